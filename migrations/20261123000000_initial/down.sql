@@ -1,0 +1,10 @@
+DROP TABLE engines;
+DROP TABLE tokens;
+DROP TABLE events;
+DROP TABLE deliveries;
+DROP TABLE objects;
+DROP TABLE deployments;
+DROP TABLE environments;
+DROP TABLE pull_requests;
+DROP TABLE repositories;
+DROP TABLE installation;

@@ -1,0 +1,45 @@
+//! The pieces that commands are made of, built from the configuration.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use previewd::{
+    cluster::Cluster,
+    config::{Config, DatabaseUrl, Migrate, refuse_network_filesystem},
+    engine::Engine,
+    github::GitHub,
+    service::{Addresses, Service},
+    store::{self, Store},
+};
+
+/// Opens the database, with this version's tables in it.
+pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    if let DatabaseUrl::Sqlite(path) = &config.database {
+        refuse_network_filesystem(path)?;
+    }
+    let mode = match config.migrate {
+        Migrate::Auto => store::Migrate::Auto,
+        Migrate::Check => store::Migrate::Check,
+    };
+    let url = config.database.expose_url();
+    store::migrate(&url, mode).await.with_context(|| format!("cannot use the database {}", config.database))?;
+    Store::open(&url).with_context(|| format!("cannot open the database {}", config.database))
+}
+
+/// What can be asked for.
+pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>) -> Service {
+    let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
+    Service::new(store.clone(), cluster, addresses)
+}
+
+/// What works on the environments.
+pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub) -> Engine {
+    Engine {
+        store: store.clone(),
+        cluster: cluster.clone(),
+        github: github.clone(),
+        base_domain: config.base_domain.clone(),
+        policy: Arc::new(config.policy()),
+        workers: config.engine.workers.count().get(),
+    }
+}

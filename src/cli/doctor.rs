@@ -1,0 +1,301 @@
+//! `previewd doctor`: checks each piece of the setup, and says how to mend what is wrong.
+//!
+//! A check is an async function from what it needs to a [`Check`], called in [`check_all`].
+
+use std::{borrow::Cow, process::ExitCode, time::Duration};
+
+use previewd::{
+    cluster::Cluster,
+    config::{Config, DatabaseUrl, refuse_network_filesystem},
+    github::GitHub,
+    store::{self, MigrationError},
+};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use tokio::{net::lookup_host, process::Command, time::timeout};
+
+use super::{
+    Global, describe,
+    output::{Output, print, print_json},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What one look at one piece of the setup gave.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    name: &'static str,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "lowercase")]
+pub enum Outcome {
+    Ok {
+        detail: String,
+    },
+    /// Works, but not for everything or not as it should.
+    Warn {
+        problem: String,
+        mend: Cow<'static, str>,
+    },
+    Fail {
+        problem: String,
+        mend: Cow<'static, str>,
+    },
+}
+
+impl Check {
+    pub fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Ok { detail: detail.into() } }
+    }
+
+    pub fn warn(name: &'static str, problem: impl Into<String>, mend: impl Into<Cow<'static, str>>) -> Self {
+        Self { name, outcome: Outcome::Warn { problem: problem.into(), mend: mend.into() } }
+    }
+
+    pub fn fail(name: &'static str, problem: impl Into<String>, mend: impl Into<Cow<'static, str>>) -> Self {
+        Self { name, outcome: Outcome::Fail { problem: problem.into(), mend: mend.into() } }
+    }
+}
+
+pub async fn run(Args { output }: Args, global: Global) -> anyhow::Result<ExitCode> {
+    let checks = match global.load() {
+        Ok(config) => check_all(&config).await,
+        Err(error) => {
+            let lines = describe(&error.into());
+            let problem = lines.iter().map(|line| line.trim_start().trim_start_matches("error: "));
+            let problem = problem.collect::<Vec<_>>().join("\n");
+            vec![Check::fail("configuration", problem, "correct it; previewd.example.toml has every key")]
+        }
+    };
+    match output {
+        Output::Table => print(&shown(&checks))?,
+        Output::Json => print_json(&checks)?,
+    }
+    let has_failed = checks.iter().any(|check| matches!(check.outcome, Outcome::Fail { .. }));
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn check_all(config: &Config) -> Vec<Check> {
+    vec![
+        Check::ok("configuration", "every key is known and valid"),
+        database_file(config),
+        database(config).await,
+        cluster(config).await,
+        github(config).await,
+        webhook_secrets(config),
+        base_domain(config).await,
+        public_url(config),
+        helm("helm").await,
+    ]
+}
+
+/// One line a check, and one for how to mend it.
+fn shown(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for Check { name, outcome } in checks {
+        let (result, said, mend) = match outcome {
+            Outcome::Ok { detail } => ("ok", detail, None),
+            Outcome::Warn { problem, mend } => ("warn", problem, Some(mend)),
+            Outcome::Fail { problem, mend } => ("fail", problem, Some(mend)),
+        };
+        let indent = format!("\n{:1$}", "", width + 8);
+        text.push_str(&format!("{result:4}  {name:width$}  {}\n", said.replace('\n', &indent)));
+        if let Some(mend) = mend {
+            text.push_str(&format!("{:1$}mend: {mend}\n", "", width + 8));
+        }
+    }
+    text
+}
+
+fn database_file(config: &Config) -> Check {
+    const NAME: &str = "database file";
+    match &config.database {
+        DatabaseUrl::Sqlite(path) => match refuse_network_filesystem(path) {
+            Ok(()) => Check::ok(NAME, format!("{} is on a local disk", path.display())),
+            Err(error) => Check::fail(NAME, error.to_string(), "set `database` to a local path or to postgres://…"),
+        },
+        DatabaseUrl::Postgres(_) => Check::ok(NAME, "none: PostgreSQL"),
+    }
+}
+
+async fn database(config: &Config) -> Check {
+    const NAME: &str = "database";
+    match store::migrate(&config.database.expose_url(), store::Migrate::Check).await {
+        Ok(_) => Check::ok(NAME, format!("{} has this version's tables", config.database)),
+        Err(error @ MigrationError::Pending { .. }) => {
+            Check::warn(NAME, error.to_string(), "previewd serve applies them unless `migrate` is \"check\"")
+        }
+        Err(error) => Check::fail(NAME, told(&error), "correct `database`, or what it points at"),
+    }
+}
+
+async fn cluster(config: &Config) -> Check {
+    const NAME: &str = "cluster";
+    let cluster = match Cluster::new(config.kubernetes.clone()).await {
+        Ok(cluster) => cluster,
+        Err(error) => return Check::fail(NAME, told(&error), "set kubernetes.kubeconfig or kubernetes.context"),
+    };
+    match cluster.id().await {
+        Ok(id) => Check::ok(NAME, format!("answers; its id is {id}")),
+        Err(error) => Check::fail(NAME, told(&error), "check that the API server can be reached from here"),
+    }
+}
+
+async fn github(config: &Config) -> Check {
+    const NAME: &str = "GitHub";
+    let github = match GitHub::new(&config.github) {
+        Ok(github) => github,
+        Err(error) => return Check::fail(NAME, told(&error), "set github.app or github.token"),
+    };
+    match github.ready().await {
+        Ok(()) => Check::ok(NAME, format!("{} takes the credentials", config.github.api_url)),
+        Err(error) => Check::fail(NAME, told(&error), "check github.api_url and the credentials"),
+    }
+}
+
+/// An error with its causes, in one line.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
+    std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
+}
+
+/// A secret shorter than this can be guessed from one signed delivery; `openssl rand -hex 20` gives 40.
+const SHORT_SECRET: usize = 16;
+
+fn webhook_secrets(config: &Config) -> Check {
+    const NAME: &str = "webhook secrets";
+    const MEND: &str = "take a random one (openssl rand -hex 32) for github.webhook_secrets and for GitHub's webhook";
+    match config.require_webhook_secrets() {
+        Err(error) => Check::fail(NAME, error.to_string(), MEND),
+        Ok(secrets) if secrets.iter().any(|secret| secret.expose_secret().len() < SHORT_SECRET) => {
+            Check::warn(NAME, format!("one has fewer than {SHORT_SECRET} characters and can be guessed"), MEND)
+        }
+        Ok(secrets) => Check::ok(NAME, format!("{} set", secrets.len())),
+    }
+}
+
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Every environment's host has to resolve, so a name that nobody made has to.
+async fn base_domain(config: &Config) -> Check {
+    const NAME: &str = "base domain";
+    let domain = config.base_domain.as_str();
+    let (host, _) = domain.split_once(':').unwrap_or((domain, ""));
+    if host == "localhost" || host.ends_with(".localhost") {
+        return Check::ok(NAME, format!("{domain}: environments open on this machine only"));
+    }
+    let name = format!("previewd-doctor.{host}");
+    let looked_up = timeout(LOOKUP_TIMEOUT, lookup_host((name.as_str(), 443))).await;
+    let addresses = looked_up.ok().and_then(Result::ok).map(Iterator::count);
+    match addresses {
+        Some(1..) => Check::ok(NAME, format!("*.{domain} resolves")),
+        Some(0) | None => Check::warn(
+            NAME,
+            format!("{name} does not resolve, so no environment can be opened by its URL"),
+            format!("make a DNS record *.{host} that points at the ingress controller"),
+        ),
+    }
+}
+
+/// Applications of strangers run under the base domain, and could set cookies for a server in it.
+fn public_url(config: &Config) -> Check {
+    const NAME: &str = "public URL";
+    let domain = config.base_domain.as_str();
+    let (domain, _) = domain.split_once(':').unwrap_or((domain, ""));
+    match config.public_url.as_ref().and_then(|url| url.host_str()) {
+        None => Check::ok(NAME, format!("none: http://{}", config.listen)),
+        Some(host) if domain != "localhost" && (host == domain || host.ends_with(&format!(".{domain}"))) => {
+            Check::warn(
+                NAME,
+                format!("{host} is inside {domain}, where previews could set cookies for it"),
+                "give previewd a host outside of base_domain",
+            )
+        }
+        Some(host) => Check::ok(NAME, host),
+    }
+}
+
+/// helm is a program of its own, which only recipes with a chart need.
+async fn helm(program: &str) -> Check {
+    const NAME: &str = "helm";
+    let mend = "for recipes with a chart, install Helm: https://helm.sh/docs/intro/install/";
+    let version = Command::new(program).args(["version", "--short"]).kill_on_drop(true).output();
+    match timeout(LOOKUP_TIMEOUT, version).await {
+        Ok(Ok(output)) if output.status.success() => {
+            Check::ok(NAME, String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        }
+        Ok(Ok(output)) => Check::warn(NAME, format!("`helm version` ended with {}", output.status), mend),
+        Ok(Err(_)) => Check::warn(NAME, "is not on PATH", mend),
+        Err(_) => Check::warn(NAME, "`helm version` gave no answer in time", mend),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Config {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, toml).unwrap();
+        Config::load(Some(file.path()), std::iter::empty()).unwrap()
+    }
+
+    fn result(check: &Check) -> String {
+        serde_json::to_value(check).unwrap()["result"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn webhook_secrets_are_there_and_long() {
+        let secrets = |list: &str| result(&webhook_secrets(&config(&format!("github.webhook_secrets = {list}"))));
+        assert_eq!(secrets("[]"), "fail");
+        assert_eq!(secrets("['hunter2']"), "warn");
+        assert_eq!(secrets("['0123456789abcdef0123']"), "ok");
+    }
+
+    #[test]
+    fn the_server_is_outside_of_the_previews() {
+        let public = |url: &str| {
+            let text = format!("base_domain = 'preview.example.com'\npublic_url = '{url}'");
+            result(&public_url(&config(&text)))
+        };
+        assert_eq!(public("https://previewd.example.com"), "ok");
+        assert_eq!(public("https://previewd.preview.example.com"), "warn");
+    }
+
+    #[tokio::test]
+    async fn helm_may_be_missing() {
+        assert_eq!(result(&helm("no-such-program").await), "warn");
+        assert_eq!(result(&base_domain(&Config::default()).await), "ok");
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_with_how_to_mend_it() {
+        let checks = [
+            Check::ok("configuration", "valid"),
+            Check::warn("helm", "is not on PATH", "install it"),
+            Check::fail("database", "a\nb", "c"),
+        ];
+        let expected = "\
+ok    configuration  valid
+warn  helm           is not on PATH
+                     mend: install it
+fail  database       a
+                     b
+                     mend: c
+";
+        assert_eq!(shown(&checks), expected);
+        assert_eq!(
+            serde_json::to_value(&checks[1]).unwrap(),
+            serde_json::json!({ "name": "helm", "result": "warn", "problem": "is not on PATH", "mend": "install it" })
+        );
+    }
+}

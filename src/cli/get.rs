@@ -1,0 +1,58 @@
+//! `previewd get`
+
+use std::process::ExitCode;
+
+use previewd::{
+    identity::Identity,
+    service::{EnvironmentReference, GetRequest},
+};
+
+use super::{
+    Global, app,
+    output::{Output, print, print_json, table},
+};
+
+/// Show one environment with its deployments
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its id, its namespace, or owner/name#number
+    pub environment: EnvironmentReference,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
+    let config = global.start()?;
+    let store = app::open_store(&config).await?;
+    let request = GetRequest { environment };
+    let detail = app::service(&config, &store, None).get(&Identity::local_operator(), request).await?;
+    match output {
+        Output::Json => print_json(&detail)?,
+        Output::Table => {
+            let summary = &detail.summary;
+            let line = |name: &str, value: &str| format!("{name:<13} {value}\n");
+            let mut text = line("environment", &summary.environment);
+            text += &line("status", summary.status.code());
+            if let Some(message) = &summary.message {
+                text += &line("because", message);
+            }
+            if let Some(url) = &summary.url {
+                text += &line("url", url);
+            }
+            text += &line("commit", &summary.commit);
+            text += &line("namespace", &summary.namespace);
+            text += &line("pull request", &summary.pull_request.url);
+            let rows: Vec<[String; 3]> = detail
+                .deployments
+                .iter()
+                .map(|row| {
+                    let commit = row.commit.chars().take(7).collect();
+                    [commit, row.status.to_string(), row.message.clone().unwrap_or_default()]
+                })
+                .collect();
+            print(&format!("{text}\n{}", table(["deployment", "status", ""], &rows)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,101 @@
+//! The command line, one file a command. Only this module prints to stdout.
+
+mod app;
+pub mod doctor;
+mod duration;
+pub mod get;
+pub mod list;
+pub mod mcp;
+pub mod migrate;
+mod output;
+pub mod schema;
+pub mod serve;
+#[cfg(test)]
+mod tests;
+pub mod token;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use previewd::{
+    config::{Config, ConfigError, LogFormat, process_environment},
+    telemetry,
+};
+
+/// A preview environment for every pull request, with the controls in the hands of AI agents.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The configuration [default: PREVIEWD_CONFIG, else previewd.toml where there is one]
+    #[arg(long, global = true, value_name = "PATH", display_order = 100)]
+    config: Option<PathBuf>,
+    /// How logs are written to stderr [default: log.format of the configuration]
+    #[arg(long, global = true, value_name = "FORMAT", display_order = 101)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve MCP and webhooks over HTTP, and run the engine
+    Serve(serve::Args),
+    /// Speak MCP over stdio
+    Mcp(mcp::Args),
+    /// List environments; deleted ones only where they are asked for
+    List(list::Args),
+    /// Show one environment with its deployments
+    Get(get::Args),
+    /// Make, list and revoke the bearer tokens of agents
+    Token(token::Args),
+    /// Bring the database to this version's tables
+    Migrate(migrate::Args),
+    /// Check each piece of the setup, and say how to mend what is wrong
+    Doctor(doctor::Args),
+    /// Print a JSON schema
+    Schema(schema::Args),
+}
+
+impl Global {
+    /// Reads the configuration and lays the flags over it.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.config.as_deref(), process_environment())?;
+        if let Some(format) = self.log_format {
+            config.log.format = format;
+        }
+        Ok(config)
+    }
+
+    /// Reads the configuration and starts logging as it says.
+    pub fn start(&self) -> anyhow::Result<Config> {
+        let config = self.load()?;
+        telemetry::init(&config.log)?;
+        Ok(config)
+    }
+}
+
+/// Exit code for wrong arguments, as clap has it, and for a wrong configuration.
+const USAGE: u8 = 2;
+
+/// Says on stderr what went wrong and why, a line each, and gives the exit code.
+#[expect(clippy::print_stderr, reason = "the command's own words, not a log line")]
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    for line in describe(error) {
+        eprintln!("{line}");
+    }
+    if error.is::<ConfigError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+fn describe(error: &anyhow::Error) -> Vec<String> {
+    let problems = error.to_string();
+    let problems = problems.lines().map(|problem| format!("error: {problem}"));
+    let causes = error.chain().skip(1).map(|cause| format!("  because: {}", cause.to_string().replace('\n', " ")));
+    problems.chain(causes).collect()
+}

@@ -1,0 +1,253 @@
+//! What an environment's containers print.
+
+use futures::{StreamExt, stream};
+use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::{
+    api::{ListParams, LogParams, Resource, ResourceExt},
+    core::Request as Build,
+};
+use tokio::time::Instant;
+
+use super::{
+    Cluster, ClusterError, LogLine, Owner,
+    client::{Built, CALL_TIMEOUT, open},
+    error::{Call, Failure},
+    log_text,
+};
+use crate::environment::Namespace;
+
+/// What to read. Edges check the figures; here they are taken as they are.
+#[derive(Debug, Clone)]
+pub struct LogRequest {
+    /// How many lines of each container, from the end.
+    pub tail: u32,
+    /// Whether each line comes with its time.
+    pub timestamps: bool,
+    /// Only containers of this name.
+    pub container: Option<String>,
+    /// The run before the last restart instead of the present one.
+    pub previous: bool,
+}
+
+/// What an environment's containers printed, those of the newest pod first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    pub containers: Vec<ContainerLog>,
+    /// How many containers were left out, because there are more than [`CONTAINERS_AT_MOST`].
+    pub omitted: usize,
+}
+
+/// One container's log, oldest line first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerLog {
+    pub pod: String,
+    pub container: String,
+    pub lines: Vec<LogLine>,
+    /// Whether the lines that were asked for are too long together, and the oldest of them were left out.
+    pub truncated: bool,
+    /// Why there are no lines, where that has a reason.
+    pub no_log: Option<NoLog>,
+}
+
+/// Why a container has no log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoLog {
+    /// It has not started yet. The kubelet's word for what it waits for, such as `ContainerCreating`.
+    Waiting { reason: String },
+    /// The run before the last restart was asked for, and it was never restarted.
+    NeverRestarted,
+    /// Its node does not give it now, or the container went while its log was asked for.
+    Unavailable,
+}
+
+/// So many containers are read in one call.
+pub const CONTAINERS_AT_MOST: usize = 20;
+/// Logs that are on their way at once.
+const READS_AT_ONCE: usize = 4;
+/// What is kept of one container's log: its end.
+const KEPT_BYTES: usize = 256 * 1024;
+/// What a node sends at most of one container's log. It cuts the end off, so this is far more than is kept.
+const SENT_BYTES: usize = 8 * 1024 * 1024;
+
+impl Cluster {
+    /// Reads the end of the containers' logs: one list, then one request per container that has started. Pods that do
+    /// not carry both of the owner's labels are not read.
+    pub async fn logs(&self, namespace: &Namespace, owner: &Owner, request: &LogRequest) -> Result<Logs, ClusterError> {
+        let selected = ListParams::default().labels(&owner.selector());
+        let path = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
+        let pods: Vec<Pod> = self.list(namespace, path.list(&selected), "Pods").await?;
+
+        let mut found = sources(&pods, request);
+        let omitted = found.len().saturating_sub(CONTAINERS_AT_MOST);
+        found.truncate(CONTAINERS_AT_MOST);
+        // One for all: a node that hangs costs its time once, not once for each container.
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let reads = stream::iter(found).map(|source| self.container_log(namespace, &path, source, request, deadline));
+        let containers: Vec<ContainerLog> = reads.buffered(READS_AT_ONCE).collect().await;
+        Ok(Logs { containers, omitted })
+    }
+
+    async fn container_log(
+        &self,
+        namespace: &Namespace,
+        path: &Build,
+        Source { pod, container, no_log }: Source,
+        request: &LogRequest,
+        deadline: Instant,
+    ) -> ContainerLog {
+        let mut log = ContainerLog { pod, container, lines: Vec::new(), truncated: false, no_log };
+        if log.no_log.is_some() {
+            return log;
+        }
+        let parameters = LogParams {
+            container: Some(log.container.clone()),
+            tail_lines: Some(request.tail.into()),
+            timestamps: request.timestamps,
+            previous: request.previous,
+            limit_bytes: i64::try_from(SENT_BYTES).ok(),
+            ..LogParams::default()
+        };
+        let call = Call::new("read the log of", "Pod", &log.pod).in_namespace(namespace);
+        match self.read_end(path.logs(&log.pod, &parameters), deadline).await {
+            Ok((bytes, truncated)) => {
+                log.lines = log_text::lines(&bytes, request.timestamps);
+                log.truncated = truncated;
+            }
+            // One container that cannot be read must not hide the others.
+            Err(failure) => {
+                tracing::debug!(%call, failure = failure.explain(&call), "a container's log cannot be read");
+                log.no_log = Some(NoLog::Unavailable);
+            }
+        }
+        log
+    }
+
+    /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept.
+    async fn read_end(&self, request: Built, deadline: Instant) -> Result<(Vec<u8>, bool), Failure> {
+        let request = request.map_err(Failure::Build)?;
+        let read = async {
+            let client = self.client().await?;
+            let mut body = open(&client, request).await?.into_body();
+            let mut end = End::default();
+            while let Some(frame) = body.frame().await {
+                if let Ok(data) = frame.map_err(Failure::Transport)?.into_data() {
+                    end.push(&data);
+                }
+            }
+            Ok(end.finish())
+        };
+        tokio::time::timeout_at(deadline, read).await.unwrap_or(Err(Failure::TimedOut))
+    }
+}
+
+/// The end of a text whose length is not known.
+#[derive(Default)]
+struct End {
+    kept: Vec<u8>,
+    received: usize,
+}
+
+impl End {
+    fn push(&mut self, data: &[u8]) {
+        self.received += data.len();
+        self.kept.extend_from_slice(data);
+        // Not at every push: each moves what is kept.
+        if self.kept.len() > 2 * KEPT_BYTES {
+            self.drop_beginning();
+        }
+    }
+
+    /// What is kept, and whether something before it was dropped. It then begins with a whole line, if it has one.
+    fn finish(mut self) -> (Vec<u8>, bool) {
+        if self.received <= KEPT_BYTES {
+            return (self.kept, false);
+        }
+        self.drop_beginning();
+        let first_whole = self.kept.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.kept.drain(..first_whole);
+        (self.kept, true)
+    }
+
+    fn drop_beginning(&mut self) {
+        self.kept.drain(..self.kept.len().saturating_sub(KEPT_BYTES));
+    }
+}
+
+/// One container whose log is wanted.
+#[derive(Debug, PartialEq, Eq)]
+struct Source {
+    pod: String,
+    container: String,
+    no_log: Option<NoLog>,
+}
+
+/// The containers that the request means: those of the newest pod first, each pod's in the order in which they start.
+fn sources(pods: &[Pod], request: &LogRequest) -> Vec<Source> {
+    let mut pods: Vec<&Pod> = pods.iter().collect();
+    pods.sort_by_key(|pod| {
+        let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (std::cmp::Reverse(created), pod.name_any())
+    });
+    let mut sources = Vec::new();
+    for pod in pods {
+        let Some(spec) = &pod.spec else { continue };
+        let status = pod.status.as_ref();
+        let init = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+        let main = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+        let containers = spec.init_containers.iter().flatten().map(|container| (container, init));
+        let containers = containers.chain(spec.containers.iter().map(|container| (container, main)));
+        for (container, statuses) in containers {
+            if request.container.as_ref().is_some_and(|wanted| *wanted != container.name) {
+                continue;
+            }
+            let status = statuses.iter().find(|status| status.name == container.name);
+            let no_log = no_log(status, request.previous);
+            sources.push(Source { pod: pod.name_any(), container: container.name.clone(), no_log });
+        }
+    }
+    sources
+}
+
+fn no_log(status: Option<&ContainerStatus>, previous: bool) -> Option<NoLog> {
+    let waiting = |reason: &str| Some(NoLog::Waiting { reason: reason.to_owned() });
+    let Some(status) = status else { return waiting("Pending") };
+    let ran_before = status.last_state.as_ref().is_some_and(|state| state.terminated.is_some());
+    if previous {
+        return (!ran_before).then_some(NoLog::NeverRestarted);
+    }
+    let state = status.state.as_ref()?;
+    let Some(now) = &state.waiting else { return None };
+    if ran_before {
+        return None;
+    }
+    let reason = now.reason.as_deref().unwrap_or_default();
+    let is_word = !reason.is_empty() && reason.len() <= 60 && reason.bytes().all(|b| b.is_ascii_alphanumeric());
+    waiting(if is_word { reason } else { "Waiting" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end_of(text: &str, piece: usize) -> (String, bool) {
+        let mut end = End::default();
+        text.as_bytes().chunks(piece).for_each(|data| end.push(data));
+        let (kept, truncated) = end.finish();
+        (String::from_utf8(kept).unwrap(), truncated)
+    }
+
+    #[test]
+    fn a_long_log_keeps_its_newest_lines() {
+        let lines: Vec<String> = (0..100_000).map(|number| format!("line {number}\n")).collect();
+        let whole = lines.concat();
+        for piece in [1_000, 16_384, 700_001, whole.len()] {
+            let (kept, truncated) = end_of(&whole, piece);
+            assert!(truncated && whole.ends_with(&kept));
+            assert!(kept.starts_with("line ") && kept.len() > KEPT_BYTES - 20 && kept.len() <= KEPT_BYTES);
+        }
+        let one_line = "x".repeat(3 * KEPT_BYTES);
+        assert_eq!(end_of(&one_line, 4_096), ("x".repeat(KEPT_BYTES), true));
+        assert_eq!(end_of("short\n", 2), ("short\n".to_owned(), false));
+    }
+}

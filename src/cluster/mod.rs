@@ -1,0 +1,57 @@
+//! The cluster: the only module that speaks to the Kubernetes API.
+//!
+//! [`Cluster`] sends one request per call, each with a timeout and without hidden retries: whoever calls is a pass that
+//! comes again. Its errors say what to do ([`ClusterError`]); nothing of the API server's own words gets into a
+//! [`Cause`](crate::environment::Cause). [`assess`] judges what was read and is pure.
+
+mod assess;
+mod client;
+mod error;
+mod log_text;
+mod logs;
+mod namespaces;
+mod objects;
+mod refusal;
+mod serving;
+mod settings;
+mod watch;
+mod workloads;
+
+use std::collections::BTreeMap;
+
+pub use assess::{Expected, assess, pods_to_restart};
+pub use client::{CALL_TIMEOUT, Cluster};
+pub use error::ClusterError;
+pub use log_text::LogLine;
+pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog};
+pub use namespaces::{Creation, Deletion, LabelledNamespace, NamespaceState, Terminating};
+pub use settings::{KubernetesSettings, SettingsError};
+pub use watch::WatchHealth;
+pub use workloads::{PodReference, Workloads};
+
+/// The field manager of everything that previewd applies.
+pub const FIELD_MANAGER: &str = "previewd";
+/// The label that names the installation. Every listing selects on it.
+pub const INSTALLATION_LABEL: &str = "previewd.dev/installation";
+/// The label that names the environment.
+pub const ENVIRONMENT_LABEL: &str = "previewd.dev/environment";
+
+/// Whom an object belongs to, by its labels. Both ids are valid label values: previewd makes them itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub installation_id: String,
+    pub environment_id: String,
+}
+
+impl Owner {
+    fn owns(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let label = |name| labels.and_then(|labels| labels.get(name)).map(String::as_str);
+        label(INSTALLATION_LABEL) == Some(&self.installation_id)
+            && label(ENVIRONMENT_LABEL) == Some(&self.environment_id)
+    }
+
+    fn selector(&self) -> String {
+        let Self { installation_id, environment_id } = self;
+        format!("{INSTALLATION_LABEL}={installation_id},{ENVIRONMENT_LABEL}={environment_id}")
+    }
+}

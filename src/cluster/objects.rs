@@ -1,0 +1,110 @@
+//! The objects in an environment's namespace: tried, applied, deleted.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    api::{ApiResource, PartialObjectMeta, Patch, PatchParams, PostParams, Resource},
+    core::{DynamicObject, GroupVersion, Request as Build},
+};
+
+use super::{
+    Cluster, ClusterError, Deletion, FIELD_MANAGER, PodReference,
+    client::{metadata_only, parse, uid_of},
+    error::Call,
+};
+use crate::{environment::Namespace, recipe::Object};
+
+impl Cluster {
+    /// Asks the API server whether it would take this Pod, without making it. Pod Security, LimitRange, quota and the
+    /// cluster's own policies refuse pods only when a controller makes them, long after their Deployment was taken.
+    pub async fn dry_run_pod(&self, namespace: &Namespace, pod: &Object) -> Result<(), ClusterError> {
+        let call = Call::new("try", &pod.kind, &pod.name).in_namespace(namespace).with_object();
+        let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        let pods = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
+        let request = pods.create(&parameters, pod.body.to_string().into_bytes());
+        self.send(&call, metadata_only(request)).await.map(drop)
+    }
+
+    /// Applies the object and gives its UID. Fields that somebody else manages are taken over.
+    pub async fn apply(&self, namespace: &Namespace, object: &Object) -> Result<String, ClusterError> {
+        let call = Call::new("apply", &object.kind, &object.name).in_namespace(namespace).with_object();
+        let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let request = resource.patch(&object.name, &parameters, &Patch::Apply(&object.body));
+        let body = self.send(&call, metadata_only(request)).await?;
+        let applied: PartialObjectMeta = parse(&call, &body)?;
+        uid_of(&call, &applied)
+    }
+
+    /// Deletes an object, where a UID is given only the one that has it. What it owns goes after it.
+    pub async fn delete_object(
+        &self,
+        namespace: &Namespace,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+        uid: Option<&str>,
+    ) -> Result<Deletion, ClusterError> {
+        let call = Call::new("delete", kind, name).in_namespace(namespace);
+        let resource = resource(&call, namespace, api_version, kind)?;
+        self.delete(&call, &resource, name, uid).await
+    }
+
+    /// Deletes these pods, so that their controllers make new ones. A pod that is gone already is as good as deleted.
+    pub async fn restart_pods(&self, namespace: &Namespace, pods: &[PodReference]) -> Result<(), ClusterError> {
+        let resource = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
+        // One after the other: the quota keeps them few.
+        for PodReference { name, uid } in pods {
+            let call = Call::new("delete", "Pod", name).in_namespace(namespace);
+            self.delete(&call, &resource, name, Some(uid)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The path of a kind in the namespace. The plural is guessed as kube does it, which is right for every kind that a
+/// recipe may have, and saves the discovery.
+fn resource(call: &Call<'_>, namespace: &Namespace, api_version: &str, kind: &str) -> Result<Build, ClusterError> {
+    let version: GroupVersion = api_version.parse().map_err(|error| call.unexpected(&error))?;
+    let resource = ApiResource::from_gvk(&version.with_kind(kind));
+    Ok(Build::new(DynamicObject::url_path(&resource, Some(namespace.as_str()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_a_recipe_has_its_path() {
+        let table = [
+            ("apps/v1", "Deployment", "/apis/apps/v1/namespaces/pr-7/deployments"),
+            ("apps/v1", "StatefulSet", "/apis/apps/v1/namespaces/pr-7/statefulsets"),
+            ("batch/v1", "Job", "/apis/batch/v1/namespaces/pr-7/jobs"),
+            ("batch/v1", "CronJob", "/apis/batch/v1/namespaces/pr-7/cronjobs"),
+            ("v1", "Service", "/api/v1/namespaces/pr-7/services"),
+            ("v1", "ConfigMap", "/api/v1/namespaces/pr-7/configmaps"),
+            ("v1", "Secret", "/api/v1/namespaces/pr-7/secrets"),
+            ("v1", "PersistentVolumeClaim", "/api/v1/namespaces/pr-7/persistentvolumeclaims"),
+            ("v1", "ServiceAccount", "/api/v1/namespaces/pr-7/serviceaccounts"),
+            ("v1", "ResourceQuota", "/api/v1/namespaces/pr-7/resourcequotas"),
+            ("v1", "LimitRange", "/api/v1/namespaces/pr-7/limitranges"),
+            ("policy/v1", "PodDisruptionBudget", "/apis/policy/v1/namespaces/pr-7/poddisruptionbudgets"),
+            (
+                "autoscaling/v2",
+                "HorizontalPodAutoscaler",
+                "/apis/autoscaling/v2/namespaces/pr-7/horizontalpodautoscalers",
+            ),
+            ("networking.k8s.io/v1", "Ingress", "/apis/networking.k8s.io/v1/namespaces/pr-7/ingresses"),
+            ("networking.k8s.io/v1", "NetworkPolicy", "/apis/networking.k8s.io/v1/namespaces/pr-7/networkpolicies"),
+            (
+                "gateway.networking.k8s.io/v1",
+                "HTTPRoute",
+                "/apis/gateway.networking.k8s.io/v1/namespaces/pr-7/httproutes",
+            ),
+        ];
+        let namespace: Namespace = "pr-7".parse().unwrap();
+        for (api_version, kind, path) in table {
+            let found = resource(&Call::new("apply", kind, "x"), &namespace, api_version, kind).unwrap();
+            assert_eq!(found.url_path, path);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The configuration: one file, every key also an environment variable, flags for the usual few.
+//!
+//! A variable is `PREVIEWD_` and the key in capitals, with two underscores between its parts: `log.format` is
+//! `PREVIEWD_LOG__FORMAT`. Lists are comma-separated or TOML, tables are TOML. `PREVIEWD_CONFIG` (the file) and
+//! `PREVIEWD_TOKEN` (who calls over stdio) are no keys.
+
+mod database_url;
+mod filesystem;
+mod load;
+pub mod schema;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
+pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
+pub use load::{ConfigError, Problem, process_environment};
+pub use settings::{
+    EngineSettings, InvalidSetting, LogFilter, LogFormat, LogSettings, Login, McpSettings, RepositoryPattern, Team,
+    Workers,
+};
+
+use crate::{cluster::KubernetesSettings, environment::BaseDomain, github::GitHubSettings, recipe};
+
+/// Everything that an operator can set. Each section refuses keys that it does not know.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "previewd.toml")]
+pub struct Config {
+    /// Where previewd keeps its state: `sqlite:PATH`, or `postgres://USER@HOST/NAME` for several replicas.
+    #[schemars(extend("default" = database_url::DEFAULT))]
+    pub database: DatabaseUrl,
+    /// Whether migrations run at the start, or only are checked for.
+    pub migrate: Migrate,
+    /// Address and port of the HTTP server.
+    #[serde(deserialize_with = "settings::socket_address")]
+    pub listen: SocketAddr,
+    /// The server's own address as people and agents outside reach it. Its host is allowed for MCP.
+    #[serde(deserialize_with = "settings::web_address")]
+    #[schemars(with = "Option<String>", url)]
+    pub public_url: Option<Url>,
+    /// The domain under which every environment has its host. Its wildcard record points at the ingress controller.
+    #[serde(deserialize_with = "settings::base_domain")]
+    #[schemars(with = "String")]
+    pub base_domain: BaseDomain,
+    pub github: GitHubSettings,
+    pub kubernetes: KubernetesSettings,
+    pub quota: recipe::Quota,
+    pub ingress: recipe::IngressPolicy,
+    /// Ranges that environments may not reach, besides private and link-local addresses.
+    pub denied_egress: Vec<recipe::Cidr>,
+    pub mcp: McpSettings,
+    /// Who belongs together, by the team's name.
+    pub teams: BTreeMap<String, Team>,
+    pub engine: EngineSettings,
+    pub log: LogSettings,
+}
+
+/// What is done about migrations when previewd starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Migrate {
+    /// Run those that are due.
+    #[default]
+    Auto,
+    /// Refuse to start while some are due.
+    Check,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database: DatabaseUrl::default(),
+            migrate: Migrate::default(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            public_url: None,
+            base_domain: "localhost".parse().expect("localhost is a domain"),
+            github: Default::default(),
+            kubernetes: Default::default(),
+            quota: Default::default(),
+            ingress: Default::default(),
+            denied_egress: Vec::new(),
+            mcp: McpSettings::default(),
+            teams: BTreeMap::new(),
+            engine: EngineSettings::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file (`path`, else `PREVIEWD_CONFIG`, else `previewd.toml` in the working directory where there is
+    /// one) and lays the variables of `environment` over it. Relative paths are taken from the file's directory, so
+    /// that `previewd mcp` finds the same database from wherever an agent starts it.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        load::load(path, environment)
+    }
+
+    /// What the operator decides for every environment.
+    pub fn policy(&self) -> recipe::Policy {
+        recipe::Policy {
+            quota: self.quota.clone(),
+            ingress: self.ingress.clone(),
+            denied_egress: self.denied_egress.clone(),
+        }
+    }
+
+    /// The secrets that may sign a webhook: at least one, and none of them empty.
+    pub fn require_webhook_secrets(&self) -> Result<&[SecretString], ConfigError> {
+        Ok(self.github.webhook_secrets()?)
+    }
+
+    /// The hosts that a request to `/mcp` may name: loopback, the public address, and those of `mcp.allowed_hosts`.
+    pub fn allowed_hosts(&self) -> Vec<String> {
+        let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+        hosts.extend(self.public_url.as_ref().and_then(Url::host_str).map(str::to_owned));
+        hosts.extend(self.mcp.allowed_hosts.iter().cloned());
+        hosts
+    }
+
+    /// Takes relative paths from `directory`.
+    fn anchor_paths(&mut self, directory: &Path) {
+        if let DatabaseUrl::Sqlite(path) = &mut self.database {
+            *path = directory.join(&*path);
+        }
+        let key = self.github.app.as_mut().and_then(|app| app.private_key_path.as_mut());
+        for path in key.into_iter().chain(&mut self.kubernetes.kubeconfig) {
+            *path = directory.join(&*path);
+        }
+    }
+}

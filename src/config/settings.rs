@@ -1,0 +1,202 @@
+//! Sections and values that belong to no other module, and how texts become values.
+
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use crate::environment::{BaseDomain, InvalidName, RepositoryName};
+
+/// The rule that a value breaks. Never the value itself, which may be a secret in the wrong place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSetting(pub &'static str);
+
+/// Which browsers and hosts may speak MCP over HTTP.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct McpSettings {
+    /// Further hosts under which `/mcp` is reached; loopback and the host of `public_url` always are.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may call `/mcp`, such as `https://inspector.example.com`.
+    pub allowed_origins: Vec<String>,
+}
+
+/// People and the repositories that they share.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Team {
+    /// The team's repositories: `owner/name`, or `owner/*` for all of an owner's.
+    pub repositories: Vec<RepositoryPattern>,
+    /// GitHub logins of the team's members.
+    pub members: Vec<Login>,
+}
+
+/// How much of this process's time goes into environments.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineSettings {
+    /// How many environments are worked on at the same moment. A pass takes seconds, so a few workers serve many.
+    pub workers: Workers,
+}
+
+/// What previewd says about its own work, on stderr.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `text` for people, `json` for one object a line.
+    pub format: LogFormat,
+    /// What is logged, as tracing's directives: a level, or `target=level`, several with commas between.
+    pub filter: LogFilter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// 1 to 64 workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "u64")]
+#[schemars(inline, with = "u8", extend("minimum" = 1, "maximum" = 64))]
+pub struct Workers(u8);
+
+impl Workers {
+    pub fn count(self) -> NonZeroUsize {
+        NonZeroUsize::new(self.0.into()).expect("at least one, by its constructor")
+    }
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self(8)
+    }
+}
+
+impl TryFrom<u64> for Workers {
+    type Error = InvalidSetting;
+
+    fn try_from(count: u64) -> Result<Self, InvalidSetting> {
+        match u8::try_from(count) {
+            Ok(count @ 1..=64) => Ok(Self(count)),
+            _ => Err(InvalidSetting("must be a whole number from 1 to 64")),
+        }
+    }
+}
+
+/// Implements the traits of a value that is a text with a rule.
+macro_rules! text {
+    ($($name:ident),*) => {$(
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidSetting;
+
+            fn try_from(text: String) -> Result<Self, InvalidSetting> {
+                text.parse()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+text!(LogFilter, RepositoryPattern, Login);
+
+/// Directives as tracing-subscriber's `EnvFilter` reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(inline, with = "String")]
+pub struct LogFilter(String);
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = InvalidSetting;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        match EnvFilter::try_new(text) {
+            Ok(_) if !text.trim().is_empty() => Ok(Self(text.to_owned())),
+            _ => Err(InvalidSetting("must be log directives such as info or info,previewd::engine=debug")),
+        }
+    }
+}
+
+/// A repository, or all repositories of one owner.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(inline, with = "String")]
+pub struct RepositoryPattern(String);
+
+impl RepositoryPattern {
+    pub fn covers(&self, repository: &RepositoryName) -> bool {
+        repository.matches(&self.0)
+    }
+}
+
+impl FromStr for RepositoryPattern {
+    type Err = InvalidSetting;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        // An owner is valid where a repository of that owner is.
+        let example = text.strip_suffix("/*").map(|owner| format!("{owner}/repository"));
+        match example.as_deref().unwrap_or(text).parse::<RepositoryName>() {
+            Ok(_) => Ok(Self(text.to_ascii_lowercase())),
+            Err(_) => Err(InvalidSetting("must be owner/name or owner/*")),
+        }
+    }
+}
+
+/// A GitHub login, lower-cased: GitHub's own do not differ by case.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(inline, with = "String")]
+pub struct Login(String);
+
+impl FromStr for Login {
+    type Err = InvalidSetting;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        // GitHub: at most 39 characters, with an underscore before the short code of managed users.
+        let name = text.strip_suffix("[bot]").unwrap_or(text);
+        let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if (1..=39).contains(&name.len()) && name.bytes().all(valid) {
+            return Ok(Self(text.to_ascii_lowercase()));
+        }
+        Err(InvalidSetting("must be a GitHub login such as octocat, without @"))
+    }
+}
+
+pub(super) fn base_domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BaseDomain, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(|InvalidName { field: _, rule }| D::Error::custom(rule))
+}
+
+pub(super) fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let rule = "must be an address and a port such as 127.0.0.1:8787";
+    String::deserialize(deserializer)?.parse().map_err(|_| D::Error::custom(rule))
+}
+
+pub(super) fn web_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    match Url::parse(&String::deserialize(deserializer)?) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(url)),
+        _ => Err(D::Error::custom("must be a URL such as https://previewd.example.com")),
+    }
+}

@@ -1,0 +1,159 @@
+//! Applying: everything of a recipe into the environment's namespace, in an order that leaves nothing of ours outside
+//! the inventory and lets nothing run before the walls stand.
+
+use super::{
+    observe::{Observed, expected},
+    pass::{Interrupted, Pass},
+};
+use crate::{
+    cluster::{CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, pods_to_restart},
+    environment::{Cause, Namespace, PublicUrl},
+    recipe::{self, Context, Object, RECIPE_FILE, Recipe, Render},
+    store::ObjectKey,
+};
+
+/// Why nothing, or not everything, was applied.
+pub(super) enum NotApplied {
+    Refused(Cause),
+    /// The namespace is on its way out; it is made anew once it is gone.
+    NamespaceGoes,
+}
+
+/// What a call to the cluster means for an attempt.
+fn sort(error: ClusterError) -> Result<NotApplied, Interrupted> {
+    match error {
+        ClusterError::Refused(cause) => Ok(NotApplied::Refused(cause)),
+        ClusterError::NamespaceTerminating | ClusterError::NamespaceGone => Ok(NotApplied::NamespaceGoes),
+        other => Err(other.into()),
+    }
+}
+
+macro_rules! try_apply {
+    ($call:expr) => {
+        match $call {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(sort(error)?)),
+        }
+    };
+}
+
+impl Pass<'_> {
+    /// Applies the recipe at the head commit. Gives the digest of what is in the cluster now.
+    pub(super) async fn apply(
+        &mut self,
+        observed: &Observed,
+        restart_pods: bool,
+    ) -> Result<Result<String, NotApplied>, Interrupted> {
+        let environment = &observed.overview.environment;
+        let (cluster, store) = (&self.engine.cluster, &self.engine.store);
+        let namespace = &environment.namespace;
+        let render = match self.render(observed) {
+            Ok(render) => render,
+            Err(cause) => return Ok(Err(NotApplied::Refused(cause))),
+        };
+
+        if let Err(not_applied) = self.ensure_namespace(namespace, &environment.id, &render.namespace).await? {
+            return Ok(Err(not_applied));
+        }
+        let everything: Vec<Object> = render.walls.iter().chain(&render.objects).cloned().collect();
+        let before = store.inventory(&environment.id).await?;
+        store.add_to_inventory(&self.lease, &everything).await??;
+        for wall in &render.walls {
+            self.fence(CALL_TIMEOUT).await?;
+            try_apply!(cluster.apply(namespace, wall).await);
+        }
+        for pod in &render.pod_templates {
+            self.fence(CALL_TIMEOUT).await?;
+            match cluster.dry_run_pod(namespace, pod).await {
+                // The pods of the commit before may still hold the quota; the sum was checked when rendering.
+                Ok(()) | Err(ClusterError::Refused(Cause::QuotaExceeded { .. })) => {}
+                Err(error) => return Ok(Err(sort(error)?)),
+            }
+        }
+        for object in &render.objects {
+            self.fence(CALL_TIMEOUT).await?;
+            try_apply!(cluster.apply(namespace, object).await);
+        }
+
+        let superfluous: Vec<ObjectKey> = before.into_iter().filter(|key| !key.is_among(&everything)).collect();
+        for ObjectKey { api_version, kind, name } in &superfluous {
+            self.fence(CALL_TIMEOUT).await?;
+            try_apply!(cluster.delete_object(namespace, api_version, kind, name, None).await);
+        }
+        if !superfluous.is_empty() {
+            store.remove_from_inventory(&self.lease, &superfluous).await??;
+        }
+        if restart_pods {
+            let names: Vec<String> = everything
+                .iter()
+                .filter(|object| object.kind == "Deployment")
+                .map(|object| object.name.clone())
+                .collect();
+            let workloads = try_apply!(cluster.workloads(namespace, &self.owner(&environment.id)).await);
+            let left_behind = match &observed.deployment {
+                Some(deployment) => pods_to_restart(&workloads, &expected(&names, deployment, self.lease.now())),
+                None => Vec::new(),
+            };
+            self.fence(CALL_TIMEOUT).await?;
+            try_apply!(cluster.restart_pods(namespace, &left_behind).await);
+        }
+        Ok(Ok(render.digest()))
+    }
+
+    fn render(&self, observed: &Observed) -> Result<Render, Cause> {
+        let stored = observed.deployment.as_ref().and_then(|deployment| deployment.recipe.as_ref());
+        let text = match (&observed.recipe, stored) {
+            (Some(Ok(text)), _) | (None, Some(text)) => text,
+            (Some(Err(cause)), _) => return Err(cause.clone()),
+            (None, None) => return Err(Cause::NoRecipe),
+        };
+        let recipe = Recipe::parse(RECIPE_FILE, text)?;
+        let (environment, pull_request) = (&observed.overview.environment, &observed.overview.pull_request.facts);
+        recipe::render(
+            &recipe,
+            &Context {
+                repository: &pull_request.repository.name,
+                pull_request: pull_request.number,
+                commit: &pull_request.head_sha,
+                branch: &pull_request.head_ref,
+                namespace: &environment.namespace,
+                url: &PublicUrl::of(&environment.namespace, &self.engine.base_domain),
+                environment_id: &environment.id,
+                installation_id: &self.installation.id,
+                policy: &self.engine.policy,
+            },
+        )
+    }
+
+    /// Creates the namespace where there is none. One that somebody else made is left alone.
+    async fn ensure_namespace(
+        &mut self,
+        namespace: &Namespace,
+        environment_id: &str,
+        object: &Object,
+    ) -> Result<Result<(), NotApplied>, Interrupted> {
+        let owner = self.owner(environment_id);
+        let mut state = self.engine.cluster.namespace(namespace, &owner).await?;
+        if state == NamespaceState::Absent {
+            self.fence(CALL_TIMEOUT).await?;
+            match self.engine.cluster.create_namespace(object).await {
+                Ok(Creation::Created { .. }) => return Ok(Ok(())),
+                Ok(Creation::AlreadyThere) => state = self.engine.cluster.namespace(namespace, &owner).await?,
+                Err(error) => return Ok(Err(sort(error)?)),
+            }
+        }
+        Ok(match state {
+            NamespaceState::Ours { terminating: None, .. } => Ok(()),
+            NamespaceState::Ours { terminating: Some(_), .. } | NamespaceState::Absent => {
+                Err(NotApplied::NamespaceGoes)
+            }
+            NamespaceState::Foreign => {
+                Err(NotApplied::Refused(Cause::NamespaceTaken { namespace: namespace.to_string() }))
+            }
+        })
+    }
+
+    pub(super) fn owner(&self, environment_id: &str) -> Owner {
+        Owner { installation_id: self.installation.id.clone(), environment_id: environment_id.to_owned() }
+    }
+}

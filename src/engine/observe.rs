@@ -1,0 +1,206 @@
+//! Observing: everything that the plan decides on, read anew for each step.
+
+use rand::RngExt;
+
+use super::pass::{Interrupted, Pass};
+use crate::{
+    cluster::{self, Expected, NamespaceState, Owner, Workloads, assess},
+    environment::{
+        ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, Facts, GateFacts, Millis,
+        NamespaceFacts, Progress, RecipePresence, RepositoryState, gate,
+    },
+    github::{self, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
+    recipe::RECIPE_FILE,
+    store::{Confirmed, Deployment, Overview},
+};
+
+/// What a step works on.
+pub(super) struct Observed {
+    pub overview: Overview,
+    /// The head commit's deployment.
+    pub deployment: Option<Deployment>,
+    /// Read in this pass, because the row has none.
+    pub recipe: Option<Result<String, Cause>>,
+    pub namespace_uid: Option<String>,
+    pub workloads: Option<Workloads>,
+    pub facts: Facts,
+}
+
+impl Observed {
+    /// The recipe's text as it is to be kept, where this pass read it.
+    pub fn recipe_to_store(&self) -> Option<Option<String>> {
+        match &self.recipe {
+            Some(Ok(text)) => Some(Some(text.clone())),
+            Some(Err(_)) | None => None,
+        }
+    }
+
+    /// The commit that served before, if some of its pods still do.
+    pub fn still_serving(&self) -> Option<&CommitSha> {
+        let serving = self.overview.environment.serving_commit.as_ref()?;
+        match &self.workloads {
+            Some(workloads) => workloads.serves(serving).then_some(serving),
+            // Nothing was touched yet.
+            None => Some(serving),
+        }
+    }
+}
+
+impl Pass<'_> {
+    pub(super) async fn observe(&mut self) -> Result<Observed, Interrupted> {
+        let overview = self.read_confirmed().await?;
+        let environment = &overview.environment;
+        let pull_request = &overview.pull_request.facts;
+        let deployment = self.engine.store.deployment(&environment.id, &pull_request.head_sha).await?;
+
+        let mut gate_facts = GateFacts {
+            repository: overview.pull_request.repository_state,
+            state: pull_request.state,
+            head: &pull_request.head_sha,
+            from_fork: pull_request.from_fork,
+            hold: environment.hold,
+            has_recipe: RecipePresence::Unread,
+        };
+        let mut recipe = None;
+        if matches!(gate(&gate_facts), Decision::Deploy(_)) && needs_recipe(deployment.as_ref()) {
+            recipe = self.read_recipe(&overview).await?;
+            gate_facts.has_recipe = if recipe.is_some() { RecipePresence::Present } else { RecipePresence::Absent };
+        }
+        let decision = gate(&gate_facts);
+
+        let owner = self.owner(&environment.id);
+        let (namespace, namespace_uid) = match decision {
+            // Nothing is going to be done there.
+            Decision::Wait(_) => (NamespaceFacts::Absent, None),
+            Decision::Deploy(_) | Decision::Gone(_) => self.read_namespace(&overview, &owner).await?,
+        };
+        let (workloads, progress) = match (&decision, &deployment, &namespace) {
+            (Decision::Deploy(_), Some(deployment), NamespaceFacts::Ours) if deployment.applied_digest.is_some() => {
+                let (workloads, progress) = self.read_workloads(&overview, deployment, &owner).await?;
+                (Some(workloads), Some(progress))
+            }
+            _ => (None, None),
+        };
+
+        let facts = Facts {
+            decision,
+            status: environment.status,
+            reason: environment.reason,
+            serving: environment.serving_commit.clone(),
+            deployment: deployment.as_ref().map(|deployment| DeploymentFacts {
+                status: deployment.status,
+                reason: deployment.reason,
+                attempt: deployment.attempt,
+                attempt_deadline: deployment.attempt_deadline,
+                retry_at: deployment.retry_at,
+                applied: deployment.applied_digest.is_some(),
+            }),
+            namespace,
+            progress,
+            deletion_started_at: environment.deletion_started_at,
+            observed_at: environment.observed_at,
+            jitter: rand::rng().random_range(-1.0..=1.0),
+        };
+        Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, facts })
+    }
+
+    /// The environment and its pull request, confirmed by GitHub where something was asked for since it last was.
+    async fn read_confirmed(&mut self) -> Result<Overview, Interrupted> {
+        let store = &self.engine.store;
+        let overview = store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over)?;
+        if overview.environment.revision != self.lease.revision {
+            return Err(Interrupted::Over);
+        }
+        if !overview.environment.refresh {
+            return Ok(overview);
+        }
+        let stored = &overview.pull_request;
+        // Where access was taken away GitHub can say nothing, and what was told of it is enough.
+        if stored.repository_state != RepositoryState::Active {
+            return Ok(overview);
+        }
+        self.fence(github::CALL_TIMEOUT).await?;
+        let facts = self.engine.github.pull_request(&access(&overview), stored.facts.number).await?;
+        match store.confirm_pull_request(&self.lease, facts).await?? {
+            Confirmed::News => Err(Interrupted::Over),
+            Confirmed::AsStored => store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over),
+        }
+    }
+
+    /// None where the commit has no recipe.
+    async fn read_recipe(&mut self, overview: &Overview) -> Result<Option<Result<String, Cause>>, Interrupted> {
+        let head = &overview.pull_request.facts.head_sha;
+        let refused = |rule: &str| {
+            Some(Err(Cause::InvalidRecipe {
+                file: RECIPE_FILE.to_owned(),
+                line: 1,
+                field: "the file".to_owned(),
+                rule: rule.to_owned(),
+            }))
+        };
+        self.fence(github::CALL_TIMEOUT).await?;
+        Ok(match self.engine.github.file(&access(overview), RECIPE_FILE, head).await? {
+            RepositoryFile::Text(text) => Some(Ok(text)),
+            RepositoryFile::Missing => None,
+            RepositoryFile::TooLong => refused(&format!("must be at most {} KiB", RECIPE_LIMIT / 1024)),
+            RepositoryFile::NotText => refused("must be UTF-8 text"),
+        })
+    }
+
+    async fn read_namespace(
+        &mut self,
+        overview: &Overview,
+        owner: &Owner,
+    ) -> Result<(NamespaceFacts, Option<String>), Interrupted> {
+        self.fence(cluster::CALL_TIMEOUT).await?;
+        let state = self.engine.cluster.namespace(&overview.environment.namespace, owner).await?;
+        self.observed_cluster = true;
+        Ok(match state {
+            NamespaceState::Absent => (NamespaceFacts::Absent, None),
+            NamespaceState::Foreign => (NamespaceFacts::Foreign, None),
+            NamespaceState::Ours { uid, terminating: None } => (NamespaceFacts::Ours, Some(uid)),
+            NamespaceState::Ours { uid, terminating: Some(terminating) } => {
+                (NamespaceFacts::Terminating { blocked_by: terminating.blocked_by }, Some(uid))
+            }
+        })
+    }
+
+    /// What runs of the head commit, and how far it is.
+    async fn read_workloads(
+        &mut self,
+        overview: &Overview,
+        deployment: &Deployment,
+        owner: &Owner,
+    ) -> Result<(Workloads, Progress), Interrupted> {
+        let environment = &overview.environment;
+        self.fence(cluster::CALL_TIMEOUT).await?;
+        let workloads = self.engine.cluster.workloads(&environment.namespace, owner).await?;
+        let inventory = self.engine.store.inventory(&environment.id).await?;
+        let deployments: Vec<String> =
+            inventory.into_iter().filter(|key| key.kind == "Deployment").map(|key| key.name).collect();
+        let progress = assess(&workloads, &expected(&deployments, deployment, self.lease.now()));
+        Ok((workloads, progress))
+    }
+}
+
+pub(super) fn expected<'a>(deployments: &'a [String], deployment: &Deployment, now: Millis) -> Expected<'a> {
+    let deadline = deployment.attempt_deadline.unwrap_or(now);
+    Expected { deployments, attempt_started_at: deadline - ATTEMPT.as_millis() as Millis, now }
+}
+
+/// Whether the recipe must be read from GitHub: not where the row keeps it, nor where nothing is started any more.
+fn needs_recipe(deployment: Option<&Deployment>) -> bool {
+    let Some(deployment) = deployment else { return true };
+    match deployment.status {
+        DeploymentStatus::Succeeded | DeploymentStatus::Failed => false,
+        DeploymentStatus::Pending
+        | DeploymentStatus::Deploying
+        | DeploymentStatus::Superseded
+        | DeploymentStatus::Cancelled => deployment.recipe.is_none(),
+    }
+}
+
+pub(super) fn access(overview: &Overview) -> RepositoryAccess {
+    let repository = &overview.pull_request.facts.repository;
+    RepositoryAccess { name: repository.name.clone(), app_installation_id: repository.app_installation_id }
+}

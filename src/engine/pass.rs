@@ -1,0 +1,360 @@
+//! One pass over one environment, read top to bottom: observe, decide, take the step, look again; report; release.
+
+use std::{fmt, time::Duration};
+
+use tracing::{info, warn};
+
+use super::Engine;
+use crate::{
+    cluster::{CALL_TIMEOUT, ClusterError},
+    environment::{
+        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Step, next_step, wait_after_failures,
+    },
+    github::GitHubError,
+    metrics,
+    store::{
+        Deployment, DeploymentChanges, Environment, EnvironmentChanges, Event, EventKind, Installation, Lease,
+        LeaseLost, Record, StoreError,
+    },
+};
+
+/// A pass takes a handful of steps; more would be a plan that goes in circles.
+const STEPS_AT_MOST: usize = 12;
+
+/// One pass: an environment, the lease on it, and what to work with.
+pub(super) struct Pass<'a> {
+    pub engine: &'a Engine,
+    pub installation: &'a Installation,
+    pub lease: Lease,
+    /// The cluster was seen in this pass.
+    pub observed_cluster: bool,
+}
+
+/// Why a pass ended early. None of it counts towards an attempt.
+#[derive(Debug)]
+pub(super) enum Interrupted {
+    /// The lease is lost, or something newer was asked for: whoever holds the row goes on.
+    Over,
+    /// Something that a pass needs is away, or does not do what it should. The next pass tries again.
+    Failed { why: String, retry_after: Option<Duration> },
+}
+
+impl From<LeaseLost> for Interrupted {
+    fn from(LeaseLost: LeaseLost) -> Self {
+        Self::Over
+    }
+}
+
+impl Interrupted {
+    fn by(error: &dyn fmt::Display, retry_after: Option<Duration>) -> Self {
+        Self::Failed { why: error.to_string(), retry_after }
+    }
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(error: StoreError) -> Self {
+        let why = format!("{:#}", anyhow::Error::from(error));
+        Self::Failed { why, retry_after: None }
+    }
+}
+
+impl From<ClusterError> for Interrupted {
+    fn from(error: ClusterError) -> Self {
+        let retry_after = match &error {
+            ClusterError::Away { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        Self::by(&error, retry_after)
+    }
+}
+
+impl From<GitHubError> for Interrupted {
+    fn from(error: GitHubError) -> Self {
+        let retry_after = match &error {
+            GitHubError::RateLimited { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        };
+        Self::by(&error, retry_after)
+    }
+}
+
+/// Runs one pass and gives the row back.
+pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lease, claimed: Environment) {
+    let mut pass = Pass { engine, installation, lease, observed_cluster: false };
+    let steps = pass.take_steps().await;
+    let reported = match &steps {
+        Ok(_) => pass.report().await,
+        Err(_) => Ok(()),
+    };
+
+    let (next, failures, outcome) = match (steps, reported) {
+        // Where somebody else has the row, or made it due, this changes nothing; where time ran out, the next pass is owed.
+        (Err(Interrupted::Over), _) | (Ok(_), Err(Interrupted::Over)) => (Some(Duration::ZERO), 0, "lost"),
+        (Ok(next), Ok(())) => (next, 0, "done"),
+        (Err(Interrupted::Failed { why, retry_after }), _) => {
+            let failures = claimed.failures + 1;
+            let wait = retry_after.unwrap_or_default().max(wait_after_failures(failures));
+            warn!(error = why, failures, retry_in_seconds = wait.as_secs(), "a pass failed");
+            (Some(wait), failures, "failed")
+        }
+        // The environment itself is well: what it awaits is still looked at in time.
+        (Ok(next), Err(Interrupted::Failed { why, retry_after })) => {
+            let failures = claimed.failures + 1;
+            let wait = retry_after.unwrap_or_default().max(wait_after_failures(failures));
+            warn!(error = why, failures, "could not report to GitHub");
+            (Some(next.map_or(wait, |next| next.min(wait))), failures, "failed")
+        }
+    };
+    metrics::PASSES.count(outcome);
+    if let Err(error) = engine.store.release(&pass.lease, next, failures, pass.observed_cluster).await {
+        warn!(error = %error, "could not give an environment back; its lease runs out by itself");
+    }
+}
+
+impl Pass<'_> {
+    /// Takes steps until one waits. Gives how long it waits at most; None: until something happens.
+    async fn take_steps(&mut self) -> Result<Option<Duration>, Interrupted> {
+        for _ in 0..STEPS_AT_MOST {
+            let observed = self.observe().await?;
+            let step = next_step(&observed.facts, self.lease.now());
+            tracing::debug!(?step, "next step");
+            let head = &observed.overview.pull_request.facts.head_sha;
+            let deployment = observed.deployment.as_ref();
+            match step {
+                Step::Settle => return Ok(None),
+                Step::Await { until, cause } => {
+                    self.show_while_waiting(&observed.overview.environment, &observed.facts.decision, cause).await?;
+                    let wait = u64::try_from(until - self.lease.now()).unwrap_or(0);
+                    return Ok(Some(Duration::from_millis(wait)));
+                }
+                Step::ShowWaiting { cause } => {
+                    let shown = EnvironmentChanges::status(EnvironmentStatus::Pending, Some(&cause));
+                    self.record(Record {
+                        environment: Some(shown),
+                        end_others: Some(DeploymentStatus::Superseded),
+                        event: event(EventKind::Waiting, cause.reason().code()),
+                        ..Record::default()
+                    })
+                    .await?;
+                }
+                Step::CreateDeployment { commit } => {
+                    let changes = DeploymentChanges { recipe: observed.recipe_to_store(), ..Default::default() };
+                    self.record(Record {
+                        deployment: Some((commit, changes)),
+                        end_others: Some(DeploymentStatus::Superseded),
+                        ..Record::default()
+                    })
+                    .await?;
+                }
+                Step::RenewDeployment => self.renew(head, deployment).await?,
+                Step::BeginAttempt { attempt, deadline } => {
+                    let now = self.lease.now();
+                    let changes = DeploymentChanges {
+                        status: Some(DeploymentStatus::Deploying.code()),
+                        attempt: Some(attempt),
+                        attempt_deadline: Some(Some(deadline)),
+                        retry_at: Some(None),
+                        recipe: observed.recipe_to_store(),
+                        applied_digest: Some(None),
+                        started_at: if attempt == 1 { Some(Some(now)) } else { None },
+                        ..Default::default()
+                    };
+                    self.record(Record {
+                        environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, None)),
+                        deployment: Some((head.clone(), changes)),
+                        end_others: Some(DeploymentStatus::Superseded),
+                        event: event(EventKind::Deploying, format!("{head} attempt {attempt}")),
+                    })
+                    .await?;
+                }
+                Step::Apply { restart_pods } => match self.apply(&observed, restart_pods).await? {
+                    Ok(digest) => {
+                        let changes = DeploymentChanges { applied_digest: Some(Some(digest)), ..Default::default() };
+                        self.record(Record { deployment: Some((head.clone(), changes)), ..Record::default() }).await?;
+                    }
+                    Err(super::apply::NotApplied::Refused(cause)) => self.fail(&observed, &cause).await?,
+                    Err(super::apply::NotApplied::NamespaceGoes) => return Ok(Some(Duration::from_secs(1))),
+                },
+                Step::ExtendAttempt { deadline } => {
+                    let changes = DeploymentChanges { attempt_deadline: Some(Some(deadline)), ..Default::default() };
+                    self.record(Record { deployment: Some((head.clone(), changes)), ..Record::default() }).await?;
+                    self.engine.store.record_observation(&self.lease).await?;
+                }
+                Step::EndAttempt { cause, retry_at } => {
+                    let changes = DeploymentChanges { retry_at: Some(Some(retry_at)), ..Default::default() };
+                    let attempt = deployment.map_or(0, |deployment| deployment.attempt);
+                    self.record(Record {
+                        environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, Some(&cause))),
+                        deployment: Some((head.clone(), changes.cause(Some(&cause)))),
+                        event: event(EventKind::AttemptFailed, format!("attempt {attempt}: {cause}")),
+                        ..Record::default()
+                    })
+                    .await?;
+                }
+                Step::Succeed => self.succeed(head).await?,
+                Step::Fail { cause } => self.fail(&observed, &cause).await?,
+                Step::ShowOutcome => self.show_outcome(deployment).await?,
+                Step::BeginDeletion { cause } => {
+                    let shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
+                    self.record(Record {
+                        environment: Some(shown.deletion_started(self.lease.now())),
+                        end_others: Some(DeploymentStatus::Cancelled),
+                        event: event(EventKind::Deleting, reason_code(cause.as_ref())),
+                        ..Record::default()
+                    })
+                    .await?;
+                }
+                Step::DeleteNamespace => self.delete_namespace(&observed).await?,
+                Step::FinishDeletion { cause } => {
+                    let shown = EnvironmentChanges::status(EnvironmentStatus::Deleted, cause.as_ref());
+                    self.record(Record {
+                        environment: Some(shown.serving(None).deleted(self.lease.now())),
+                        end_others: Some(DeploymentStatus::Cancelled),
+                        event: event(EventKind::Deleted, reason_code(cause.as_ref())),
+                        ..Record::default()
+                    })
+                    .await?;
+                }
+            }
+        }
+        Err(Interrupted::Failed { why: "the plan goes in circles".to_owned(), retry_after: None })
+    }
+
+    /// Records a step, and logs its event once it is stored.
+    pub(super) async fn record(&self, record: Record) -> Result<(), Interrupted> {
+        let event = record.event.clone();
+        self.engine.store.record(&self.lease, record).await??;
+        if let Some(Event { kind, actor: _, detail }) = event {
+            info!(event = %kind, detail, "environment {kind}");
+        }
+        Ok(())
+    }
+
+    /// Before each call to the outside, which may take as long as `timeout`: it must have ended, whatever comes of it,
+    /// while the lease holds. One that is too short is renewed, unless something newer was asked for.
+    pub(super) async fn fence(&mut self, timeout: Duration) -> Result<(), Interrupted> {
+        if !self.lease.outlasts(timeout) {
+            self.engine.store.renew(&mut self.lease).await??;
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, head: &CommitSha, deployment: Option<&Deployment>) -> Result<(), Interrupted> {
+        let changes = DeploymentChanges {
+            status: Some(DeploymentStatus::Pending.code()),
+            round: Some(deployment.map_or(0, |deployment| deployment.round) + 1),
+            attempt: Some(0),
+            attempt_deadline: Some(None),
+            retry_at: Some(None),
+            applied_digest: Some(None),
+            finished_at: Some(None),
+            ..Default::default()
+        };
+        self.record(Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, None)),
+            deployment: Some((head.clone(), changes.cause(None))),
+            end_others: Some(DeploymentStatus::Superseded),
+            ..Record::default()
+        })
+        .await
+    }
+
+    async fn succeed(&self, head: &CommitSha) -> Result<(), Interrupted> {
+        let changes = DeploymentChanges {
+            status: Some(DeploymentStatus::Succeeded.code()),
+            retry_at: Some(None),
+            finished_at: Some(Some(self.lease.now())),
+            ..Default::default()
+        };
+        self.record(Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, None).serving(Some(head))),
+            deployment: Some((head.clone(), changes.cause(None))),
+            event: event(EventKind::Running, head.to_string()),
+            ..Record::default()
+        })
+        .await
+    }
+
+    async fn fail(&self, observed: &super::observe::Observed, cause: &Cause) -> Result<(), Interrupted> {
+        let head = &observed.overview.pull_request.facts.head_sha;
+        let changes = DeploymentChanges {
+            status: Some(DeploymentStatus::Failed.code()),
+            retry_at: Some(None),
+            finished_at: Some(Some(self.lease.now())),
+            ..Default::default()
+        };
+        let still_serving = observed.still_serving();
+        self.record(Record {
+            environment: Some(
+                EnvironmentChanges::status(EnvironmentStatus::Failed, Some(cause)).serving(still_serving),
+            ),
+            deployment: Some((head.clone(), changes.cause(Some(cause)))),
+            event: event(EventKind::Failed, format!("{head} {}: {cause}", cause.reason())),
+            ..Record::default()
+        })
+        .await
+    }
+
+    async fn show_outcome(&self, deployment: Option<&Deployment>) -> Result<(), Interrupted> {
+        let Some(deployment) = deployment else { return Ok(()) };
+        let status = match deployment.status {
+            DeploymentStatus::Failed => EnvironmentStatus::Failed,
+            DeploymentStatus::Succeeded => EnvironmentStatus::Running,
+            DeploymentStatus::Pending | DeploymentStatus::Deploying => EnvironmentStatus::Deploying,
+            DeploymentStatus::Superseded | DeploymentStatus::Cancelled => EnvironmentStatus::Pending,
+        };
+        let shown = EnvironmentChanges::outcome(status, deployment.reason, deployment.message.clone());
+        self.record(Record { environment: Some(shown), ..Record::default() }).await
+    }
+
+    /// While something is awaited, the row shows what it was last seen to wait for.
+    async fn show_while_waiting(
+        &self,
+        environment: &Environment,
+        decision: &Decision,
+        cause: Option<Cause>,
+    ) -> Result<(), Interrupted> {
+        let Some(cause) = cause else { return Ok(()) };
+        let message = cause.to_string();
+        if environment.message.as_deref() == Some(&message) {
+            return Ok(());
+        }
+        let is_stuck = matches!(cause, Cause::NamespaceStuck { .. });
+        if is_stuck && environment.reason != Some(cause.reason()) {
+            tracing::error!(event = "namespace_stuck", "{message}");
+        }
+        let status = match decision {
+            Decision::Gone(_) => EnvironmentStatus::Deleting,
+            Decision::Deploy(_) | Decision::Wait(_) => EnvironmentStatus::Deploying,
+        };
+        let shown = EnvironmentChanges::outcome(status, Some(cause.reason()), Some(message));
+        self.record(Record { environment: Some(shown), ..Record::default() }).await
+    }
+
+    async fn delete_namespace(&mut self, observed: &super::observe::Observed) -> Result<(), Interrupted> {
+        let Some(uid) = &observed.namespace_uid else { return Ok(()) };
+        let (cluster, environment) = (&self.engine.cluster, &observed.overview.environment);
+        self.fence(CALL_TIMEOUT).await?;
+        cluster.delete_namespace(&environment.namespace, uid).await?;
+
+        // The namespace controller waits 5 s before it deletes what is inside, and then half of the pods' grace period
+        // where some are left. Ended now, they are gone by then. What this misses, the controller deletes.
+        let inventory = self.engine.store.inventory(&environment.id).await?;
+        for key in inventory.iter().filter(|key| key.kind == "Deployment") {
+            self.fence(CALL_TIMEOUT).await?;
+            let deleted = cluster.delete_object(&environment.namespace, &key.api_version, &key.kind, &key.name, None);
+            if let Err(error) = deleted.await {
+                tracing::debug!(%error, "left to the namespace controller");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn event(kind: EventKind, detail: impl Into<String>) -> Option<Event> {
+    Some(Event { kind, actor: "previewd".to_owned(), detail: Some(detail.into()) })
+}
+
+fn reason_code(cause: Option<&Cause>) -> &'static str {
+    cause.map_or("closed", |cause| cause.reason().code())
+}

@@ -1,0 +1,90 @@
+//! What GitHub said last about a pull request and its repository: stored as it comes, interpreted by the gate only.
+
+use super::{CommitSha, Millis, RepositoryName, codes};
+
+/// A repository, as a webhook or the API describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryFacts {
+    pub github_id: i64,
+    pub name: RepositoryName,
+    pub default_branch: String,
+    /// The GitHub App installation that gives access; none with a plain token.
+    pub app_installation_id: Option<i64>,
+}
+
+/// A pull request, as a webhook or the API describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestFacts {
+    pub repository: RepositoryFacts,
+    /// GitHub's own id, unique over all repositories.
+    pub github_id: i64,
+    pub number: i64,
+    pub title: String,
+    pub author: String,
+    pub head_sha: CommitSha,
+    pub head_ref: String,
+    pub base_ref: String,
+    /// The head is in another repository, or its repository is gone.
+    pub from_fork: bool,
+    pub draft: bool,
+    pub state: PullRequestState,
+    pub labels: Vec<String>,
+    /// One-second resolution, as GitHub has it.
+    pub github_updated_at: Millis,
+}
+
+codes! {
+    PullRequestState {
+        Open = "open",
+        Closed = "closed",
+        Merged = "merged",
+    }
+}
+
+codes! {
+    /// Whether previewd may still work on a repository.
+    RepositoryState {
+        Active = "active",
+        /// Taken from the installation, or deleted.
+        Removed = "removed",
+        Suspended = "suspended",
+    }
+}
+
+codes! {
+    /// What keeps an open pull request without an environment until somebody asks for it anew.
+    Hold {
+        None = "none",
+        RemovedByHand = "removed_by_hand",
+    }
+}
+
+/// What one webhook delivery asks to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The delivery itself and nothing else; the reason is a code of ours.
+    Nothing {
+        reason: &'static str,
+    },
+    PullRequest {
+        facts: PullRequestFacts,
+        /// What the head was before, where the event says so.
+        before: Option<CommitSha>,
+    },
+    /// Renamed, transferred, or its default branch changed.
+    Repository(RepositoryFacts),
+    RepositoryDeleted {
+        github_id: i64,
+    },
+    /// Everything that one App installation gave access to.
+    Installation {
+        app_installation_id: i64,
+        state: RepositoryState,
+    },
+    /// Repositories added to and taken from an App installation, by GitHub's ids.
+    InstallationRepositories {
+        app_installation_id: i64,
+        added: Vec<i64>,
+        removed: Vec<i64>,
+    },
+}

@@ -1,0 +1,20 @@
+//! The domain: names, statuses, the gate and the plan. Pure: facts and `now` come in, decisions go out; no client, no
+//! clock, no I/O.
+
+mod facts;
+mod gate;
+mod names;
+mod plan;
+mod status;
+
+pub use facts::{Change, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
+pub use gate::{Decision, GateFacts, RecipePresence, gate};
+pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label};
+pub use plan::{
+    ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
+};
+pub(crate) use status::codes;
+pub use status::{Cause, DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
+
+/// Unix milliseconds, by the database's clock.
+pub type Millis = i64;

@@ -1,0 +1,254 @@
+//! What can be said about an environment or a deployment: a status, and the cause behind it.
+
+/// Declares an enum of codes that databases, schemas and people share: one spelling, in snake_case.
+macro_rules! codes {
+    ($(#[$attribute:meta])* $name:ident { $($(#[$variant_attribute:meta])* $variant:ident = $code:literal),* $(,)? }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema, clap::ValueEnum)]
+        #[serde(rename_all = "snake_case")]
+        #[clap(rename_all = "snake_case")]
+        pub enum $name { $($(#[$variant_attribute])* $variant),* }
+
+        impl $name {
+            pub const ALL: &[$name] = &[$($name::$variant),*];
+
+            pub fn code(self) -> &'static str {
+                match self { $($name::$variant => $code),* }
+            }
+
+            /// The reverse of [`Self::code`]. None for a code of another version.
+            pub fn from_code(code: &str) -> Option<Self> {
+                match code { $($code => Some($name::$variant),)* _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.code())
+            }
+        }
+    };
+}
+pub(crate) use codes;
+
+codes! {
+    /// Where an environment stands.
+    EnvironmentStatus {
+        /// Nothing was started for the newest commit yet; the reason says what it waits for.
+        Pending = "pending",
+        /// The newest commit is being put into the cluster.
+        Deploying = "deploying",
+        /// The newest commit serves at the URL.
+        Running = "running",
+        /// The newest commit could not be deployed; an older one may still serve.
+        Failed = "failed",
+        /// Everything of it is being removed from the cluster.
+        Deleting = "deleting",
+        /// Nothing of it is left in the cluster.
+        Deleted = "deleted",
+    }
+}
+
+codes! {
+    /// Where one commit's deployment stands.
+    DeploymentStatus {
+        Pending = "pending",
+        Deploying = "deploying",
+        Succeeded = "succeeded",
+        Failed = "failed",
+        /// A newer commit took its place before it was done.
+        Superseded = "superseded",
+        /// The environment went before it was done.
+        Cancelled = "cancelled",
+    }
+}
+
+impl DeploymentStatus {
+    /// Whether nothing more happens to it by itself.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Pending | Self::Deploying => false,
+            Self::Succeeded | Self::Failed | Self::Superseded | Self::Cancelled => true,
+        }
+    }
+}
+
+codes! {
+    /// Why an environment or a deployment is where it is.
+    Reason {
+        AwaitingApproval = "awaiting_approval",
+        NoRecipe = "no_recipe",
+        InvalidRecipe = "invalid_recipe",
+        ObjectRefused = "object_refused",
+        NamespaceTaken = "namespace_taken",
+        QuotaExceeded = "quota_exceeded",
+        RunsAsRoot = "runs_as_root",
+        ContainerConfig = "container_config",
+        ImagePullFailed = "image_pull_failed",
+        CrashLoop = "crash_loop",
+        OutOfMemory = "out_of_memory",
+        Unschedulable = "unschedulable",
+        NotReadyInTime = "not_ready_in_time",
+        NamespaceStuck = "namespace_stuck",
+        RemovedByHand = "removed_by_hand",
+        AccessRevoked = "access_revoked",
+    }
+}
+
+/// A reason with what it needs to make its one sentence. Every parameter is a name of the recipe's or the cluster's, a
+/// figure, or a rule of ours; error texts and values stay out, because the sentence reaches pull requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    AwaitingApproval,
+    NoRecipe,
+    InvalidRecipe { file: String, line: u64, field: String, rule: String },
+    ObjectRefused { kind: String, name: String, rule: String },
+    NamespaceTaken { namespace: String },
+    QuotaExceeded { resource: String, needed: String, allowed: String },
+    RunsAsRoot { container: String },
+    ContainerConfig { container: String, missing: Option<String> },
+    ImagePullFailed { container: String, image: String },
+    CrashLoop { container: String, restarts: i32, exit_code: Option<i32> },
+    OutOfMemory { container: String, limit: Option<String> },
+    Unschedulable,
+    NotReadyInTime { container: Option<String>, seconds: i64 },
+    NamespaceStuck { blocked_by: String },
+    RemovedByHand,
+    AccessRevoked,
+}
+
+impl Cause {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::AwaitingApproval => Reason::AwaitingApproval,
+            Self::NoRecipe => Reason::NoRecipe,
+            Self::InvalidRecipe { .. } => Reason::InvalidRecipe,
+            Self::ObjectRefused { .. } => Reason::ObjectRefused,
+            Self::NamespaceTaken { .. } => Reason::NamespaceTaken,
+            Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
+            Self::RunsAsRoot { .. } => Reason::RunsAsRoot,
+            Self::ContainerConfig { .. } => Reason::ContainerConfig,
+            Self::ImagePullFailed { .. } => Reason::ImagePullFailed,
+            Self::CrashLoop { .. } => Reason::CrashLoop,
+            Self::OutOfMemory { .. } => Reason::OutOfMemory,
+            Self::Unschedulable => Reason::Unschedulable,
+            Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
+            Self::NamespaceStuck { .. } => Reason::NamespaceStuck,
+            Self::RemovedByHand => Reason::RemovedByHand,
+            Self::AccessRevoked => Reason::AccessRevoked,
+        }
+    }
+
+    /// Whether waiting or restarting pods can heal it. What cannot heal fails its deployment at once.
+    pub fn can_heal(&self) -> bool {
+        match self {
+            Self::AwaitingApproval
+            | Self::NoRecipe
+            | Self::ImagePullFailed { .. }
+            | Self::CrashLoop { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Unschedulable
+            | Self::NotReadyInTime { .. }
+            | Self::NamespaceStuck { .. } => true,
+            Self::InvalidRecipe { .. }
+            | Self::ObjectRefused { .. }
+            | Self::NamespaceTaken { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::RunsAsRoot { .. }
+            | Self::ContainerConfig { .. }
+            | Self::RemovedByHand
+            | Self::AccessRevoked => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AwaitingApproval => {
+                write!(f, "This pull request comes from a fork; an admin must approve its commit before it runs.")
+            }
+            Self::NoRecipe => write!(f, "There is no .preview.yaml at the root of the repository at this commit."),
+            Self::InvalidRecipe { file, line, field, rule } => write!(f, "{file}, line {line}: {field} {rule}."),
+            Self::ObjectRefused { kind, name, rule } => write!(f, "{kind} {name} was refused: {rule}."),
+            Self::NamespaceTaken { namespace } => {
+                write!(f, "The namespace {namespace} exists and belongs to somebody else; remove it, then retry.")
+            }
+            Self::QuotaExceeded { resource, needed, allowed } => {
+                write!(f, "The recipe asks for {needed} of {resource}, and an environment may have {allowed}.")
+            }
+            Self::RunsAsRoot { container } => {
+                write!(f, "The image of container {container} runs as root; give it a USER that is not 0.")
+            }
+            Self::ContainerConfig { container, missing: None } => {
+                write!(f, "Container {container} cannot be created as it is configured.")
+            }
+            Self::ContainerConfig { container, missing: Some(missing) } => {
+                write!(f, "Container {container} needs {missing}, which does not exist.")
+            }
+            Self::ImagePullFailed { container, image } => {
+                write!(f, "The image {image} of container {container} cannot be pulled.")
+            }
+            Self::CrashLoop { container, restarts, exit_code: None } => {
+                write!(f, "Container {container} keeps crashing ({restarts} restarts).")
+            }
+            Self::CrashLoop { container, restarts, exit_code: Some(code) } => {
+                write!(f, "Container {container} keeps crashing ({restarts} restarts, last exit code {code}).")
+            }
+            Self::OutOfMemory { container, limit: None } => write!(f, "Container {container} ran out of memory."),
+            Self::OutOfMemory { container, limit: Some(limit) } => {
+                write!(f, "Container {container} ran out of memory at its limit of {limit}.")
+            }
+            Self::Unschedulable => write!(f, "No node of the cluster has room for this environment."),
+            Self::NotReadyInTime { container: None, seconds } => {
+                write!(f, "The application was not ready within {seconds} seconds.")
+            }
+            Self::NotReadyInTime { container: Some(container), seconds } => {
+                write!(
+                    f,
+                    "Container {container} runs, but was not ready within {seconds} seconds; see its health path."
+                )
+            }
+            Self::NamespaceStuck { blocked_by } => write!(f, "The namespace cannot be removed: {blocked_by}."),
+            Self::RemovedByHand => {
+                write!(f, "It was deleted by hand; a new commit or reopening the pull request brings it back.")
+            }
+            Self::AccessRevoked => write!(f, "previewd no longer has access to the repository."),
+        }
+    }
+}
+
+/// Every (status, reason) that an environment may show; ARCHITECTURE.md explains each. None is the status by itself.
+pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
+    use Reason::*;
+    match status {
+        EnvironmentStatus::Pending => &[None, Some(AwaitingApproval), Some(NoRecipe)],
+        // While an attempt is under way the reason is what it was last seen to wait for or to have stumbled over.
+        EnvironmentStatus::Deploying => &[
+            None,
+            Some(QuotaExceeded),
+            Some(ImagePullFailed),
+            Some(CrashLoop),
+            Some(OutOfMemory),
+            Some(Unschedulable),
+            Some(NotReadyInTime),
+        ],
+        EnvironmentStatus::Running => &[None],
+        EnvironmentStatus::Failed => &[
+            Some(InvalidRecipe),
+            Some(ObjectRefused),
+            Some(NamespaceTaken),
+            Some(QuotaExceeded),
+            Some(RunsAsRoot),
+            Some(ContainerConfig),
+            Some(ImagePullFailed),
+            Some(CrashLoop),
+            Some(OutOfMemory),
+            Some(Unschedulable),
+            Some(NotReadyInTime),
+        ],
+        EnvironmentStatus::Deleting => &[None, Some(RemovedByHand), Some(AccessRevoked), Some(NamespaceStuck)],
+        EnvironmentStatus::Deleted => &[None, Some(RemovedByHand), Some(AccessRevoked)],
+    }
+}

@@ -1,0 +1,168 @@
+//! What previewd asks GitHub for.
+
+use std::time::Duration;
+
+use http::{Method, header};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    GitHub, GitHubError, RepositoryAccess,
+    connection::{Actor, Call},
+    wire,
+};
+use crate::environment::{CommitSha, PullRequestFacts, RepositoryName};
+
+/// The longest recipe in bytes; one that is longer is read no further.
+pub const RECIPE_LIMIT: usize = 64 << 10;
+
+/// "The number of results per page (max 100)".
+const PER_PAGE: usize = 100;
+
+/// What is at a path of a repository at one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepositoryFile {
+    Text(String),
+    /// Nothing has this path at this commit. GitHub showed that the repository itself is there.
+    Missing,
+    /// Longer than [`RECIPE_LIMIT`].
+    TooLong,
+    /// Not UTF-8.
+    NotText,
+}
+
+impl GitHub {
+    /// A pull request as GitHub has it now. The repository's name in it is today's, whatever name it was asked for by,
+    /// and with an App its installation is in it.
+    pub async fn pull_request(&self, access: &RepositoryAccess, number: i64) -> Result<PullRequestFacts, GitHubError> {
+        let name = &access.name;
+        let tried = &format!("reading {name}#{number}");
+        let call = Call::get(tried, format!("/repos/{name}/pulls/{number}"));
+        let app_installation_id = if self.is_app() { Some(self.installation_id(access, tried).await?) } else { None };
+        let access = &RepositoryAccess { app_installation_id, ..access.clone() };
+        let answer: wire::PullRequest = self.call(Actor::On(access), call).await?.json(tried)?;
+        answer.facts("pull_request", app_installation_id).map_err(|field| GitHubError::Other {
+            tried: tried.clone(),
+            what: format!("a pull request that previewd does not understand ({field})"),
+        })
+    }
+
+    /// The file at `path`, as `.preview.yaml`, at `commit`.
+    pub async fn file(
+        &self,
+        access: &RepositoryAccess,
+        path: &str,
+        commit: &CommitSha,
+    ) -> Result<RepositoryFile, GitHubError> {
+        let name = &access.name;
+        let tried = &format!("reading {path} of {name} at {}", commit.short());
+        let call = Call {
+            accept: "application/vnd.github.raw+json",
+            limit: RECIPE_LIMIT + 1,
+            ..Call::get(tried, format!("/repos/{name}/contents/{}?ref={commit}", encoded(path)))
+        };
+        match self.call(Actor::On(access), call).await {
+            Ok(answer) if answer.body.len() > RECIPE_LIMIT => Ok(RepositoryFile::TooLong),
+            Ok(answer) => Ok(String::from_utf8(answer.body).map_or(RepositoryFile::NotText, RepositoryFile::Text)),
+            // The same 404 stands for a repository that is gone, or that previewd may no longer see: only one that is
+            // there shows that the file is not.
+            Err(GitHubError::NotFound { .. }) => {
+                self.call(Actor::On(access), Call::get(tried, format!("/repos/{name}"))).await?;
+                Ok(RepositoryFile::Missing)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The comment that begins with `marker` and that previewd itself wrote; the oldest, should there be several.
+    pub async fn find_comment(
+        &self,
+        access: &RepositoryAccess,
+        number: i64,
+        marker: &str,
+    ) -> Result<Option<i64>, GitHubError> {
+        #[derive(Deserialize)]
+        struct Comment {
+            id: i64,
+            user: Option<wire::User>,
+            body: Option<String>,
+        }
+        let name = &access.name;
+        let tried = &format!("listing the comments of {name}#{number}");
+        // A login changes once in years, and ready() asks for it every minute.
+        let login = self.login(Duration::MAX).await?;
+        let is_ours = |comment: &Comment| {
+            comment.user.as_ref().is_some_and(|user| user.login.eq_ignore_ascii_case(&login))
+                && comment.body.as_ref().is_some_and(|body| body.starts_with(marker))
+        };
+
+        for page in 1.. {
+            let path = format!("/repos/{name}/issues/{number}/comments?per_page={PER_PAGE}&page={page}");
+            let answer = self.call(Actor::On(access), Call::get(tried, path)).await?;
+            // Ids ascend, as the list does.
+            if let Some(comment) = answer.json::<Vec<Comment>>(tried)?.into_iter().find(is_ours) {
+                return Ok(Some(comment.id));
+            }
+            let link = answer.headers.get(header::LINK).and_then(|link| link.to_str().ok()).unwrap_or_default();
+            if !link.contains(r#"rel="next""#) {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Comments on a pull request; returns the comment's id. After [`GitHubError::Away`] it may exist all the same:
+    /// look with [`Self::find_comment`] before sending it again.
+    pub async fn create_comment(&self, access: &RepositoryAccess, number: i64, text: &str) -> Result<i64, GitHubError> {
+        #[derive(Deserialize)]
+        struct Comment {
+            id: i64,
+        }
+        let name = &access.name;
+        let tried = &format!("commenting on {name}#{number}");
+        let path = format!("/repos/{name}/issues/{number}/comments");
+        let call = Call::write(tried, Method::POST, path, json!({ "body": text }));
+        Ok(self.call(Actor::On(access), call).await?.json::<Comment>(tried)?.id)
+    }
+
+    /// Gives a comment another text. [`GitHubError::NotFound`] where somebody deleted it: to be created anew.
+    pub async fn update_comment(
+        &self,
+        access: &RepositoryAccess,
+        comment_id: i64,
+        text: &str,
+    ) -> Result<(), GitHubError> {
+        let name = &access.name;
+        let tried = &format!("updating comment {comment_id} of {name}");
+        let path = format!("/repos/{name}/issues/comments/{comment_id}");
+        let call = Call::write(tried, Method::PATCH, path, json!({ "body": text }));
+        self.call(Actor::On(access), call).await.map(drop)
+    }
+
+    /// The App's installation on a repository. None where there is none, and where previewd uses a token.
+    pub async fn installation_of(&self, name: &RepositoryName) -> Result<Option<i64>, GitHubError> {
+        #[derive(Deserialize)]
+        struct Installation {
+            id: i64,
+        }
+        if !self.is_app() {
+            return Ok(None);
+        }
+        let tried = &format!("looking for the App's installation on {name}");
+        match self.call(Actor::Own, Call::get(tried, format!("/repos/{name}/installation"))).await {
+            Ok(answer) => Ok(Some(answer.json::<Installation>(tried)?.id)),
+            Err(GitHubError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A path inside a repository, percent-encoded between its slashes.
+fn encoded(path: &str) -> String {
+    let mut url = url::Url::parse("path:/").expect("a constant URL");
+    url.path_segments_mut().expect("a path").clear().extend(path.split('/'));
+    url.path().trim_start_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests;

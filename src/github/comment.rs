@@ -1,0 +1,301 @@
+//! The text of previewd's one comment on a pull request. Pure.
+//!
+//! The text is written to GitHub only when it changes, and may change twice a push. So it is the same for everything
+//! between a push and its end: whatever waits, whichever attempt is under way, and at whatever time.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use crate::environment::{CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl};
+
+/// What the comment tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentFacts {
+    /// previewd's own id, of the database.
+    pub installation_id: String,
+    pub environment_id: String,
+    pub status: EnvironmentStatus,
+    /// The sentence of the cause behind the status. Left out of the text while an attempt is under way.
+    pub cause_message: Option<String>,
+    pub url: Option<PublicUrl>,
+    /// The commit that the status is about.
+    pub commit: CommitSha,
+    /// The commit that answers at the URL.
+    pub serving_commit: Option<CommitSha>,
+    /// The attempt that was made last, from 1.
+    pub attempt: i64,
+    /// How many attempts a round has.
+    pub attempts: i64,
+    /// Newest first. The first five are shown.
+    pub deployments: Vec<CommentDeployment>,
+}
+
+/// One line of the comment's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentDeployment {
+    pub commit: CommitSha,
+    pub status: DeploymentStatus,
+    /// The sentence of the cause of a failure.
+    pub message: Option<String>,
+    /// When it ended; while it has not, when the commit was first known, because that time does not change.
+    pub at: Millis,
+}
+
+/// Hidden, at the very beginning of the comment: whose it is, and of what.
+pub fn marker(installation_id: &str, environment_id: &str) -> String {
+    format!("<!-- previewd:{installation_id}:{environment_id} -->")
+}
+
+/// The longest history in the comment.
+const SHOWN_DEPLOYMENTS: usize = 5;
+
+/// The comment's whole text, as GitHub's Markdown.
+pub fn comment(facts: &CommentFacts) -> String {
+    let CommentFacts { installation_id, environment_id, deployments, .. } = facts;
+    let (headline, sentence) = headline_and_sentence(facts);
+    let mut text = format!("{}\n### {headline}\n\n{sentence}\n", marker(installation_id, environment_id));
+
+    if !deployments.is_empty() {
+        text.push_str("\n| Commit | Result | Time (UTC) |\n| --- | --- | --- |\n");
+    }
+    for CommentDeployment { commit, status, message, at } in deployments.iter().take(SHOWN_DEPLOYMENTS) {
+        let result = result(*status);
+        // What the sentence above says is not said again.
+        let message = message.as_ref().filter(|_| *status == DeploymentStatus::Failed);
+        let message = message.filter(|_| !(facts.status == EnvironmentStatus::Failed && *commit == facts.commit));
+        let message = message.map(|message| format!(": {}", escaped(message))).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{}` | {result}{message} | {} |", commit.short(), time(*at));
+    }
+    text
+}
+
+fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
+    let CommentFacts { status, cause_message, url, commit, serving_commit, attempt, attempts, .. } = facts;
+    let commit_code = format!("`{}`", commit.short());
+    let cause = cause_message.as_deref().map(escaped);
+    let serving = match (serving_commit, url) {
+        (Some(serving), Some(url)) if serving != commit => {
+            format!("\n\nCommit `{}` still answers at {}", serving.short(), url.as_str())
+        }
+        _ => String::new(),
+    };
+    match status {
+        EnvironmentStatus::Pending => match cause {
+            Some(cause) => ("⏸️ Preview is waiting", format!("Commit {commit_code}: {cause}{serving}")),
+            None => deploying(&commit_code),
+        },
+        EnvironmentStatus::Deploying => deploying(&commit_code),
+        EnvironmentStatus::Running => {
+            let place = url.as_ref().map(|url| format!(" at {}", url.as_str())).unwrap_or_default();
+            ("✅ Preview is running", format!("Commit {commit_code} answers{place}"))
+        }
+        EnvironmentStatus::Failed => {
+            let cause = cause.unwrap_or_else(|| "It could not be deployed.".to_owned());
+            let tries = if *attempt > 1 { format!(" (attempt {attempt} of {attempts})") } else { String::new() };
+            ("❌ Preview failed", format!("Commit {commit_code}{tries}: {cause}{serving}"))
+        }
+        EnvironmentStatus::Deleting => {
+            ("🧹 Preview is being removed", cause.unwrap_or_else(|| PULL_REQUEST_CLOSED.to_owned()))
+        }
+        EnvironmentStatus::Deleted => {
+            ("🧹 Preview was removed", cause.unwrap_or_else(|| PULL_REQUEST_CLOSED.to_owned()))
+        }
+    }
+}
+
+/// The only cause of a removal that has no sentence of its own.
+const PULL_REQUEST_CLOSED: &str = "The pull request is closed.";
+
+/// The same for everything that is under way. It says nothing of attempts, nor of the commit that serves meanwhile:
+/// both change before the deployment ends.
+fn deploying(commit_code: &str) -> (&'static str, String) {
+    ("⏳ Preview is being deployed", format!("Commit {commit_code} is on its way."))
+}
+
+fn result(status: DeploymentStatus) -> &'static str {
+    match status {
+        // One word for both: a deployment begins between the comment's two writes.
+        DeploymentStatus::Pending | DeploymentStatus::Deploying => "deploying",
+        DeploymentStatus::Succeeded => "succeeded",
+        DeploymentStatus::Failed => "failed",
+        DeploymentStatus::Superseded => "superseded by a newer commit",
+        DeploymentStatus::Cancelled => "cancelled",
+    }
+}
+
+/// `2026-11-23 18:05:09`.
+fn time(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// The longest sentence; a recipe's names can be long.
+const LONGEST_SENTENCE: usize = 500;
+
+/// A sentence as plain text: on one line, with nothing that Markdown or GitHub would turn into something else. Names of
+/// the recipe are in it, so that mentions, references and links must stay text too: a character that is not seen
+/// (U+200B) keeps them apart, because a backslash does not.
+fn escaped(sentence: &str) -> String {
+    let mut text = String::with_capacity(sentence.len());
+    for character in sentence.chars().take(LONGEST_SENTENCE) {
+        match character {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' => text.extend(['\\', character]),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            '&' => text.push_str("&amp;"),
+            '$' => text.push_str("&#36;"),
+            '@' | '#' => text.extend([character, '\u{200b}']),
+            _ if character.is_control() => text.push(' '),
+            _ => text.push(character),
+        }
+    }
+    if sentence.chars().count() > LONGEST_SENTENCE {
+        text.push('…');
+    }
+    text.replace("://", ":\u{200b}//")
+}
+
+/// Hex SHA-256: equal for texts that need no write.
+pub fn digest(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::{BaseDomain, Namespace};
+
+    const HOUR: Millis = 3_600_000;
+    /// 2026-11-23, 18:05:09 UTC.
+    const EVENING: Millis = 1_795_457_109_000;
+
+    fn commit(digit: char) -> CommitSha {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn deployment(digit: char, status: DeploymentStatus, hours_ago: i64) -> CommentDeployment {
+        let message = (status == DeploymentStatus::Failed)
+            .then(|| "Container web keeps crashing (3 restarts, last exit code 1).".to_owned());
+        CommentDeployment { commit: commit(digit), status, message, at: EVENING - hours_ago * HOUR }
+    }
+
+    fn facts(status: EnvironmentStatus) -> CommentFacts {
+        let namespace: Namespace = "pr-7-shop-abcdefghij".parse().unwrap();
+        let base_domain: BaseDomain = "preview.example.com".parse().unwrap();
+        let newest = match status {
+            EnvironmentStatus::Pending => DeploymentStatus::Pending,
+            EnvironmentStatus::Deploying => DeploymentStatus::Deploying,
+            EnvironmentStatus::Running => DeploymentStatus::Succeeded,
+            EnvironmentStatus::Failed => DeploymentStatus::Failed,
+            EnvironmentStatus::Deleting | EnvironmentStatus::Deleted => DeploymentStatus::Cancelled,
+        };
+        CommentFacts {
+            installation_id: "0f3c".to_owned(),
+            environment_id: "42".to_owned(),
+            status,
+            cause_message: None,
+            url: Some(PublicUrl::of(&namespace, &base_domain)),
+            commit: commit('c'),
+            serving_commit: Some(commit('b')),
+            attempt: 1,
+            attempts: 3,
+            deployments: vec![
+                deployment('c', newest, 0),
+                deployment('b', DeploymentStatus::Succeeded, 1),
+                deployment('a', DeploymentStatus::Failed, 24),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_comment_for_each_status() {
+        for status in EnvironmentStatus::ALL {
+            insta::assert_snapshot!(format!("comment_{status}"), comment(&facts(*status)));
+        }
+    }
+
+    #[test]
+    fn the_first_comment() {
+        let first = CommentFacts {
+            url: None,
+            serving_commit: None,
+            deployments: vec![deployment('c', DeploymentStatus::Deploying, 0)],
+            ..facts(EnvironmentStatus::Deploying)
+        };
+        insta::assert_snapshot!("comment_first", comment(&first));
+    }
+
+    #[test]
+    fn a_failure_after_every_attempt_while_an_older_commit_serves() {
+        let failed = CommentFacts {
+            cause_message: Some("Container web ran out of memory at its limit of 256Mi.".to_owned()),
+            attempt: 3,
+            ..facts(EnvironmentStatus::Failed)
+        };
+        insta::assert_snapshot!("comment_failed_finally", comment(&failed));
+    }
+
+    #[test]
+    fn a_fork_waits_and_a_removal_has_its_cause() {
+        let cause = |cause: crate::environment::Cause| Some(cause.to_string());
+        let waiting = CommentFacts {
+            cause_message: cause(crate::environment::Cause::AwaitingApproval),
+            deployments: Vec::new(),
+            serving_commit: None,
+            url: None,
+            ..facts(EnvironmentStatus::Pending)
+        };
+        insta::assert_snapshot!("comment_waiting", comment(&waiting));
+        let removed = CommentFacts {
+            cause_message: cause(crate::environment::Cause::RemovedByHand),
+            ..facts(EnvironmentStatus::Deleted)
+        };
+        insta::assert_snapshot!("comment_removed_by_hand", comment(&removed));
+    }
+
+    #[test]
+    fn nothing_between_a_push_and_its_end_changes_the_text() {
+        let deploying = comment(&facts(EnvironmentStatus::Deploying));
+        let stumbled = CommentFacts {
+            cause_message: Some("Container web keeps crashing (4 restarts).".to_owned()),
+            attempt: 2,
+            serving_commit: None,
+            ..facts(EnvironmentStatus::Deploying)
+        };
+        assert_eq!(comment(&stumbled), deploying);
+        assert_eq!(comment(&facts(EnvironmentStatus::Pending)), deploying);
+        assert_eq!(digest(&comment(&stumbled)), digest(&deploying));
+        assert_ne!(digest(&comment(&facts(EnvironmentStatus::Running))), digest(&deploying));
+    }
+
+    #[test]
+    fn five_deployments_are_shown() {
+        let mut many = facts(EnvironmentStatus::Running);
+        many.deployments = ('a'..='f').map(|digit| deployment(digit, DeploymentStatus::Succeeded, 1)).collect();
+        let text = comment(&many);
+        assert_eq!(text.matches("| succeeded |").count(), 5);
+        assert!(!text.contains("fffffff"));
+    }
+
+    #[test]
+    fn names_of_the_recipe_stay_text() {
+        let hostile = "@team #1 acme/shop#2 [x](https://evil) <img src=x> `code` |\n# head *b* _i_ ~s~ $m$ &lt;";
+        let mut failed = CommentFacts { cause_message: Some(hostile.to_owned()), ..facts(EnvironmentStatus::Failed) };
+        failed.deployments[2].message = Some(hostile.to_owned());
+        let text = comment(&failed);
+        for active in
+            ["@team", "#1", "#2", "://evil", "<img", " `code", "\n# head", " *b", " _i", " ~s", "$m", "&lt;\n"]
+        {
+            assert!(!text.contains(active), "{active} in {text}");
+        }
+        let row = text.lines().find(|line| line.contains("aaaaaaa")).unwrap();
+        assert_eq!(row.replace("\\|", "").matches('|').count(), 4, "{row}");
+    }
+
+    #[test]
+    fn a_long_sentence_is_cut() {
+        let long = CommentFacts { cause_message: Some("é".repeat(70_000)), ..facts(EnvironmentStatus::Failed) };
+        assert!(comment(&long).len() < 4_000);
+    }
+}

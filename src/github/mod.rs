@@ -1,0 +1,16 @@
+//! GitHub: the only module that speaks to its API, and the only one that knows how it spells things.
+
+mod client;
+mod comment;
+mod connection;
+mod error;
+mod facts;
+mod settings;
+pub(crate) mod wire;
+
+pub use client::{RECIPE_LIMIT, RepositoryFile};
+pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker};
+pub use connection::{CALL_TIMEOUT, GitHub};
+pub use error::GitHubError;
+pub use facts::RepositoryAccess;
+pub use settings::{AppSettings, GitHubSettings, InvalidGitHubSettings};

@@ -1,0 +1,163 @@
+//! The HTTP server: MCP, the webhook, and what operators look at. Every request has an id, which its log lines carry and
+//! its answer returns.
+
+mod bearer;
+mod health;
+mod origins;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::{get, post},
+};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower_http::{
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    trace::TraceLayer,
+};
+use url::Url;
+
+use crate::{
+    cluster::Cluster, config::Config, github::GitHub, identity::Teams, mcp, metrics, service::Service, store::Store,
+    webhook,
+};
+use origins::Origins;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// No answer takes longer: the slowest, a log of many containers, gives up sooner by itself.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the server works with.
+pub struct HttpState {
+    pub service: Service,
+    pub store: Store,
+    /// None: not configured, which `/readyz` says.
+    pub cluster: Option<Cluster>,
+    /// None: not configured, which `/readyz` says.
+    pub github: Option<GitHub>,
+    pub teams: Teams,
+    pub webhook_secrets: Vec<SecretString>,
+    /// Hosts that a request to `/mcp` may name.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may call `/mcp`, beside those of this machine and of `public_url`.
+    pub allowed_origins: Vec<String>,
+    /// The server's address as others reach it. None: whatever host a request names.
+    pub public_url: Option<Url>,
+}
+
+impl HttpState {
+    /// What `config` says about the server.
+    pub fn of(
+        config: &Config,
+        service: Service,
+        store: Store,
+        cluster: Option<Cluster>,
+        github: Option<GitHub>,
+    ) -> Self {
+        Self {
+            service,
+            store,
+            cluster,
+            github,
+            teams: config.teams.clone(),
+            webhook_secrets: config.github.webhook_secrets.clone(),
+            allowed_hosts: config.allowed_hosts(),
+            allowed_origins: config.mcp.allowed_origins.clone(),
+            public_url: config.public_url.clone(),
+        }
+    }
+}
+
+/// Everything that the server answers.
+pub fn router(state: HttpState) -> Router {
+    let HttpState {
+        service,
+        store,
+        cluster,
+        github,
+        teams,
+        webhook_secrets,
+        allowed_hosts,
+        allowed_origins,
+        public_url,
+    } = state;
+    let origins = Origins::new(&allowed_origins, public_url.as_ref());
+    let mcp = mcp::http_service(service, allowed_hosts, origins.patterns());
+    let bearer = Arc::new(bearer::Bearer { store: store.clone(), teams, public_url });
+    let webhook = Arc::new(webhook::Receiver { store: store.clone(), secrets: webhook_secrets });
+    let health = Arc::new(health::Health::new(store, cluster, github));
+
+    let mcp = Router::new()
+        .route_service("/mcp", mcp)
+        .layer(middleware::from_fn_with_state(bearer.clone(), bearer::authenticate))
+        // Outermost: a browser sends its preflight without the token.
+        .layer(origins.cors());
+    let metadata = Router::new()
+        .route("/.well-known/oauth-protected-resource", get(bearer::resource_metadata))
+        // RFC 9728, section 3.1: the resource's path comes after the well-known part.
+        .route("/.well-known/oauth-protected-resource/mcp", get(bearer::resource_metadata))
+        .with_state(bearer);
+    let receiver = Router::new().route("/webhooks/github", post(webhook::receive)).with_state(webhook);
+    let operation = Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render())))
+        .with_state(health);
+
+    Router::new().merge(mcp).merge(metadata).merge(receiver).merge(operation).layer(
+        ServiceBuilder::new()
+            .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+            .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_failure(()))
+            .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+            .layer(middleware::from_fn(bound)),
+    )
+}
+
+/// Serves until `stop`, and then until what is under way is answered.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// The query stays out: it may hold what somebody should not have put there.
+fn span(request: &Request) -> tracing::Span {
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let id = id.get(..id.len().min(64)).unwrap_or_default();
+    tracing::info_span!("http", request = id, method = %request.method(), path = request.uri().path())
+}
+
+/// Bounds the time of a request, and counts its answer.
+async fn bound(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    let response = answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
+    metrics::REQUESTS.count(match response.status().as_u16() {
+        ..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500.. => "5xx",
+    });
+    response
+}
+
+async fn index() -> impl IntoResponse {
+    const PAGE: &str = concat!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>previewd</title>\n",
+        "<h1>previewd ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1>\n<p>A preview environment for every pull request, with the controls in the hands of AI agents.\n",
+        "<ul><li>MCP over streamable HTTP, with a bearer token: <code>/mcp</code>\n",
+        "<li>GitHub's webhook: <code>/webhooks/github</code>\n",
+        "<li><a href=/readyz>Readiness</a>, <a href=/healthz>health</a>, <a href=/metrics>metrics</a></ul>\n",
+    );
+    let policy = HeaderValue::from_static("default-src 'none'");
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(PAGE))
+}

@@ -1,0 +1,18 @@
+//! previewd: a preview environment for every pull request, with the controls in the hands of AI agents.
+//! ARCHITECTURE.md has the map.
+
+pub mod cluster;
+pub mod config;
+pub mod engine;
+pub mod environment;
+pub mod github;
+pub mod http;
+pub mod identity;
+pub mod mcp;
+pub mod metrics;
+pub mod recipe;
+pub mod schemas;
+pub mod service;
+pub mod store;
+pub mod telemetry;
+pub mod webhook;

@@ -1,0 +1,24 @@
+//! The command line: arguments, telemetry, dispatch, exit codes.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let outcome = match command {
+        Command::Serve(args) => cli::serve::run(args, global).await,
+        Command::Mcp(args) => cli::mcp::run(args, global).await,
+        Command::List(args) => cli::list::run(args, global).await,
+        Command::Get(args) => cli::get::run(args, global).await,
+        Command::Token(args) => cli::token::run(args, global).await,
+        Command::Migrate(args) => cli::migrate::run(args, global).await,
+        Command::Doctor(args) => cli::doctor::run(args, global).await,
+        Command::Schema(args) => cli::schema::run(args),
+    };
+    outcome.unwrap_or_else(|error| cli::report(&error))
+}

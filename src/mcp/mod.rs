@@ -1,0 +1,91 @@
+//! The Model Context Protocol: five tools over stdio and streamable HTTP, from one handler, for clients of every
+//! revision up to 2026-07-28. Nothing is kept between two requests, so any replica answers any of them.
+
+mod delete;
+mod get;
+mod list;
+mod logs;
+mod retry;
+mod schema;
+mod server;
+mod tool;
+
+use rmcp::{
+    ServiceExt,
+    model::{JsonObject, Tool},
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
+    },
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    identity::Identity,
+    service::{EnvironmentDetail, EnvironmentList, EnvironmentLogs, EnvironmentSummary, Service, ServiceError},
+};
+pub use server::Server;
+
+/// The tools as `tools/list` shows them, in its order.
+pub fn tools() -> Vec<Tool> {
+    server::router().list_all()
+}
+
+/// The whole schema of each tool's answer, by the tool's name, and of the error that all of them share (`error`).
+/// `--output json` of the command line is the same.
+pub fn answer_schemas() -> [(&'static str, JsonObject); 6] {
+    [
+        (list::NAME, schema::answer::<EnvironmentList>()),
+        (get::NAME, schema::answer::<EnvironmentDetail>()),
+        (logs::NAME, schema::answer::<EnvironmentLogs>()),
+        (delete::NAME, schema::answer::<EnvironmentSummary>()),
+        (retry::NAME, schema::answer::<EnvironmentSummary>()),
+        ("error", schema::answer::<ServiceError>()),
+    ]
+}
+
+/// Serves one client on this process's stdin and stdout, as `identity`, until it goes away. Nothing else may write to
+/// stdout meanwhile.
+pub async fn serve_stdio(service: Service, identity: Identity) -> anyhow::Result<()> {
+    serve(service, identity, rmcp::transport::stdio()).await
+}
+
+/// Serves one client on any pair of byte streams, as `identity`, until it goes away.
+pub async fn serve<R, W>(service: Service, identity: Identity, streams: (R, W)) -> anyhow::Result<()>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    use anyhow::Context;
+    let server = Server::of(service, identity);
+    let running = match server.serve(streams).await {
+        Ok(running) => running,
+        // A client that goes away before its first request has asked for nothing.
+        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+        Err(error) => return Err(error).context("cannot begin to serve MCP"),
+    };
+    running.waiting().await.context("cannot go on serving MCP")?;
+    Ok(())
+}
+
+/// A tool call's arguments are short; what is longer than this was not written by one of our callers.
+const LONGEST_REQUEST: usize = 256 * 1024;
+
+/// The HTTP service for `/mcp`. Whoever calls is the [`Identity`] among the request's extensions. `allowed_hosts` as in
+/// the `Host` header, `allowed_origins` with scheme and port (`:*` for any).
+///
+/// There are no sessions: rmcp does not bind them to an identity, and no tool needs one.
+pub fn http_service(
+    service: Service,
+    allowed_hosts: Vec<String>,
+    allowed_origins: Vec<String>,
+) -> StreamableHttpService<Server, NeverSessionManager> {
+    let config = StreamableHttpServerConfig::default()
+        .with_allowed_hosts(allowed_hosts)
+        .with_allowed_origins(allowed_origins)
+        .enforce_origin_validation()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_max_request_body_bytes(LONGEST_REQUEST);
+    let server = Server::of_requests(service);
+    StreamableHttpService::new(move || Ok(server.clone()), NeverSessionManager::default().into(), config)
+}

@@ -1,0 +1,124 @@
+//! What the tools share: arguments in, one structured answer and one short text out.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use rmcp::{
+    ErrorData,
+    handler::server::{router::tool::ToolRoute, tool::ToolCallContext},
+    model::{CallToolResponse, CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations},
+};
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    schema,
+    server::{Caller, Server},
+};
+use crate::{metrics, service::ServiceError};
+
+/// Clients give up after a minute, and then show nothing.
+const LONGEST_CALL: Duration = Duration::from_secs(50);
+
+/// What a client shows of a tool.
+pub(super) struct Words {
+    pub name: &'static str,
+    pub title: &'static str,
+    /// Three sentences: what it does, when to use it, what it costs.
+    pub description: &'static str,
+    pub effect: Effect,
+}
+
+/// What a call changes. Every tool stays within previewd: no hint says "open world".
+#[derive(Clone, Copy)]
+pub(super) enum Effect {
+    Reads,
+    /// A second call adds nothing.
+    Adds,
+    /// What it removes is gone. A second call adds nothing.
+    Removes,
+}
+
+impl Effect {
+    fn annotations(self) -> ToolAnnotations {
+        let (read_only, destructive) = match self {
+            Self::Reads => (true, false),
+            Self::Adds => (false, false),
+            Self::Removes => (false, true),
+        };
+        ToolAnnotations::new().read_only(read_only).destructive(destructive).idempotent(true).open_world(false)
+    }
+}
+
+/// The route of a tool: `invoke` gets who calls and the parsed arguments, and gives the answer with its short text.
+pub(super) fn route<Request, Answer, F, Fut>(words: Words, invoke: F) -> ToolRoute<Server>
+where
+    Request: DeserializeOwned + JsonSchema + Send + 'static,
+    Answer: Serialize + JsonSchema + Send + 'static,
+    F: Fn(Caller, Request) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<(Answer, String), ServiceError>> + Send,
+{
+    let Words { name, title, description, effect } = words;
+    let definition = Tool::new(name, description, schema::input::<Request>())
+        .with_title(title)
+        .with_raw_output_schema(Arc::new(schema::output::<Answer>()))
+        .with_annotations(effect.annotations());
+    ToolRoute::new_dyn(definition, move |context: ToolCallContext<'_, Server>| {
+        let invoke = invoke.clone();
+        let caller = context.service.caller(&context.request_context);
+        let request = parse(context.arguments.unwrap_or_default());
+        Box::pin(async move {
+            let call = async { invoke(caller?, request?).await };
+            let answered = tokio::time::timeout(LONGEST_CALL, call).await;
+            respond(name, answered.unwrap_or_else(|_| Err(ServiceError::too_slow())))
+        })
+    })
+}
+
+/// Reads arguments, and names the one that is wrong.
+fn parse<Request: DeserializeOwned>(arguments: JsonObject) -> Result<Request, ServiceError> {
+    serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| {
+        let rule = error.inner().to_string();
+        // serde has the name of a field that is too few or too many in its text only.
+        let named = |prefix: &str| {
+            rule.strip_prefix(prefix).and_then(|rest| rest.split_once('`')).map(|(field, _)| plain(field))
+        };
+        match (named("missing field `"), named("unknown field `"), error.path().to_string()) {
+            (Some(field), _, _) => ServiceError::invalid(&field, "is missing"),
+            (_, Some(field), _) => {
+                let known = rule.split_once("expected ").map_or("", |(_, known)| known);
+                ServiceError::invalid(&field, format!("is not an argument of this tool; it takes {known}"))
+            }
+            (None, None, path) => ServiceError::invalid(&plain(&path), plain(&rule)),
+        }
+    })
+}
+
+/// What a caller sent, short enough to be sent back.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn respond<Answer: Serialize>(
+    tool: &'static str,
+    answered: Result<(Answer, String), ServiceError>,
+) -> Result<CallToolResponse, ErrorData> {
+    let serialized = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
+    let result = match answered {
+        Ok((answer, text)) => {
+            metrics::TOOL_CALLS.count("answered");
+            let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+            result.structured_content = Some(serde_json::to_value(answer).map_err(serialized)?);
+            result
+        }
+        Err(error) => {
+            metrics::TOOL_CALLS.count("refused");
+            tracing::debug!(tool, code = ?error.code, message = error.message, "refused");
+            let text = format!("{}. {}", error.message, error.next_action);
+            let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
+            result.structured_content = Some(serde_json::to_value(error).map_err(serialized)?);
+            result
+        }
+    };
+    Ok(result.into())
+}

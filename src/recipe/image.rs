@@ -1,0 +1,128 @@
+//! Image references.
+//!
+//! Source of the grammar: `github.com/distribution/reference`, which containerd and Kubernetes use too.
+
+/// The longest name of an image, its registry included, without tag and digest.
+const LONGEST_NAME: usize = 255;
+/// The longest tag.
+const LONGEST_TAG: usize = 128;
+
+/// Whether `text` is `[registry/]name[:tag][@digest]`.
+pub(super) fn is_image_reference(text: &str) -> bool {
+    let (text, digest) = text.split_once('@').map_or((text, None), |(text, digest)| (text, Some(digest)));
+    // A colon before the last slash is the registry's port.
+    let name_start = text.rfind('/').map_or(0, |slash| slash + 1);
+    let (name, tag) = match text[name_start..].find(':') {
+        Some(colon) => (&text[..name_start + colon], Some(&text[name_start + colon + 1..])),
+        None => (text, None),
+    };
+    name.len() <= LONGEST_NAME && is_name(name) && tag.is_none_or(is_tag) && digest.is_none_or(is_digest)
+}
+
+/// Whether `text` may stand as a tag, or in one.
+pub(super) fn is_tag(text: &str) -> bool {
+    (1..=LONGEST_TAG).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+        && !text.starts_with(['.', '-'])
+}
+
+fn is_name(name: &str) -> bool {
+    match name.split_once('/') {
+        Some((first, path)) if first == "localhost" || first.contains(['.', ':']) => {
+            is_registry(first) && path.split('/').all(is_path_component)
+        }
+        _ => name.split('/').all(is_path_component),
+    }
+}
+
+/// A DNS name or IPv4 address, with a port where needed.
+fn is_registry(text: &str) -> bool {
+    let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.split('.').all(is_label) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Lower-case letters and digits, divided by one dot, one or two underscores, or any number of dashes.
+fn is_path_component(text: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let mut divider = String::new();
+    for byte in text.bytes() {
+        if !alphanumeric(byte) {
+            divider.push(char::from(byte));
+        } else if matches!(divider.as_str(), "" | "." | "_" | "__") || divider.bytes().all(|byte| byte == b'-') {
+            divider.clear();
+        } else {
+            return false;
+        }
+    }
+    divider.is_empty() && text.bytes().next().is_some_and(alphanumeric)
+}
+
+fn is_digest(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(algorithm, digits)| {
+        let length = match algorithm {
+            "sha256" => 64,
+            "sha512" => 128,
+            _ => return false,
+        };
+        digits.len() == length && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_told_from_other_text() {
+        let digest = format!("shop@sha256:{}", "0a".repeat(32));
+        for reference in [
+            "shop",
+            "acme/shop",
+            "acme/shop:1",
+            "ghcr.io/acme/shop:v1.2_x-3",
+            "localhost:5000/a__b/c--d:t",
+            "127.0.0.1:5000/a",
+            &digest,
+        ] {
+            assert!(is_image_reference(reference), "{reference}");
+        }
+        let long_tag = format!("shop:{}", "a".repeat(129));
+        let long_name = format!("shop/{}", "a".repeat(255));
+        for text in [
+            "",
+            ":",
+            "shop:",
+            "shop:a/b",
+            "Shop",
+            "acme//shop",
+            "/shop",
+            "shop/",
+            "a___b",
+            "a.-b",
+            ".a",
+            "a-",
+            "shop:-x",
+            "shop tag",
+            "shop\n",
+            "https://ghcr.io/shop",
+            "ghcr.io:0/shop",
+            "-ghcr.io/shop",
+            "shop@sha256:abc",
+            "shop@md5:abc",
+            "shop:a:b",
+            "shop:a@b@c",
+            "$(X)",
+            "{{ sha }}",
+            &long_tag,
+            &long_name,
+        ] {
+            assert!(!is_image_reference(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `.preview.yaml` to Kubernetes objects. Pure: text and a context come in, objects or a [`Cause`] go out.
+//!
+//! [`Recipe::parse`] reads the file: what it returns is valid as far as the file alone can tell. [`render`] makes the
+//! objects of one commit from it, and the walls around them from the operator's [`Policy`].
+//!
+//! [`Cause`]: crate::environment::Cause
+
+mod app;
+mod cidr;
+mod format;
+mod image;
+mod outline;
+mod parse;
+mod policy;
+mod quantity;
+mod render;
+mod template;
+mod walls;
+
+pub use cidr::Cidr;
+pub use format::{App, Bounded, HealthPath, Recipe, Resources, VariableName};
+pub use policy::{IngressPolicy, IngressSource, PodSelector, Policy, Quota};
+pub use quantity::{Bytes, Millicores};
+pub use render::{Context, Render, render};
+pub use template::{Template, Variable};
+
+/// Where a repository keeps its recipe.
+pub const RECIPE_FILE: &str = ".preview.yaml";
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Why a value of a recipe or of the policy was refused: the rule that it breaks, as the end of a sentence that begins
+/// with the field, without a period. Never the refused value itself, which may be anything at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BrokenRule(String);
+
+impl BrokenRule {
+    fn new(rule: impl Into<String>) -> Self {
+        Self(rule.into())
+    }
+}
+
+/// One Kubernetes object of an environment, as it is applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    /// The whole object, `apiVersion` and `kind` included. It names no namespace: whoever applies it does.
+    pub body: Value,
+}
+
+impl Object {
+    /// The object whose body is `body`; `apiVersion`, `kind` and `metadata.name` are read from there.
+    fn from_body(body: Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            api_version: text(&body["apiVersion"]),
+            kind: text(&body["kind"]),
+            name: text(&body["metadata"]["name"]),
+            body,
+        }
+    }
+
+    /// Hex SHA-256 of the body. serde_json keeps maps sorted, so equal objects have equal digests.
+    pub fn digest(&self) -> String {
+        hex::encode(Sha256::digest(self.body.to_string()))
+    }
+}

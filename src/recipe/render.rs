@@ -1,0 +1,366 @@
+//! A recipe, for one commit, to everything that the cluster is to hold.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use super::{Object, Policy, Recipe, Template, Variable, app, walls};
+use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
+
+/// The longest text that a template may render to, in bytes. Linux would take 128 KiB; Kubernetes' database takes 1.5 MiB
+/// for the whole object.
+const LONGEST_RENDERED: usize = 8_192;
+
+/// What a recipe is rendered for.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub repository: &'a RepositoryName,
+    pub pull_request: i64,
+    pub commit: &'a CommitSha,
+    /// The pull request's branch, as its author named it.
+    pub branch: &'a str,
+    pub namespace: &'a Namespace,
+    pub url: &'a PublicUrl,
+    /// The environment's id, which every object carries as a label.
+    pub environment_id: &'a str,
+    /// The id of this installation of previewd, on which every listing selects.
+    pub installation_id: &'a str,
+    pub policy: &'a Policy,
+}
+
+/// The objects of one environment, in the order in which they are applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Render {
+    pub namespace: Object,
+    /// What limits the environment. Applied before any of its objects.
+    pub walls: Vec<Object>,
+    pub objects: Vec<Object>,
+    /// A Pod for each pod template among the objects, to be created as a dry run: what Pod Security, the limits or the
+    /// quota refuse then shows before the rollout, which would only hang.
+    pub pod_templates: Vec<Object>,
+}
+
+/// The objects of `recipe` for the commit and the environment of `context`.
+///
+/// # Errors
+///
+/// [`Cause::InvalidRecipe`] where a template renders to what its field may not be, and [`Cause::QuotaExceeded`] where the
+/// recipe asks for more than the environment may have.
+pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
+    let (objects, pod_templates) = app::render(recipe, context)?;
+    Ok(Render { namespace: walls::namespace(context), walls: walls::walls(context), objects, pod_templates })
+}
+
+impl Render {
+    /// Hex SHA-256 over the walls and the objects. Equal for renders that would put the same into the cluster.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for object in self.walls.iter().chain(&self.objects) {
+            hash.update(object.digest());
+        }
+        hex::encode(hash.finalize())
+    }
+}
+
+impl Context<'_> {
+    fn value(&self, variable: Variable) -> Cow<'_, str> {
+        match variable {
+            Variable::Sha => self.commit.as_str().into(),
+            Variable::ShortSha => self.commit.short().into(),
+            Variable::PullRequest => self.pull_request.to_string().into(),
+            Variable::Branch => self.branch.into(),
+            Variable::Repository => self.repository.as_str().into(),
+            Variable::Namespace => self.namespace.as_str().into(),
+            Variable::Host => self.url.host().into(),
+            Variable::Url => self.url.as_str().into(),
+        }
+    }
+
+    /// What `template`, which `recipe` has as `field`, is in this context.
+    pub(super) fn render(&self, recipe: &Recipe, field: &str, template: &Template) -> Result<String, Cause> {
+        let rendered = template.render(|variable| self.value(variable));
+        if rendered.len() > LONGEST_RENDERED {
+            let rule = format!("must be at most {LONGEST_RENDERED} bytes long with its variables filled in");
+            return Err(recipe.source.refuse(field, rule));
+        }
+        if rendered.contains('\0') {
+            return Err(recipe.source.refuse(field, "must not contain a NUL character with its variables filled in"));
+        }
+        Ok(rendered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::{apps::v1 as apps, core::v1 as core, networking::v1 as networking};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    const DEFAULT: &str = "version: 1\napp: { image: 'ghcr.io/acme/shop:{{ sha }}', port: 8080 }\n";
+
+    /// The render of `text` for pull request 7 of acme/shop, on `branch`, under `policy`.
+    fn render_on(text: &str, branch: &str, policy: &Policy) -> Result<Render, Cause> {
+        let recipe = Recipe::parse(".preview.yaml", text)?;
+        let repository: RepositoryName = "acme/shop".parse().expect("a repository");
+        let namespace = Namespace::of_pull_request(42, &repository, 7);
+        render(
+            &recipe,
+            &Context {
+                repository: &repository,
+                pull_request: 7,
+                commit: &COMMIT.parse().expect("a commit"),
+                branch,
+                namespace: &namespace,
+                url: &PublicUrl::of(&namespace, &"preview.example.com".parse().expect("a domain")),
+                environment_id: "0198c0de-0000-7000-8000-000000000007",
+                installation_id: "0198c0de-0000-7000-8000-000000000001",
+                policy,
+            },
+        )
+    }
+
+    fn rendered(text: &str) -> Render {
+        render_on(text, "feature/cart", &Policy::default()).expect("a render")
+    }
+
+    fn app(fields: &str) -> String {
+        format!("version: 1\napp:\n  image: shop\n  port: 8080\n  {fields}\n")
+    }
+
+    fn bodies(render: &Render) -> Value {
+        let bodies = |objects: &[Object]| objects.iter().map(|object| object.body.clone()).collect::<Vec<_>>();
+        json!({
+            "namespace": render.namespace.body,
+            "walls": bodies(&render.walls),
+            "objects": bodies(&render.objects),
+            "pod_templates": bodies(&render.pod_templates),
+        })
+    }
+
+    fn spec(render: &Render) -> &Value {
+        &render.objects[0].body["spec"]
+    }
+
+    fn container(render: &Render) -> &Value {
+        &spec(render)["template"]["spec"]["containers"][0]
+    }
+
+    fn variable<'a>(render: &'a Render, name: &str) -> Option<&'a str> {
+        let variables = container(render)["env"].as_array()?;
+        variables.iter().find(|variable| variable["name"] == name)?["value"].as_str()
+    }
+
+    #[test]
+    fn the_default_render_is_as_reviewed() {
+        insta::assert_json_snapshot!(bodies(&rendered(DEFAULT)));
+    }
+
+    #[test]
+    fn a_render_with_every_field_and_setting_is_as_reviewed() {
+        let policy: Policy = toml::from_str(
+            r#"
+            denied_egress = ["203.0.113.0/24", "2001:db8::/32"]
+            [quota]
+            cpu = 2
+            memory = "2Gi"
+            [ingress]
+            class = "nginx"
+            annotations = { "cert-manager.io/cluster-issuer" = "letsencrypt" }
+            tls_secret = "certificate"
+            from = [{ range = "192.0.2.0/24" }, { pods = { labels = { app = "edge" } } }]
+            "#,
+        )
+        .expect("a policy");
+        let text = "
+version: 1
+app:
+  image: ghcr.io/{{ repository }}:pr-{{ pull_request }}
+  port: 3000
+  health: /healthz
+  env: { HOST: '{{ host }}', GREETING: 'hello from {{ branch }} at {{ short_sha }}', PREVIEW_URL: mine }
+  command: [/shop]
+  args: [serve, '--name={{ namespace }}']
+  replicas: 2
+  resources: { cpu: 0.5, memory: 1Gi }
+  run_as: 1000
+";
+        insta::assert_json_snapshot!(bodies(&render_on(text, "feature/cart", &policy).expect("a render")));
+    }
+
+    /// A misspelled field would be dropped by the type, and the two would differ.
+    #[test]
+    fn kubernetes_knows_every_field() {
+        fn through<T: serde::de::DeserializeOwned + serde::Serialize>(body: &Value) -> Value {
+            serde_json::to_value(serde_json::from_value::<T>(body.clone()).expect("its type")).expect("JSON")
+        }
+        let render = rendered(&app("run_as: 5\n  command: [a]\n  args: [b]"));
+        let objects = [&render.namespace].into_iter().chain(&render.walls).chain(&render.objects);
+        for object in objects.chain(&render.pod_templates) {
+            let body = &object.body;
+            let known = match object.kind.as_str() {
+                "Namespace" => through::<core::Namespace>(body),
+                "ResourceQuota" => through::<core::ResourceQuota>(body),
+                "LimitRange" => through::<core::LimitRange>(body),
+                "NetworkPolicy" => through::<networking::NetworkPolicy>(body),
+                "ServiceAccount" => through::<core::ServiceAccount>(body),
+                "Deployment" => through::<apps::Deployment>(body),
+                "Service" => through::<core::Service>(body),
+                "Ingress" => through::<networking::Ingress>(body),
+                "Pod" => through::<core::Pod>(body),
+                kind => panic!("{kind} has no type here"),
+            };
+            assert_eq!(&known, body);
+            assert_eq!(object.api_version, body["apiVersion"]);
+            assert!(!object.name.is_empty() && body["metadata"].get("namespace").is_none());
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart_by_kind() {
+        let render = rendered(DEFAULT);
+        let names: std::collections::BTreeSet<_> =
+            render.walls.iter().chain(&render.objects).map(|object| (&object.kind, &object.name)).collect();
+        assert_eq!(names.len(), render.walls.len() + render.objects.len());
+    }
+
+    #[test]
+    fn the_quota_is_shared_so_that_a_new_commit_starts_beside_the_old() {
+        for (fields, cpu, memory, strategy) in [
+            ("replicas: 1", "250m", "256Mi", "RollingUpdate"),
+            ("replicas: 3", "83m", "85Mi", "RollingUpdate"),
+            ("resources: { cpu: 100m }", "100m", "256Mi", "RollingUpdate"),
+            ("resources: { memory: 512Mi }", "250m", "512Mi", "Recreate"),
+            ("resources: { cpu: 251m }", "251m", "256Mi", "Recreate"),
+            ("resources: { cpu: 0.5, memory: 512Mi }", "500m", "512Mi", "Recreate"),
+            ("replicas: 6", "41m", "42Mi", "Recreate"),
+        ] {
+            let render = rendered(&app(fields));
+            let amounts = json!({ "cpu": cpu, "memory": memory });
+            assert_eq!(container(&render)["resources"], json!({ "requests": amounts, "limits": amounts }), "{fields}");
+            assert_eq!(spec(&render)["strategy"]["type"], strategy, "{fields}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_quota_is_refused_with_both_figures() {
+        let policy = Policy { quota: toml::from_str("pods = 2").expect("a quota"), ..Policy::default() };
+        for (fields, resource, needed, allowed) in [
+            ("resources: { cpu: 501m }", "CPU", "501m", "500m"),
+            ("resources: { cpu: 251m, memory: 1Gi }\n  replicas: 2", "CPU", "502m", "500m"),
+            ("resources: { memory: 0.6Gi }", "memory", "644245095", "512Mi"),
+            ("resources: { memory: 7Ei }\n  replicas: 10", "memory", "18446744073709551615", "512Mi"),
+            ("replicas: 3", "pods", "3", "2"),
+        ] {
+            let (resource, needed, allowed) = (resource.to_owned(), needed.to_owned(), allowed.to_owned());
+            let refused = render_on(&app(fields), "main", &policy);
+            assert_eq!(refused, Err(Cause::QuotaExceeded { resource, needed, allowed }), "{fields}");
+        }
+    }
+
+    #[test]
+    fn the_commit_is_stamped_only_where_it_is_used() {
+        let stamp =
+            |render: &Render| spec(render)["template"]["metadata"]["labels"].get("previewd.dev/commit").cloned();
+        for fields in [
+            "env: { A: '{{ sha }}' }",
+            "env: { A: 'x{{ short_sha }}' }",
+            "args: ['{{ sha }}']",
+            "command: ['{{ sha }}']",
+        ] {
+            let render = rendered(&app(fields));
+            assert_eq!(stamp(&render), Some(json!(COMMIT)), "{fields}");
+            assert_eq!(variable(&render, "PREVIEW_COMMIT"), Some(COMMIT));
+        }
+        let render = rendered(&app("env: { A: '{{ branch }}' }"));
+        assert_eq!(stamp(&render), None);
+        assert_eq!(variable(&render, "PREVIEW_COMMIT"), None);
+    }
+
+    #[test]
+    fn a_hostile_branch_is_data() {
+        let text = app("env: { BRANCH: '{{ branch }}', MIXED: '${{ branch }}' }\n  args: ['{{ branch }}']");
+        for branch in [
+            "$(PREVIEW_URL)",
+            "(PREVIEW_URL)",
+            "$$(X)",
+            "'; rm -rf /",
+            "a\"}], \"x\": [{\"",
+            "{{ sha }}",
+            "\n- evil: true",
+            "ünïcode",
+            "x y",
+        ] {
+            let render = render_on(&text, branch, &Policy::default()).expect("a render");
+            // Kubernetes reads $$ as $, and would otherwise expand $(NAME).
+            let read_back = |value: Option<&str>| value.map(|value| value.replace("$$", "$"));
+            let value = variable(&render, "BRANCH");
+            assert_eq!(read_back(value).as_deref(), Some(branch));
+            assert!(!value.unwrap_or_default().replace("$$", "").contains('$'));
+            assert_eq!(
+                variable(&render, "MIXED").map(|value| value.replace("$$", "")),
+                variable(&render, "BRANCH").map(|value| value.replace("$$", ""))
+            );
+            assert_eq!(read_back(container(&render)["args"][0].as_str()).as_deref(), Some(branch));
+        }
+    }
+
+    #[test]
+    fn a_branch_chooses_no_image() {
+        let text = "version: 1\napp:\n  port: 80\n  image: ghcr.io/acme/shop:{{ branch }}\n";
+        assert!(render_on(text, "release-1.2", &Policy::default()).is_ok());
+        for branch in ["feature/cart", "1@sha256:0", "a:b", "", "-x", "x y", &"a".repeat(129)] {
+            let Err(Cause::InvalidRecipe { file, line, field, rule }) = render_on(text, branch, &Policy::default())
+            else {
+                panic!("{branch} was taken");
+            };
+            assert_eq!((file.as_str(), line, field.as_str()), (".preview.yaml", 4, "app.image"));
+            assert_eq!(rule, "uses the branch, whose name may not stand in a tag; use {{ sha }} or {{ pull_request }}");
+        }
+    }
+
+    #[test]
+    fn what_only_shows_when_rendered_is_refused_with_its_line() {
+        let long = format!("env:\n    A: '{}'", "{{ url }}".repeat(200));
+        let many: String = (0..60).map(|index| format!("\n    A{index}: '{}'", "{{ url }}".repeat(100))).collect();
+        for (text, line, field, rule) in [
+            (
+                "version: 1\napp:\n  image: not an image\n  port: 1".to_owned(),
+                3,
+                "app.image",
+                "must be an image such as ghcr.io/acme/shop:{{ sha }}",
+            ),
+            (app(&long), 6, "app.env.A", "must be at most 8192 bytes long with its variables filled in"),
+            (app(&format!("env:{many}")), 6, "app.env", "must be at most 256 KiB with its variables filled in"),
+        ] {
+            let refused = Cause::InvalidRecipe {
+                file: ".preview.yaml".to_owned(),
+                line,
+                field: field.to_owned(),
+                rule: rule.to_owned(),
+            };
+            assert_eq!(render_on(&text, "main", &Policy::default()), Err(refused));
+        }
+    }
+
+    #[test]
+    fn the_digest_changes_with_what_is_applied_and_with_nothing_else() {
+        let digest = |text: &str| rendered(text).digest();
+        assert_eq!(digest(DEFAULT), digest(&format!("# a comment\n{DEFAULT}")));
+        assert_ne!(digest(DEFAULT), digest(&app("")));
+        let wider = Policy { denied_egress: vec!["203.0.113.0/24".parse().expect("a range")], ..Policy::default() };
+        assert_ne!(digest(DEFAULT), render_on(DEFAULT, "feature/cart", &wider).expect("a render").digest());
+        assert_eq!(digest(DEFAULT), render_on(DEFAULT, "other", &Policy::default()).expect("a render").digest());
+    }
+
+    #[test]
+    fn nobody_and_nowhere_are_walls_too() {
+        let policy: Policy =
+            toml::from_str("denied_egress = [\"0.0.0.0/0\", \"::/0\"]\ningress.from = []").expect("a policy");
+        let render = render_on(DEFAULT, "main", &policy).expect("a render");
+        let policies: Vec<_> =
+            render.walls.iter().filter(|wall| wall.kind == "NetworkPolicy").map(|wall| wall.name.as_str()).collect();
+        assert_eq!(policies, ["deny-everything", "allow-within-namespace", "allow-dns"]);
+    }
+}

@@ -1,0 +1,212 @@
+//! Text of a recipe with variables in it: `ghcr.io/acme/shop:{{ sha }}`.
+//!
+//! Templates are written by whoever opens a pull request, so there is nothing in them but variables. Expressions,
+//! filters and blocks of a template language could make gigabytes out of a line; a list of parts cannot, renders without
+//! a way to fail, and says which variables it uses.
+
+use std::{borrow::Cow, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{BrokenRule, parse::nearest};
+
+/// The longest template, in bytes.
+const LONGEST_TEMPLATE: usize = 4_096;
+
+/// What a template may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variable {
+    /// The commit, 40 hexadecimal digits.
+    Sha,
+    /// The commit's first seven digits.
+    ShortSha,
+    /// The pull request's number.
+    PullRequest,
+    /// The pull request's branch. Text of somebody else: anything that Git allows.
+    Branch,
+    /// `owner/name`, lower-cased.
+    Repository,
+    /// The environment's namespace.
+    Namespace,
+    /// The host of the environment's URL, without a port.
+    Host,
+    /// The environment's URL.
+    Url,
+}
+
+impl Variable {
+    const NAMES: [(&str, Variable); 8] = [
+        ("sha", Self::Sha),
+        ("short_sha", Self::ShortSha),
+        ("pull_request", Self::PullRequest),
+        ("branch", Self::Branch),
+        ("repository", Self::Repository),
+        ("namespace", Self::Namespace),
+        ("host", Self::Host),
+        ("url", Self::Url),
+    ];
+}
+
+/// Text with variables, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// As it was written.
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Variable(Variable),
+}
+
+impl Template {
+    /// The text with every variable replaced by what `value` has for it. Values are not parsed again.
+    pub fn render<'a>(&self, value: impl Fn(Variable) -> Cow<'a, str>) -> String {
+        let mut rendered = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => rendered.push_str(text),
+                Part::Variable(variable) => rendered.push_str(&value(*variable)),
+            }
+        }
+        rendered
+    }
+
+    pub fn uses(&self, variable: Variable) -> bool {
+        self.parts.contains(&Part::Variable(variable))
+    }
+
+    /// Whether it renders differently for another commit.
+    pub fn uses_commit(&self) -> bool {
+        self.uses(Variable::Sha) || self.uses(Variable::ShortSha)
+    }
+}
+
+impl FromStr for Template {
+    type Err = BrokenRule;
+
+    fn from_str(text: &str) -> Result<Self, BrokenRule> {
+        if text.len() > LONGEST_TEMPLATE {
+            return Err(BrokenRule::new(format!("must be at most {LONGEST_TEMPLATE} bytes long")));
+        }
+        if text.contains('\0') {
+            return Err(BrokenRule::new("must not contain a NUL character"));
+        }
+        // Jinja's other delimiters stay free, so that they may get a meaning one day.
+        if text.contains("{%") || text.contains("{#") {
+            return Err(BrokenRule::new("must not contain {% or {#; a template has only variables, as in {{ sha }}"));
+        }
+
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").ok_or_else(|| BrokenRule::new("has a {{ without its }}"))?;
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            parts.push(Part::Variable(parse_variable(name.trim())?));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self { text: text.to_owned(), parts })
+    }
+}
+
+fn parse_variable(name: &str) -> Result<Variable, BrokenRule> {
+    if let Some((_, variable)) = Variable::NAMES.iter().find(|(known, _)| *known == name) {
+        return Ok(*variable);
+    }
+    let names = Variable::NAMES.map(|(known, _)| known);
+    let rule = match nearest(name, &names) {
+        Some(near) => format!("uses an unknown variable; did you mean {{{{ {near} }}}}?"),
+        None => format!("uses an unknown variable; there are {}", names.join(", ")),
+    };
+    Err(BrokenRule::new(rule))
+}
+
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Template {
+    fn schema_name() -> Cow<'static, str> {
+        "Template".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names = Variable::NAMES.map(|(name, _)| name).join(", ");
+        json_schema!({
+            "description": format!("Text with variables, as in {{{{ sha }}}}. There are {names}."),
+            // YAML's bare numbers and booleans are taken as they are written.
+            "type": ["string", "number", "boolean"],
+            "maxLength": LONGEST_TEMPLATE,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rendered(text: &str) -> Result<String, String> {
+        let template: Template = text.parse().map_err(|error: BrokenRule| error.to_string())?;
+        Ok(template.render(|variable| match variable {
+            Variable::Branch => "{{ sha }}".into(),
+            variable => format!("<{variable:?}>").into(),
+        }))
+    }
+
+    #[test]
+    fn variables_are_replaced_once() {
+        assert_eq!(rendered("a:{{ sha }}{{short_sha}}"), Ok("a:<Sha><ShortSha>".to_owned()));
+        assert_eq!(rendered("{{ pull_request }} {{ repository }}"), Ok("<PullRequest> <Repository>".to_owned()));
+        assert_eq!(rendered("{{ namespace }} {{ host }} {{ url }}"), Ok("<Namespace> <Host> <Url>".to_owned()));
+        assert_eq!(rendered("on {{ branch }}"), Ok("on {{ sha }}".to_owned()), "a value is no template");
+        assert_eq!(rendered("{\"a\":{\"b\":1}}"), Ok("{\"a\":{\"b\":1}}".to_owned()));
+        assert_eq!(rendered(""), Ok(String::new()));
+    }
+
+    #[test]
+    fn everything_but_variables_is_refused() {
+        for (text, rule) in [
+            ("{{ shaa }}", "uses an unknown variable; did you mean {{ sha }}?"),
+            ("{{ pullrequest }}", "uses an unknown variable; did you mean {{ pull_request }}?"),
+            (
+                "{{ secrets }}",
+                "uses an unknown variable; there are sha, short_sha, pull_request, branch, repository, namespace, host, url",
+            ),
+            (
+                "{{ 'a' * 100000000 }}",
+                "uses an unknown variable; there are sha, short_sha, pull_request, branch, repository, namespace, host, url",
+            ),
+            ("{{ sha", "has a {{ without its }}"),
+            ("{% for a in b %}", "must not contain {% or {#; a template has only variables, as in {{ sha }}"),
+            ("a\0b", "must not contain a NUL character"),
+        ] {
+            assert_eq!(rendered(text), Err(rule.to_owned()));
+        }
+        assert_eq!(rendered(&"a".repeat(4_097)), Err("must be at most 4096 bytes long".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn templates_never_panic(text in "[{}%a-z \\PC]{0,60}") {
+            let _ = text.parse::<Template>();
+        }
+    }
+}

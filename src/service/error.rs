@@ -1,0 +1,175 @@
+//! What a caller is told when something is not done. One shape over MCP, the command line and the dashboard.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    cluster::ClusterError,
+    environment::{CommitSha, EnvironmentStatus, InvalidName},
+    identity::{Action, Role},
+    store::StoreError,
+};
+
+/// Why something was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// The caller may see it, and not do this to it.
+    Unauthorized,
+    /// It is not there, or not for this caller.
+    NotFound,
+    /// The message names the argument and its rule, or the status that forbids it.
+    InvalidInput,
+    /// The caller meant another commit than the one that is the head now.
+    StaleTarget,
+    /// previewd, its database or the cluster could not do it.
+    ServerError,
+}
+
+/// What a caller is told when something is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct ServiceError {
+    pub code: ErrorCode,
+    /// One sentence, without anybody's secrets and without internals.
+    pub message: String,
+    /// Whether the same call may succeed later.
+    pub retryable: bool,
+    /// What to do instead, in one sentence.
+    pub next_action: String,
+}
+
+impl ServiceError {
+    /// An argument that breaks its rule.
+    pub fn invalid(field: &str, rule: impl std::fmt::Display) -> Self {
+        Self {
+            code: ErrorCode::InvalidInput,
+            message: format!("{field}: {rule}"),
+            retryable: false,
+            next_action: format!("Correct {field} and ask again."),
+        }
+    }
+
+    /// No credentials at all; transports that have their own words for it use those.
+    pub fn unidentified() -> Self {
+        Self {
+            code: ErrorCode::Unauthorized,
+            message: "the call carries no identity".to_owned(),
+            retryable: false,
+            next_action: "Send a bearer token.".to_owned(),
+        }
+    }
+
+    /// It took longer than the caller waits.
+    pub fn too_slow() -> Self {
+        Self::server("the answer took too long", true, "Ask again, for less of it where that can be said.")
+    }
+
+    pub(super) fn not_found(environment: &impl std::fmt::Display) -> Self {
+        Self {
+            code: ErrorCode::NotFound,
+            message: format!("there is no environment {environment}, or it is not one of your teams'"),
+            retryable: false,
+            next_action: "List the environments to see which there are.".to_owned(),
+        }
+    }
+
+    pub(super) fn denied(role: Role, action: Action) -> Self {
+        let (verb, needed) = match action {
+            Action::Inspect => ("inspect", action.needs()),
+            Action::Retry => ("retry", action.needs()),
+            Action::Delete => ("delete", action.needs()),
+        };
+        Self {
+            code: ErrorCode::Unauthorized,
+            message: format!("the role {role} may not {verb} environments"),
+            retryable: false,
+            next_action: format!("Ask somebody with the role {needed} to do it."),
+        }
+    }
+
+    pub(super) fn stale(head: &CommitSha) -> Self {
+        Self {
+            code: ErrorCode::StaleTarget,
+            message: format!("expected_commit: the head of the pull request is {head} by now"),
+            retryable: false,
+            next_action: "Look at the environment as it is now, and decide again with that commit.".to_owned(),
+        }
+    }
+
+    pub(super) fn not_failed(status: EnvironmentStatus) -> Self {
+        let next_action = match status {
+            EnvironmentStatus::Pending | EnvironmentStatus::Deploying => "Wait: a deployment is under way.",
+            EnvironmentStatus::Running => "Nothing: the newest commit is running.",
+            EnvironmentStatus::Failed => "Ask again.",
+            EnvironmentStatus::Deleting | EnvironmentStatus::Deleted => {
+                "Push a commit or reopen the pull request to bring the environment back."
+            }
+        };
+        Self {
+            code: ErrorCode::InvalidInput,
+            message: format!("environment: its status is {status}, and only a failed deployment can be retried"),
+            retryable: false,
+            next_action: next_action.to_owned(),
+        }
+    }
+
+    pub(super) fn no_cluster() -> Self {
+        Self::server(
+            "this previewd was started without a cluster, so it cannot read logs",
+            false,
+            "Tell the operator to set kubernetes.context or kubernetes.kubeconfig.",
+        )
+    }
+
+    fn server(message: &str, retryable: bool, next_action: &str) -> Self {
+        let (message, next_action) = (message.to_owned(), next_action.to_owned());
+        Self { code: ErrorCode::ServerError, message, retryable, next_action }
+    }
+}
+
+impl From<InvalidName> for ServiceError {
+    fn from(InvalidName { field, rule }: InvalidName) -> Self {
+        Self::invalid(field, rule)
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        // Its source may quote a statement or an address: that is for the log.
+        tracing::error!(error = &error as &dyn std::error::Error, "the database failed");
+        match error {
+            StoreError::Unreachable(_) => {
+                Self::server("the database cannot be reached", true, "Ask again in a minute.")
+            }
+            StoreError::Query(_) => Self::server("the database could not do it", true, "Ask again in a minute."),
+            StoreError::Unreadable(_) => Self::server(
+                "the database holds what this version of previewd cannot read",
+                false,
+                "Tell the operator to update previewd.",
+            ),
+        }
+    }
+}
+
+impl From<ClusterError> for ServiceError {
+    fn from(error: ClusterError) -> Self {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the cluster failed");
+        match error {
+            ClusterError::Away { .. } => Self::server("the cluster cannot be reached", true, "Ask again in a minute."),
+            ClusterError::NamespaceTerminating | ClusterError::NamespaceGone => {
+                Self::server("the environment's namespace is gone", true, "Look at the environment's status.")
+            }
+            ClusterError::Forbidden { .. } => Self::server(
+                "previewd's account in the cluster lacks a permission",
+                false,
+                "Tell the operator to run previewd doctor.",
+            ),
+            ClusterError::Refused(_) | ClusterError::Unexpected { .. } => Self::server(
+                "the cluster's answer makes no sense to this version of previewd",
+                false,
+                "Tell the operator to look at previewd's log.",
+            ),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Logs, cut to what an answer may hold.
+
+use super::answers::ContainerLogs;
+use crate::cluster::{ContainerLog, LogLine, NoLog};
+
+/// A line that is longer says no more by its rest.
+const LONGEST_LINE: usize = 2_000;
+
+/// The containers' lines, and how many of the oldest were left out so that all of them make at most `budget` bytes of
+/// JSON. The longest log gives its lines first: a chatty neighbour does not push out the one that matters.
+pub(super) fn fit(containers: Vec<ContainerLog>, budget: usize) -> (Vec<ContainerLogs>, u64) {
+    let mut logs: Vec<Sized> = containers.into_iter().map(Sized::from).collect();
+    let mut total: usize = logs.iter().map(|log| log.bytes).sum();
+    let mut left_out = 0;
+    while total > budget {
+        let Some(longest) = logs.iter_mut().filter(|log| log.first < log.lines.len()).max_by_key(|log| log.bytes)
+        else {
+            break;
+        };
+        let given = json_bytes(&longest.lines[longest.first]);
+        longest.first += 1;
+        longest.bytes -= given;
+        total -= given;
+        left_out += 1;
+    }
+    (logs.into_iter().map(Sized::into_answer).collect(), left_out)
+}
+
+/// One container's lines, from `first` on, with the JSON that they make.
+struct Sized {
+    pod: String,
+    container: String,
+    lines: Vec<String>,
+    no_log: Option<String>,
+    first: usize,
+    bytes: usize,
+}
+
+impl From<ContainerLog> for Sized {
+    fn from(log: ContainerLog) -> Self {
+        let lines: Vec<String> = log.lines.into_iter().map(line).collect();
+        let no_log = log.no_log.map(|why| match why {
+            NoLog::Waiting { reason } => format!("it has not started: {reason}"),
+            NoLog::NeverRestarted => "it was never restarted".to_owned(),
+            NoLog::Unavailable => "its node does not give it now".to_owned(),
+        });
+        let bytes = lines.iter().map(|line| json_bytes(line)).sum();
+        Self { pod: log.pod, container: log.container, lines, no_log, first: 0, bytes }
+    }
+}
+
+impl Sized {
+    fn into_answer(mut self) -> ContainerLogs {
+        self.lines.drain(..self.first);
+        let Self { pod, container, lines, no_log, first: _, bytes: _ } = self;
+        ContainerLogs { pod, container, lines, no_log }
+    }
+}
+
+fn line(LogLine { timestamp, text }: LogLine) -> String {
+    let mut line = match timestamp {
+        Some(timestamp) => format!("{timestamp} {text}"),
+        None => text,
+    };
+    if let Some((end, _)) = line.char_indices().nth(LONGEST_LINE) {
+        let more = line[end..].chars().count();
+        line.truncate(end);
+        line.push_str(&format!("… ({more} more characters)"));
+    }
+    line
+}
+
+/// The line as JSON, with the comma after it.
+fn json_bytes(line: &str) -> usize {
+    serde_json::to_string(line).map_or(0, |json| json.len()) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(container: &str, lines: impl IntoIterator<Item = String>) -> ContainerLog {
+        let lines = lines.into_iter().map(|text| LogLine { timestamp: None, text }).collect();
+        ContainerLog { pod: "web-1".to_owned(), container: container.to_owned(), lines, truncated: false, no_log: None }
+    }
+
+    #[test]
+    fn what_fits_stays_whole() {
+        let (containers, left_out) = fit(vec![log("web", ["a".to_owned(), "b".to_owned()])], 100);
+        assert_eq!((containers[0].lines.len(), left_out), (2, 0));
+    }
+
+    #[test]
+    fn the_oldest_lines_of_the_longest_log_go_first() {
+        let chatty = (0..1000).map(|number| format!("line {number}"));
+        let (containers, left_out) = fit(vec![log("chatty", chatty), log("quiet", ["the reason".to_owned()])], 500);
+        assert_eq!(containers[1].lines, ["the reason"]);
+        assert_eq!(containers[0].lines.last().unwrap(), "line 999");
+        assert_eq!(containers[0].lines.len() as u64 + left_out, 1000);
+        let bytes: usize = containers.iter().flat_map(|log| &log.lines).map(|line| json_bytes(line)).sum();
+        assert!((400..=500).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn one_endless_line_is_cut() {
+        let (containers, left_out) = fit(vec![log("web", ["ä".repeat(10_000)])], 48_000);
+        assert!(containers[0].lines[0].ends_with("… (8000 more characters)"));
+        assert_eq!(left_out, 0);
+    }
+}

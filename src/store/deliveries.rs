@@ -1,0 +1,218 @@
+//! Webhook deliveries: each is recorded once, with the facts that it brought, in one transaction.
+
+use diesel::{dsl::exists, prelude::*};
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Store, StoreError,
+    connection::{wall_clock, write},
+    environments::{NewEnvironment, Trigger, apply_trigger},
+    events::{EventKind, EventRow},
+    facts::{
+        Freshness, free_name, freshness, lock_repository, lock_row, store_pull_request, store_repository, trigger,
+    },
+    pull_requests::{PullRequestRow, RepositoryRow},
+    schema::{deliveries, environments, events, installation, pull_requests, repositories},
+};
+use crate::environment::{
+    Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, RepositoryState,
+};
+
+/// One webhook request, as its headers and its payload name it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// GitHub's X-GitHub-Delivery.
+    pub guid: String,
+    pub event: String,
+    pub action: Option<String>,
+    pub repository: Option<String>,
+    pub number: Option<i64>,
+    pub head_sha: Option<String>,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordedDelivery {
+    Recorded,
+    /// Recorded, and nothing else to do; the code says why.
+    Ignored(&'static str),
+    /// Its GUID is known.
+    Duplicate,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = deliveries)]
+struct DeliveryRow {
+    guid: String,
+    event: String,
+    action: Option<String>,
+    repository: Option<String>,
+    number: Option<i64>,
+    head_sha: Option<String>,
+    received_at: Millis,
+    outcome: &'static str,
+    reason: Option<&'static str>,
+}
+
+/// Makes the environments of `repositories` (a filter on their table) due inside a transaction. Those that are gone with
+/// their pull request stay as they are.
+macro_rules! make_repositories_due {
+    ($connection:expr, $now:expr, $filter:expr) => {{
+        let is_open = pull_requests::table
+            .filter(pull_requests::github_id.eq(environments::pull_request_id))
+            .filter(pull_requests::state.eq(PullRequestState::Open.code()));
+        diesel::update(environments::table)
+            .filter(environments::pull_request_id.eq_any(
+                pull_requests::table.inner_join(repositories::table).filter($filter).select(pull_requests::github_id),
+            ))
+            .filter(environments::status.ne(EnvironmentStatus::Deleted.code()).or(exists(is_open)))
+            .set((environments::revision.eq(environments::revision + 1), environments::due_at.eq($now.nullable())))
+            .execute($connection)
+            .await?
+    }};
+}
+
+/// Lets one transaction at a time change many environments: two that lock the same ones in different orders would end
+/// as a deadlock on PostgreSQL.
+macro_rules! one_at_a_time {
+    ($connection:expr) => {
+        diesel::update(installation::table)
+            .set(installation::created_at.eq(installation::created_at))
+            .execute($connection)
+            .await?
+    };
+}
+
+impl Store {
+    /// Records a delivery and what it brought, or finds that it is known.
+    pub async fn record_delivery(&self, delivery: Delivery, change: Change) -> Result<RecordedDelivery, StoreError> {
+        let ignored = match &change {
+            Change::Nothing { reason } => Some(*reason),
+            _ => None,
+        };
+        let at = wall_clock();
+        let row = DeliveryRow {
+            guid: delivery.guid,
+            event: delivery.event,
+            action: delivery.action,
+            repository: delivery.repository,
+            number: delivery.number,
+            head_sha: delivery.head_sha,
+            received_at: at,
+            outcome: if ignored.is_some() { "ignored" } else { "recorded" },
+            reason: ignored,
+        };
+        let now = self.now();
+        let outcome = write!(self, |connection| {
+            let mut created = None;
+            let inserted = diesel::insert_into(deliveries::table)
+                .values(&row)
+                .on_conflict_do_nothing()
+                .execute(connection)
+                .await?;
+            if inserted == 0 {
+                return Ok(Err(RecordedDelivery::Duplicate));
+            }
+            match change {
+                Change::Nothing { .. } => {}
+                Change::PullRequest { facts, before } => {
+                    let (stored, believed) = store_pull_request!(connection, &facts, at, |stored| {
+                        let before = before.as_ref().map(|before| before.as_str());
+                        freshness(stored, &facts, before) == Freshness::Newer
+                    });
+                    let trigger = if believed { trigger(stored.as_ref(), &facts) } else { Trigger::Edited };
+                    if trigger == Trigger::Opened {
+                        let namespace = Namespace::of_pull_request(
+                            facts.repository.github_id,
+                            &facts.repository.name,
+                            facts.number,
+                        );
+                        let environment = NewEnvironment::of(&facts, &namespace, at);
+                        let inserted = diesel::insert_into(environments::table)
+                            .values(&environment)
+                            .on_conflict(environments::pull_request_id)
+                            .do_nothing()
+                            .execute(connection)
+                            .await?;
+                        if inserted == 1 {
+                            diesel::insert_into(events::table)
+                                .values(EventRow::created(&environment.id, &facts.author, at))
+                                .execute(connection)
+                                .await?;
+                            created = Some((namespace, facts.author.clone()));
+                        }
+                    }
+                    apply_trigger!(connection, now, at, facts, trigger);
+                }
+                Change::Repository(facts) => {
+                    one_at_a_time!(connection);
+                    let row = RepositoryRow::from_facts(&facts, at);
+                    let known = lock_repository!(connection, &row);
+                    store_repository!(connection, &row, known);
+                    make_repositories_due!(connection, now, repositories::github_id.eq(facts.github_id));
+                }
+                Change::RepositoryDeleted { github_id } => {
+                    one_at_a_time!(connection);
+                    diesel::update(repositories::table.find(github_id))
+                        .set(repositories::state.eq(RepositoryState::Removed.code()))
+                        .execute(connection)
+                        .await?;
+                    make_repositories_due!(connection, now, repositories::github_id.eq(github_id));
+                }
+                Change::Installation { app_installation_id, state } => {
+                    one_at_a_time!(connection);
+                    // What was taken from the installation before does not come back with it.
+                    let from = match state {
+                        RepositoryState::Active => vec![RepositoryState::Suspended.code()],
+                        RepositoryState::Suspended => vec![RepositoryState::Active.code()],
+                        RepositoryState::Removed => {
+                            vec![RepositoryState::Active.code(), RepositoryState::Suspended.code()]
+                        }
+                    };
+                    diesel::update(repositories::table)
+                        .filter(repositories::app_installation_id.eq(app_installation_id))
+                        .filter(repositories::state.eq_any(from))
+                        .set(repositories::state.eq(state.code()))
+                        .execute(connection)
+                        .await?;
+                    make_repositories_due!(connection, now, repositories::app_installation_id.eq(app_installation_id));
+                }
+                Change::InstallationRepositories { app_installation_id, added, removed } => {
+                    one_at_a_time!(connection);
+                    diesel::update(repositories::table)
+                        .filter(repositories::github_id.eq_any(added.clone()))
+                        .set((
+                            repositories::state.eq(RepositoryState::Active.code()),
+                            repositories::app_installation_id.eq(app_installation_id),
+                        ))
+                        .execute(connection)
+                        .await?;
+                    diesel::update(repositories::table)
+                        .filter(repositories::github_id.eq_any(removed.clone()))
+                        // One that was given to another installation since is no longer this one's to take.
+                        .filter(
+                            repositories::app_installation_id
+                                .is_null()
+                                .or(repositories::app_installation_id.eq(app_installation_id)),
+                        )
+                        .set(repositories::state.eq(RepositoryState::Removed.code()))
+                        .execute(connection)
+                        .await?;
+                    let touched: Vec<i64> = added.into_iter().chain(removed).collect();
+                    make_repositories_due!(connection, now, repositories::github_id.eq_any(touched));
+                }
+            }
+            Ok(Ok(created))
+        })?;
+        let created = match outcome {
+            Ok(created) => created,
+            Err(duplicate) => return Ok(duplicate),
+        };
+        // Only this transaction knows that it was the first.
+        if let Some((namespace, actor)) = created {
+            tracing::info!(event = %EventKind::Created, environment = %namespace, actor, "environment created");
+        }
+        self.announce_due();
+        Ok(ignored.map_or(RecordedDelivery::Recorded, RecordedDelivery::Ignored))
+    }
+}

@@ -1,0 +1,527 @@
+//! Environments: the unit of work. Triggers make a row due, a pass claims it under a lease, writes what it did, and
+//! releases it.
+
+use std::time::{Duration, Instant};
+
+use diesel::{dsl::case_when, prelude::*, sql_types::BigInt};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    connection::{Pools, read, uncancelled, write},
+    deployments::{Deployment, DeploymentRow},
+    pull_requests::{PullRequest, PullRequestRow, RepositoryRow, commit, from_code},
+    schema::{deployments, environments, pull_requests, repositories},
+};
+use crate::environment::{
+    CommitSha, EnvironmentStatus, Hold, Millis, Namespace, PullRequestFacts, Reason, RepositoryName,
+};
+
+/// How long a claim holds, unless it is renewed. It is what a process that dies costs its environments: short, so that
+/// they wait little, and longer than the longest single call to GitHub (15 s) or the cluster (10 s), so that a pass can
+/// always renew between two calls.
+pub const LEASE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = environments)]
+pub(super) struct EnvironmentRow {
+    id: String,
+    pull_request_id: i64,
+    namespace: String,
+    status: String,
+    reason: Option<String>,
+    message: Option<String>,
+    revision: i64,
+    refresh: bool,
+    hold: String,
+    serving_commit: Option<String>,
+    comment_id: Option<i64>,
+    comment_digest: Option<String>,
+    lease_until: Millis,
+    failures: i64,
+    observed_at: Option<Millis>,
+    deletion_started_at: Option<Millis>,
+    created_at: Millis,
+    updated_at: Millis,
+    deleted_at: Option<Millis>,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = environments)]
+pub(super) struct NewEnvironment {
+    pub id: String,
+    pull_request_id: i64,
+    namespace: String,
+    status: &'static str,
+    revision: i64,
+    refresh: bool,
+    hold: &'static str,
+    lease_until: Millis,
+    failures: i64,
+    created_by: String,
+    created_at: Millis,
+    updated_at: Millis,
+}
+
+impl NewEnvironment {
+    pub(super) fn of(facts: &PullRequestFacts, namespace: &Namespace, at: Millis) -> Self {
+        Self {
+            id: Uuid::now_v7().to_string(),
+            pull_request_id: facts.github_id,
+            namespace: namespace.to_string(),
+            status: EnvironmentStatus::Pending.code(),
+            revision: 0,
+            refresh: true,
+            hold: Hold::None.code(),
+            lease_until: 0,
+            failures: 0,
+            created_by: facts.author.clone(),
+            created_at: at,
+            updated_at: at,
+        }
+    }
+}
+
+/// One environment, as its row has it.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub id: String,
+    pub pull_request_id: i64,
+    pub namespace: Namespace,
+    pub status: EnvironmentStatus,
+    pub reason: Option<Reason>,
+    pub message: Option<String>,
+    pub revision: i64,
+    pub refresh: bool,
+    pub hold: Hold,
+    pub serving_commit: Option<CommitSha>,
+    pub comment_id: Option<i64>,
+    pub comment_digest: Option<String>,
+    pub failures: i64,
+    pub observed_at: Option<Millis>,
+    pub deletion_started_at: Option<Millis>,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub deleted_at: Option<Millis>,
+}
+
+impl TryFrom<EnvironmentRow> for Environment {
+    type Error = StoreError;
+
+    fn try_from(row: EnvironmentRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            pull_request_id: row.pull_request_id,
+            namespace: row.namespace.parse().map_err(super::pull_requests::unreadable)?,
+            status: from_code(&row.status, EnvironmentStatus::from_code)?,
+            // A reason of a newer version is shown as none: its message still says what is the matter.
+            reason: row.reason.as_deref().and_then(Reason::from_code),
+            message: row.message,
+            revision: row.revision,
+            refresh: row.refresh,
+            hold: from_code(&row.hold, Hold::from_code)?,
+            serving_commit: row.serving_commit.as_deref().map(commit).transpose()?,
+            comment_id: row.comment_id,
+            comment_digest: row.comment_digest,
+            failures: row.failures,
+            observed_at: row.observed_at,
+            deletion_started_at: row.deletion_started_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            deleted_at: row.deleted_at,
+        })
+    }
+}
+
+/// An environment with the pull request that it is for.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    pub environment: Environment,
+    pub pull_request: PullRequest,
+}
+
+impl Overview {
+    fn from_rows(
+        (environment, pull_request, repository): (EnvironmentRow, PullRequestRow, RepositoryRow),
+    ) -> Result<Self, StoreError> {
+        Ok(Self { environment: environment.try_into()?, pull_request: pull_request.with_repository(repository)? })
+    }
+}
+
+/// What newer facts of a pull request mean for its environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// Opened, reopened, or heard of for the first time while open.
+    Opened,
+    Pushed,
+    Closed,
+    /// Anything else: only the next pass can tell.
+    Edited,
+}
+
+/// Records inside a transaction what newer facts mean for the environment of their pull request, if it has one: the
+/// status that is true from this moment on, and that a pass is due. A new commit and reopening also lift what was held
+/// back on purpose, and what failed at this very commit may try again.
+macro_rules! apply_trigger {
+    ($connection:expr, $now:expr, $at:expr, $facts:expr, $trigger:expr) => {{
+        use $crate::environment::{DeploymentStatus, EnvironmentStatus, Hold};
+        use $crate::store::{environments::Trigger, schema::deployments};
+        let due = (
+            environments::revision.eq(environments::revision + 1),
+            environments::refresh.eq(true),
+            environments::due_at.eq($now.nullable()),
+            environments::failures.eq(0),
+            environments::updated_at.eq($at),
+        );
+        let row = environments::table.filter(environments::pull_request_id.eq($facts.github_id));
+        match $trigger {
+            Trigger::Opened | Trigger::Pushed => {
+                diesel::update(row)
+                    .set((
+                        due,
+                        environments::status.eq(EnvironmentStatus::Pending.code()),
+                        environments::reason.eq(None::<String>),
+                        environments::message.eq(None::<String>),
+                        environments::hold.eq(Hold::None.code()),
+                        environments::deletion_started_at.eq(None::<i64>),
+                        environments::deleted_at.eq(None::<i64>),
+                    ))
+                    .execute($connection)
+                    .await?;
+                diesel::update(deployments::table)
+                    .filter(deployments::environment_id.eq_any(row.select(environments::id)))
+                    .filter(deployments::commit_sha.eq($facts.head_sha.as_str()))
+                    .filter(deployments::status.eq(DeploymentStatus::Failed.code()))
+                    .set(deployments::status.eq(DeploymentStatus::Cancelled.code()))
+                    .execute($connection)
+                    .await?;
+            }
+            Trigger::Closed => {
+                diesel::update(row.filter(environments::status.ne(EnvironmentStatus::Deleted.code())))
+                    .set((
+                        due,
+                        environments::status.eq(EnvironmentStatus::Deleting.code()),
+                        environments::reason.eq(None::<String>),
+                        environments::message.eq(None::<String>),
+                    ))
+                    .execute($connection)
+                    .await?;
+            }
+            Trigger::Edited => {
+                diesel::update(row).set(due).execute($connection).await?;
+            }
+        }
+    }};
+}
+pub(super) use apply_trigger;
+
+/// A claim on one environment, with the revision of what was asked for when it was made.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub environment_id: String,
+    pub revision: i64,
+    pub(super) token: String,
+    /// The claim's own `due_at`: still there at the end, nobody woke the row meanwhile.
+    due_at: Millis,
+    /// Before the database was asked for the claim, so that it never holds for longer than this process thinks.
+    asked_at: Instant,
+    /// The database's clock at the claim, and this process's when it heard of it.
+    claimed_at: (Millis, Instant),
+}
+
+impl Lease {
+    /// On the row as the claim left it, which the database was asked for at `asked_at`.
+    fn of(row: &EnvironmentRow, token: String, asked_at: Instant) -> Self {
+        Self {
+            environment_id: row.id.clone(),
+            revision: row.revision,
+            token,
+            due_at: row.lease_until,
+            asked_at,
+            claimed_at: (row.lease_until - LEASE.as_millis() as Millis, Instant::now()),
+        }
+    }
+
+    /// The database's clock, carried on by this process's.
+    pub fn now(&self) -> Millis {
+        let (database, ours) = self.claimed_at;
+        database + ours.elapsed().as_millis() as Millis
+    }
+
+    /// Whether a call that may take as long as `timeout` ends while the lease holds.
+    pub fn outlasts(&self, timeout: Duration) -> bool {
+        self.asked_at.elapsed() + timeout < LEASE
+    }
+}
+
+/// A write found that its pass is over: the lease was lost, or something newer was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseLost;
+
+/// Which environments a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct EnvironmentFilter {
+    /// Empty: every status but deleted.
+    pub statuses: Vec<EnvironmentStatus>,
+    pub repository: Option<RepositoryName>,
+    /// Patterns of repositories that the asker may see: `owner/name` or `owner/*`. None: all.
+    pub visible: Option<Vec<String>>,
+    /// The id after which the page begins, newest first.
+    pub after: Option<String>,
+    pub limit: i64,
+}
+
+/// The statement that claims the most overdue environment; `$locked` adds what the backend has to lock it with.
+macro_rules! claim {
+    ($now:expr, $until:expr, $token:expr, |$most_overdue:ident| $locked:expr) => {{
+        let candidates = diesel::alias!(environments as candidates);
+        let $most_overdue = candidates
+            .filter(candidates.field(environments::due_at).le($now.clone().nullable()))
+            .filter(candidates.field(environments::lease_until).le($now.clone()))
+            .order(candidates.field(environments::due_at).asc())
+            .select(candidates.field(environments::id))
+            .limit(1);
+        diesel::update(environments::table)
+            .filter(environments::id.nullable().eq($locked.single_value()))
+            .filter(environments::due_at.le($now.clone().nullable()))
+            .filter(environments::lease_until.le($now.clone()))
+            .set((
+                environments::lease_token.eq($token),
+                environments::lease_until.eq($until.clone()),
+                environments::due_at.eq($until.nullable()),
+            ))
+            .returning(EnvironmentRow::as_returning())
+    }};
+}
+
+/// Environments with their pull request and repository, as [`Overview::from_rows`] takes them.
+macro_rules! overview_query {
+    () => {
+        environments::table.inner_join(pull_requests::table.inner_join(repositories::table)).select((
+            EnvironmentRow::as_select(),
+            PullRequestRow::as_select(),
+            RepositoryRow::as_select(),
+        ))
+    };
+}
+
+/// `query`, over the tables of [`overview_query`], with what `filter` lets through.
+macro_rules! filtered {
+    ($query:expr, $filter:expr) => {{
+        let filter: &EnvironmentFilter = $filter;
+        let mut query = $query.into_boxed();
+        query = if filter.statuses.is_empty() {
+            // Not as a list of the others: SQLite would go through the index of statuses, and sort what it finds there.
+            query.filter(environments::status.ne(EnvironmentStatus::Deleted.code()))
+        } else {
+            let codes = filter.statuses.iter().map(|status| status.code());
+            query.filter(environments::status.eq_any(codes.collect::<Vec<_>>()))
+        };
+        if let Some(after) = &filter.after {
+            query = query.filter(environments::id.lt(after));
+        }
+        if let Some(repository) = &filter.repository {
+            query = query
+                .filter(repositories::owner.eq(repository.owner()))
+                .filter(repositories::name.eq(repository.name()));
+        }
+        if let Some(patterns) = &filter.visible {
+            let (owners, names) = split_patterns(patterns);
+            query = query.filter(
+                repositories::owner
+                    .eq_any(owners)
+                    .or(repositories::owner.concat("/").concat(repositories::name).eq_any(names)),
+            );
+        }
+        query
+    }};
+}
+
+impl Store {
+    /// Claims the most overdue environment that nobody holds. None where nothing is due.
+    pub async fn claim_due_environment(&self) -> Result<Option<(Lease, Environment)>, StoreError> {
+        let token = Uuid::new_v4().to_string();
+        let claim_token = token.clone();
+        let (now, until) = (self.now(), self.now_plus(LEASE));
+        let asked_at = Instant::now();
+        let pools = self.pools.clone();
+        let row: Option<EnvironmentRow> = uncancelled(Box::pin(async move {
+            Ok(match pools {
+                // One writer: nobody else can be at the same row, and the statement repeats the conditions.
+                Pools::Sqlite { writer, .. } => {
+                    let mut connection = writer.get().await?;
+                    let claim = claim!(now, until, claim_token, |most_overdue| most_overdue);
+                    claim.get_result(&mut *connection).await.optional()?
+                }
+                // Others pass over the row that one has locked, instead of waiting for it in a queue.
+                Pools::Postgres(pool) => {
+                    let mut connection = pool.get().await?;
+                    let claim = claim!(now, until, claim_token, |most_overdue| most_overdue.for_update().skip_locked());
+                    claim.get_result(&mut *connection).await.optional()?
+                }
+            })
+        }))
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let lease = Lease::of(&row, token, asked_at);
+        Ok(Some((lease, row.try_into()?)))
+    }
+
+    /// Makes a lease as long as a new one. [`LeaseLost`]: somebody else holds the row, or something newer was asked for.
+    pub async fn renew(&self, lease: &mut Lease) -> Result<Result<(), LeaseLost>, StoreError> {
+        let (held, until, asked_at) = (lease.clone(), self.now_plus(LEASE), Instant::now());
+        let row: Option<EnvironmentRow> = write!(self, |connection| {
+            // A wake during the pass stays.
+            let untouched = environments::due_at.eq(held.due_at);
+            let due_at = case_when(untouched, until.clone().nullable()).otherwise(environments::due_at);
+            diesel::update(environments::table)
+                .filter(environments::id.eq(&held.environment_id))
+                .filter(environments::lease_token.eq(&held.token))
+                .filter(environments::revision.eq(held.revision))
+                .set((environments::lease_until.eq(until), environments::due_at.eq(due_at)))
+                .returning(EnvironmentRow::as_returning())
+                .get_result(connection)
+                .await
+                .optional()
+        })?;
+        let Some(row) = row else { return Ok(Err(LeaseLost)) };
+        *lease = Lease::of(&row, lease.token.clone(), asked_at);
+        Ok(Ok(()))
+    }
+
+    /// Whether a claim would find something. A read: it takes no lock.
+    pub async fn has_due_environment(&self) -> Result<bool, StoreError> {
+        let now = self.now();
+        let due = environments::table
+            .filter(environments::due_at.le(now.clone().nullable()))
+            .filter(environments::lease_until.le(now))
+            .select(environments::id)
+            .limit(1);
+        let found: Option<String> = read!(self, |connection| due.first(connection).await.optional())?;
+        Ok(found.is_some())
+    }
+
+    /// Ends a pass: the next is owed after `next` (None: when something happens), unless something was asked for
+    /// meanwhile, which is owed at once.
+    pub async fn release(
+        &self,
+        lease: &Lease,
+        next: Option<Duration>,
+        failures: i64,
+        observed: bool,
+    ) -> Result<(), StoreError> {
+        let next = self.now_plus_or_never(next);
+        let lease = lease.clone();
+        let now = lease.now();
+        write!(self, |connection| {
+            let untouched = environments::due_at.eq(lease.due_at);
+            // What was asked for meanwhile starts without the waits of what failed before it.
+            let still_asked = environments::revision.eq(lease.revision);
+            diesel::update(environments::table)
+                .filter(environments::id.eq(&lease.environment_id))
+                .filter(environments::lease_token.eq(&lease.token))
+                .set((
+                    environments::lease_token.eq(None::<String>),
+                    environments::lease_until.eq(0),
+                    environments::failures
+                        .eq(case_when(still_asked, failures.into_sql::<BigInt>()).otherwise(environments::failures)),
+                    environments::due_at.eq(case_when(untouched, next).otherwise(environments::due_at)),
+                    observed.then(|| environments::observed_at.eq(now)),
+                ))
+                .execute(connection)
+                .await
+        })?;
+        self.announce_due();
+        Ok(())
+    }
+
+    /// Makes the environment of a namespace due, because something of it changed in the cluster.
+    pub async fn wake(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        let now = self.now();
+        let namespace = namespace.to_string();
+        let woken = write!(self, |connection| {
+            diesel::update(environments::table)
+                .filter(environments::namespace.eq(&namespace))
+                .filter(environments::due_at.is_null().or(environments::due_at.gt(now.clone().nullable())))
+                .set(environments::due_at.eq(now.nullable()))
+                .execute(connection)
+                .await
+        })?;
+        if woken > 0 {
+            self.announce_due();
+        }
+        Ok(())
+    }
+
+    /// A page of environments, newest first, and whether there are more.
+    pub async fn list_environments(&self, filter: &EnvironmentFilter) -> Result<(Vec<Overview>, bool), StoreError> {
+        let rows: Vec<(EnvironmentRow, PullRequestRow, RepositoryRow)> = read!(self, |connection| {
+            let query = overview_query!().order(environments::id.desc()).limit(filter.limit + 1);
+            filtered!(query, filter).load(connection).await
+        })?;
+        let more = rows.len() as i64 > filter.limit;
+        let page = rows.into_iter().take(filter.limit as usize).map(Overview::from_rows).collect::<Result<_, _>>()?;
+        Ok((page, more))
+    }
+
+    /// How many environments the filter lets through, whatever its limit.
+    pub async fn count_environments(&self, filter: &EnvironmentFilter) -> Result<u64, StoreError> {
+        let count: i64 = read!(self, |connection| {
+            let query = environments::table.inner_join(pull_requests::table.inner_join(repositories::table)).count();
+            filtered!(query, filter).get_result(connection).await
+        })?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// The environment with this id or this namespace.
+    pub async fn find_environment(&self, id_or_namespace: &str) -> Result<Option<Overview>, StoreError> {
+        let row = read!(self, |connection| {
+            overview_query!()
+                .filter(environments::id.eq(id_or_namespace).or(environments::namespace.eq(id_or_namespace)))
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        row.map(Overview::from_rows).transpose()
+    }
+
+    /// The environment of pull request `number` of `repository`.
+    pub async fn find_environment_of(
+        &self,
+        repository: &RepositoryName,
+        number: i64,
+    ) -> Result<Option<Overview>, StoreError> {
+        let row = read!(self, |connection| {
+            overview_query!()
+                .filter(repositories::owner.eq(repository.owner()))
+                .filter(repositories::name.eq(repository.name()))
+                .filter(pull_requests::number.eq(number))
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        row.map(Overview::from_rows).transpose()
+    }
+
+    /// The newest deployments of an environment, newest first.
+    pub async fn deployments_of(&self, environment_id: &str, limit: i64) -> Result<Vec<Deployment>, StoreError> {
+        let rows: Vec<DeploymentRow> = read!(self, |connection| {
+            deployments::table
+                .filter(deployments::environment_id.eq(environment_id))
+                .order(deployments::created_at.desc())
+                .limit(limit)
+                .select(DeploymentRow::as_select())
+                .load(connection)
+                .await
+        })?;
+        rows.into_iter().map(Deployment::try_from).collect()
+    }
+}
+
+/// `owner/*` patterns as owners, the others as they are; lower-cased, as the rows are.
+fn split_patterns(patterns: &[String]) -> (Vec<String>, Vec<String>) {
+    let (owners, names): (Vec<_>, Vec<_>) =
+        patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).partition(|pattern| pattern.ends_with("/*"));
+    (owners.into_iter().map(|owner| owner.trim_end_matches("/*").to_owned()).collect(), names)
+}

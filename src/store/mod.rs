@@ -1,0 +1,30 @@
+//! The rows, on SQLite or PostgreSQL through one code path: the only module that speaks SQL.
+//!
+//! diesel-async has no connection that is either of two backends, so the pools are an enum, and two small macros expand
+//! one query body for both. Every change of state is one conditional statement, or one transaction that writes first.
+
+mod connection;
+mod deliveries;
+mod deployments;
+mod engines;
+mod environments;
+mod events;
+mod facts;
+mod installation;
+mod migrations;
+mod objects;
+mod pull_requests;
+mod requests;
+pub mod schema;
+mod tokens;
+
+pub use connection::{Store, StoreError};
+pub use deliveries::{Delivery, RecordedDelivery};
+pub use deployments::{Confirmed, Deployment, DeploymentChanges, EnvironmentChanges, Record};
+pub use environments::{Environment, EnvironmentFilter, Lease, LeaseLost, Overview};
+pub use events::{Event, EventKind};
+pub use installation::Installation;
+pub use migrations::{Migrate, MigrationError, migrate};
+pub use objects::ObjectKey;
+pub use pull_requests::{PullRequest, Repository};
+pub use tokens::{NewToken, Token};

@@ -1,0 +1,155 @@
+//! The tables, as the migrations make them on both databases; a test compares this file with the live catalogs.
+
+diesel::table! {
+    installation (id) {
+        id -> BigInt,
+        installation_id -> Text,
+        cluster_id -> Nullable<Text>,
+        oldest_generation -> BigInt,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    repositories (github_id) {
+        github_id -> BigInt,
+        owner -> Text,
+        name -> Text,
+        app_installation_id -> Nullable<BigInt>,
+        default_branch -> Text,
+        state -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    pull_requests (github_id) {
+        github_id -> BigInt,
+        repository_id -> BigInt,
+        number -> BigInt,
+        title -> Text,
+        author -> Text,
+        head_sha -> Text,
+        head_ref -> Text,
+        base_ref -> Text,
+        from_fork -> Bool,
+        draft -> Bool,
+        state -> Text,
+        labels -> Text,
+        github_updated_at -> BigInt,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    environments (id) {
+        id -> Text,
+        pull_request_id -> BigInt,
+        namespace -> Text,
+        status -> Text,
+        reason -> Nullable<Text>,
+        message -> Nullable<Text>,
+        revision -> BigInt,
+        refresh -> Bool,
+        hold -> Text,
+        serving_commit -> Nullable<Text>,
+        comment_id -> Nullable<BigInt>,
+        comment_digest -> Nullable<Text>,
+        due_at -> Nullable<BigInt>,
+        lease_token -> Nullable<Text>,
+        lease_until -> BigInt,
+        failures -> BigInt,
+        observed_at -> Nullable<BigInt>,
+        deletion_started_at -> Nullable<BigInt>,
+        created_by -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        deleted_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    deployments (id) {
+        id -> Text,
+        environment_id -> Text,
+        commit_sha -> Text,
+        status -> Text,
+        reason -> Nullable<Text>,
+        message -> Nullable<Text>,
+        round -> BigInt,
+        attempt -> BigInt,
+        attempt_deadline -> Nullable<BigInt>,
+        retry_at -> Nullable<BigInt>,
+        recipe -> Nullable<Text>,
+        applied_digest -> Nullable<Text>,
+        created_at -> BigInt,
+        started_at -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    objects (environment_id, api_version, kind, name) {
+        environment_id -> Text,
+        api_version -> Text,
+        kind -> Text,
+        name -> Text,
+        digest -> Text,
+    }
+}
+
+diesel::table! {
+    deliveries (guid) {
+        guid -> Text,
+        event -> Text,
+        action -> Nullable<Text>,
+        repository -> Nullable<Text>,
+        number -> Nullable<BigInt>,
+        head_sha -> Nullable<Text>,
+        received_at -> BigInt,
+        outcome -> Text,
+        reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    events (id) {
+        id -> Text,
+        environment_id -> Text,
+        at -> BigInt,
+        actor -> Text,
+        kind -> Text,
+        detail -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    tokens (id) {
+        id -> Text,
+        subject -> Text,
+        hash -> Text,
+        role -> Text,
+        teams -> Text,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    engines (id) {
+        id -> Text,
+        heartbeat -> BigInt,
+    }
+}
+
+diesel::joinable!(pull_requests -> repositories (repository_id));
+diesel::joinable!(environments -> pull_requests (pull_request_id));
+diesel::joinable!(deployments -> environments (environment_id));
+diesel::joinable!(objects -> environments (environment_id));
+diesel::joinable!(events -> environments (environment_id));
+
+diesel::allow_tables_to_appear_in_same_query!(repositories, pull_requests, environments, deployments, objects, events);

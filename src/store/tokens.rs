@@ -1,0 +1,123 @@
+//! Bearer tokens, stored as hashes.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    connection::{read, wall_clock, write},
+    pull_requests::unreadable,
+    schema::tokens,
+};
+use crate::environment::Millis;
+
+/// A token as its row has it; the token itself is nowhere.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = tokens)]
+struct TokenRow {
+    id: String,
+    subject: String,
+    hash: String,
+    role: String,
+    teams: String,
+    created_at: Millis,
+    expires_at: Option<Millis>,
+    last_used_at: Option<Millis>,
+    revoked_at: Option<Millis>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Token {
+    pub id: String,
+    pub subject: String,
+    /// A role's code.
+    pub role: String,
+    pub teams: Vec<String>,
+    pub created_at: Millis,
+    pub expires_at: Option<Millis>,
+    pub last_used_at: Option<Millis>,
+    pub revoked_at: Option<Millis>,
+}
+
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    pub subject: String,
+    pub hash: String,
+    pub role: String,
+    pub teams: Vec<String>,
+    pub expires_at: Option<Millis>,
+}
+
+impl TryFrom<TokenRow> for Token {
+    type Error = StoreError;
+
+    fn try_from(row: TokenRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            subject: row.subject,
+            role: row.role,
+            teams: serde_json::from_str(&row.teams).map_err(unreadable)?,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
+            revoked_at: row.revoked_at,
+        })
+    }
+}
+
+impl Store {
+    /// Stores a new token and gives its id.
+    pub async fn create_token(&self, token: NewToken) -> Result<String, StoreError> {
+        let row = TokenRow {
+            id: Uuid::now_v7().to_string(),
+            subject: token.subject,
+            hash: token.hash,
+            role: token.role,
+            teams: serde_json::Value::from(token.teams).to_string(),
+            created_at: wall_clock(),
+            expires_at: token.expires_at,
+            last_used_at: None,
+            revoked_at: None,
+        };
+        let id = row.id.clone();
+        write!(self, |connection| diesel::insert_into(tokens::table).values(&row).execute(connection).await)?;
+        Ok(id)
+    }
+
+    /// The token with this hash, unless it is revoked or expired.
+    pub async fn valid_token(&self, hash: &str) -> Result<Option<Token>, StoreError> {
+        let now = self.now();
+        let row: Option<TokenRow> = read!(self, |connection| {
+            tokens::table
+                .filter(tokens::hash.eq(hash))
+                .filter(tokens::revoked_at.is_null())
+                .filter(tokens::expires_at.is_null().or(tokens::expires_at.gt(now.nullable())))
+                .select(TokenRow::as_select())
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        row.map(Token::try_from).transpose()
+    }
+
+    pub async fn list_tokens(&self) -> Result<Vec<Token>, StoreError> {
+        let rows: Vec<TokenRow> = read!(self, |connection| {
+            tokens::table.order(tokens::created_at).select(TokenRow::as_select()).load(connection).await
+        })?;
+        rows.into_iter().map(Token::try_from).collect()
+    }
+
+    /// Revokes a token. False where there is none of this id, or it was revoked before.
+    pub async fn revoke_token(&self, id: &str) -> Result<bool, StoreError> {
+        let (id, at) = (id.to_owned(), wall_clock());
+        let revoked = write!(self, |connection| {
+            diesel::update(tokens::table.find(&id))
+                .filter(tokens::revoked_at.is_null())
+                .set(tokens::revoked_at.eq(at))
+                .execute(connection)
+                .await
+        })?;
+        Ok(revoked == 1)
+    }
+}

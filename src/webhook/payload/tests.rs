@@ -1,0 +1,292 @@
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use serde_json::json;
+use xtask::github::webhook_examples;
+
+use super::*;
+use crate::environment::PullRequestState;
+
+const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// The first published example with this action.
+fn example(event: &str, action: &str) -> Value {
+    let mut examples = webhook_examples(event).into_iter();
+    examples.find(|example| example["action"] == action).unwrap_or_else(|| panic!("an example of {event} {action}"))
+}
+
+/// A pull request's example, with some of its members replaced: (JSON pointer, value).
+fn opened(changes: &[(&str, Value)]) -> Vec<u8> {
+    changed(example("pull_request", "opened"), changes)
+}
+
+fn changed(mut payload: Value, changes: &[(&str, Value)]) -> Vec<u8> {
+    for (pointer, value) in changes {
+        let (parent, member) = pointer.rsplit_once('/').unwrap();
+        payload.pointer_mut(parent).unwrap()[member] = value.clone();
+    }
+    payload.to_string().into_bytes()
+}
+
+fn without(mut payload: Value, pointer: &str) -> Vec<u8> {
+    let (parent, member) = pointer.rsplit_once('/').unwrap();
+    payload.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member).expect(pointer);
+    payload.to_string().into_bytes()
+}
+
+fn facts(body: &[u8]) -> PullRequestFacts {
+    match parse("pull_request", body).unwrap().fact {
+        WebhookFact::PullRequest { facts, .. } => *facts,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(event: &str, body: &[u8]) -> String {
+    parse(event, body).expect_err("a refused body").to_string()
+}
+
+#[test]
+fn every_published_example_is_read() {
+    for event in ["pull_request", "repository", "installation", "installation_repositories", "ping"] {
+        let examples = webhook_examples(event);
+        assert!(!examples.is_empty(), "{event}");
+        for example in examples {
+            let action = example["action"].as_str();
+            let parsed =
+                parse(event, example.to_string().as_bytes()).unwrap_or_else(|error| panic!("{event}: {error}"));
+            assert_eq!(parsed.action.as_deref(), action);
+            let is_used = match event {
+                "pull_request" => action.and_then(PullRequestAction::from_code).is_some(),
+                "repository" => action.and_then(RepositoryChange::from_code).is_some(),
+                "installation" => action.and_then(InstallationAction::from_code).is_some(),
+                _ => event != "ping",
+            };
+            let is_ignored = matches!(parsed.fact, WebhookFact::Ignored { .. });
+            assert_eq!(is_ignored, !is_used, "{event} {action:?}: {:?}", parsed.fact);
+        }
+    }
+}
+
+#[test]
+fn a_pull_request_is_stored_as_github_says_it() {
+    let body = opened(&[
+        ("/installation", json!({ "id": 5 })),
+        ("/pull_request/head/sha", json!(SHA)),
+        ("/pull_request/labels", json!([{ "id": 1, "name": "preview" }, { "id": 2, "name": "ünïcode" }])),
+    ]);
+    let parsed = parse("pull_request", &body).unwrap();
+    assert_eq!(parsed.action.as_deref(), Some("opened"));
+    assert_eq!(parsed.repository.as_ref().map(RepositoryName::as_str), Some("codertocat/hello-world"));
+    assert_eq!(parsed.number, Some(2));
+    assert_eq!(parsed.head_sha.as_ref().map(CommitSha::as_str), Some(SHA));
+
+    let expected = PullRequestFacts {
+        repository: RepositoryFacts {
+            github_id: 186_853_002,
+            name: "codertocat/hello-world".parse().unwrap(),
+            default_branch: "master".to_owned(),
+            app_installation_id: Some(5),
+        },
+        github_id: 279_147_437,
+        number: 2,
+        title: "Update the README with new information.".to_owned(),
+        author: "Codertocat".to_owned(),
+        head_sha: SHA.parse().unwrap(),
+        head_ref: "changes".to_owned(),
+        base_ref: "master".to_owned(),
+        from_fork: false,
+        draft: false,
+        state: PullRequestState::Open,
+        labels: vec!["preview".to_owned(), "ünïcode".to_owned()],
+        // 2019-05-15T15:20:33Z
+        github_updated_at: 1_557_933_633_000,
+    };
+    let fact = WebhookFact::PullRequest {
+        action: PullRequestAction::Opened,
+        facts: Box::new(expected),
+        before: None,
+        label: None,
+    };
+    assert_eq!(parsed.fact, fact);
+}
+
+#[test]
+fn states_and_forks_and_accounts_that_are_gone() {
+    let closed = |merged_at: Value| {
+        facts(&opened(&[("/pull_request/state", json!("closed")), ("/pull_request/merged_at", merged_at)])).state
+    };
+    assert_eq!(closed(json!(null)), PullRequestState::Closed);
+    assert_eq!(closed(json!("2026-11-23T18:00:00Z")), PullRequestState::Merged);
+
+    assert!(facts(&opened(&[("/pull_request/head/repo", json!(null))])).from_fork, "a deleted fork");
+    assert!(facts(&opened(&[("/pull_request/head/repo/id", json!(7))])).from_fork);
+    assert!(facts(&opened(&[("/pull_request/draft", json!(true))])).draft);
+    assert_eq!(facts(&opened(&[("/pull_request/user", json!(null))])).author, "ghost");
+    assert_eq!(facts(&opened(&[("/pull_request/title", json!("a\0b"))])).title, "a\u{fffd}b");
+}
+
+#[test]
+fn only_a_push_has_a_head_before_and_only_a_label_event_a_label() {
+    let more = [("/before", json!(SHA)), ("/label", json!({ "name": "preview" }))];
+    for action in PullRequestAction::ALL {
+        let body = opened(&[&more[..], &[("/action", json!(action.code()))]].concat());
+        let WebhookFact::PullRequest { action: read, before, label, .. } = parse("pull_request", &body).unwrap().fact
+        else {
+            panic!("{action}");
+        };
+        assert_eq!(read, *action);
+        assert_eq!(before.is_some(), *action == PullRequestAction::Synchronize, "{action}");
+        let is_label = matches!(action, PullRequestAction::Labeled | PullRequestAction::Unlabeled);
+        assert_eq!(label.as_deref(), is_label.then_some("preview"), "{action}");
+    }
+}
+
+#[test]
+fn repositories_and_installations() {
+    let repository = |action: &str| {
+        let body = changed(example("repository", "renamed"), &[("/action", json!(action))]);
+        parse("repository", &body).unwrap().fact
+    };
+    for change in RepositoryChange::ALL {
+        let fact = repository(change.code());
+        assert!(matches!(&fact, WebhookFact::Repository { change: read, .. } if read == change), "{fact:?}");
+    }
+    assert_eq!(repository("archived"), WebhookFact::Ignored { reason: IgnoredReason::ActionNotUsed });
+
+    let reference = |github_id, name: &str| RepositoryReference { github_id, name: name.parse().unwrap() };
+    let body = example("installation", "created").to_string();
+    let WebhookFact::Installation { action: InstallationAction::Created, repositories, .. } =
+        parse("installation", body.as_bytes()).unwrap().fact
+    else {
+        panic!("{body}");
+    };
+    assert_eq!(repositories, [reference(186_853_002, "codertocat/hello-world")]);
+
+    let body = example("installation_repositories", "added").to_string();
+    let WebhookFact::InstallationRepositories { added, removed, .. } =
+        parse("installation_repositories", body.as_bytes()).unwrap().fact
+    else {
+        panic!("{body}");
+    };
+    assert_eq!(added, [reference(186_853_007, "codertocat/space")]);
+    assert_eq!(removed, []);
+}
+
+#[test]
+fn what_is_not_used_is_ignored_with_its_reason() {
+    let reason = |event: &str, body: &[u8]| match parse(event, body).unwrap().fact {
+        WebhookFact::Ignored { reason } => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason("ping", br#"{"zen":"Keep it logically awesome."}"#), IgnoredReason::Ping);
+    assert_eq!(reason("push", br#"{"ref":"refs/heads/main"}"#), IgnoredReason::EventNotUsed);
+    // Nothing is certain about an event that nobody knows.
+    assert_eq!(reason("", br#"{"action":1,"repository":"x"}"#), IgnoredReason::EventNotUsed);
+    for action in ["assigned", "locked", "review_requested", "enqueued", "no-such-action", ""] {
+        let body = opened(&[("/action", json!(action))]);
+        assert_eq!(reason("pull_request", &body), IgnoredReason::ActionNotUsed, "{action}");
+    }
+    assert_eq!(parse("push", br#"{"action":"a\u0000"}"#).unwrap().action.as_deref(), Some("a\u{fffd}"));
+    let named = parse("push", example("repository", "renamed").to_string().as_bytes()).unwrap();
+    assert!(named.repository.is_some() && named.action.as_deref() == Some("renamed"));
+}
+
+#[test]
+fn what_is_wrong_is_named_and_its_value_is_not() {
+    for (pointer, value, message) in [
+        ("/number", json!(0), "number: must be 1 or more"),
+        ("/number", json!(-1), "number: must be 1 or more"),
+        ("/number", json!(3), "number: is not the pull request's"),
+        ("/number", json!("canary"), "number: is of another type than GitHub sends"),
+        ("/number", json!(1e300), "number: is of another type than GitHub sends"),
+        ("/action", json!(null), "action: is of another type than GitHub sends"),
+        ("/pull_request", json!([]), "pull_request: is of another type than GitHub sends"),
+        ("/pull_request/id", json!(0), "pull_request.id: must be 1 or more"),
+        ("/pull_request/head/sha", json!("canary"), "pull_request.head.sha: must be 40 lower-case hexadecimal digits"),
+        ("/pull_request/head/sha", json!(SHA.to_uppercase()), "pull_request.head.sha: must be 40 lower-case"),
+        ("/pull_request/head/sha", json!(&SHA[1..]), "pull_request.head.sha: must be 40 lower-case"),
+        ("/pull_request/state", json!("canary"), "pull_request.state: is of another type"),
+        ("/pull_request/updated_at", json!("canary"), "pull_request.updated_at: must be a time as in RFC 3339"),
+        ("/pull_request/base/repo/id", json!(0), "pull_request.base.repo.id: must be 1 or more"),
+        ("/pull_request/base/repo/full_name", json!("canary"), "pull_request.base.repo.full_name: must be owner/name"),
+    ] {
+        let error = refused("pull_request", &opened(&[(pointer, value)]));
+        assert!(error.starts_with(message), "{pointer}: {error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+    let synchronize = [("/action", json!("synchronize")), ("/before", json!("canary"))];
+    assert_eq!(refused("pull_request", &opened(&synchronize)), "before: must be 40 lower-case hexadecimal digits");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for pointer in [
+        "/action",
+        "/number",
+        "/pull_request",
+        "/pull_request/id",
+        "/pull_request/number",
+        "/pull_request/state",
+        "/pull_request/updated_at",
+        "/pull_request/head",
+        "/pull_request/head/sha",
+        "/pull_request/head/ref",
+        "/pull_request/base/ref",
+        "/pull_request/base/repo",
+        "/pull_request/base/repo/id",
+        "/pull_request/base/repo/full_name",
+        "/pull_request/base/repo/default_branch",
+    ] {
+        let error = refused("pull_request", &without(example("pull_request", "opened"), pointer));
+        assert_eq!(error, format!("{}: is missing", pointer[1..].replace('/', ".")));
+    }
+    let error = refused("repository", &without(example("repository", "renamed"), "/repository"));
+    assert_eq!(error, "repository: is missing");
+    let error = refused("installation", &without(example("installation", "created"), "/installation/id"));
+    assert_eq!(error, "installation.id: is missing");
+    let error = refused("installation", &without(example("installation", "created"), "/repositories/0/id"));
+    assert_eq!(error, "repositories[0].id: is missing");
+}
+
+#[test]
+fn bodies_that_are_no_json_are_refused() {
+    let whole = opened(&[]);
+    assert_eq!(parse("pull_request", &[0xff, 0xfe]), Err(BadPayload::NotText));
+    // Also in a string that nobody reads.
+    let mut not_text = br#"{"zen":""#.to_vec();
+    not_text.extend([0xc3, 0x28]);
+    not_text.extend(br#""}"#);
+    assert_eq!(parse("ping", &not_text), Err(BadPayload::NotText));
+    assert_eq!(parse("pull_request", b"payload=%7B%22action%22%3A%22opened%22%7D"), Err(BadPayload::Form));
+    assert_eq!(parse("ping", b"{} {}"), Err(BadPayload::NotJson { line: 1, column: 4 }));
+    for event in ["pull_request", "ping", "push"] {
+        for body in [&whole[..whole.len() / 2], &whole[..whole.len() - 1], b"{", &b"{\"a\":[".repeat(20_000)] {
+            let refused = parse(event, body);
+            assert!(matches!(refused, Err(BadPayload::NotJson { .. })), "{event}: {refused:?}");
+        }
+        for body in [&b""[..], b" ", b"[]", b"null", b"<html>", "\u{feff}{}".as_bytes()] {
+            assert_eq!(refused(event, body), "the body: must be a JSON object");
+        }
+    }
+}
+
+static OPENED: LazyLock<Vec<u8>> = LazyLock::new(|| opened(&[]));
+
+proptest! {
+    #[test]
+    fn no_body_panics(event in "pull_request|repository|installation|installation_repositories|ping|.{0,12}", body: Vec<u8>) {
+        let _ = parse(&event, &body);
+    }
+
+    /// An example in which any byte became another, or which ends anywhere.
+    #[test]
+    fn no_damaged_example_panics(at: prop::sample::Index, byte: u8, ends: bool) {
+        let mut body = OPENED.clone();
+        let at = at.index(body.len());
+        body[at] = byte;
+        if ends {
+            body.truncate(at);
+        }
+        let _ = parse("pull_request", &body);
+    }
+}

@@ -1,0 +1,89 @@
+//! What may not start, and what is said of it.
+
+use xtask::github::{NewPullRequest, Operation};
+
+use super::life::{self, Life, recipe};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_commit_waits_and_nothing_of_it_is_read() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "forks").await;
+    let github = &life.stand.github;
+    let new = NewPullRequest::new("From a fork", "mine").from_fork("mallory").file(".preview.yaml", &recipe("ok"));
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    let waits = |found: &serde_json::Value| found["status"] == "pending" && found["reason"] == "awaiting_approval";
+    life.until(number, life::SOON, waits).await;
+    life.push(number).await;
+    github.delete_fork(&life.repository, number).unwrap();
+    let without_fork = github.delivery_for(&life.repository, number, "edited").unwrap();
+    assert!(without_fork.payload()["pull_request"]["head"]["repo"].is_null());
+    assert_eq!(github.send(&without_fork).await.unwrap().0, 200);
+    life.until_settled().await;
+
+    let environment = life.get(number).await;
+    assert!(waits(&environment), "{environment:#}");
+    assert_eq!(environment["commit"], life.head(number));
+    assert!(life.namespaces().await.is_empty());
+    assert!(life.comments(number).is_empty());
+    let read = |operation| github.requests().iter().any(|request| request.operation == Some(operation));
+    assert!(read(Operation::GetPullRequest) && !read(Operation::GetContents), "the recipe is not read");
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_request_whose_fork_is_gone_already_is_a_strangers() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "ghosts").await;
+    let github = &life.stand.github;
+    github.hold_deliveries();
+    let new = NewPullRequest::new("From a fork", "mine").from_fork("mallory").file(".preview.yaml", &recipe("ok"));
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    github.delete_fork(&life.repository, number).unwrap();
+    github.release_deliveries();
+    let opened = github.delivery_for(&life.repository, number, "opened").unwrap();
+    assert_eq!(github.send(&opened).await.unwrap().0, 200);
+    life.until(number, life::SOON, |found| found["reason"] == "awaiting_approval").await;
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_recipe_nothing_starts_until_one_is_pushed() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "no-recipe").await;
+    let github = &life.stand.github;
+    let new = NewPullRequest::new("No recipe", "plain").file("index.html", "hello");
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until(number, life::SOON, |found| found["reason"] == "no_recipe").await;
+    life.until_settled().await;
+    assert!(life.namespaces().await.is_empty() && life.comments(number).is_empty());
+
+    github.push(&life.repository, number, &[(".preview.yaml", &recipe("ok"))]).await.unwrap();
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalid_recipe_is_explained_by_file_line_and_field() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "invalid").await;
+    let number = life.open("typo", "version: 1\napp:\n  image: shop\n  prot: 8080\n").await;
+    let environment = life.until_status(number, "failed").await;
+    assert_eq!(environment["reason"], "invalid_recipe");
+    let comment = life.until_commented(number, "Preview failed").await;
+    assert!(comment.contains(".preview.yaml, line 4: app.prot"), "{comment}");
+    assert!(life.namespaces().await.is_empty());
+
+    life.stand.github.push(&life.repository, number, &[(".preview.yaml", &recipe("ok"))]).await.unwrap();
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draft_is_deployed() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "drafts").await;
+    let new = NewPullRequest::new("A draft", "draft").draft().file(".preview.yaml", &recipe("ok"));
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until_applied(number).await;
+    life.finish().await;
+}

@@ -1,0 +1,10 @@
+//! The integration tests: one program, a module per topic. They act as users do, on real parts.
+
+mod cluster_api;
+mod cluster_node;
+mod http;
+mod interfaces;
+mod lifecycle;
+mod mcp;
+mod store;
+mod support;

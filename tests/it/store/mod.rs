@@ -1,0 +1,13 @@
+//! The store on both of its databases: each test runs on SQLite and on PostgreSQL.
+
+mod catalog;
+mod claims;
+pub mod database;
+mod deliveries;
+mod given;
+mod list;
+mod migrations;
+mod plans;
+mod process;
+mod requests;
+mod steps;

@@ -1,0 +1,298 @@
+//! How both databases carry out every frequent statement over 5,000 environments: by index, never by reading a big table
+//! through. The statements are the store's own, as it sends them; no switch of the planners is touched.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use diesel::{
+    QueryableByName, RunQueryDsl,
+    connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation},
+    sql_types::Text,
+};
+use previewd::{
+    environment::{Change, DeploymentStatus, EnvironmentStatus},
+    store::{DeploymentChanges, EnvironmentFilter, EventKind, Record, Store},
+};
+use serde_json::Value;
+use xtask::testing::eventually;
+
+use super::{
+    database::{Database, for_each_database},
+    given::{commit, delivery, event, many_environments, object, pushed},
+};
+
+const ENVIRONMENTS: usize = 5000;
+/// PostgreSQL plans a prepared statement for its values five times before it may settle for one plan for all.
+const TIMES: usize = 8;
+/// What has a row or more for each environment, so that nothing may read it through.
+const BIG: &[&str] = &["pull_requests", "environments", "deployments", "objects", "events", "deliveries", "tokens"];
+
+/// What was asked of the store, and how the database went about it: each step in its own words.
+type Plans = BTreeMap<String, Vec<String>>;
+
+#[tokio::test]
+async fn frequent_statements_use_indexes() {
+    for_each_database(async |database| {
+        many_environments(database, ENVIRONMENTS).await;
+        // Some are due now, and one in five later.
+        database.execute("UPDATE environments SET due_at = pull_request_id WHERE pull_request_id <= 100").await;
+        let later = "UPDATE environments SET due_at = 99999999999999 WHERE due_at IS NULL AND pull_request_id % 5 = 0";
+        database.execute(later).await;
+        let plans = if database.is_sqlite() { sqlite_plans(database).await } else { postgres_plans(database).await };
+
+        let mut wrong = Vec::new();
+        for (question, steps) in &plans {
+            println!("{question}");
+            for step in steps {
+                println!("    {step}");
+                if reads_through(question, step) {
+                    wrong.push(format!("{question}: {step}"));
+                }
+            }
+        }
+        assert!(plans.len() > 20, "only {} statements were seen", plans.len());
+        assert!(wrong.is_empty(), "big tables are read through:\n{}", wrong.join("\n"));
+    })
+    .await;
+}
+
+/// Whether a step reads a big table through, or sorts what a whole list shows. In the order of an index only a list may
+/// read: it stops at the end of its page.
+fn reads_through(question: &str, step: &str) -> bool {
+    if question == "list" || question == "list, a later page" {
+        return step.starts_with("Sort")
+            || step.contains("FOR ORDER BY")
+            || step.starts_with("Seq Scan on environments");
+    }
+    let mut words = step.split([' ', ',']);
+    if !words.any(|word| word == "candidates" || BIG.contains(&word)) {
+        return false;
+    }
+    let in_order = step.ends_with(", in order") || (step.starts_with("SCAN ") && step.contains(" USING "));
+    let through = step.starts_with("Seq Scan ") || step.starts_with("SCAN ");
+    if in_order { !question.starts_with("list") } else { through }
+}
+
+/// Asks the store everything that is asked often; `mark` is told what comes next.
+async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
+    mark("list").await;
+    let (page, _) = store.list_environments(&EnvironmentFilter { limit: 1, ..Default::default() }).await.unwrap();
+    let known = &page[0];
+    let (id, mut facts) = (&known.environment.id, known.pull_request.facts.clone());
+    let repository = facts.repository.name.clone();
+    let list = async |statuses: &[EnvironmentStatus], of_one_repository: bool, visible: &[&str], after: bool| {
+        let filter = EnvironmentFilter {
+            statuses: statuses.to_vec(),
+            repository: of_one_repository.then(|| repository.clone()),
+            visible: (!visible.is_empty()).then(|| visible.iter().map(|text| (*text).to_owned()).collect()),
+            after: after.then(|| "0190a000-0000-7000-8000-000000002500".to_owned()),
+            limit: 50,
+        };
+        store.list_environments(&filter).await.unwrap()
+    };
+    for time in 0..TIMES {
+        mark("list").await;
+        list(&[], false, &[], false).await;
+        mark("list, a later page").await;
+        list(&[], false, &[], true).await;
+        mark("list, one status").await;
+        list(&[EnvironmentStatus::Failed], false, &[], false).await;
+        mark("list, two statuses, a later page").await;
+        list(&[EnvironmentStatus::Failed, EnvironmentStatus::Deleted], false, &[], true).await;
+        mark("list, one repository").await;
+        list(&[], true, &[], false).await;
+        mark("list, of one owner").await;
+        list(&[], false, &["owner4/*"], false).await;
+        mark("list, of two teams' repositories").await;
+        list(&[], false, &["owner4/*", "owner5/name5", "owner6/name6"], true).await;
+        mark("list, nothing visible").await;
+        list(&[], false, &["nobody/*"], false).await;
+
+        mark("find by id").await;
+        store.find_environment(id).await.unwrap().unwrap();
+        mark("find by namespace").await;
+        store.find_environment(known.environment.namespace.as_str()).await.unwrap().unwrap();
+        mark("find by reference").await;
+        store.find_environment_of(&repository, facts.number).await.unwrap().unwrap();
+        mark("deployment of a commit").await;
+        store.deployment(id, &commit(1)).await.unwrap();
+        mark("deployments of an environment").await;
+        assert_eq!(store.deployments_of(id, 5).await.unwrap().len(), 3 + usize::from(time > 0));
+        mark("inventory").await;
+        assert!(store.inventory(id).await.unwrap().len() >= 3);
+        mark("token").await;
+        store.valid_token("hash-77").await.unwrap().unwrap();
+
+        mark("is anything due").await;
+        assert!(store.has_due_environment().await.unwrap());
+        mark("wake").await;
+        store.wake(&known.environment.namespace).await.unwrap();
+        mark("claim").await;
+        let mut lease = store.claim_due_environment().await.unwrap().unwrap().0;
+        while lease.environment_id != *id {
+            lease = store.claim_due_environment().await.unwrap().unwrap().0;
+        }
+        mark("confirm").await;
+        store.confirm_pull_request(&lease, facts.clone()).await.unwrap().unwrap();
+        mark("record").await;
+        let record = Record {
+            deployment: Some((
+                commit(1),
+                DeploymentChanges { status: Some(DeploymentStatus::Deploying.code()), ..Default::default() },
+            )),
+            end_others: Some(DeploymentStatus::Superseded),
+            event: Some(event(EventKind::Deploying)),
+            ..Record::default()
+        };
+        store.record(&lease, record).await.unwrap().unwrap();
+        mark("add to the inventory").await;
+        store.add_to_inventory(&lease, &[object("web")]).await.unwrap().unwrap();
+        mark("record a comment").await;
+        store.record_comment(&lease, Some(1), "digest").await.unwrap().unwrap();
+        mark("release").await;
+        store.release(&lease, None, 0, true).await.unwrap();
+
+        mark("delivery of a push").await;
+        facts = pushed(&facts, 5 + time as u64, 1);
+        let push = || Change::PullRequest { facts: facts.clone(), before: None };
+        store.record_delivery(delivery(&format!("push-{time}")), push()).await.unwrap();
+        mark("delivery told again").await;
+        store.record_delivery(delivery(&format!("push-{time}")), push()).await.unwrap();
+        mark("deletion at a commit").await;
+        store.request_deletion(id, Some(&commit(99)), event(EventKind::DeletionRequested)).await.unwrap();
+        mark("retry").await;
+        store.request_retry(id, &commit(1), event(EventKind::RetryRequested)).await.unwrap();
+    }
+    mark("the end").await;
+}
+
+/// What each SQLite connection sent, by the path that it was opened with, where somebody wants to know.
+static SENT: Mutex<Option<HashMap<String, Vec<String>>>> = Mutex::new(None);
+
+struct Recorder {
+    path: String,
+}
+
+impl Instrumentation for Recorder {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        match event {
+            InstrumentationEvent::StartEstablishConnection { url, .. } => self.path = url.to_owned(),
+            InstrumentationEvent::StartQuery { query, .. } => note(&self.path, || query.to_string()),
+            _ => {}
+        }
+    }
+}
+
+fn note(path: &str, statement: impl Fn() -> String) {
+    let mut sent = SENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(statements) = sent.get_or_insert_default().get_mut(path) {
+        statements.push(statement());
+    }
+}
+
+#[derive(QueryableByName)]
+struct SqliteStep {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+async fn sqlite_plans(database: &Database) -> Plans {
+    let path = database.url.strip_prefix("sqlite:").unwrap();
+    set_default_instrumentation(|| Some(Box::new(Recorder { path: String::new() }))).unwrap();
+    SENT.lock().unwrap().get_or_insert_default().insert(path.to_owned(), Vec::new());
+    ask_everything(&database.store(), async |question| note(path, || format!("? {question}"))).await;
+
+    let sent = SENT.lock().unwrap().get_or_insert_default().remove(path).unwrap();
+    let mut plans = Plans::new();
+    // Nobody analyzes a SQLite database by itself: the plans without statistics count as well.
+    for analyze in ["SELECT 1", "ANALYZE"] {
+        database.execute(analyze).await;
+        let mut connection = database.sqlite_connection();
+        let mut question = "";
+        for statement in &sent {
+            if let Some(next) = statement.strip_prefix("? ") {
+                question = next;
+            } else if ["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|verb| statement.starts_with(verb)) {
+                let steps: Vec<SqliteStep> =
+                    diesel::sql_query(format!("EXPLAIN QUERY PLAN {statement}")).load(&mut connection).unwrap();
+                add(&mut plans, question, steps.into_iter().map(|step| step.detail));
+            }
+        }
+    }
+    plans
+}
+
+/// The server's own module writes the plan of each statement, as it was carried out, into the server's log.
+async fn postgres_plans(database: &Database) -> Plans {
+    let name = database.name();
+    database.execute("ANALYZE").await;
+    database
+        .execute(&format!(
+            "ALTER DATABASE {name} SET session_preload_libraries = 'auto_explain';
+             ALTER DATABASE {name} SET auto_explain.log_min_duration = 0;
+             ALTER DATABASE {name} SET auto_explain.log_format = 'json';"
+        ))
+        .await;
+    let mark = async |question: &str| {
+        database.line(&format!("SELECT '? {}' AS line", question.replace('\'', "''"))).await;
+    };
+    ask_everything(&database.store(), mark).await;
+
+    let log = format!(
+        "SELECT line FROM regexp_split_to_table(pg_read_file(pg_current_logfile('jsonlog')), '\n') AS line \
+         WHERE line LIKE '%\"dbname\":\"{name}\"%'"
+    );
+    let lines = eventually("the plan of the last statement in the server's log", Duration::from_secs(20), async || {
+        let lines = database.lines(&log).await;
+        lines.iter().any(|line| line.contains("SELECT '? the end'")).then_some(lines)
+    })
+    .await;
+    let mut plans = Plans::new();
+    let mut question = String::new();
+    for line in lines {
+        let record: Value = serde_json::from_str(&line).unwrap();
+        let Some((_, plan)) = record["message"].as_str().and_then(|text| text.split_once("plan:\n")) else { continue };
+        let plan: Value = serde_json::from_str(plan).unwrap();
+        let text = plan["Query Text"].as_str().unwrap();
+        if let Some(next) = text.strip_prefix("SELECT '? ") {
+            question = next.trim_end_matches("' AS line").replace("''", "'");
+            if question == "the end" {
+                break;
+            }
+        } else if !question.is_empty() {
+            let mut steps = Vec::new();
+            collect_scans(&plan["Plan"], &mut steps);
+            add(&mut plans, &question, steps.into_iter());
+        }
+    }
+    plans
+}
+
+fn collect_scans(node: &Value, steps: &mut Vec<String>) {
+    let text = |field: &str| node[field].as_str();
+    match (text("Node Type").unwrap_or_default(), text("Relation Name"), text("Index Name")) {
+        ("Sort", _, _) => steps.push(format!("Sort by {}", node["Sort Key"])),
+        (kind, relation, Some(index)) => {
+            let how = if text("Index Cond").is_some() { "searched" } else { "in order" };
+            let relation = relation.map(|relation| format!(" on {relation}")).unwrap_or_default();
+            steps.push(format!("{kind}{relation} by {index}, {how}"));
+        }
+        (kind, Some(relation), None) => steps.push(format!("{kind} on {relation}")),
+        (_, None, None) => {}
+    }
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        collect_scans(child, steps);
+    }
+}
+
+fn add(plans: &mut Plans, question: &str, steps: impl Iterator<Item = String>) {
+    let known = plans.entry(question.to_owned()).or_default();
+    for step in steps {
+        if !known.contains(&step) {
+            known.push(step);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a pass writes: its steps, what GitHub confirmed, the inventory and the comment, each only under its lease.
+
+use std::time::Duration;
+
+use previewd::{
+    environment::{Cause, DeploymentStatus, EnvironmentStatus, PullRequestState, Reason},
+    store::{Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, Record, Store},
+};
+
+use super::{
+    database::{Database, for_each_database},
+    given::{
+        claim, claimed_environment, commit, environment_of, event, in_state, later, object, pull_request, pushed,
+        tell_of,
+    },
+};
+
+fn status(status: DeploymentStatus) -> DeploymentChanges {
+    DeploymentChanges { status: Some(status.code()), ..DeploymentChanges::default() }
+}
+
+/// A record that gives commit `n` a row of this status.
+fn deployment(n: u64, changes: DeploymentChanges) -> Record {
+    Record { deployment: Some((commit(n), changes)), ..Record::default() }
+}
+
+async fn statuses(store: &Store, environment_id: &str) -> Vec<(u64, DeploymentStatus)> {
+    let deployments = store.deployments_of(environment_id, 10).await.unwrap();
+    let number = |text: &str| u64::from_str_radix(text.trim_start_matches('0'), 16).unwrap();
+    let mut statuses: Vec<_> = deployments.iter().map(|row| (number(row.commit.as_str()), row.status)).collect();
+    statuses.sort();
+    statuses
+}
+
+async fn count(database: &Database, table: &str) -> String {
+    database.line(&format!("SELECT CAST(count(*) AS TEXT) AS line FROM {table}")).await
+}
+
+#[tokio::test]
+async fn a_step_is_recorded_as_a_whole() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        let id = &overview.environment.id;
+        store.record(&lease, deployment(1, status(DeploymentStatus::Deploying))).await.unwrap().unwrap();
+        store.record(&lease, deployment(2, DeploymentChanges::default())).await.unwrap().unwrap();
+        let cause = Cause::CrashLoop { container: "app".to_owned(), restarts: 3, exit_code: Some(1) };
+        let failed = Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause))),
+            deployment: Some((commit(3), status(DeploymentStatus::Failed).cause(Some(&cause)))),
+            end_others: Some(DeploymentStatus::Superseded),
+            event: Some(event(EventKind::Failed)),
+        };
+        store.record(&lease, failed).await.unwrap().unwrap();
+
+        use DeploymentStatus::{Failed, Superseded};
+        assert_eq!(statuses(&store, id).await, [(1, Superseded), (2, Superseded), (3, Failed)]);
+        let row = store.deployment(id, &commit(3)).await.unwrap().unwrap();
+        assert_eq!((row.round, row.attempt, row.reason), (1, 0, Some(Reason::CrashLoop)));
+        assert!(store.deployment(id, &commit(1)).await.unwrap().unwrap().finished_at.is_some());
+        let environment = environment_of(&store, 7).await.environment;
+        assert_eq!((environment.status, environment.reason), (EnvironmentStatus::Failed, Some(Reason::CrashLoop)));
+        assert_eq!(environment.message, Some(cause.to_string()));
+        let kinds = database.lines("SELECT kind AS line FROM events ORDER BY at, id").await;
+        assert_eq!(kinds, ["created", "failed"]);
+
+        store.record(&lease, deployment(3, status(DeploymentStatus::Succeeded).cause(None))).await.unwrap().unwrap();
+        assert_eq!(count(database, "deployments").await, "3", "the same commit keeps its row");
+        assert_eq!(store.deployment(id, &commit(3)).await.unwrap().unwrap().reason, None);
+        assert!(store.deployment(id, &commit(4)).await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pass_that_is_over_writes_nothing() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (overtaken, overview) = claimed_environment(&store).await;
+        let facts = pull_request(7);
+        tell_of(&store, &pushed(&facts, 2, 5)).await;
+        let everything = || Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, None).serving(Some(&commit(1)))),
+            deployment: Some((commit(1), status(DeploymentStatus::Succeeded))),
+            end_others: Some(DeploymentStatus::Superseded),
+            event: Some(event(EventKind::Running)),
+        };
+        assert_eq!(store.record(&overtaken, everything()).await.unwrap(), Err(LeaseLost));
+        let stale = pushed(&facts, 9, 9);
+        assert_eq!(store.confirm_pull_request(&overtaken, stale.clone()).await.unwrap(), Err(LeaseLost));
+
+        store.release(&overtaken, None, 0, false).await.unwrap();
+        let lost = claim(&store).await;
+        database.execute("UPDATE environments SET due_at = 1, lease_until = 1").await;
+        let held = claim(&store).await;
+        assert_eq!(store.record(&lost, everything()).await.unwrap(), Err(LeaseLost));
+        assert_eq!(store.confirm_pull_request(&lost, stale).await.unwrap(), Err(LeaseLost));
+        assert_eq!(store.add_to_inventory(&lost, &[object("web")]).await.unwrap(), Err(LeaseLost));
+        assert_eq!(store.remove_from_inventory(&lost, &[]).await.unwrap(), Err(LeaseLost));
+        assert_eq!(store.record_comment(&lost, Some(1), "digest").await.unwrap(), Err(LeaseLost));
+        store.record_observation(&lost).await.unwrap();
+
+        let after = environment_of(&store, 7).await;
+        assert_eq!(after.environment.status, EnvironmentStatus::Pending);
+        assert_eq!((after.environment.serving_commit, after.environment.comment_id), (None, None));
+        assert_eq!(after.environment.observed_at, None);
+        assert_eq!(after.pull_request.facts.head_sha, commit(2));
+        assert_eq!(after.environment.id, overview.environment.id);
+        assert_eq!(count(database, "deployments").await, "0");
+        assert_eq!(count(database, "objects").await, "0");
+        assert_eq!(count(database, "events").await, "1", "the one of its creation");
+        assert_eq!(store.record(&held, everything()).await.unwrap(), Ok(()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_github_confirms_is_believed() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        assert!(overview.environment.refresh);
+        let facts = pull_request(7);
+        assert_eq!(store.confirm_pull_request(&lease, facts.clone()).await.unwrap(), Ok(Confirmed::AsStored));
+        assert!(!environment_of(&store, 7).await.environment.refresh);
+
+        let mut renamed = later(&facts, 0);
+        renamed.title = "Another title".to_owned();
+        renamed.repository.name = "acme/store".parse().unwrap();
+        assert_eq!(store.confirm_pull_request(&lease, renamed.clone()).await.unwrap(), Ok(Confirmed::AsStored));
+        let found = store.find_environment(&lease.environment_id).await.unwrap().unwrap();
+        assert_eq!(found.pull_request.facts, renamed, "without any newer time");
+
+        // A push whose delivery never came.
+        let facts = pushed(&renamed, 2, 60);
+        assert_eq!(store.confirm_pull_request(&lease, facts.clone()).await.unwrap(), Ok(Confirmed::News));
+        let lost = store.record(&lease, Record::default()).await.unwrap();
+        assert_eq!(lost, Err(LeaseLost), "the pass is over");
+        store.release(&lease, None, 0, false).await.unwrap();
+        let next = claim(&store).await;
+
+        let closed = in_state(&facts, PullRequestState::Merged, 60);
+        assert_eq!(store.confirm_pull_request(&next, closed).await.unwrap(), Ok(Confirmed::News));
+        let found = store.find_environment(&lease.environment_id).await.unwrap().unwrap();
+        assert_eq!(found.environment.status, EnvironmentStatus::Deleting);
+        assert_eq!(found.pull_request.facts.head_sha, commit(2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_inventory_has_each_object_once() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        let id = &overview.environment.id;
+        let (web, worker) = (object("web"), object("worker"));
+        store.add_to_inventory(&lease, &[web.clone(), worker.clone()]).await.unwrap().unwrap();
+        store.add_to_inventory(&lease, std::slice::from_ref(&web)).await.unwrap().unwrap();
+        let keys = store.inventory(id).await.unwrap();
+        assert_eq!(keys.len(), 2);
+        let gone: Vec<_> = keys.into_iter().filter(|key| !key.is_among(std::slice::from_ref(&web))).collect();
+        assert_eq!(gone[0].name, "worker");
+        store.remove_from_inventory(&lease, &gone).await.unwrap().unwrap();
+        store.remove_from_inventory(&lease, &gone).await.unwrap().unwrap();
+        assert_eq!(store.inventory(id).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_is_bound_to_one_cluster_once() {
+    for_each_database(async |database| {
+        let store = database.store();
+        assert_eq!(store.installation().await.unwrap().cluster_id, None);
+        assert_eq!(store.bind_cluster("first").await.unwrap().as_deref(), Some("first"));
+        assert_eq!(store.bind_cluster("second").await.unwrap().as_deref(), Some("first"));
+        assert_eq!(database.store().installation().await.unwrap().cluster_id.as_deref(), Some("first"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_engine_is_alive_while_its_heart_beats() {
+    for_each_database(async |database| {
+        let store = database.store();
+        assert!(!store.has_live_engine().await.unwrap());
+        store.heartbeat("one").await.unwrap();
+        store.heartbeat("one").await.unwrap();
+        assert!(store.has_live_engine().await.unwrap());
+        database.execute("UPDATE engines SET heartbeat = heartbeat - 40000").await;
+        assert!(!store.has_live_engine().await.unwrap());
+        store.heartbeat("two").await.unwrap();
+        assert!(store.has_live_engine().await.unwrap());
+        store.end_engine("two").await.unwrap();
+        assert!(!store.has_live_engine().await.unwrap());
+        database.execute("UPDATE engines SET heartbeat = 1").await;
+        store.heartbeat("three").await.unwrap();
+        assert_eq!(database.lines("SELECT id AS line FROM engines").await, ["three"], "what is long gone is forgotten");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_lease_follows_the_clock_of_the_database() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, _) = claimed_environment(&store).await;
+        let apart = Duration::from_millis((lease.now() - store.clock().await.unwrap()).unsigned_abs());
+        assert!(apart < Duration::from_secs(5), "{apart:?} apart");
+    })
+    .await;
+}

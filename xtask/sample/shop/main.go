@@ -1,0 +1,161 @@
+// Command shop is the sample application of demos and tests: a page that names its commit, one log line a second, and
+// every way of going wrong that a preview has to explain.
+//
+// $MODE is how it starts, and POST /<mode> changes it at run time:
+//
+//	ok           answers
+//	crash        ends with status 1
+//	hang         accepts connections and never answers
+//	never-ready  answers, but /healthz says 503
+//	oom          allocates until it is killed
+//
+// GET /resolve?name=NAME answers with NAME's addresses, as the pod's resolver sees them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"html"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+var mode atomic.Value
+
+// Kept in a package variable so that the collector cannot give any of it back.
+var hoard [][]byte
+
+func main() {
+	log.SetFlags(log.Ldate | log.Ltime | log.LUTC)
+	log.SetOutput(os.Stdout)
+	// As a container's first process it would otherwise ignore SIGTERM and hold its namespace for 30 s.
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
+
+	commit := commit()
+	log.Printf("shop %s starts", commit)
+	go func() {
+		for n := 1; ; n++ {
+			log.Printf("line %d commit %s mode %v", n, commit, mode.Load())
+			time.Sleep(time.Second)
+		}
+	}()
+	enter(environment("MODE", "ok"))
+
+	http.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { page(w, commit) })
+	http.HandleFunc("GET /healthz", health)
+	http.HandleFunc("GET /resolve", resolve)
+	http.HandleFunc("POST /{mode}", func(w http.ResponseWriter, r *http.Request) {
+		asked := r.PathValue("mode")
+		if !known(asked) {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprintln(w, asked)
+		if flusher, ok := w.(http.Flusher); ok {
+			flusher.Flush()
+		}
+		go enter(asked)
+	})
+	go func() {
+		log.Fatal(http.ListenAndServe(":"+environment("PORT", "8080"), unlessHanging(http.DefaultServeMux)))
+	}()
+	log.Printf("shop %s ends at %v", commit, <-ended)
+}
+
+func known(asked string) bool {
+	switch asked {
+	case "ok", "crash", "hang", "never-ready", "oom":
+		return true
+	}
+	return false
+}
+
+func enter(asked string) {
+	if !known(asked) {
+		log.Fatalf("MODE is ok, crash, hang, never-ready or oom, not %q", asked)
+	}
+	mode.Store(asked)
+	switch asked {
+	case "crash":
+		log.Fatal("panic: the basket is on fire")
+	case "oom":
+		go allocate()
+	}
+}
+
+func allocate() {
+	const step = 4 << 20
+	for {
+		block := make([]byte, step)
+		// Memory counts against the limit only once it was written to.
+		for i := 0; i < step; i += 4096 {
+			block[i] = 1
+		}
+		hoard = append(hoard, block)
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func unlessHanging(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if mode.Load() == "hang" {
+			<-r.Context().Done()
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func page(w http.ResponseWriter, commit string) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	greeting := html.EscapeString(environment("GREETING", "hello"))
+	fmt.Fprintf(w, `<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>shop %[1]s</title>
+<style>body{font:18px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:36rem;padding:0 1rem}code{background:#eee;padding:.1em .4em;border-radius:.3em}</style></head>
+<body><h1>%[2]s</h1><p>This is commit <code>%[1]s</code>.</p></body>
+</html>
+`, html.EscapeString(commit), greeting)
+}
+
+func health(w http.ResponseWriter, _ *http.Request) {
+	if mode.Load() == "never-ready" {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func resolve(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	addresses, err := net.DefaultResolver.LookupHost(ctx, r.URL.Query().Get("name"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	fmt.Fprintln(w, strings.Join(addresses, "\n"))
+}
+
+// The commit that is baked into the image, so that a page cannot claim to be of another.
+func commit() string {
+	if baked, err := os.ReadFile("/commit"); err == nil {
+		return strings.TrimSpace(string(baked))
+	}
+	return environment("COMMIT", "unknown")
+}
+
+func environment(name, otherwise string) string {
+	if value, set := os.LookupEnv(name); set && value != "" {
+		return value
+	}
+	return otherwise
+}

@@ -1,0 +1,272 @@
+//! A real Kubernetes on this machine, from packages alone, for the demo, the tests and the benchmarks.
+//!
+//! [`LocalCluster::start`] gives etcd, API server and controllers as processes; with `node: true` also one node that
+//! runs pods. Everything ends with the process that started it, whichever way that ends.
+
+mod addons;
+pub mod api_proxy;
+pub mod binaries;
+mod certificates;
+mod control_plane;
+mod image;
+pub mod ingress;
+mod leftovers;
+mod node;
+mod process;
+pub(crate) mod requirements;
+mod sample;
+mod slot;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::{Node as NodeObject, ServiceAccount};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::time::{Instant, sleep};
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+
+use certificates::Authority;
+pub use image::{ImageFile, ImageSpec, Layer, NON_ROOT, import, import_archive};
+pub use node::NODE_NAME;
+use node::Node;
+use process::Component;
+pub(crate) use process::crash_process;
+pub use sample::{SAMPLE_PORT, sample_image, sample_image_name};
+use slot::Slot;
+pub use slot::{RunningCluster, clean_leftovers, running_clusters, state_directory};
+
+/// How long each part may take to become ready. A machine that also compiles takes several times the usual.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What people call it; any number of clusters may have one name.
+    pub name: String,
+    /// Whether pods can run. Needs root.
+    pub node: bool,
+    /// Whether pods are scheduled; always so where there is a node.
+    pub scheduler: bool,
+}
+
+impl Options {
+    /// API server and controllers only: objects are real, pods stay pending. Needs no root.
+    pub fn api_only(name: impl Into<String>) -> Options {
+        Options { name: name.into(), node: false, scheduler: false }
+    }
+
+    /// A cluster that runs pods. Needs root.
+    pub fn with_node(name: impl Into<String>) -> Options {
+        Options { name: name.into(), node: true, scheduler: true }
+    }
+}
+
+/// A cluster that lives as long as this value, and no longer than this process.
+pub struct LocalCluster {
+    name: String,
+    kubeconfig: PathBuf,
+    node: Option<Node>,
+    components: Mutex<Vec<Component>>,
+    slot: Slot,
+}
+
+impl LocalCluster {
+    /// Starts a cluster and waits until it takes work. Builds its programs first where the cache lacks them.
+    ///
+    /// # Errors
+    /// One that names everything that the machine lacks; or the component that ended early, with its log's end.
+    pub async fn start(options: Options) -> Result<LocalCluster> {
+        let Options { name, node, scheduler } = options;
+        let mut cluster = tokio::task::spawn_blocking(move || LocalCluster::prepare(name, node)).await??;
+        let authority = Authority::new(cluster.slot.directory.join("pki"))?;
+        let address = if node { cluster.slot.host() } else { Ipv4Addr::LOCALHOST };
+        let server = format!("https://{address}:{}", cluster.slot.port());
+        let admin = authority.write_kubeconfig(&server, "admin", "admin", Some("system:masters"))?;
+        cluster.kubeconfig = admin;
+        let slot = &cluster.slot;
+
+        cluster.add(control_plane::start_etcd(slot)?);
+        cluster.add(control_plane::start_api_server(slot, &authority, address)?);
+        if let Some(node) = &cluster.node {
+            cluster.add(node.start_containerd(slot)?);
+            cluster.wait_for("containerd", || async { node::containerd_answers(slot) }).await?;
+            cluster.import_image(&image::pause_image()?).await?;
+        }
+        let client = cluster.client().await?;
+        cluster.wait_for("the API server", || async { is_ready(&client).await }).await?;
+
+        cluster.add(control_plane::start_controller_manager(slot, &authority, &server)?);
+        if scheduler || node {
+            cluster.add(control_plane::start_scheduler(slot, &authority, &server)?);
+        }
+        if let Some(node) = &cluster.node {
+            cluster.add(node.start_kubelet(slot, &authority, &server)?);
+            cluster.add(node.start_kube_proxy(slot, &authority, &server)?);
+            cluster.add(addons::start_dns(slot, &authority, &server, node)?);
+            let nodes = Api::<NodeObject>::all(client.clone());
+            cluster
+                .wait_for("the node", || async { nodes.get(NODE_NAME).await.is_ok_and(|node| takes_pods(&node)) })
+                .await?;
+            let dns = SocketAddr::from((slot.node(), 53));
+            cluster.wait_for("the cluster's DNS", || async { TcpStream::connect(dns).is_ok() }).await?;
+            cluster.add(addons::start_metrics(slot, &authority, &server, node)?);
+            addons::register_metrics(&client, slot, &authority).await?;
+        }
+        // Pods are refused in a namespace until the controllers have made its service account.
+        let accounts = Api::<ServiceAccount>::namespaced(client, "default");
+        cluster.wait_for("the controllers", || async { accounts.get("default").await.is_ok() }).await?;
+
+        slot.announce(&RunningCluster {
+            name: cluster.name.clone(),
+            owner: std::process::id(),
+            kubeconfig: cluster.kubeconfig.clone(),
+            containerd: cluster.node.as_ref().map(|_| node::containerd_socket(slot)),
+        })?;
+        Ok(cluster)
+    }
+
+    fn prepare(name: String, with_node: bool) -> Result<LocalCluster> {
+        requirements::ensure_machine(with_node)?;
+        binaries::ensure(binaries::FOR_AN_API)?;
+        if with_node {
+            binaries::ensure(binaries::FOR_A_NODE)?;
+        }
+        let slot = Slot::take(with_node)?;
+        std::fs::create_dir(slot.directory.join("pki"))?;
+        // From here on dropping it removes what there is so far.
+        let mut cluster =
+            LocalCluster { name, kubeconfig: PathBuf::new(), node: None, components: Mutex::default(), slot };
+        if with_node {
+            let (node, holder) = Node::create(&cluster.slot)?;
+            cluster.node = Some(node);
+            cluster.add(holder);
+        }
+        Ok(cluster)
+    }
+
+    /// The name it was started under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The administrator's kubeconfig, readable by this user only.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The logs of its components, one file each.
+    pub fn logs(&self) -> PathBuf {
+        self.slot.directory.join("logs")
+    }
+
+    /// The address at which pods reach this machine; none without a node.
+    pub fn host_address(&self) -> Option<Ipv4Addr> {
+        self.node.as_ref().map(|_| self.slot.host())
+    }
+
+    /// A client for the administrator that answers as the API server does: it retries nothing.
+    ///
+    /// # Errors
+    /// If the kubeconfig cannot be read.
+    pub async fn client(&self) -> Result<Client> {
+        client(&self.kubeconfig).await
+    }
+
+    /// Makes an image and imports it into the node. When this returns, pods with `imagePullPolicy: IfNotPresent` can
+    /// start from it.
+    ///
+    /// # Errors
+    /// If the cluster has no node, or containerd refuses the image.
+    pub async fn import_image(&self, image: &ImageSpec) -> Result<()> {
+        if self.node.is_none() {
+            bail!("{} has no node to import {} into", self.name, image.name);
+        }
+        import(&node::containerd_socket(&self.slot), image).await
+    }
+
+    /// Ends all of it and waits until that is done, as dropping it also does.
+    ///
+    /// # Errors
+    /// If something of it could not be removed.
+    pub async fn shutdown(self) -> Result<()> {
+        tokio::task::spawn_blocking(move || self.end()).await?
+    }
+
+    /// An error about the first component that is no longer running, with the end of its log.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn check(&self) -> Result<()> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().try_for_each(Component::check)
+    }
+
+    fn add(&self, component: Component) {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner).push(component);
+    }
+
+    /// Waits until `is_ready`, and no longer than every component runs.
+    async fn wait_for<F>(&self, what: &str, is_ready: impl Fn() -> F) -> Result<()>
+    where
+        F: Future<Output = bool>,
+    {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !is_ready().await {
+            self.check()?;
+            if Instant::now() > deadline {
+                bail!("{what} was not ready within {} s; see {}", START_TIMEOUT.as_secs(), self.logs().display());
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<()> {
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        // The kernel ends all that is in the node with it, and whoever holds a part of it then ends by itself.
+        if let Some(node) = &self.node {
+            process::kill_process(node.init);
+        }
+        while let Some(mut component) = components.pop() {
+            component.end();
+        }
+        if self.slot.directory.exists() {
+            leftovers::clean(self.slot.number, &self.slot.directory)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        // The next start cleans what could not be cleaned now.
+        if let Err(error) = self.end() {
+            tracing::warn!("the local cluster {} left something behind: {error:#}", self.name);
+        }
+    }
+}
+
+/// A client for the user of a kubeconfig that retries nothing.
+pub(crate) async fn client(kubeconfig: &Path) -> Result<Client> {
+    let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
+    let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+/// Asks without a word in anybody's log: the client reports each refusal as an error, and here they are usual.
+async fn is_ready(client: &Client) -> bool {
+    let request = http::Request::get("/readyz").body(Vec::new()).expect("the request is valid");
+    client.request_text(request).with_subscriber(NoSubscriber::new()).await.is_ok()
+}
+
+/// Ready, and past the taints that a new node starts with.
+fn takes_pods(node: &NodeObject) -> bool {
+    let tainted = node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).is_some_and(|taints| !taints.is_empty());
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    !tainted && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

@@ -1,0 +1,301 @@
+//! The whole life of a pull request, each step checked where its user would look.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
+use xtask::{
+    agent::{Agent, Answer},
+    github::NewPullRequest,
+    stand::{Stand, sample_recipe},
+};
+
+use super::{
+    Ground, REPOSITORY,
+    show::{TO_GONE, TO_RUNNING, say},
+};
+
+const LOOK: Duration = Duration::from_millis(100);
+const QUICK: Duration = Duration::from_secs(30);
+
+struct Step {
+    name: &'static str,
+    ok: bool,
+    seconds: f64,
+}
+
+/// Runs the cycle and prints its line of JSON. An error where any step fell short.
+pub async fn run(stand: &mut Stand, ground: &Ground) -> Result<()> {
+    let began = Instant::now();
+    let mut cycle = Cycle::prepare(stand, ground).await?;
+    let outcome = cycle.all_steps().await;
+    let ok = outcome.is_ok();
+    let steps: Vec<Value> = cycle
+        .steps
+        .iter()
+        .map(|Step { name, ok, seconds }| json!({ "name": name, "ok": ok, "seconds": round(*seconds) }))
+        .collect();
+    // A failure tells what happened before the line, which stays the last.
+    if let Err(error) = &outcome {
+        say(&format!("\nThe cycle fell short: {error:#}\n"));
+    }
+    println!("{}", json!({ "ok": ok, "steps": steps, "seconds": round(began.elapsed().as_secs_f64()) }));
+    outcome
+}
+
+fn round(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+struct Cycle<'a> {
+    stand: &'a Stand,
+    ground: &'a Ground,
+    kube: kube::Client,
+    http: reqwest::Client,
+    admin: Agent,
+    member: Agent,
+    stdio: Agent,
+    number: u64,
+    steps: Vec<Step>,
+}
+
+impl<'a> Cycle<'a> {
+    async fn prepare(stand: &'a Stand, ground: &'a Ground) -> Result<Cycle<'a>> {
+        let admin = stand.create_token("cycle-admin", "admin", &["shop"]).await?;
+        let member = stand.create_token("cycle-member", "member", &["shop"]).await?;
+        let kubeconfig = kube::config::Kubeconfig::read_from(ground.kubeconfig())?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+        Ok(Self {
+            stand,
+            ground,
+            kube: kube::Client::try_from(config)?,
+            http: reqwest::Client::new(),
+            admin: Agent::over_http(&stand.mcp_url(), &admin).await?,
+            member: Agent::over_http(&stand.mcp_url(), &member).await?,
+            stdio: Agent::over_stdio(&stand.config, Some(&admin)).await?,
+            number: 0,
+            steps: Vec::new(),
+        })
+    }
+
+    async fn all_steps(&mut self) -> Result<()> {
+        let stand = self.stand;
+        let github = &stand.github;
+
+        let recipe = sample_recipe("first", "ok");
+        let new =
+            NewPullRequest::new("Say hello", "say-hello").file(".preview.yaml", &recipe).sha(&self.built().await?);
+        let began = Instant::now();
+        self.number = github.open_pull_request(REPOSITORY, new).await?;
+        self.until("opened to running", began, TO_RUNNING, "running").await?;
+        let first = self.head().await?;
+        self.page("page of the first commit", &first).await?;
+        self.comment("one comment with the URL", &first).await?;
+
+        self.reads_over("list, get and logs over HTTP, retry refused", true).await?;
+        self.reads_over("list, get and logs over stdio, retry refused", false).await?;
+
+        let second = self.built().await?;
+        let recipe = sample_recipe("second", "ok");
+        let began = Instant::now();
+        github.push_as(REPOSITORY, self.number, &[(".preview.yaml", recipe.as_str())], &second).await?;
+        self.until("pushed to running", began, TO_RUNNING, "running").await?;
+        self.page("page of the new commit", &second).await?;
+
+        let began = Instant::now();
+        let refused = self.member.call("delete_preview_environment", self.arguments()).await?;
+        let checked = match refused.code() {
+            Some("UNAUTHORIZED") => Ok(()),
+            other => bail!("a member's deletion was answered with {other:?}"),
+        };
+        self.note("member's deletion refused", began, checked)?;
+        let began = Instant::now();
+        self.admin.call("delete_preview_environment", self.arguments()).await?.done()?;
+        self.until("deleted by an admin to gone", began, TO_GONE, "deleted").await?;
+        self.namespace_gone("nothing left after the deletion").await?;
+
+        let began = Instant::now();
+        let last = github.attempts().last().map(|attempt| attempt.delivery.guid.clone()).context("no delivery")?;
+        github.redeliver(&last).await?;
+        let again = github.delivery_for(REPOSITORY, self.number, "synchronize")?;
+        github.send(&again).await?;
+        let stays = self.stays_deleted().await;
+        self.note("stays deleted when redelivered", began, stays)?;
+
+        let third = self.built().await?;
+        let recipe = sample_recipe("third", "ok");
+        let began = Instant::now();
+        github.push_as(REPOSITORY, self.number, &[(".preview.yaml", recipe.as_str())], &third).await?;
+        self.until("pushed again to running", began, TO_RUNNING, "running").await?;
+        self.page("page of the third commit", &third).await?;
+
+        for (running, gone, left) in [
+            (None, "closed to gone", "nothing left after closing"),
+            (Some("reopened to running"), "closed again to gone", "nothing left after closing again"),
+        ] {
+            if let Some(name) = running {
+                let began = Instant::now();
+                github.reopen(REPOSITORY, self.number).await?;
+                self.until(name, began, TO_RUNNING, "running").await?;
+                self.page("page of the reopened commit", &third).await?;
+            }
+            let began = Instant::now();
+            github.close(REPOSITORY, self.number).await?;
+            self.until(gone, began, TO_GONE, "deleted").await?;
+            self.namespace_gone(left).await?;
+        }
+
+        let began = Instant::now();
+        let violations = github.violations();
+        let honest = if violations.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{}", violations.join("\n"))) };
+        self.note("every request as GitHub describes it", began, honest)
+    }
+
+    /// A commit whose image is built.
+    async fn built(&self) -> Result<String> {
+        match self.ground {
+            Ground::Local { cluster, .. } => Stand::built_commit(cluster).await,
+            Ground::Context { .. } => Ok(hex::encode(rand::random::<[u8; 20]>())),
+        }
+    }
+
+    fn arguments(&self) -> Value {
+        json!({ "environment": format!("{REPOSITORY}#{}", self.number) })
+    }
+
+    async fn get(&self) -> Result<Value> {
+        self.admin.call("get_preview_environment", self.arguments()).await?.done()
+    }
+
+    async fn head(&self) -> Result<String> {
+        Ok(self.get().await?["commit"].as_str().context("no commit")?.to_owned())
+    }
+
+    /// Records a step that began at `began`, and passes its failure on.
+    fn note(&mut self, name: &'static str, began: Instant, outcome: Result<()>) -> Result<()> {
+        let (ok, seconds) = (outcome.is_ok(), began.elapsed().as_secs_f64());
+        say(&format!("{} {name} ({seconds:.1} s)", if ok { "ok  " } else { "FAIL" }));
+        self.steps.push(Step { name, ok, seconds });
+        outcome.context(name)
+    }
+
+    /// Waits until the environment has this status for the head commit.
+    async fn until(&mut self, name: &'static str, began: Instant, limit: Duration, status: &str) -> Result<()> {
+        let outcome = within(began, limit, async || {
+            let environment = self.get().await?;
+            if environment["status"] == "failed" && status != "failed" {
+                bail!("it failed: {environment}");
+            }
+            Ok((environment["status"] == status).then_some(()))
+        })
+        .await;
+        self.note(name, began, outcome)
+    }
+
+    /// Fetches the preview's page through its Ingress, where an ingress controller's stand-in runs.
+    async fn page(&mut self, name: &'static str, commit: &str) -> Result<()> {
+        if let Ground::Context { .. } = self.ground {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let url = self.get().await?["url"].as_str().context("no url")?.to_owned();
+        let outcome = async {
+            let page = fetch(&self.http, &url).await?;
+            ensure!(page.contains(commit), "{url} answered with another commit: {page}");
+            Ok(())
+        }
+        .await;
+        self.note(name, began, outcome)
+    }
+
+    async fn comment(&mut self, name: &'static str, commit: &str) -> Result<()> {
+        let began = Instant::now();
+        let url = self.get().await?["url"].as_str().context("no url")?.to_owned();
+        let outcome = within(began, QUICK, async || {
+            let comments = self.stand.github.comments(REPOSITORY, self.number);
+            ensure!(comments.len() <= 1, "{} comments", comments.len());
+            Ok(comments
+                .first()
+                .filter(|comment| comment.body.contains(&url) && comment.body.contains(&commit[..7]))
+                .map(drop))
+        })
+        .await;
+        self.note(name, began, outcome)
+    }
+
+    async fn reads_over(&mut self, name: &'static str, over_http: bool) -> Result<()> {
+        let began = Instant::now();
+        let agent = if over_http { &self.admin } else { &self.stdio };
+        let outcome = read_everything(agent, self.arguments()).await;
+        self.note(name, began, outcome)
+    }
+
+    async fn namespace_gone(&mut self, name: &'static str) -> Result<()> {
+        let began = Instant::now();
+        let namespaces: Api<Namespace> = Api::all(self.kube.clone());
+        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=previewd");
+        let left = namespaces.list(&ours).await?.items;
+        let outcome = if left.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{} namespaces are left", left.len())) };
+        self.note(name, began, outcome)
+    }
+
+    /// Looks for as long as a pass and its first retry take.
+    async fn stays_deleted(&self) -> Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(3) {
+            let environment = self.get().await?;
+            ensure!(environment["status"] == "deleted", "it came back: {environment}");
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}
+
+async fn read_everything(agent: &Agent, arguments: Value) -> Result<()> {
+    let list = agent.call("list_preview_environments", json!({ "repository": REPOSITORY })).await?.done()?;
+    let listed = list["environments"].as_array().context("no list")?;
+    ensure!(listed.iter().any(|item| item["environment"] == arguments["environment"]), "not in the list: {list}");
+    let one = agent.call("get_preview_environment", arguments.clone()).await?.done()?;
+    ensure!(one["status"] == "running", "get says {one}");
+    within(Instant::now(), QUICK, async || {
+        let mut wanted = arguments.clone();
+        wanted["tail"] = json!(5);
+        let logs = agent.call("get_preview_logs", wanted).await?.done()?;
+        // The application writes a line a second, which names its commit.
+        Ok(logs.to_string().contains(one["commit"].as_str().unwrap_or("?")).then_some(()))
+    })
+    .await
+    .context("the application's own lines")?;
+    match agent.call("retry_preview_deployment", arguments).await? {
+        Answer::Refused(error) if error["code"] == "INVALID_INPUT" => Ok(()),
+        other => bail!("a retry of a running environment was answered with {other:?}"),
+    }
+}
+
+/// Tries until it gives something, for as long as `limit` from `began`.
+async fn within<T, F: Future<Output = Result<Option<T>>>>(
+    began: Instant,
+    limit: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T> {
+    loop {
+        if let Some(found) = attempt().await? {
+            return Ok(found);
+        }
+        ensure!(began.elapsed() < limit, "not within {} s", limit.as_secs());
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Fetches a preview's page. Names under localhost are this machine, whatever its resolver says.
+async fn fetch(http: &reqwest::Client, url: &str) -> Result<String> {
+    let (scheme_and_host, port) = url.rsplit_once(':').context("a port")?;
+    let host = scheme_and_host.trim_start_matches("http://");
+    let answer = http.get(format!("http://127.0.0.1:{port}/")).header("host", format!("{host}:{port}")).send().await?;
+    Ok(answer.error_for_status()?.text().await?)
+}

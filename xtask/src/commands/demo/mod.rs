@@ -1,0 +1,163 @@
+//! `cargo xtask demo`: previewd on a real cluster, with a pull request to look at.
+
+mod cycle;
+mod show;
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::json;
+use tokio::process::Command;
+use xtask::{
+    cluster::{LocalCluster, Options, ingress::IngressProxy},
+    github::NewPullRequest,
+    stand::{Settings, Stand, sample_recipe},
+};
+
+/// The repository of the demo, and the team that it belongs to.
+const REPOSITORY: &str = "acme/shop";
+const TEAMS: &str = "[teams.shop]\nrepositories = [\"acme/*\"]\n";
+
+/// Start previewd on a local cluster, open a pull request, and show what happens. Ctrl-C ends everything.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// Run the whole life of a pull request, check every step, and end with one line of JSON.
+    #[arg(long)]
+    once: bool,
+    /// Write addresses and secrets of the running demo to this file, as JSON, once everything is up.
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// Use this context of your kubeconfig instead of a local cluster. Its nodes must be able to pull the demo's image.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The port of previewd on loopback.
+    #[arg(long, default_value_t = 8787)]
+    port: u16,
+    /// The port on which previews answer on loopback.
+    #[arg(long, default_value_t = 8788)]
+    preview_port: u16,
+}
+
+/// What the demo runs on.
+enum Ground {
+    Local {
+        cluster: Arc<LocalCluster>,
+        ingress: IngressProxy,
+    },
+    /// A context of the user's, and the kubeconfig that names only it.
+    Context {
+        kubeconfig: PathBuf,
+    },
+}
+
+impl Ground {
+    fn kubeconfig(&self) -> PathBuf {
+        match self {
+            Self::Local { cluster, .. } => cluster.kubeconfig().to_owned(),
+            Self::Context { kubeconfig } => kubeconfig.clone(),
+        }
+    }
+}
+
+impl DemoArgs {
+    pub async fn run(self) -> Result<()> {
+        let began = Instant::now();
+        build_previewd().await?;
+        let scratch = tempfile::tempdir()?;
+        let ground = match &self.context {
+            None => {
+                show::say("Starting a Kubernetes cluster of its own …");
+                let cluster = Arc::new(LocalCluster::start(Options::with_node("demo")).await?);
+                let ingress = IngressProxy::start(cluster.kubeconfig(), self.preview_port).await?;
+                Ground::Local { cluster, ingress }
+            }
+            Some(context) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path()).await? },
+        };
+
+        let base_domain = match &ground {
+            Ground::Local { ingress, .. } => Some(format!("localhost:{}", ingress.address().port())),
+            Ground::Context { .. } => None,
+        };
+        let settings = Settings { port: self.port, config: TEAMS.to_owned(), base_domain, ..Settings::default() };
+        let mut stand = Stand::prepare(&ground.kubeconfig(), settings).await?;
+        stand.github.create_repository("acme", "shop")?;
+        let main = [(".preview.yaml", sample_recipe("hello", "ok"))];
+        let files: Vec<(&str, &str)> = main.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        stand.github.commit(REPOSITORY, "main", &files).await?;
+        if let Ground::Local { cluster, .. } = &ground {
+            stand.build_images(cluster.clone());
+        }
+        stand.start_previewd().await?;
+        show::say(&format!("previewd runs after {:.0} s.", began.elapsed().as_secs_f64()));
+
+        let result = if self.once { cycle::run(&mut stand, &ground).await } else { self.stay(&stand, &ground).await };
+        let stopped = stand.stop().await;
+        if let Ground::Local { cluster, ingress } = ground {
+            drop(ingress);
+            if let Some(cluster) = Arc::into_inner(cluster) {
+                cluster.shutdown().await?;
+            }
+        }
+        result.and(stopped)
+    }
+
+    /// Opens a pull request, shows how it becomes a running application, and stays up until Ctrl-C.
+    async fn stay(&self, stand: &Stand, ground: &Ground) -> Result<()> {
+        let token = stand.create_token("demo", "admin", &["shop"]).await?;
+        let recipe = sample_recipe("hello from a pull request", "ok");
+        let new = NewPullRequest::new("Say hello", "say-hello").file(".preview.yaml", &recipe);
+        let number = stand.github.open_pull_request(REPOSITORY, new).await?;
+        show::say(&format!("Opened {REPOSITORY}#{number}: {}/{REPOSITORY}/pull/{number}", stand.github.url()));
+
+        let interrupted = tokio::signal::ctrl_c();
+        tokio::pin!(interrupted);
+        tokio::select! {
+            shown = show::until_running(stand, &token, REPOSITORY, number) => shown?,
+            _ = &mut interrupted => return Ok(()),
+        }
+        show::addresses(stand, &token, REPOSITORY, number);
+        if let Some(path) = &self.ready_file {
+            let ready = json!({
+                "mcp_url": stand.mcp_url(),
+                "server_url": stand.url,
+                "webhook_url": format!("{}/webhooks/github", stand.url),
+                "webhook_secret": stand.webhook_secret(),
+                "github_url": stand.github.url(),
+                "token": token,
+                "kubeconfig": ground.kubeconfig(),
+                "config": stand.config,
+            });
+            // Whoever waits for the file must never read half of it.
+            let unfinished = path.with_extension("unfinished");
+            std::fs::write(&unfinished, format!("{ready:#}\n"))
+                .and_then(|()| std::fs::rename(&unfinished, path))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        show::say("Press Ctrl-C to end everything.");
+        interrupted.await?;
+        show::say("\nEnding everything that was started …");
+        Ok(())
+    }
+}
+
+/// The binary that the demo runs is the one of this checkout.
+async fn build_previewd() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(["build", "--locked", "--bins"]).status().await?;
+    ensure!(built.success(), "previewd does not build");
+    Ok(())
+}
+
+/// A kubeconfig with nothing in it but one context of the user's.
+async fn kubeconfig_of(context: &str, folder: &std::path::Path) -> Result<PathBuf> {
+    let output = Command::new("kubectl")
+        .args(["config", "view", "--raw", "--minify", "--flatten", "--context", context])
+        .output()
+        .await
+        .context("cannot run kubectl, which reads your kubeconfig")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    let path = folder.join("kubeconfig");
+    std::fs::write(&path, output.stdout)?;
+    Ok(path)
+}

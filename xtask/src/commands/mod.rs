@@ -1,0 +1,38 @@
+//! One file per subcommand.
+
+mod bench;
+mod cluster;
+mod demo;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The developer's helper.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Bench(bench::BenchArgs),
+    /// A real Kubernetes cluster on this machine.
+    Cluster(cluster::ClusterArgs),
+    Demo(demo::DemoArgs),
+    /// Run every test, with a PostgreSQL beside them.
+    Test(test::TestArgs),
+}
+
+impl Cli {
+    pub async fn run(self) -> Result<()> {
+        match self.command {
+            Command::Bench(args) => args.run().await,
+            Command::Cluster(args) => args.run().await,
+            Command::Demo(args) => args.run().await,
+            Command::Test(args) => args.run().await,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask test`: every test, with what they need beside them.
+
+use std::{path::Path, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    process::Command,
+    signal::ctrl_c,
+};
+use xtask::{
+    postgres::Postgres,
+    requirements::{Ran, Requirements},
+    testing,
+};
+
+/// How the runner of Rust's tests is told how many to run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+#[derive(Args)]
+pub struct TestArgs {
+    /// Fail where a test cannot run here, as those do that need a node, instead of saying so and passing.
+    #[arg(long)]
+    require_node: bool,
+    /// What the test runner is given: parts of the names of the tests to run, and its options.
+    #[arg(last = true)]
+    runner: Vec<String>,
+}
+
+impl TestArgs {
+    /// Ends the process with the exit code of `cargo test` where that is not 0.
+    pub async fn run(self) -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in a folder of the repository")?;
+        let requirements = Requirements::read(root)?;
+        // On this thread, which lasts as long as the process: the server ends with it.
+        let postgres = Postgres::start()?;
+        let (code, results) = self.run_cargo(root, &postgres.url()).await?;
+        drop(postgres);
+        // The cluster that tests share ends with their process, which leaves its folder.
+        xtask::cluster::clean_leftovers()?;
+
+        let (done, rows) = requirements.done();
+        let problems = if self.runner.is_empty() {
+            println!("\nrequirements: {done} of {rows} rows done");
+            requirements.problems(&results.ran, root)
+        } else {
+            println!("\nrequirements: not checked, because not every test was asked for");
+            Vec::new()
+        };
+        for problem in &problems {
+            println!("  {problem}");
+        }
+        println!("{} passed, {} failed, {} skipped", results.passed, results.failed, results.skipped);
+        if code != 0 {
+            std::process::exit(code);
+        }
+        ensure!(problems.is_empty(), "tests/requirements.toml says more than the tests show");
+        Ok(())
+    }
+
+    async fn run_cargo(&self, root: &Path, postgres: &str) -> Result<(i32, Results)> {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(&self.runner);
+        command.current_dir(root).env(testing::POSTGRES, postgres);
+        // A snapshot that differs fails with its difference, and leaves no file in the tree.
+        command.env("INSTA_UPDATE", "no");
+        // Most tests wait for a cluster most of the time: with one thread a core they would wait for each other.
+        if std::env::var_os(THREADS).is_none() {
+            command.env(THREADS, "8");
+        }
+        if self.require_node {
+            command.env(testing::REQUIRE_NODE, "1");
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut cargo = command.spawn().context("cannot run cargo")?;
+        let stdout = cargo.stdout.take().context("cargo has no output")?;
+        let stderr = cargo.stderr.take().context("cargo has no output")?;
+        let ended = async {
+            let (said, skipped) = tokio::try_join!(
+                pass_on(stdout, tokio::io::stdout(), Results::read_outcome),
+                pass_on(stderr, tokio::io::stderr(), Results::read_skipped),
+            )?;
+            anyhow::Ok((cargo.wait().await?.code().unwrap_or(1), said.without(skipped)))
+        };
+        tokio::select! {
+            ended = ended => ended,
+            // A terminal's Ctrl-C has reached cargo as well.
+            _ = ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    }
+}
+
+/// What the test runner said of each test.
+#[derive(Debug, Default)]
+struct Results {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    ran: Ran,
+}
+
+impl Results {
+    /// A line of the runner: `test NAME ... ok`, `FAILED` or `ignored`.
+    fn read_outcome(&mut self, line: &str) {
+        let Some((name, outcome)) = line.strip_prefix("test ").and_then(|line| line.rsplit_once(" ... ")) else {
+            return;
+        };
+        let name = name.strip_suffix(" - should panic").unwrap_or(name).to_owned();
+        if outcome == "ok" {
+            self.passed += 1;
+            self.ran.passed.insert(name);
+        } else if outcome == "FAILED" {
+            self.failed += 1;
+            self.ran.failed.insert(name);
+        } else if outcome.starts_with("ignored") {
+            self.skipped += 1;
+            self.ran.skipped.insert(name);
+        }
+    }
+
+    /// A line of a test that says that it does not run here, and passes.
+    fn read_skipped(&mut self, line: &str) {
+        if let Some((name, _reason)) = line.strip_prefix(testing::SKIPPED).and_then(|line| line.split_once(": ")) {
+            self.ran.skipped.insert(name.to_owned());
+        }
+    }
+
+    /// The results, with what said that it does not run taken out of what passed.
+    fn without(mut self, said: Results) -> Results {
+        for name in said.ran.skipped {
+            if self.ran.passed.remove(&name) {
+                self.passed -= 1;
+                self.skipped += 1;
+            }
+            self.ran.skipped.insert(name);
+        }
+        self
+    }
+}
+
+/// Passes a stream on as it comes, and reads each of its lines.
+async fn pass_on(
+    from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    read: impl Fn(&mut Results, &str),
+) -> Result<Results> {
+    let mut results = Results::default();
+    let mut lines = BufReader::new(from);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).await? > 0 {
+        to.write_all(&line).await?;
+        to.flush().await?;
+        read(&mut results, String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runners_words_are_understood() {
+        let mut results = Results::default();
+        let lines = "running 5 tests\ntest a::one ... ok\ntest a::two - should panic ... ok\ntest a::three ... FAILED\n\
+            test a::four ... ignored, takes an hour\ntest src/lib.rs - (line 3) ... ok\n\
+            test result: FAILED. 3 passed; 1 failed; 1 ignored";
+        lines.lines().for_each(|line| results.read_outcome(line));
+        let mut said = Results::default();
+        said.read_skipped("skipped a::one: there is no node");
+        said.read_skipped("   Compiling previewd");
+        let results = results.without(said);
+        assert_eq!((results.passed, results.failed, results.skipped), (2, 1, 2));
+        assert!(results.ran.passed.contains("a::two") && results.ran.skipped.contains("a::one"));
+    }
+}

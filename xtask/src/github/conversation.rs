@@ -1,0 +1,85 @@
+//! What people say on pull requests, as methods.
+
+use serde_json::{Value, json};
+
+use super::GitHub;
+use super::error::ControlError;
+use super::payloads;
+use super::shapes::Shapes;
+use super::state::{Comment, State, UserKind};
+use super::webhooks::Event;
+
+impl GitHub {
+    /// Writes a comment as somebody; they need no role. Says the comment's id.
+    pub async fn comment(&self, repository: &str, number: u64, author: &str, body: &str) -> Result<u64, ControlError> {
+        let (id, event) = {
+            let mut state = self.state();
+            state.ensure_user(author, UserKind::User);
+            let id = add_comment(&mut state, repository, number, author, body, false)?;
+            (id, comment_event(self, &state, repository, id, "created", author, json!({}))?)
+        };
+        self.report(vec![event]).await;
+        Ok(id)
+    }
+
+    /// Removes a comment as the repository's owner.
+    pub async fn delete_comment(&self, repository: &str, id: u64) -> Result<(), ControlError> {
+        let event = {
+            let mut state = self.state();
+            let owner = state.repository(repository)?.owner.clone();
+            let event = comment_event(self, &state, repository, id, "deleted", &owner, json!({}))?;
+            state.repository_mut(repository)?.comments.remove(&id);
+            event
+        };
+        self.report(vec![event]).await;
+        Ok(())
+    }
+
+    /// A pull request's comments, oldest first.
+    pub fn comments(&self, repository: &str, number: u64) -> Vec<Comment> {
+        let state = self.state();
+        let comments = state.find(repository).map(|found| found.comments.values());
+        comments.into_iter().flatten().filter(|comment| comment.number == number).cloned().collect()
+    }
+}
+
+pub(super) fn comment_event(
+    github: &GitHub,
+    state: &State,
+    repository: &str,
+    comment: u64,
+    action: &str,
+    sender: &str,
+    more: Value,
+) -> Result<Event, ControlError> {
+    let found = state.repository(repository)?;
+    let comment = found.comments.get(&comment).ok_or(ControlError::NoComment(comment))?;
+    let pull = state.pull(repository, comment.number)?;
+    let shapes = Shapes { state, api: github.url(), html: github.url() };
+    let payload = payloads::issue_comment(&shapes, found, pull, comment, action, sender, more);
+    Ok(Event { name: "issue_comment", repository: Some(found.id), installation: found.installation, payload })
+}
+
+pub(super) fn add_comment(
+    state: &mut State,
+    repository: &str,
+    number: u64,
+    author: &str,
+    body: &str,
+    via_app: bool,
+) -> Result<u64, ControlError> {
+    let (id, now) = (state.next_id(), state.now());
+    state.pull_mut(repository, number)?.updated_at = now;
+    let comment = Comment {
+        id,
+        number,
+        author: author.to_owned(),
+        body: body.to_owned(),
+        created_at: now,
+        updated_at: now,
+        via_app,
+        reactions: Vec::new(),
+    };
+    state.repository_mut(repository)?.comments.insert(id, comment);
+    Ok(id)
+}

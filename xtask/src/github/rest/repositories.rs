@@ -1,0 +1,165 @@
+//! Repositories, their files, pull requests and collaborators.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::answer::Answer;
+use super::auth::Caller;
+use super::call::Call;
+use crate::github::shapes::{Shapes, extend};
+use crate::github::state::{PullState, Repository, Role, State, object_id};
+
+/// The contents API carries files inline up to this size; larger ones come raw only.
+const LARGEST_INLINE: usize = 1024 * 1024;
+/// GitHub breaks base64 after so many characters.
+const BASE64_LINE: usize = 60;
+
+pub fn get_repository(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let repository = call.repository(state)?;
+    let role = match &call.caller {
+        Caller::User(login) => state.role(repository, login),
+        Caller::App | Caller::Installation(_) => Role::Read,
+    };
+    Ok(Answer::ok(call.shapes(state).full_repository(repository, role)))
+}
+
+pub fn list_pull_requests(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let repository = call.repository(state)?;
+    let wanted = call.query("state").unwrap_or("open");
+    let mut pulls: Vec<_> = repository
+        .pulls
+        .values()
+        .filter(|pull| match wanted {
+            "all" => true,
+            "closed" => pull.state != PullState::Open,
+            _ => pull.state == PullState::Open,
+        })
+        .filter(|pull| call.query("base").is_none_or(|base| pull.base_branch == base))
+        .filter(|pull| {
+            let label = format!("{}:{}", pull.head.owner, pull.head.branch);
+            call.query("head").is_none_or(|head| label.eq_ignore_ascii_case(head))
+        })
+        .collect();
+    let sort = call.query("sort").unwrap_or("created");
+    match sort {
+        "updated" => pulls.sort_by_key(|pull| (pull.updated_at, pull.number)),
+        _ => pulls.sort_by_key(|pull| (pull.created_at, pull.number)),
+    }
+    // Newest first where nothing is asked, oldest first once a sort is named.
+    let default = if call.query("sort").is_none_or(|sort| sort == "created") { "desc" } else { "asc" };
+    if call.query("direction").unwrap_or(default) == "desc" {
+        pulls.reverse();
+    }
+    let shapes = call.shapes(state);
+    Ok(call.page(Some(repository), &pulls, |pull| shapes.pull_request_simple(repository, pull)))
+}
+
+pub fn get_pull_request(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let repository = call.repository(state)?;
+    let pull = call.params.number("pull_number").and_then(|number| repository.pulls.get(&number));
+    let pull = pull.ok_or_else(Answer::not_found)?;
+    Ok(Answer::ok(call.shapes(state).pull_request(repository, pull)))
+}
+
+pub fn get_permission(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let repository = call.repository(state)?;
+    if let Caller::User(login) = &call.caller
+        && state.role(repository, login) < Role::Write
+    {
+        return Err(Answer::error(403, "Must have push access to view collaborator permission."));
+    }
+    let login = call.params.get("username");
+    let user = state.user(login).ok_or_else(|| Answer::error(404, format!("{login} is not a user")))?;
+    let role = state.role(repository, login);
+    let mut shape = call.shapes(state).user(&user.login);
+    extend(
+        &mut shape,
+        json!({
+            "role_name": role.name(),
+            "permissions": {
+                "admin": role >= Role::Admin,
+                "maintain": role >= Role::Maintain,
+                "push": role >= Role::Write,
+                "triage": role >= Role::Triage,
+                "pull": role >= Role::Read,
+            },
+        }),
+    );
+    Ok(Answer::ok(json!({ "permission": role.legacy_name(), "role_name": role.name(), "user": shape })))
+}
+
+pub fn get_contents(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let repository = call.repository(state)?;
+    let reference = call.query("ref").filter(|reference| !reference.is_empty());
+    let reference = reference.unwrap_or(&repository.default_branch);
+    let commit = state.resolve(repository, reference);
+    let commit = commit.ok_or_else(|| Answer::error(404, format!("No commit found for the ref {reference}")))?;
+    let path = call.params.get("path").trim_matches('/');
+    let shapes = call.shapes(state);
+    if let Some(content) = commit.tree.get(path) {
+        if call.accept.contains("raw") {
+            return Ok(Answer::raw(content.clone(), "application/vnd.github.raw; charset=utf-8"));
+        }
+        let mut shape = entry(&shapes, repository, path, reference, Some(content));
+        let (encoding, encoded) =
+            if content.len() > LARGEST_INLINE { ("none", String::new()) } else { ("base64", wrapped(content)) };
+        extend(&mut shape, json!({ "content": encoded, "encoding": encoding }));
+        return Ok(Answer::ok(shape));
+    }
+    let inside = if path.is_empty() { String::new() } else { format!("{path}/") };
+    let below = commit.tree.iter().filter_map(|(file, content)| Some((file.strip_prefix(&inside)?, content)));
+    let mut entries: Vec<Value> = Vec::new();
+    let mut known = "";
+    for (rest, content) in below {
+        let (name, is_file) = rest.split_once('/').map_or((rest, true), |(name, _)| (name, false));
+        if name != known {
+            let path = format!("{inside}{name}");
+            entries.push(entry(&shapes, repository, &path, reference, is_file.then_some(content)));
+            known = name;
+        }
+    }
+    if entries.is_empty() { Err(Answer::not_found()) } else { Ok(Answer::ok(Value::Array(entries))) }
+}
+
+/// One file, or without content one directory.
+fn entry(
+    shapes: &Shapes<'_>,
+    repository: &Repository,
+    path: &str,
+    reference: &str,
+    content: Option<&Vec<u8>>,
+) -> Value {
+    let sha = object_id(content.map_or(path.as_bytes(), Vec::as_slice));
+    let root = shapes.repository_url(repository);
+    let url = format!("{root}/contents/{path}?ref={reference}");
+    let (kind, page) = if content.is_some() { ("blob", "blob") } else { ("tree", "tree") };
+    let git = format!("{root}/git/{kind}s/{sha}");
+    let full_name = repository.full_name();
+    let html = format!("{}/{full_name}/{page}/{reference}/{path}", shapes.html);
+    json!({
+        "type": if content.is_some() { "file" } else { "dir" },
+        "size": content.map_or(0, Vec::len),
+        "name": path.rsplit('/').next(),
+        "path": path,
+        "sha": sha,
+        "url": url,
+        "git_url": git,
+        "html_url": html,
+        "download_url": content.map(|_| format!("{}/raw/{full_name}/{reference}/{path}", shapes.html)),
+        "_links": { "self": url, "git": git, "html": html },
+    })
+}
+
+fn wrapped(content: &[u8]) -> String {
+    let encoded = STANDARD.encode(content);
+    let mut wrapped = String::with_capacity(encoded.len() + encoded.len() / BASE64_LINE + 1);
+    for (index, character) in encoded.chars().enumerate() {
+        if index > 0 && index % BASE64_LINE == 0 {
+            wrapped.push('\n');
+        }
+        wrapped.push(character);
+    }
+    wrapped.push('\n');
+    wrapped
+}

@@ -1,0 +1,11 @@
+//! The developer's helper as a library: real parts (`cluster`) and loopback stand-ins (`github`) that the demo, the
+//! tests and the benchmarks share. Nothing here is part of the product.
+
+pub mod agent;
+pub mod cluster;
+pub mod github;
+pub mod postgres;
+pub mod previewd;
+pub mod requirements;
+pub mod stand;
+pub mod testing;

@@ -1,0 +1,186 @@
+//! Everything that a pull request needs to become a running application, on loopback: a cluster, GitHub, previewd, and
+//! somebody who builds images. The demo and the tests stand on it.
+
+use std::{
+    collections::HashSet,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::{
+    cluster::{LocalCluster, ingress::IngressProxy, sample_image, sample_image_name},
+    github::{self, GitHub},
+    previewd::{self, Server},
+};
+
+/// GitHub's token that previewd uses.
+const GITHUB_TOKEN: &str = "loopback-token";
+const WEBHOOK_SECRET: &str = "loopback-webhook-secret";
+/// How often the image builder looks for commits.
+const BUILD: Duration = Duration::from_millis(100);
+
+/// What differs between a demo and a test.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The port of previewd; 0 for any.
+    pub port: u16,
+    /// Lines to add to the configuration.
+    pub config: String,
+    /// `sqlite:` in the stand's folder if None.
+    pub database: Option<String>,
+    /// The base domain of URLs; `localhost` with the ingress proxy's port if None.
+    pub base_domain: Option<String>,
+}
+
+/// A loopback GitHub and a previewd that listens to it, in a folder of their own.
+pub struct Stand {
+    pub github: GitHub,
+    pub server: Option<Server>,
+    pub config: PathBuf,
+    pub url: String,
+    pub log: PathBuf,
+    builder: Option<JoinHandle<()>>,
+    folder: TempDir,
+}
+
+impl Stand {
+    /// Starts GitHub, writes the configuration, and starts previewd on the cluster that `kubeconfig` names.
+    pub async fn start(kubeconfig: &Path, settings: Settings) -> Result<Self> {
+        let mut stand = Self::prepare(kubeconfig, settings).await?;
+        stand.start_previewd().await?;
+        Ok(stand)
+    }
+
+    /// Starts previewd, anew where it ran before.
+    pub async fn start_previewd(&mut self) -> Result<()> {
+        self.server = Some(Server::start(&self.config, &self.url, &self.log).await?);
+        Ok(())
+    }
+
+    /// As [`Self::start`], without previewd.
+    pub async fn prepare(kubeconfig: &Path, settings: Settings) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("previewd-").tempdir()?;
+        let github = GitHub::start(github::Options {
+            tokens: vec![(GITHUB_TOKEN.to_owned(), "previewd-bot".to_owned())],
+            ..github::Options::default()
+        })
+        .await?;
+        let port = if settings.port == 0 { free_port()? } else { settings.port };
+        let url = format!("http://127.0.0.1:{port}");
+        github.set_webhook(&format!("{url}/webhooks/github"), &[WEBHOOK_SECRET]);
+
+        let database =
+            settings.database.unwrap_or_else(|| format!("sqlite:{}", folder.path().join("previewd.db").display()));
+        let quoted = |text: &str| json!(text).to_string();
+        // Keys before sections: what a test adds may be either.
+        let text = format!(
+            "database = {}\nlisten = \"127.0.0.1:{port}\"\nbase_domain = {}\n{}\n\
+             [github]\napi_url = {}\ntoken = {}\nwebhook_secrets = [{}]\n\
+             [kubernetes]\nkubeconfig = {}\n",
+            quoted(&database),
+            quoted(settings.base_domain.as_deref().unwrap_or("localhost")),
+            settings.config,
+            quoted(github.url()),
+            quoted(GITHUB_TOKEN),
+            quoted(WEBHOOK_SECRET),
+            quoted(&kubeconfig.display().to_string()),
+        );
+        let config = folder.path().join("previewd.toml");
+        std::fs::write(&config, text).context("cannot write the configuration")?;
+        let log = folder.path().join("previewd.log");
+        Ok(Self { github, server: None, config, url, log, builder: None, folder })
+    }
+
+    /// Builds the sample application's image for every commit that GitHub hears of, as a CI would.
+    pub fn build_images(&mut self, cluster: std::sync::Arc<LocalCluster>) {
+        let github = self.github.clone();
+        self.builder = Some(tokio::spawn(async move {
+            let mut built = HashSet::new();
+            loop {
+                for commit in github.commits() {
+                    if built.contains(&commit) {
+                        continue;
+                    }
+                    let image = sample_image(&commit);
+                    match image {
+                        Ok(image) => match cluster.import_image(&image).await {
+                            Ok(()) => drop(built.insert(commit)),
+                            Err(error) => tracing::warn!("cannot import an image: {error:#}"),
+                        },
+                        Err(error) => tracing::warn!("cannot build an image: {error:#}"),
+                    }
+                }
+                tokio::time::sleep(BUILD).await;
+            }
+        }));
+    }
+
+    /// A commit whose image is there before GitHub hears of it: what a push would wait for is not previewd's time.
+    pub async fn built_commit(cluster: &LocalCluster) -> Result<String> {
+        let commit = hex::encode(rand::random::<[u8; 20]>());
+        cluster.import_image(&sample_image(&commit)?).await?;
+        Ok(commit)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn mcp_url(&self) -> String {
+        format!("{}/mcp", self.url)
+    }
+
+    pub fn webhook_secret(&self) -> &'static str {
+        WEBHOOK_SECRET
+    }
+
+    pub async fn create_token(&self, subject: &str, role: &str, teams: &[&str]) -> Result<String> {
+        previewd::create_token(&self.config, subject, role, teams).await
+    }
+
+    /// Ends previewd and the image builder.
+    pub async fn stop(mut self) -> Result<()> {
+        if let Some(builder) = self.builder.take() {
+            builder.abort();
+        }
+        match self.server.take() {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        if let Some(builder) = &self.builder {
+            builder.abort();
+        }
+    }
+}
+
+/// The recipe of the sample application at a commit that says `greeting`. `mode`: how it behaves.
+pub fn sample_recipe(greeting: &str, mode: &str) -> String {
+    let image = sample_image_name("{{ sha }}");
+    format!(
+        "version: 1\napp:\n  image: {image}\n  port: 8080\n  health: /healthz\n  env:\n    \
+         COMMIT: \"{{{{ sha }}}}\"\n    GREETING: {greeting:?}\n    MODE: {mode}\n"
+    )
+}
+
+/// An ingress controller's stand-in on any port, and the base domain under which it serves.
+pub async fn serve_ingresses(kubeconfig: &Path, port: u16) -> Result<(IngressProxy, String)> {
+    let proxy = IngressProxy::start(kubeconfig, port).await?;
+    let base_domain = format!("localhost:{}", proxy.address().port());
+    Ok((proxy, base_domain))
+}
+
+/// A port of loopback that nobody listens on.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

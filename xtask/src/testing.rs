@@ -1,0 +1,69 @@
+//! What the tests of every crate share.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+/// Set by `cargo xtask test` to the address of its PostgreSQL, as the superuser of an otherwise empty server. Its name
+/// does not begin with PREVIEWD_, because previewd refuses what it does not know of these.
+pub const POSTGRES: &str = "XTASK_TEST_POSTGRES";
+
+/// Set by `cargo xtask test --require-node`: what would be skipped fails instead.
+pub const REQUIRE_NODE: &str = "XTASK_TEST_REQUIRE_NODE";
+
+/// How a test says that it did not run; `cargo xtask test` counts these lines.
+pub const SKIPPED: &str = "skipped ";
+
+/// Says by name and reason that the calling test does not run, past the capture of what tests print.
+///
+/// # Panics
+/// Where nothing may be skipped.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os(REQUIRE_NODE).is_none(), "nothing may be skipped, but {reason}");
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "{SKIPPED}{test}: {reason}");
+}
+
+/// Whether this machine can have a cluster, and with `node` one that runs pods. Where it cannot, the calling test is
+/// skipped with what is missing.
+///
+/// # Panics
+/// Where nothing may be skipped.
+pub fn has_cluster(node: bool) -> bool {
+    match crate::cluster::requirements::ensure_machine(node) {
+        Ok(()) => true,
+        Err(lack) => {
+            skip(&format!("{lack:#}").replace('\n', " "));
+            false
+        }
+    }
+}
+
+/// Set to run the tests that take minutes in real time; those of `--require-node` run always.
+pub const SLOW: &str = "PREVIEWD_TEST_SLOW";
+
+/// Whether tests that take minutes run. Where they do not, the calling test is skipped with how to run it.
+pub fn takes_its_time() -> bool {
+    let asked = std::env::var_os(SLOW).is_some() || std::env::var_os(REQUIRE_NODE).is_some();
+    if !asked {
+        skip(&format!("it takes ten minutes in real time; {SLOW}=1 runs it"));
+    }
+    asked
+}
+
+/// Awaits what the probe finds.
+///
+/// # Panics
+/// Where it finds nothing before the deadline.
+pub async fn eventually<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(began.elapsed() < deadline, "{what}: not within {} s", deadline.as_secs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
