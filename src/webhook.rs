@@ -1,12 +1,9 @@
-//! GitHub's webhook: who signed a delivery, and which facts it brings.
+//! GitHub's webhook: who signed a delivery, and what it changes.
 
 mod handler;
 mod payload;
 mod signature;
 
 pub use handler::{Receiver, receive};
-pub use payload::{
-    BadPayload, IgnoredReason, InstallationAction, Parsed, PullRequestAction, RepositoryChange, RepositoryReference,
-    WebhookFact, parse,
-};
+pub use payload::{BadPayload, Parsed, parse};
 pub use signature::{BadSignature, verify_signature};

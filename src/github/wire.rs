@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::environment::{CommitSha, Millis, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryName};
+use crate::environment::{CommitSha, Millis, PullRequestFacts, PullRequestState, RepositoryFacts};
 
 /// A field that is there but cannot be what GitHub means: its path, and the rule that it breaks. Never its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,18 +83,18 @@ const GHOST: &str = "ghost";
 impl Repository {
     /// `path`: where this repository is in the JSON, for errors.
     pub fn facts(self, path: &str, app_installation_id: Option<i64>) -> Result<RepositoryFacts, InvalidField> {
-        let (github_id, name) = self.reference(path)?;
+        let github_id = self.id(path)?;
+        let name = self.full_name.parse();
+        let name = name.map_err(|_| InvalidField { field: format!("{path}.full_name"), rule: "must be owner/name" })?;
         let Some(default_branch) = self.default_branch else {
             return Err(InvalidField { field: format!("{path}.default_branch"), rule: "is missing" });
         };
         Ok(RepositoryFacts { github_id, name, default_branch: text(default_branch), app_installation_id })
     }
 
-    /// GitHub's id and the name.
-    pub fn reference(&self, path: &str) -> Result<(i64, RepositoryName), InvalidField> {
-        let id = positive(self.id, || format!("{path}.id"))?;
-        let name = self.full_name.parse();
-        Ok((id, name.map_err(|_| InvalidField { field: format!("{path}.full_name"), rule: "must be owner/name" })?))
+    /// GitHub's id.
+    pub fn id(&self, path: &str) -> Result<i64, InvalidField> {
+        positive(self.id, || format!("{path}.id"))
     }
 }
 

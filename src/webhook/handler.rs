@@ -14,9 +14,8 @@ use secrecy::SecretString;
 use serde_json::json;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use super::{Parsed, RepositoryChange, WebhookFact, parse, payload::InstallationAction, verify_signature};
+use super::{Parsed, parse, verify_signature};
 use crate::{
-    environment::{Change, RepositoryState},
     metrics,
     store::{Delivery, RecordedDelivery, Store},
 };
@@ -87,7 +86,7 @@ impl Receiver {
         signature.ok_or(super::BadSignature)?;
         let body = read(body).await?;
         verify_signature(&self.secrets, signature, &body)?;
-        let Parsed { fact, action, repository, number, head_sha } = parse(&event, &body)?;
+        let Parsed { change, action, repository, number, head_sha } = parse(&event, &body)?;
         let delivery = Delivery {
             guid,
             event,
@@ -96,7 +95,7 @@ impl Receiver {
             number,
             head_sha: head_sha.map(|sha| sha.to_string()),
         };
-        Ok(self.store.record_delivery(delivery, change(fact)).await?)
+        Ok(self.store.record_delivery(delivery, change).await?)
     }
 }
 
@@ -113,38 +112,6 @@ fn header_text(headers: &HeaderMap, name: &'static str) -> Result<String, Refusa
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     let is_short = |text: &&str| !text.is_empty() && text.len() <= LONGEST_HEADER;
     value.filter(is_short).map(str::to_owned).ok_or(Refusal::Header(name))
-}
-
-/// What a fact of GitHub's changes in the rows.
-fn change(fact: WebhookFact) -> Change {
-    let ids = |repositories: Vec<super::RepositoryReference>| repositories.iter().map(|r| r.github_id).collect();
-    match fact {
-        WebhookFact::PullRequest { action: _, facts, before, label: _ } => {
-            Change::PullRequest { facts: *facts, before }
-        }
-        WebhookFact::Repository { change: RepositoryChange::Deleted, facts } => {
-            Change::RepositoryDeleted { github_id: facts.github_id }
-        }
-        WebhookFact::Repository { change: RepositoryChange::Renamed | RepositoryChange::Transferred, facts } => {
-            Change::Repository(facts)
-        }
-        WebhookFact::Installation { id, action, repositories } => {
-            let state = match action {
-                InstallationAction::Created => {
-                    let added = ids(repositories);
-                    return Change::InstallationRepositories { app_installation_id: id, added, removed: Vec::new() };
-                }
-                InstallationAction::Deleted => RepositoryState::Removed,
-                InstallationAction::Suspend => RepositoryState::Suspended,
-                InstallationAction::Unsuspend => RepositoryState::Active,
-            };
-            Change::Installation { app_installation_id: id, state }
-        }
-        WebhookFact::InstallationRepositories { id, added, removed } => {
-            Change::InstallationRepositories { app_installation_id: id, added: ids(added), removed: ids(removed) }
-        }
-        WebhookFact::Ignored { reason } => Change::Nothing { reason: reason.code() },
-    }
 }
 
 fn answer(recorded: RecordedDelivery) -> Response {

@@ -4,104 +4,24 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, error::Category};
 
 use crate::{
-    environment::{CommitSha, PullRequestFacts, RepositoryFacts, RepositoryName, codes},
+    environment::{Change, CommitSha, RepositoryName, RepositoryState},
     github::wire::{self, InvalidField},
 };
 
-codes! {
-    /// The actions of `pull_request` that change what should run.
-    PullRequestAction {
-        Opened = "opened",
-        Reopened = "reopened",
-        /// The head moved.
-        Synchronize = "synchronize",
-        /// Merged or not.
-        Closed = "closed",
-        /// The title, the text or the base.
-        Edited = "edited",
-        Labeled = "labeled",
-        Unlabeled = "unlabeled",
-        ReadyForReview = "ready_for_review",
-        ConvertedToDraft = "converted_to_draft",
-    }
-}
-
-codes! {
-    /// The actions of `repository` that change where environments belong.
-    RepositoryChange {
-        Renamed = "renamed",
-        Transferred = "transferred",
-        Deleted = "deleted",
-    }
-}
-
-codes! {
-    /// The actions of `installation` that change which repositories previewd may see.
-    InstallationAction {
-        Created = "created",
-        Deleted = "deleted",
-        Suspend = "suspend",
-        Unsuspend = "unsuspend",
-    }
-}
-
-codes! {
-    /// Why a delivery changes nothing.
-    IgnoredReason {
-        Ping = "ping",
-        EventNotUsed = "event_not_used",
-        ActionNotUsed = "action_not_used",
-    }
-}
-
-/// What a delivery asks to store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WebhookFact {
-    PullRequest {
-        action: PullRequestAction,
-        facts: Box<PullRequestFacts>,
-        /// The head before, where the action is `synchronize`.
-        before: Option<CommitSha>,
-        /// The label's name, where the action is `labeled` or `unlabeled`.
-        label: Option<String>,
-    },
-    /// The repository as it is after the change; its id is the one from before.
-    Repository {
-        change: RepositoryChange,
-        facts: RepositoryFacts,
-    },
-    /// An installation of the App and the repositories that it covers.
-    Installation {
-        id: i64,
-        action: InstallationAction,
-        repositories: Vec<RepositoryReference>,
-    },
-    InstallationRepositories {
-        id: i64,
-        added: Vec<RepositoryReference>,
-        removed: Vec<RepositoryReference>,
-    },
-    Ignored {
-        reason: IgnoredReason,
-    },
-}
-
-/// A repository as installations list it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepositoryReference {
-    pub github_id: i64,
-    pub name: RepositoryName,
-}
-
-/// A delivery: its fact, and what its own row says about it.
+/// A delivery: what it changes, and what its own row says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parsed {
-    pub fact: WebhookFact,
+    pub change: Change,
     pub action: Option<String>,
     pub repository: Option<RepositoryName>,
     pub number: Option<i64>,
     pub head_sha: Option<CommitSha>,
 }
+
+/// Why a delivery changes nothing.
+const PING: Change = Change::Nothing { reason: "ping" };
+const EVENT_NOT_USED: Change = Change::Nothing { reason: "event_not_used" };
+const ACTION_NOT_USED: Change = Change::Nothing { reason: "action_not_used" };
 
 /// Why a body is not one of its event. Says where and which rule, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,8 +60,8 @@ pub fn parse(event: &str, body: &[u8]) -> Result<Parsed, BadPayload> {
         "repository" => repository(read(body)?),
         "installation" => installation(read(body)?),
         "installation_repositories" => installation_repositories(read(body)?),
-        "ping" => Ok(ignored(read(body)?, IgnoredReason::Ping)),
-        _ => Ok(ignored(read(body)?, IgnoredReason::EventNotUsed)),
+        "ping" => Ok(ignored(read(body)?, PING)),
+        _ => Ok(ignored(read(body)?, EVENT_NOT_USED)),
     }?;
     Ok(Parsed { action: parsed.action.map(wire::text), ..parsed })
 }
@@ -152,7 +72,6 @@ struct PullRequestEvent {
     number: i64,
     pull_request: wire::PullRequest,
     before: Option<String>,
-    label: Option<wire::Label>,
     installation: Option<Installation>,
 }
 
@@ -194,84 +113,81 @@ struct AnyEvent {
 }
 
 fn pull_request(event: PullRequestEvent) -> Result<Parsed, BadPayload> {
-    let PullRequestEvent { action, number, pull_request, before, label, installation } = event;
+    let PullRequestEvent { action, number, pull_request, before, installation } = event;
     wire::positive(number, || "number".to_owned())?;
     if number != pull_request.number {
         return Err(BadPayload::Field { field: "number".to_owned(), rule: "is not the pull request's" });
     }
     let facts = pull_request.facts("pull_request", installation.map(|installation| installation.id))?;
-    let parsed = Parsed {
-        fact: WebhookFact::Ignored { reason: IgnoredReason::ActionNotUsed },
-        repository: Some(facts.repository.name.clone()),
-        number: Some(number),
-        head_sha: Some(facts.head_sha.clone()),
+    let (repository, head_sha) = (facts.repository.name.clone(), facts.head_sha.clone());
+    let change = match (action.as_str(), before) {
+        ("synchronize", Some(sha)) => {
+            let before = wire::commit(&sha, || "before".to_owned())?;
+            Change::PullRequest { facts, before: Some(before) }
+        }
+        (
+            "opened" | "reopened" | "synchronize" | "closed" | "edited" | "labeled" | "unlabeled" | "ready_for_review"
+            | "converted_to_draft",
+            _,
+        ) => Change::PullRequest { facts, before: None },
+        _ => ACTION_NOT_USED,
+    };
+    Ok(Parsed {
+        change,
         action: Some(action),
-    };
-    let Some(action) = parsed.action.as_deref().and_then(PullRequestAction::from_code) else {
-        return Ok(parsed);
-    };
-    let before = match before {
-        Some(sha) if action == PullRequestAction::Synchronize => Some(wire::commit(&sha, || "before".to_owned())?),
-        Some(_) | None => None,
-    };
-    let label = match action {
-        PullRequestAction::Labeled | PullRequestAction::Unlabeled => label.map(|label| wire::text(label.name)),
-        PullRequestAction::Opened
-        | PullRequestAction::Reopened
-        | PullRequestAction::Synchronize
-        | PullRequestAction::Closed
-        | PullRequestAction::Edited
-        | PullRequestAction::ReadyForReview
-        | PullRequestAction::ConvertedToDraft => None,
-    };
-    Ok(Parsed { fact: WebhookFact::PullRequest { action, facts: Box::new(facts), before, label }, ..parsed })
+        repository: Some(repository),
+        number: Some(number),
+        head_sha: Some(head_sha),
+    })
 }
 
 fn repository(event: RepositoryEvent) -> Result<Parsed, BadPayload> {
     let RepositoryEvent { action, repository, installation } = event;
     let facts = repository.facts("repository", installation.map(|installation| installation.id))?;
     let name = facts.name.clone();
-    let fact = match RepositoryChange::from_code(&action) {
-        Some(change) => WebhookFact::Repository { change, facts },
-        None => WebhookFact::Ignored { reason: IgnoredReason::ActionNotUsed },
+    let change = match action.as_str() {
+        "renamed" | "transferred" => Change::Repository(facts),
+        "deleted" => Change::RepositoryDeleted { github_id: facts.github_id },
+        _ => ACTION_NOT_USED,
     };
-    Ok(Parsed { fact, action: Some(action), repository: Some(name), number: None, head_sha: None })
+    Ok(Parsed { change, action: Some(action), repository: Some(name), number: None, head_sha: None })
 }
 
 fn installation(event: InstallationEvent) -> Result<Parsed, BadPayload> {
     let InstallationEvent { action, installation, repositories } = event;
-    let fact = match InstallationAction::from_code(&action) {
-        Some(action) => WebhookFact::Installation {
-            id: wire::positive(installation.id, || "installation.id".to_owned())?,
-            action,
-            repositories: references(&repositories.unwrap_or_default(), "repositories")?,
-        },
-        None => WebhookFact::Ignored { reason: IgnoredReason::ActionNotUsed },
+    let app_installation_id = wire::positive(installation.id, || "installation.id".to_owned())?;
+    let of_all = |state| Change::Installation { app_installation_id, state };
+    let change = match action.as_str() {
+        "created" => {
+            let added = ids(&repositories.unwrap_or_default(), "repositories")?;
+            Change::InstallationRepositories { app_installation_id, added, removed: Vec::new() }
+        }
+        "deleted" => of_all(RepositoryState::Removed),
+        "suspend" => of_all(RepositoryState::Suspended),
+        "unsuspend" => of_all(RepositoryState::Active),
+        _ => ACTION_NOT_USED,
     };
-    Ok(Parsed { fact, action: Some(action), repository: None, number: None, head_sha: None })
+    Ok(Parsed { change, action: Some(action), repository: None, number: None, head_sha: None })
 }
 
 fn installation_repositories(event: InstallationRepositoriesEvent) -> Result<Parsed, BadPayload> {
     let InstallationRepositoriesEvent { action, installation, repositories_added, repositories_removed } = event;
-    let fact = WebhookFact::InstallationRepositories {
-        id: wire::positive(installation.id, || "installation.id".to_owned())?,
-        added: references(&repositories_added, "repositories_added")?,
-        removed: references(&repositories_removed, "repositories_removed")?,
+    let change = Change::InstallationRepositories {
+        app_installation_id: wire::positive(installation.id, || "installation.id".to_owned())?,
+        added: ids(&repositories_added, "repositories_added")?,
+        removed: ids(&repositories_removed, "repositories_removed")?,
     };
-    Ok(Parsed { fact, action: Some(action), repository: None, number: None, head_sha: None })
+    Ok(Parsed { change, action: Some(action), repository: None, number: None, head_sha: None })
 }
 
-fn references(repositories: &[wire::Repository], path: &str) -> Result<Vec<RepositoryReference>, BadPayload> {
-    let reference = |(index, repository): (usize, &wire::Repository)| {
-        let (github_id, name) = repository.reference(&format!("{path}[{index}]"))?;
-        Ok(RepositoryReference { github_id, name })
-    };
-    repositories.iter().enumerate().map(reference).collect()
+fn ids(repositories: &[wire::Repository], path: &str) -> Result<Vec<i64>, InvalidField> {
+    let ids = repositories.iter().enumerate().map(|(index, repository)| repository.id(&format!("{path}[{index}]")));
+    ids.collect()
 }
 
-fn ignored(event: AnyEvent, reason: IgnoredReason) -> Parsed {
+fn ignored(event: AnyEvent, change: Change) -> Parsed {
     Parsed {
-        fact: WebhookFact::Ignored { reason },
+        change,
         action: event.action.as_str().map(ToOwned::to_owned),
         repository: event.repository["full_name"].as_str().and_then(|name| name.parse().ok()),
         number: None,

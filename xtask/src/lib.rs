@@ -2,6 +2,7 @@
 //! tests and the benchmarks share. Nothing here is part of the product.
 
 pub mod agent;
+pub mod cargo;
 pub mod cluster;
 pub mod github;
 pub mod postgres;

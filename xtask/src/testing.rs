@@ -41,18 +41,6 @@ pub fn has_cluster(node: bool) -> bool {
     }
 }
 
-/// Set to run the tests that take minutes in real time; those of `--require-node` run always.
-pub const SLOW: &str = "PREVIEWD_TEST_SLOW";
-
-/// Whether tests that take minutes run. Where they do not, the calling test is skipped with how to run it.
-pub fn takes_its_time() -> bool {
-    let asked = std::env::var_os(SLOW).is_some() || std::env::var_os(REQUIRE_NODE).is_some();
-    if !asked {
-        skip(&format!("it takes ten minutes in real time; {SLOW}=1 runs it"));
-    }
-    asked
-}
-
 /// Awaits what the probe finds.
 ///
 /// # Panics

@@ -5,9 +5,22 @@ use serde_json::json;
 use xtask::github::webhook_examples;
 
 use super::*;
-use crate::environment::PullRequestState;
+use crate::environment::{PullRequestFacts, PullRequestState, RepositoryFacts};
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// The actions of `pull_request` that may change what should run.
+const USED_ACTIONS: [&str; 9] = [
+    "opened",
+    "reopened",
+    "synchronize",
+    "closed",
+    "edited",
+    "labeled",
+    "unlabeled",
+    "ready_for_review",
+    "converted_to_draft",
+];
 
 /// The first published example with this action.
 fn example(event: &str, action: &str) -> Value {
@@ -35,8 +48,8 @@ fn without(mut payload: Value, pointer: &str) -> Vec<u8> {
 }
 
 fn facts(body: &[u8]) -> PullRequestFacts {
-    match parse("pull_request", body).unwrap().fact {
-        WebhookFact::PullRequest { facts, .. } => *facts,
+    match parse("pull_request", body).unwrap().change {
+        Change::PullRequest { facts, .. } => facts,
         other => panic!("{other:?}"),
     }
 }
@@ -55,14 +68,14 @@ fn every_published_example_is_read() {
             let parsed =
                 parse(event, example.to_string().as_bytes()).unwrap_or_else(|error| panic!("{event}: {error}"));
             assert_eq!(parsed.action.as_deref(), action);
-            let is_used = match event {
-                "pull_request" => action.and_then(PullRequestAction::from_code).is_some(),
-                "repository" => action.and_then(RepositoryChange::from_code).is_some(),
-                "installation" => action.and_then(InstallationAction::from_code).is_some(),
-                _ => event != "ping",
+            let is_used = match (event, action) {
+                ("pull_request", Some(action)) => USED_ACTIONS.contains(&action),
+                ("repository", Some(action)) => ["renamed", "transferred", "deleted"].contains(&action),
+                ("installation", Some(action)) => ["created", "deleted", "suspend", "unsuspend"].contains(&action),
+                _ => event == "installation_repositories",
             };
-            let is_ignored = matches!(parsed.fact, WebhookFact::Ignored { .. });
-            assert_eq!(is_ignored, !is_used, "{event} {action:?}: {:?}", parsed.fact);
+            let is_ignored = matches!(parsed.change, Change::Nothing { .. });
+            assert_eq!(is_ignored, !is_used, "{event} {action:?}: {:?}", parsed.change);
         }
     }
 }
@@ -101,13 +114,7 @@ fn a_pull_request_is_stored_as_github_says_it() {
         // 2019-05-15T15:20:33Z
         github_updated_at: 1_557_933_633_000,
     };
-    let fact = WebhookFact::PullRequest {
-        action: PullRequestAction::Opened,
-        facts: Box::new(expected),
-        before: None,
-        label: None,
-    };
-    assert_eq!(parsed.fact, fact);
+    assert_eq!(parsed.change, Change::PullRequest { facts: expected, before: None });
 }
 
 #[test]
@@ -126,18 +133,13 @@ fn states_and_forks_and_accounts_that_are_gone() {
 }
 
 #[test]
-fn only_a_push_has_a_head_before_and_only_a_label_event_a_label() {
-    let more = [("/before", json!(SHA)), ("/label", json!({ "name": "preview" }))];
-    for action in PullRequestAction::ALL {
-        let body = opened(&[&more[..], &[("/action", json!(action.code()))]].concat());
-        let WebhookFact::PullRequest { action: read, before, label, .. } = parse("pull_request", &body).unwrap().fact
-        else {
+fn only_a_push_has_a_head_before() {
+    for action in USED_ACTIONS {
+        let body = opened(&[("/before", json!(SHA)), ("/action", json!(action))]);
+        let Change::PullRequest { before, .. } = parse("pull_request", &body).unwrap().change else {
             panic!("{action}");
         };
-        assert_eq!(read, *action);
-        assert_eq!(before.is_some(), *action == PullRequestAction::Synchronize, "{action}");
-        let is_label = matches!(action, PullRequestAction::Labeled | PullRequestAction::Unlabeled);
-        assert_eq!(label.as_deref(), is_label.then_some("preview"), "{action}");
+        assert_eq!(before.is_some(), action == "synchronize", "{action}");
     }
 }
 
@@ -145,46 +147,46 @@ fn only_a_push_has_a_head_before_and_only_a_label_event_a_label() {
 fn repositories_and_installations() {
     let repository = |action: &str| {
         let body = changed(example("repository", "renamed"), &[("/action", json!(action))]);
-        parse("repository", &body).unwrap().fact
+        parse("repository", &body).unwrap().change
     };
-    for change in RepositoryChange::ALL {
-        let fact = repository(change.code());
-        assert!(matches!(&fact, WebhookFact::Repository { change: read, .. } if read == change), "{fact:?}");
+    let id = example("repository", "renamed")["repository"]["id"].as_i64().unwrap();
+    for action in ["renamed", "transferred"] {
+        assert!(matches!(repository(action), Change::Repository(facts) if facts.github_id == id), "{action}");
     }
-    assert_eq!(repository("archived"), WebhookFact::Ignored { reason: IgnoredReason::ActionNotUsed });
+    assert_eq!(repository("deleted"), Change::RepositoryDeleted { github_id: id });
+    assert_eq!(repository("archived"), ACTION_NOT_USED);
 
-    let reference = |github_id, name: &str| RepositoryReference { github_id, name: name.parse().unwrap() };
-    let body = example("installation", "created").to_string();
-    let WebhookFact::Installation { action: InstallationAction::Created, repositories, .. } =
-        parse("installation", body.as_bytes()).unwrap().fact
-    else {
-        panic!("{body}");
+    let app_installation_id = 2;
+    let installation = |action: &str| {
+        let changes = [("/action", json!(action)), ("/installation/id", json!(app_installation_id))];
+        parse("installation", &changed(example("installation", "created"), &changes)).unwrap().change
     };
-    assert_eq!(repositories, [reference(186_853_002, "codertocat/hello-world")]);
+    let created = Change::InstallationRepositories { app_installation_id, added: vec![186_853_002], removed: vec![] };
+    assert_eq!(installation("created"), created);
+    for (action, state) in [
+        ("deleted", RepositoryState::Removed),
+        ("suspend", RepositoryState::Suspended),
+        ("unsuspend", RepositoryState::Active),
+    ] {
+        assert_eq!(installation(action), Change::Installation { app_installation_id, state });
+    }
+    assert_eq!(installation("new_permissions_accepted"), ACTION_NOT_USED);
 
-    let body = example("installation_repositories", "added").to_string();
-    let WebhookFact::InstallationRepositories { added, removed, .. } =
-        parse("installation_repositories", body.as_bytes()).unwrap().fact
-    else {
-        panic!("{body}");
-    };
-    assert_eq!(added, [reference(186_853_007, "codertocat/space")]);
-    assert_eq!(removed, []);
+    let body = changed(example("installation_repositories", "added"), &[("/installation/id", json!(2))]);
+    let added = Change::InstallationRepositories { app_installation_id, added: vec![186_853_007], removed: vec![] };
+    assert_eq!(parse("installation_repositories", &body).unwrap().change, added);
 }
 
 #[test]
 fn what_is_not_used_is_ignored_with_its_reason() {
-    let reason = |event: &str, body: &[u8]| match parse(event, body).unwrap().fact {
-        WebhookFact::Ignored { reason } => reason,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(reason("ping", br#"{"zen":"Keep it logically awesome."}"#), IgnoredReason::Ping);
-    assert_eq!(reason("push", br#"{"ref":"refs/heads/main"}"#), IgnoredReason::EventNotUsed);
+    let reason = |event: &str, body: &[u8]| parse(event, body).unwrap().change;
+    assert_eq!(reason("ping", br#"{"zen":"Keep it logically awesome."}"#), PING);
+    assert_eq!(reason("push", br#"{"ref":"refs/heads/main"}"#), EVENT_NOT_USED);
     // Nothing is certain about an event that nobody knows.
-    assert_eq!(reason("", br#"{"action":1,"repository":"x"}"#), IgnoredReason::EventNotUsed);
+    assert_eq!(reason("", br#"{"action":1,"repository":"x"}"#), EVENT_NOT_USED);
     for action in ["assigned", "locked", "review_requested", "enqueued", "no-such-action", ""] {
         let body = opened(&[("/action", json!(action))]);
-        assert_eq!(reason("pull_request", &body), IgnoredReason::ActionNotUsed, "{action}");
+        assert_eq!(reason("pull_request", &body), ACTION_NOT_USED, "{action}");
     }
     assert_eq!(parse("push", br#"{"action":"a\u0000"}"#).unwrap().action.as_deref(), Some("a\u{fffd}"));
     let named = parse("push", example("repository", "renamed").to_string().as_bytes()).unwrap();

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use xtask::testing;
 
 use super::life::{Life, SOON, node, recipe, recipe_of};
 
@@ -63,9 +62,6 @@ async fn an_image_that_cannot_run_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_that_is_never_ready_fails_after_three_attempts_within_ten_minutes() {
-    if !testing::takes_its_time() {
-        return;
-    }
     let Some(ground) = node().await else { return };
     let life = Life::start(ground, "never").await;
     let began = Instant::now();

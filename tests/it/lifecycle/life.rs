@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    path::Path,
+    path::{Path, PathBuf},
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -97,6 +97,8 @@ pub fn recipe_of(image: &str, mode: &str) -> String {
 
 /// A repository, and a previewd that cares for it.
 pub struct Life {
+    /// First, because the log goes with the stand.
+    _log: ShownOnFailure,
     pub stand: Stand,
     pub proxy: ApiProxy,
     pub kube: Client,
@@ -106,6 +108,17 @@ pub struct Life {
     pub database: String,
     agent: Option<Agent>,
     token: Option<String>,
+}
+
+/// Prints the end of previewd's log where the test fails.
+struct ShownOnFailure(PathBuf);
+
+impl Drop for ShownOnFailure {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the end of {}:\n{}", self.0.display(), end_of(&self.0));
+        }
+    }
 }
 
 impl Life {
@@ -133,6 +146,7 @@ impl Life {
             kube: ground.cluster.client().await.unwrap(),
             repository: format!("acme/{name}"),
             repository_id,
+            _log: ShownOnFailure(stand.log.clone()),
             stand,
             proxy,
             agent: None,
@@ -198,7 +212,7 @@ impl Life {
         );
         match awaited.await {
             Ok(found) => found,
-            Err(_) => panic!("not within {deadline:?}; the last seen: {:#}\n{}", last.borrow(), self.log_end()),
+            Err(_) => panic!("not within {deadline:?}; the last seen: {:#}", last.borrow()),
         }
     }
 
@@ -208,7 +222,7 @@ impl Life {
         let is_over =
             |found: &Value| (found["status"] == "running" && found["commit"] == *head) || found["status"] == "failed";
         let found = self.until(number, TO_RUNNING, is_over).await;
-        assert_eq!(found["status"], "running", "{found:#}\n{}", self.log_end());
+        assert_eq!(found["status"], "running", "{found:#}");
         found
     }
 
@@ -319,12 +333,6 @@ impl Life {
             .collect()
     }
 
-    fn log_end(&self) -> String {
-        let log = read_log(&self.stand.log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
-
     /// Closes what is open and looks for what is left: in the cluster, in the rows, and in what GitHub was asked.
     pub async fn finish(self) {
         let github = self.stand.github.clone();
@@ -358,6 +366,12 @@ impl Life {
 pub fn runs_commit(deployment: &Deployment, commit: &str) -> bool {
     let template = serde_json::to_string(&deployment.spec).unwrap();
     template.contains(commit)
+}
+
+fn end_of(log: &Path) -> String {
+    let log = read_log(log);
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 fn read_log(log: &Path) -> String {

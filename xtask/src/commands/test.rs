@@ -10,6 +10,7 @@ use tokio::{
     signal::ctrl_c,
 };
 use xtask::{
+    cargo::cargo,
     postgres::Postgres,
     requirements::{Ran, Requirements},
     testing,
@@ -60,7 +61,7 @@ impl TestArgs {
     }
 
     async fn run_cargo(&self, root: &Path, postgres: &str) -> Result<(i32, Results)> {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = Command::from(cargo());
         command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(&self.runner);
         command.current_dir(root).env(testing::POSTGRES, postgres);
         // A snapshot that differs fails with its difference, and leaves no file in the tree.

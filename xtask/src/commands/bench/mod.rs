@@ -26,6 +26,7 @@ use tokio::process::Command;
 
 use figure::{Figure, table};
 use ground::Ground;
+use xtask::cargo::cargo;
 
 /// Measure previewd's release build and print a table. All load goes to this machine's loopback addresses.
 #[derive(Args)]
@@ -116,8 +117,7 @@ impl BenchArgs {
 
     /// Builds, and goes on as the built program: the load must not come from a slower build than the one it measures.
     async fn build(&self, target: &Path) -> Result<()> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
+        let mut build = Command::from(cargo());
         build.args(["build", "--locked", "--bins", "--profile", self.profile.name()]);
         if self.quiet {
             build.arg("--quiet");

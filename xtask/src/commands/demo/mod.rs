@@ -7,9 +7,11 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use kube::config::Kubeconfig;
 use serde_json::json;
 use tokio::process::Command;
 use xtask::{
+    cargo::cargo,
     cluster::{LocalCluster, Options, ingress::IngressProxy},
     github::NewPullRequest,
     stand::{Settings, Stand, sample_recipe},
@@ -72,7 +74,7 @@ impl DemoArgs {
                 let ingress = IngressProxy::start(cluster.kubeconfig(), self.preview_port).await?;
                 Ground::Local { cluster, ingress }
             }
-            Some(context) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path()).await? },
+            Some(context) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path())? },
         };
 
         let base_domain = match &ground {
@@ -143,21 +145,46 @@ impl DemoArgs {
 
 /// The binary that the demo runs is the one of this checkout.
 async fn build_previewd() -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--locked", "--bins"]).status().await?;
+    let built = Command::from(cargo()).args(["build", "--locked", "--bins"]).status().await?;
     ensure!(built.success(), "previewd does not build");
     Ok(())
 }
 
 /// A kubeconfig with nothing in it but one context of the user's.
-async fn kubeconfig_of(context: &str, folder: &std::path::Path) -> Result<PathBuf> {
-    let output = Command::new("kubectl")
-        .args(["config", "view", "--raw", "--minify", "--flatten", "--context", context])
-        .output()
-        .await
-        .context("cannot run kubectl, which reads your kubeconfig")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+fn kubeconfig_of(context: &str, folder: &std::path::Path) -> Result<PathBuf> {
     let path = folder.join("kubeconfig");
-    std::fs::write(&path, output.stdout)?;
+    std::fs::write(&path, only(context, Kubeconfig::read().context("cannot read your kubeconfig")?)?)?;
     Ok(path)
+}
+
+/// What `context` needs of a kubeconfig, as JSON, which is YAML too.
+fn only(context: &str, mut all: Kubeconfig) -> Result<String> {
+    let named: Vec<&str> = all.contexts.iter().map(|context| context.name.as_str()).collect();
+    let known = named.join(", ");
+    all.contexts.retain(|named| named.name == context);
+    let named = all.contexts.first().and_then(|named| named.context.as_ref());
+    let named = named.with_context(|| format!("your kubeconfig has no context {context:?}; it has: {known}"))?;
+    all.clusters.retain(|cluster| cluster.name == named.cluster);
+    all.auth_infos.retain(|user| Some(&user.name) == named.user.as_ref());
+    all.current_context = Some(context.to_owned());
+    Ok(serde_json::to_string(&all)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_context_is_taken_out_of_many() {
+        let user = "contexts: [{name: a, context: {cluster: one, user: ann}}, {name: b, context: {cluster: two}}]\n\
+            clusters: [{name: one, cluster: {server: 'https://one'}}, {name: two, cluster: {server: 'https://two'}}]\n\
+            users: [{name: ann, user: {token: secret}}]\ncurrent-context: b\n";
+        let read = || Kubeconfig::from_yaml(user).unwrap();
+        let taken = Kubeconfig::from_yaml(&only("a", read()).unwrap()).unwrap();
+        assert_eq!(taken.current_context.as_deref(), Some("a"));
+        assert_eq!(taken.clusters.iter().map(|cluster| &cluster.name).collect::<Vec<_>>(), ["one"]);
+        assert_eq!(taken.auth_infos.len(), 1);
+        assert!(only("b", read()).unwrap().find("secret").is_none());
+        assert_eq!(only("c", read()).unwrap_err().to_string(), "your kubeconfig has no context \"c\"; it has: a, b");
+    }
 }
