@@ -12,7 +12,7 @@ use previewd::{
 };
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use tokio::{net::lookup_host, process::Command, time::timeout};
+use tokio::{net::lookup_host, time::timeout};
 
 use super::{
     Global, describe,
@@ -93,7 +93,6 @@ async fn check_all(config: &Config) -> Vec<Check> {
         webhook_secrets(config),
         base_domain(config).await,
         public_url(config),
-        helm("helm").await,
     ]
 }
 
@@ -224,21 +223,6 @@ fn public_url(config: &Config) -> Check {
     }
 }
 
-/// helm is a program of its own, which only recipes with a chart need.
-async fn helm(program: &str) -> Check {
-    const NAME: &str = "helm";
-    let mend = "for recipes with a chart, install Helm: https://helm.sh/docs/intro/install/";
-    let version = Command::new(program).args(["version", "--short"]).kill_on_drop(true).output();
-    match timeout(LOOKUP_TIMEOUT, version).await {
-        Ok(Ok(output)) if output.status.success() => {
-            Check::ok(NAME, String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        }
-        Ok(Ok(output)) => Check::warn(NAME, format!("`helm version` ended with {}", output.status), mend),
-        Ok(Err(_)) => Check::warn(NAME, "is not on PATH", mend),
-        Err(_) => Check::warn(NAME, "`helm version` gave no answer in time", mend),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,8 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helm_may_be_missing() {
-        assert_eq!(result(&helm("no-such-program").await), "warn");
+    async fn a_base_domain_on_this_machine_needs_no_dns() {
         assert_eq!(result(&base_domain(&Config::default()).await), "ok");
     }
 

@@ -77,7 +77,7 @@ fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
     let cause = cause_message.as_deref().map(escaped);
     let serving = match (serving_commit, url) {
         (Some(serving), Some(url)) if serving != commit => {
-            format!("\n\nCommit `{}` still answers at {}", serving.short(), url.as_str())
+            format!("\n\nCommit `{}` still answers at <{}>", serving.short(), url.as_str())
         }
         _ => String::new(),
     };
@@ -88,7 +88,7 @@ fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
         },
         EnvironmentStatus::Deploying => deploying(&commit_code),
         EnvironmentStatus::Running => {
-            let place = url.as_ref().map(|url| format!(" at {}", url.as_str())).unwrap_or_default();
+            let place = url.as_ref().map(|url| format!(" at <{}>", url.as_str())).unwrap_or_default();
             ("✅ Preview is running", format!("Commit {commit_code} answers{place}"))
         }
         EnvironmentStatus::Failed => {

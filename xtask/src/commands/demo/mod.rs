@@ -114,11 +114,11 @@ impl DemoArgs {
 
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);
-        tokio::select! {
+        let url = tokio::select! {
             shown = show::until_running(stand, &token, REPOSITORY, number) => shown?,
             _ = &mut interrupted => return Ok(()),
-        }
-        show::addresses(stand, &token, REPOSITORY, number);
+        };
+        show::addresses(stand, &url, &token, REPOSITORY, number);
         if let Some(path) = &self.ready_file {
             let ready = json!({
                 "mcp_url": stand.mcp_url(),

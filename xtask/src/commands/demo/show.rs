@@ -16,12 +16,12 @@ pub fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Shows each status of the environment as it comes, and the comment, until it runs.
-pub async fn until_running(stand: &Stand, token: &str, repository: &str, number: u64) -> Result<()> {
+/// Shows each status of the environment as it comes, and the comment, until it runs. Gives its URL.
+pub async fn until_running(stand: &Stand, token: &str, repository: &str, number: u64) -> Result<String> {
     let began = Instant::now();
     let agent = Agent::over_http(&stand.mcp_url(), token).await?;
     let mut shown = Value::Null;
-    loop {
+    let url = loop {
         let reference = format!("{repository}#{number}");
         let environment = agent.call("get_preview_environment", json!({ "environment": reference })).await?.done()?;
         if environment["status"] != shown {
@@ -30,16 +30,16 @@ pub async fn until_running(stand: &Stand, token: &str, repository: &str, number:
             say(&format!("{:>6.1} s  {}{message}", began.elapsed().as_secs_f64(), shown.as_str().unwrap_or("?")));
         }
         match shown.as_str() {
-            Some("running") => break,
+            Some("running") => break environment["url"].as_str().unwrap_or_default().to_owned(),
             Some("failed") => bail!("the environment failed: {environment}"),
             _ if began.elapsed() > TO_RUNNING => bail!("not running after {} s: {environment}", TO_RUNNING.as_secs()),
             _ => tokio::time::sleep(LOOK).await,
         }
-    }
+    };
     // The comment follows the status by a request to GitHub.
     while began.elapsed() < TO_RUNNING {
         let comments = stand.github.comments(repository, number);
-        if let Some(comment) = comments.iter().find(|comment| comment.body.contains("http://")) {
+        if let Some(comment) = comments.iter().find(|comment| comment.body.contains(&url)) {
             say("\nThe comment on the pull request:\n");
             for line in comment.body.lines().filter(|line| !line.starts_with("<!--")) {
                 say(&format!("    {line}"));
@@ -48,15 +48,17 @@ pub async fn until_running(stand: &Stand, token: &str, repository: &str, number:
         }
         tokio::time::sleep(LOOK).await;
     }
-    agent.close().await
+    agent.close().await?;
+    Ok(url)
 }
 
 /// Where everything is.
-pub fn addresses(stand: &Stand, token: &str, repository: &str, number: u64) {
+pub fn addresses(stand: &Stand, url: &str, token: &str, repository: &str, number: u64) {
     let github = stand.github.url();
     let (server, mcp) = (&stand.url, stand.mcp_url());
     say(&format!(
         "
+    preview       {url}
     pull request  {github}/{repository}/pull/{number}
     server        {server}
     MCP           {mcp}
