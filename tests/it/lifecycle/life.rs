@@ -269,7 +269,7 @@ impl Life {
     }
 
     /// Whether a pass is under way; on SQLite only, where another process may look at the file.
-    fn is_leased(&self) -> bool {
+    pub fn is_leased(&self) -> bool {
         self.count("lease_token IS NOT NULL").is_some_and(|count| count > 0)
     }
 
