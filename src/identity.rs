@@ -163,6 +163,9 @@ pub async fn authenticate(store: &Store, teams: &Teams, token: &str) -> Result<I
     let row = store.valid_token(&hash(token)).await?.ok_or(AuthenticationError::InvalidToken)?;
     // A role of a newer version may mean less than any of ours.
     let role = Role::from_code(&row.role).ok_or(AuthenticationError::InvalidToken)?;
+    if let Err(error) = store.record_token_use(&row).await {
+        tracing::debug!(%error, "it is not known that a token was used");
+    }
     Ok(Identity::of_team_members(row.subject, role, row.teams, teams))
 }
 

@@ -7,6 +7,7 @@ use previewd::{
     config::Config,
     environment::Millis,
     identity::{Role, Subject, TokenGrant, issue_token},
+    service::rfc3339,
     store::{self, Store},
 };
 use secrecy::ExposeSecret;
@@ -108,24 +109,30 @@ impl List {
             (None, Some(expires_at)) if expires_at <= now => "expired",
             (None, _) => "valid",
         };
+        let used = |token: &store::Token| token.last_used_at.map(rfc3339);
         match self.output {
             Output::Table => {
-                let rows: Vec<[String; 5]> = tokens
+                let rows: Vec<[String; 6]> = tokens
                     .iter()
                     .map(|token| {
                         let (subject, role, teams) =
                             (token.subject.clone(), token.role.clone(), token.teams.join(", "));
-                        [token.id.clone(), subject, role, teams, state(token).to_owned()]
+                        let used = used(token).unwrap_or_else(|| "never".to_owned());
+                        [token.id.clone(), subject, role, teams, state(token).to_owned(), used]
                     })
                     .collect();
-                print(&table(["id", "subject", "role", "teams", "state"], &rows))?;
+                print(&table(["id", "subject", "role", "teams", "state", "last used"], &rows))?;
             }
             Output::Json => {
                 let rows: Vec<_> = tokens
                     .iter()
                     .map(|token| {
                         let store::Token { id, subject, role, teams, .. } = token;
-                        json!({ "id": id, "subject": subject, "role": role, "teams": teams, "state": state(token) })
+                        let (state, used) = (state(token), used(token));
+                        json!({
+                            "id": id, "subject": subject, "role": role, "teams": teams, "state": state,
+                            "last_used_at": used,
+                        })
                     })
                     .collect();
                 print_json(&rows)?;

@@ -34,7 +34,8 @@ use crate::{cluster::KubernetesSettings, environment::BaseDomain, github::GitHub
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "previewd.toml")]
 pub struct Config {
-    /// Where previewd keeps its state: `sqlite:PATH`, or `postgres://USER@HOST/NAME` for several replicas.
+    /// Where previewd keeps its state: `sqlite:PATH`, or `postgres://USER@HOST/NAME` for several replicas
+    /// (`?sslmode=verify-full` for TLS).
     #[schemars(extend("default" = database_url::DEFAULT))]
     pub database: DatabaseUrl,
     /// Whether migrations run at the start, or only are checked for.

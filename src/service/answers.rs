@@ -226,7 +226,7 @@ fn has_url(status: EnvironmentStatus, serving: Option<&CommitSha>, reason: Optio
 }
 
 /// With seconds: what people and agents compare.
-fn rfc3339(at: Millis) -> String {
+pub fn rfc3339(at: Millis) -> String {
     Timestamp::from_second(at.div_euclid(1000)).map_or_else(|_| String::new(), |at| at.to_string())
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 pub use answers::{
     Addresses, ContainerLogs, DeploymentSummary, EnvironmentDetail, EnvironmentList, EnvironmentLogs,
-    EnvironmentSummary, PullRequestSummary,
+    EnvironmentSummary, PullRequestSummary, rfc3339,
 };
 pub use error::{ErrorCode, ServiceError};
 pub use requests::{

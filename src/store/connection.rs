@@ -19,6 +19,7 @@ use diesel_async::{
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 
+use super::postgres;
 use crate::environment::Millis;
 
 pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection>;
@@ -29,7 +30,6 @@ const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode =
      PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;";
 const SQLITE_READERS: usize = 4;
 const POSTGRES_CONNECTIONS: usize = 10;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The database could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -252,15 +252,6 @@ fn sqlite_manager(path: &str) -> AsyncDieselConnectionManager<AsyncSqlite> {
 
 fn postgres_manager(url: &str) -> AsyncDieselConnectionManager<AsyncPgConnection> {
     let mut config = ManagerConfig::<AsyncPgConnection>::default();
-    config.custom_setup = Box::new(|url| {
-        let url = url.to_owned();
-        async move {
-            match tokio::time::timeout(CONNECT_TIMEOUT, AsyncPgConnection::establish(&url)).await {
-                Ok(connection) => connection,
-                Err(_) => Err(diesel::ConnectionError::BadConnection("no answer within 10 seconds".to_owned())),
-            }
-        }
-        .boxed()
-    });
+    config.custom_setup = Box::new(|url| postgres::connect(url).boxed());
     AsyncDieselConnectionManager::new_with_config(url, config)
 }

@@ -15,8 +15,9 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, async_connection_wrapper::AsyncConnectionWrapper};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::runtime::Handle;
 
-use super::{installation::GENERATION, schema::installation};
+use super::{installation::GENERATION, postgres, schema::installation};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// Any number of our own: one advisory lock in each database.
@@ -98,8 +99,8 @@ fn open_private(path: &str) -> io::Result<File> {
 
 fn migrate_postgres(url: &str, mode: Migrate) -> Result<usize, MigrationError> {
     let connect = |source: Failure| MigrationError::Connect(source);
-    let mut connection =
-        AsyncConnectionWrapper::<AsyncPgConnection>::establish(url).map_err(|error| connect(error.into()))?;
+    let connected = Handle::current().block_on(postgres::connect(url)).map_err(|error| connect(error.into()))?;
+    let mut connection = AsyncConnectionWrapper::<AsyncPgConnection>::from(connected);
     // Held until this connection ends.
     connection
         .batch_execute(&format!("SELECT pg_advisory_lock({POSTGRES_LOCK})"))

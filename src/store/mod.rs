@@ -13,6 +13,7 @@ mod facts;
 mod installation;
 mod migrations;
 mod objects;
+mod postgres;
 mod pull_requests;
 mod requests;
 pub mod schema;

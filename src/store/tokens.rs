@@ -1,5 +1,7 @@
 //! Bearer tokens, stored as hashes.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -11,6 +13,9 @@ use super::{
     schema::tokens,
 };
 use crate::environment::Millis;
+
+/// How exactly it is known when a token was used last.
+const USE_RESOLUTION: Duration = Duration::from_secs(60);
 
 /// A token as its row has it; the token itself is nowhere.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
@@ -36,6 +41,7 @@ pub struct Token {
     pub teams: Vec<String>,
     pub created_at: Millis,
     pub expires_at: Option<Millis>,
+    /// To the minute.
     pub last_used_at: Option<Millis>,
     pub revoked_at: Option<Millis>,
 }
@@ -83,6 +89,20 @@ impl Store {
         let id = row.id.clone();
         write!(self, |connection| diesel::insert_into(tokens::table).values(&row).execute(connection).await)?;
         Ok(id)
+    }
+
+    /// Remembers that a token was used. One write a minute at most, so that reads stay reads.
+    pub async fn record_token_use(&self, token: &Token) -> Result<(), StoreError> {
+        let is_known = |at: Millis| wall_clock() - at < USE_RESOLUTION.as_millis() as Millis;
+        if token.last_used_at.is_some_and(is_known) {
+            return Ok(());
+        }
+        let (id, at) = (token.id.clone(), wall_clock());
+        write!(self, |connection| {
+            let used = diesel::update(tokens::table.find(&id)).set(tokens::last_used_at.eq(at));
+            used.execute(connection).await
+        })?;
+        Ok(())
     }
 
     /// The token with this hash, unless it is revoked or expired.

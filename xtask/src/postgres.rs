@@ -17,7 +17,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::cluster::requirements::{find, install};
+use crate::cluster::{
+    certificates::Authority,
+    requirements::{find, install},
+};
 
 /// Where Debian keeps each version's programs, which it leaves out of PATH.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -33,6 +36,7 @@ const SETTINGS: &[&str] = &[
     "full_page_writes=off",
     "synchronous_commit=off",
     "max_connections=300",
+    "ssl=on",
     "unix_socket_directories=",
     "logging_collector=on",
     "log_destination=jsonlog",
@@ -44,6 +48,8 @@ const SETTINGS: &[&str] = &[
 pub struct Postgres {
     server: Child,
     port: u16,
+    /// The file with the authority that signed the server's certificate.
+    authority: PathBuf,
     directory: TempDir,
     /// Held for as long as the owner lives.
     _lock: File,
@@ -77,12 +83,22 @@ impl Postgres {
             .context("cannot run initdb through setpriv")?;
         ensure!(initialized.status.success(), "initdb failed: {}", String::from_utf8_lossy(&initialized.stderr).trim());
 
+        let authority = Authority::new(directory.path().to_owned())?;
+        let identity = authority.issue("server", "postgres", None, &["127.0.0.1".to_owned()])?;
+        if let Some(account) = &account {
+            chown(&identity.key_file, Some(account.uid), Some(account.gid))?;
+            chown(&identity.certificate_file, Some(account.uid), Some(account.gid))?;
+        }
+
         let port = free_port()?;
         let log = File::create(directory.path().join("start.log"))?;
         let mut command = as_account(account.as_ref(), &programs.join("postgres"));
         command.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
         for setting in SETTINGS {
             command.args(["-c", setting]);
+        }
+        for (setting, file) in [("ssl_cert_file", &identity.certificate_file), ("ssl_key_file", &identity.key_file)] {
+            command.arg("-c").arg(format!("{setting}={}", file.display()));
         }
         let server = command
             .current_dir(directory.path())
@@ -93,7 +109,7 @@ impl Postgres {
             .process_group(0)
             .spawn()
             .context("cannot start postgres through setpriv")?;
-        let mut postgres = Self { server, port, directory, _lock: lock };
+        let mut postgres = Self { server, port, authority: authority.certificate_file(), directory, _lock: lock };
         postgres.await_ready(&programs.join("pg_isready"))?;
         Ok(postgres)
     }
@@ -101,6 +117,11 @@ impl Postgres {
     /// The server's address, for its superuser; a slash and a database's name go after it.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}", self.port)
+    }
+
+    /// The file with the authority that signed the server's certificate, for whoever connects with TLS.
+    pub fn authority(&self) -> &Path {
+        &self.authority
     }
 
     fn await_ready(&mut self, pg_isready: &Path) -> Result<()> {

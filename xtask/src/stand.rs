@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::{
-    cluster::{LocalCluster, ingress::IngressProxy, sample_image, sample_image_name},
+    cluster::{LocalCluster, SAMPLE_PORT, ingress::IngressProxy, sample_image, sample_image_name},
     github::{self, GitHub},
     previewd::{self, Server},
 };
@@ -164,12 +164,12 @@ impl Drop for Stand {
     }
 }
 
-/// The recipe of the sample application at a commit that says `greeting`. `mode`: how it behaves.
-pub fn sample_recipe(greeting: &str, mode: &str) -> String {
-    let image = sample_image_name("{{ sha }}");
+/// The recipe of the sample application that says `greeting`. `image`: its own one for each commit if None.
+pub fn sample_recipe(image: Option<&str>, greeting: &str) -> String {
+    let image = image.map_or_else(|| sample_image_name("{{ sha }}"), str::to_owned);
     format!(
-        "version: 1\napp:\n  image: {image}\n  port: 8080\n  health: /healthz\n  env:\n    \
-         COMMIT: \"{{{{ sha }}}}\"\n    GREETING: {greeting:?}\n    MODE: {mode}\n"
+        "version: 1\napp:\n  image: {image}\n  port: {SAMPLE_PORT}\n  health: /healthz\n  env:\n    \
+         COMMIT: \"{{{{ sha }}}}\"\n    GREETING: {greeting:?}\n"
     )
 }
 

@@ -9,6 +9,9 @@ use std::{
 /// does not begin with PREVIEWD_, because previewd refuses what it does not know of these.
 pub const POSTGRES: &str = "XTASK_TEST_POSTGRES";
 
+/// Set by `cargo xtask test` to the file with the authority that signed its PostgreSQL's certificate.
+pub const POSTGRES_CA: &str = "XTASK_TEST_POSTGRES_CA";
+
 /// Set by `cargo xtask test --require-node`: what would be skipped fails instead.
 pub const REQUIRE_NODE: &str = "XTASK_TEST_REQUIRE_NODE";
 

@@ -1,26 +1,20 @@
 //! previewd is killed after each of its writes to the outside, once it took effect and before its answer arrived, and
 //! started again: the end is the same.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{LimitRange, ResourceQuota, Service, ServiceAccount},
-    networking::v1::{Ingress, NetworkPolicy},
-};
-use kube::{Api, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
-use previewd::{cluster::ENVIRONMENT_LABEL, environment::EnvironmentStatus};
-use serde::de::DeserializeOwned;
+use kube::ResourceExt;
+use previewd::environment::EnvironmentStatus;
 use xtask::testing::eventually;
 
-use super::life::{Ground, Life, TO_RUNNING, node, recipe};
+use super::{
+    life::{Ground, Life, TO_RUNNING, node, recipe},
+    objects::{in_the_cluster, in_the_inventory},
+};
 
 /// How many lives are lived at the same time: most of the time of each is a lease that must run out.
 const AT_ONCE: usize = 4;
@@ -88,31 +82,6 @@ async fn until_commented(life: &mut Life, number: u64, text: &str, fuse: &Fuse, 
     life.until_commented(number, text).await;
 }
 
-async fn keys<K>(life: &Life, namespace: &str, environment_id: &str) -> Vec<(String, String)>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
-{
-    let ours = ListParams::default().labels(&format!("{ENVIRONMENT_LABEL}={environment_id}"));
-    let found = Api::<K>::namespaced(life.kube.clone(), namespace).list(&ours).await.unwrap();
-    found.items.iter().map(|object| (K::kind(&()).into_owned(), object.name_any())).collect()
-}
-
-/// Everything of the environment in the cluster, but for what the controllers make of it.
-async fn objects(life: &Life, namespace: &str, environment_id: &str) -> BTreeSet<(String, String)> {
-    let (life, id) = (life, environment_id);
-    let kinds = tokio::join!(
-        keys::<ResourceQuota>(life, namespace, id),
-        keys::<LimitRange>(life, namespace, id),
-        keys::<NetworkPolicy>(life, namespace, id),
-        keys::<ServiceAccount>(life, namespace, id),
-        keys::<Deployment>(life, namespace, id),
-        keys::<Service>(life, namespace, id),
-        keys::<Ingress>(life, namespace, id),
-    );
-    let (a, b, c, d, e, f, g) = kinds;
-    [a, b, c, d, e, f, g].into_iter().flatten().collect()
-}
-
 /// Opens a pull request and closes it, with a crash after the nth write. Whether there were as many.
 async fn live_with_a_crash(ground: &Ground, nth: usize) -> bool {
     let mut life = Life::start(ground, &format!("crash-{nth}")).await;
@@ -126,9 +95,7 @@ async fn live_with_a_crash(ground: &Ground, nth: usize) -> bool {
     let row = life.row(&store, number).await.environment;
     let namespaces = life.namespaces().await;
     assert_eq!(namespaces.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), [row.namespace.to_string()]);
-    let inventory = store.inventory(&row.id).await.unwrap();
-    let inventory: BTreeSet<_> = inventory.into_iter().map(|key| (key.kind, key.name)).collect();
-    assert_eq!(objects(&life, row.namespace.as_str(), &row.id).await, inventory, "after write {nth}");
+    assert_eq!(in_the_cluster(&life, &row).await, in_the_inventory(&store, &row).await, "after write {nth}");
     let history = store.deployments_of(&row.id, 10).await.unwrap();
     assert_eq!((history.len(), history[0].attempt, history[0].round), (1, 1, 1), "after write {nth}: {history:?}");
     assert_eq!(life.comments(number).len(), 1);

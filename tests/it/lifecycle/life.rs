@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::OnceCell};
 use xtask::{
     agent::{Agent, Answer},
-    cluster::{LocalCluster, Options, api_proxy::ApiProxy, ingress::IngressProxy, sample_image},
+    cluster::{LocalCluster, Options, api_proxy::ApiProxy, ingress::IngressProxy, sample_image_of_any_commit},
     github::{NewPullRequest, PullState},
     stand::{self, Settings, Stand},
     testing::{self, eventually},
@@ -71,9 +71,7 @@ impl Ground {
             return Self { cluster, ingress: None };
         }
         let cluster = LocalCluster::start(Options::with_node("lifecycle")).await.unwrap();
-        let mut image = sample_image("any").unwrap();
-        image.name = IMAGE.to_owned();
-        image.layers.truncate(1);
+        let mut image = sample_image_of_any_commit(IMAGE).unwrap();
         cluster.import_image(&image).await.unwrap();
         image.name = "registry.localhost/shop:root".to_owned();
         image.user = "0".to_owned();
@@ -270,14 +268,14 @@ impl Life {
 
     /// Whether a pass is under way; on SQLite only, where another process may look at the file.
     pub fn is_leased(&self) -> bool {
-        self.count("lease_token IS NOT NULL").is_some_and(|count| count > 0)
+        self.count("environments", "lease_token IS NOT NULL").is_some_and(|count| count > 0)
     }
 
-    /// How many environments' rows are so, on SQLite.
-    fn count(&self, condition: &str) -> Option<i64> {
+    /// How many rows are so, on SQLite.
+    pub fn count(&self, table: &str, condition: &str) -> Option<i64> {
         let mut connection = SqliteConnection::establish(self.database.strip_prefix("sqlite:")?).unwrap();
         connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
-        let query = format!("(SELECT count(*) FROM environments WHERE {condition})");
+        let query = format!("(SELECT count(*) FROM {table} WHERE {condition})");
         let count = diesel::dsl::sql::<diesel::sql_types::BigInt>(&query);
         Some(diesel::select(count).get_result(&mut connection).unwrap())
     }
@@ -324,13 +322,18 @@ impl Life {
 
     /// previewd's log lines about steps in the life of an environment, by name.
     pub fn steps(&self, namespace: &str) -> Vec<String> {
-        let log = read_log(&self.stand.log);
+        let log = self.log();
         // The last line may be only half there.
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines
             .filter(|line| line["environment"] == namespace && line["level"] == "INFO")
             .filter_map(|line| line["event"].as_str().map(str::to_owned))
             .collect()
+    }
+
+    /// Everything that previewd logged.
+    pub fn log(&self) -> String {
+        read_log(&self.stand.log)
     }
 
     /// Closes what is open and looks for what is left: in the cluster, in the rows, and in what GitHub was asked.
@@ -351,7 +354,8 @@ impl Life {
         .await;
         // The last of what the watch saw may wake a row once more; it then sleeps for good.
         eventually("rows are idle", SOON, async || {
-            let busy = self.count("due_at IS NOT NULL OR lease_token IS NOT NULL OR refresh").unwrap_or(0);
+            let busy =
+                self.count("environments", "due_at IS NOT NULL OR lease_token IS NOT NULL OR refresh").unwrap_or(0);
             (busy == 0 && !store.has_due_environment().await.unwrap()).then_some(())
         })
         .await;

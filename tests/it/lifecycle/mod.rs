@@ -6,7 +6,9 @@ mod failures;
 mod gates;
 mod life;
 mod many;
+mod objects;
 mod once;
+mod refusals;
 
 use k8s_openapi::{
     api::{

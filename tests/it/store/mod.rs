@@ -11,3 +11,4 @@ mod plans;
 mod process;
 mod requests;
 mod steps;
+mod tls;

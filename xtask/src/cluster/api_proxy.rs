@@ -51,10 +51,14 @@ pub struct RecordedRequest {
 /// Called with how many writes there have been since it was set, and the latest.
 pub type OnWrite = Box<dyn Fn(usize, &RecordedRequest) + Send + Sync>;
 
+/// Gives the status and words with which the API server seems to refuse a request, if it does.
+pub type Refuse = Box<dyn Fn(&RecordedRequest) -> Option<(StatusCode, String)> + Send + Sync>;
+
 struct Shared {
     client: Client,
     requests: Mutex<Vec<RecordedRequest>>,
     faults: watch::Sender<Faults>,
+    refuse: Mutex<Option<Refuse>>,
     on_write: Mutex<(usize, Option<Arc<OnWrite>>)>,
 }
 
@@ -87,6 +91,7 @@ impl ApiProxy {
             client: super::client(kubeconfig).await?,
             requests: Mutex::default(),
             faults: watch::Sender::default(),
+            refuse: Mutex::default(),
             on_write: Mutex::default(),
         });
         let inner = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -130,6 +135,11 @@ impl ApiProxy {
         self.shared.faults.send_modify(|faults| faults.watches_cut = watches_cut);
     }
 
+    /// What is refused, instead of passed on.
+    pub fn set_refuse(&self, refuse: Option<Refuse>) {
+        *lock(&self.shared.refuse) = refuse;
+    }
+
     /// How long every request waits before it is passed on.
     pub fn set_delay(&self, delay: Duration) {
         self.shared.faults.send_modify(|faults| faults.delay = delay);
@@ -170,10 +180,13 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         tokio::time::sleep(delay).await;
     }
     let faults = *shared.faults.borrow();
+    let refused = lock(&shared.refuse).as_ref().and_then(|refuse| refuse(&record));
     let response = if faults.away {
         refuse(StatusCode::BAD_GATEWAY)
     } else if faults.watches_cut && record.is_watch {
         refuse(StatusCode::SERVICE_UNAVAILABLE)
+    } else if let Some((status, message)) = refused {
+        refuse_with(status, &message)
     } else {
         match to_bytes(body, LONGEST_REQUEST).await {
             Ok(body) => pass_on(&shared, &record, parts.headers, body).await,
@@ -240,11 +253,23 @@ fn until_fault<E: std::error::Error + Send + Sync + 'static>(
 }
 
 fn refuse(status: StatusCode) -> Response {
+    refuse_with(status, "refused by the test's proxy")
+}
+
+/// As an API server refuses: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/>.
+fn refuse_with(status: StatusCode, message: &str) -> Response {
+    let reason = match status {
+        StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
+        StatusCode::INTERNAL_SERVER_ERROR => "InternalError",
+        _ => "",
+    };
     let body = json!({
         "apiVersion": "v1",
         "kind": "Status",
         "status": "Failure",
-        "message": "refused by the test's proxy",
+        "reason": reason,
+        "message": message,
         "code": status.as_u16(),
     });
     let close = (header::CONNECTION, HeaderValue::from_static("close"));

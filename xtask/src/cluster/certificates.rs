@@ -18,14 +18,14 @@ const TOKEN_KEY: &str = "service-accounts.key";
 
 /// Signs for one cluster. Its key is never written; certificates are valid for as long as anybody asks, because the
 /// keys go with the cluster.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     directory: PathBuf,
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate with its key, as files and as text.
-pub(super) struct Identity {
+pub(crate) struct Identity {
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
     certificate: String,

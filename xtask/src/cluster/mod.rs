@@ -6,7 +6,7 @@
 mod addons;
 pub mod api_proxy;
 pub mod binaries;
-mod certificates;
+pub(crate) mod certificates;
 mod control_plane;
 mod image;
 pub mod ingress;
@@ -36,7 +36,7 @@ pub use node::NODE_NAME;
 use node::Node;
 use process::Component;
 pub(crate) use process::crash_process;
-pub use sample::{SAMPLE_PORT, sample_image, sample_image_name};
+pub use sample::{SAMPLE_PORT, sample_image, sample_image_name, sample_image_of_any_commit};
 use slot::Slot;
 pub use slot::{RunningCluster, clean_leftovers, running_clusters, state_directory};
 
@@ -251,7 +251,11 @@ impl Drop for LocalCluster {
 }
 
 /// A client for the user of a kubeconfig that retries nothing.
-pub(crate) async fn client(kubeconfig: &Path) -> Result<Client> {
+/// A client for the cluster that a kubeconfig's current context names.
+///
+/// # Errors
+/// If the kubeconfig cannot be read or used.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
     config.default_retry = false;

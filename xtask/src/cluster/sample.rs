@@ -21,16 +21,29 @@ pub fn sample_image_name(commit: &str) -> String {
 /// # Errors
 /// If it cannot be built.
 pub fn sample_image(commit: &str) -> Result<ImageSpec> {
+    let mut image = sample_image_of_any_commit(&sample_image_name(commit))?;
+    image.layers.push(layer("/commit", 0o644, commit.as_bytes().into()));
+    Ok(image)
+}
+
+/// The sample application under a name of the caller's; its page names the commit in `$COMMIT`. Blocks as
+/// [`sample_image`] does.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn sample_image_of_any_commit(name: &str) -> Result<ImageSpec> {
     binaries::ensure(&[&SHOP])?;
     let path = SHOP.path()?;
     let binary = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file =
-        |path: &str, mode, content: Arc<[u8]>| Layer { files: vec![ImageFile { path: path.into(), mode, content }] };
     Ok(ImageSpec {
-        name: sample_image_name(commit),
-        layers: vec![file("/shop", 0o755, binary.into()), file("/commit", 0o644, commit.as_bytes().into())],
+        name: name.to_owned(),
+        layers: vec![layer("/shop", 0o755, binary.into())],
         entrypoint: vec!["/shop".into()],
         env: Vec::new(),
         user: NON_ROOT.into(),
     })
+}
+
+fn layer(path: &str, mode: u32, content: Arc<[u8]>) -> Layer {
+    Layer { files: vec![ImageFile { path: path.into(), mode, content }] }
 }

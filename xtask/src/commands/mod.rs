@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod demo;
+mod image;
 mod test;
 
 use anyhow::Result;
@@ -22,6 +23,7 @@ enum Command {
     /// A real Kubernetes cluster on this machine.
     Cluster(cluster::ClusterArgs),
     Demo(demo::DemoArgs),
+    Image(image::ImageArgs),
     /// Run every test, with a PostgreSQL beside them.
     Test(test::TestArgs),
 }
@@ -32,6 +34,7 @@ impl Cli {
             Command::Bench(args) => args.run().await,
             Command::Cluster(args) => args.run().await,
             Command::Demo(args) => args.run().await,
+            Command::Image(args) => args.run().await,
             Command::Test(args) => args.run().await,
         }
     }

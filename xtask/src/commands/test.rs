@@ -36,7 +36,7 @@ impl TestArgs {
         let requirements = Requirements::read(root)?;
         // On this thread, which lasts as long as the process: the server ends with it.
         let postgres = Postgres::start()?;
-        let (code, results) = self.run_cargo(root, &postgres.url()).await?;
+        let (code, results) = self.run_cargo(root, &postgres).await?;
         drop(postgres);
         // The cluster that tests share ends with their process, which leaves its folder.
         xtask::cluster::clean_leftovers()?;
@@ -60,10 +60,11 @@ impl TestArgs {
         Ok(())
     }
 
-    async fn run_cargo(&self, root: &Path, postgres: &str) -> Result<(i32, Results)> {
+    async fn run_cargo(&self, root: &Path, postgres: &Postgres) -> Result<(i32, Results)> {
         let mut command = Command::from(cargo());
         command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(&self.runner);
-        command.current_dir(root).env(testing::POSTGRES, postgres);
+        command.current_dir(root);
+        command.env(testing::POSTGRES, postgres.url()).env(testing::POSTGRES_CA, postgres.authority());
         // A snapshot that differs fails with its difference, and leaves no file in the tree.
         command.env("INSTA_UPDATE", "no");
         // Most tests wait for a cluster most of the time: with one thread a core they would wait for each other.

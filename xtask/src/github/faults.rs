@@ -59,6 +59,11 @@ pub enum Fault {
     /// 401: the token was revoked.
     BadCredentials,
     NotFound,
+    /// This status with these words.
+    Refused {
+        status: u16,
+        message: String,
+    },
     /// 200 with a page that is not JSON.
     NotJson,
     /// 200 with an empty array.

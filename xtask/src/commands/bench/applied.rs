@@ -78,7 +78,7 @@ pub async fn measure(ground: &mut Ground) -> Result<Vec<Figure>> {
 async fn open_and_watch(stand: &Stand, number: usize, writes: &mut UnboundedReceiver<Write>) -> Result<Run> {
     // Writes for the pull request before this one: its events, its labels.
     while writes.try_recv().is_ok() {}
-    let recipe = sample_recipe("hello", "ok");
+    let recipe = sample_recipe(None, "hello");
     let new = NewPullRequest::new("Say hello", &format!("hello-{number}")).file(".preview.yaml", &recipe);
     let began = Instant::now();
     let opened = stand.github.open_pull_request(REPOSITORY, new).await?;

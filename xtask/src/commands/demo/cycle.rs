@@ -6,13 +6,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::Namespace;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use xtask::{
     agent::{Agent, Answer},
+    cluster::{self, SAMPLE_PORT},
     github::NewPullRequest,
-    stand::{Stand, sample_recipe},
+    stand::Stand,
 };
 
 use super::{
@@ -68,12 +71,10 @@ impl<'a> Cycle<'a> {
     async fn prepare(stand: &'a Stand, ground: &'a Ground) -> Result<Cycle<'a>> {
         let admin = stand.create_token("cycle-admin", "admin", &["shop"]).await?;
         let member = stand.create_token("cycle-member", "member", &["shop"]).await?;
-        let kubeconfig = kube::config::Kubeconfig::read_from(ground.kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
         Ok(Self {
             stand,
             ground,
-            kube: kube::Client::try_from(config)?,
+            kube: cluster::client(&ground.kubeconfig()).await?,
             http: reqwest::Client::new(),
             admin: Agent::over_http(&stand.mcp_url(), &admin).await?,
             member: Agent::over_http(&stand.mcp_url(), &member).await?,
@@ -87,7 +88,7 @@ impl<'a> Cycle<'a> {
         let stand = self.stand;
         let github = &stand.github;
 
-        let recipe = sample_recipe("first", "ok");
+        let recipe = self.ground.recipe("first");
         let new =
             NewPullRequest::new("Say hello", "say-hello").file(".preview.yaml", &recipe).sha(&self.built().await?);
         let began = Instant::now();
@@ -101,7 +102,7 @@ impl<'a> Cycle<'a> {
         self.reads_over("list, get and logs over stdio, retry refused", false).await?;
 
         let second = self.built().await?;
-        let recipe = sample_recipe("second", "ok");
+        let recipe = self.ground.recipe("second");
         let began = Instant::now();
         github.push_as(REPOSITORY, self.number, &[(".preview.yaml", recipe.as_str())], &second).await?;
         self.until("pushed to running", began, TO_RUNNING, "running").await?;
@@ -128,7 +129,7 @@ impl<'a> Cycle<'a> {
         self.note("stays deleted when redelivered", began, stays)?;
 
         let third = self.built().await?;
-        let recipe = sample_recipe("third", "ok");
+        let recipe = self.ground.recipe("third");
         let began = Instant::now();
         github.push_as(REPOSITORY, self.number, &[(".preview.yaml", recipe.as_str())], &third).await?;
         self.until("pushed again to running", began, TO_RUNNING, "running").await?;
@@ -197,15 +198,17 @@ impl<'a> Cycle<'a> {
         self.note(name, began, outcome)
     }
 
-    /// Fetches the preview's page through its Ingress, where an ingress controller's stand-in runs.
+    /// Fetches the preview's page: through its Ingress where an ingress controller's stand-in runs, else from the pod.
     async fn page(&mut self, name: &'static str, commit: &str) -> Result<()> {
-        if let Ground::Context { .. } = self.ground {
-            return Ok(());
-        }
         let began = Instant::now();
-        let url = self.get().await?["url"].as_str().context("no url")?.to_owned();
+        let environment = self.get().await?;
+        let text = |field: &str| environment[field].as_str().with_context(|| format!("no {field}"));
+        let (url, namespace) = (text("url")?, text("namespace")?);
         let outcome = async {
-            let page = fetch(&self.http, &url).await?;
+            let page = match self.ground {
+                Ground::Local { .. } => fetch(&self.http, url).await?,
+                Ground::Context { .. } => fetch_from_pod(&self.kube, namespace).await?,
+            };
             ensure!(page.contains(commit), "{url} answered with another commit: {page}");
             Ok(())
         }
@@ -237,10 +240,13 @@ impl<'a> Cycle<'a> {
 
     async fn namespace_gone(&mut self, name: &'static str) -> Result<()> {
         let began = Instant::now();
+        let environment = self.get().await?;
+        let namespace = environment["namespace"].as_str().context("no namespace")?;
         let namespaces: Api<Namespace> = Api::all(self.kube.clone());
-        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=previewd");
-        let left = namespaces.list(&ours).await?.items;
-        let outcome = if left.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{} namespaces are left", left.len())) };
+        let outcome = match namespaces.get_opt(namespace).await? {
+            None => Ok(()),
+            Some(_) => Err(anyhow::anyhow!("the namespace {namespace} is still there")),
+        };
         self.note(name, began, outcome)
     }
 
@@ -298,4 +304,20 @@ async fn fetch(http: &reqwest::Client, url: &str) -> Result<String> {
     let host = scheme_and_host.trim_start_matches("http://");
     let answer = http.get(format!("http://127.0.0.1:{port}/")).header("host", format!("{host}:{port}")).send().await?;
     Ok(answer.error_for_status()?.text().await?)
+}
+
+/// Fetches the page of a namespace's one pod that stays, through the API server.
+async fn fetch_from_pod(kube: &kube::Client, namespace: &str) -> Result<String> {
+    let pods: Api<Pod> = Api::namespaced(kube.clone(), namespace);
+    let all = pods.list(&ListParams::default()).await?.items;
+    let staying = all.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none());
+    let pod = staying.and_then(|pod| pod.metadata.name).with_context(|| format!("no pod in {namespace}"))?;
+    let mut forwarded = pods.portforward(&pod, &[SAMPLE_PORT]).await?;
+    let stream = forwarded.take_stream(SAMPLE_PORT).context("no stream")?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("/").header("host", &pod).body(Empty::<hyper::body::Bytes>::new())?;
+    let page = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
+    connection.abort();
+    Ok(String::from_utf8_lossy(&page).into_owned())
 }

@@ -30,9 +30,12 @@ pub struct DemoArgs {
     /// Write addresses and secrets of the running demo to this file, as JSON, once everything is up.
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
-    /// Use this context of your kubeconfig instead of a local cluster. Its nodes must be able to pull the demo's image.
-    #[arg(long, value_name = "NAME")]
+    /// Use this context of your kubeconfig instead of a local cluster.
+    #[arg(long, value_name = "NAME", requires = "image")]
     context: Option<String>,
+    /// The sample application's image, where that cluster's nodes can pull it: `cargo xtask image` makes it.
+    #[arg(long, value_name = "IMAGE", requires = "context")]
+    image: Option<String>,
     /// The port of previewd on loopback.
     #[arg(long, default_value_t = 8787)]
     port: u16,
@@ -47,9 +50,12 @@ enum Ground {
         cluster: Arc<LocalCluster>,
         ingress: IngressProxy,
     },
-    /// A context of the user's, and the kubeconfig that names only it.
+    /// A context of the user's.
     Context {
+        /// Names only that context.
         kubeconfig: PathBuf,
+        /// The sample application's image at every commit.
+        image: String,
     },
 }
 
@@ -57,7 +63,15 @@ impl Ground {
     fn kubeconfig(&self) -> PathBuf {
         match self {
             Self::Local { cluster, .. } => cluster.kubeconfig().to_owned(),
-            Self::Context { kubeconfig } => kubeconfig.clone(),
+            Self::Context { kubeconfig, image: _ } => kubeconfig.clone(),
+        }
+    }
+
+    /// The recipe of the sample application that says `greeting`.
+    fn recipe(&self, greeting: &str) -> String {
+        match self {
+            Self::Local { .. } => sample_recipe(None, greeting),
+            Self::Context { kubeconfig: _, image } => sample_recipe(Some(image), greeting),
         }
     }
 }
@@ -67,14 +81,14 @@ impl DemoArgs {
         let began = Instant::now();
         build_previewd().await?;
         let scratch = tempfile::tempdir()?;
-        let ground = match &self.context {
+        let ground = match self.context.as_deref().zip(self.image.clone()) {
             None => {
                 show::say("Starting a Kubernetes cluster of its own …");
                 let cluster = Arc::new(LocalCluster::start(Options::with_node("demo")).await?);
                 let ingress = IngressProxy::start(cluster.kubeconfig(), self.preview_port).await?;
                 Ground::Local { cluster, ingress }
             }
-            Some(context) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path())? },
+            Some((context, image)) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path())?, image },
         };
 
         let base_domain = match &ground {
@@ -84,9 +98,7 @@ impl DemoArgs {
         let settings = Settings { port: self.port, config: TEAMS.to_owned(), base_domain, ..Settings::default() };
         let mut stand = Stand::prepare(&ground.kubeconfig(), settings).await?;
         stand.github.create_repository("acme", "shop")?;
-        let main = [(".preview.yaml", sample_recipe("hello", "ok"))];
-        let files: Vec<(&str, &str)> = main.iter().map(|(path, text)| (*path, text.as_str())).collect();
-        stand.github.commit(REPOSITORY, "main", &files).await?;
+        stand.github.commit(REPOSITORY, "main", &[(".preview.yaml", &ground.recipe("hello"))]).await?;
         if let Ground::Local { cluster, .. } = &ground {
             stand.build_images(cluster.clone());
         }
@@ -107,7 +119,7 @@ impl DemoArgs {
     /// Opens a pull request, shows how it becomes a running application, and stays up until Ctrl-C.
     async fn stay(&self, stand: &Stand, ground: &Ground) -> Result<()> {
         let token = stand.create_token("demo", "admin", &["shop"]).await?;
-        let recipe = sample_recipe("hello from a pull request", "ok");
+        let recipe = ground.recipe("hello from a pull request");
         let new = NewPullRequest::new("Say hello", "say-hello").file(".preview.yaml", &recipe);
         let number = stand.github.open_pull_request(REPOSITORY, new).await?;
         show::say(&format!("Opened {REPOSITORY}#{number}: {}/{REPOSITORY}/pull/{number}", stand.github.url()));

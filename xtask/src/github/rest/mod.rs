@@ -145,6 +145,7 @@ async fn before(fault: Option<&Fault>, incoming: &Incoming) -> Option<Answer> {
         Fault::Forbidden => Some(auth::not_accessible()),
         Fault::BadCredentials => Some(Answer::error(401, "Bad credentials")),
         Fault::NotFound => Some(Answer::not_found()),
+        Fault::Refused { status, message } => Some(Answer::error(*status, message)),
         Fault::NotJson => Some(Answer::raw(b"<html><body>Unicorn!</body></html>".to_vec(), "text/html")),
         Fault::EmptyList => Some(Answer::ok(serde_json::json!([]))),
     }
