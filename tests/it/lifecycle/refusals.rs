@@ -70,7 +70,7 @@ async fn what_is_secret_never_gets_out() {
         (StatusCode::INTERNAL_SERVER_ERROR, untyped, true),
         (StatusCode::INTERNAL_SERVER_ERROR, broken.clone(), false),
         (StatusCode::CONFLICT, broken.clone(), false),
-        (StatusCode::BAD_REQUEST, broken.clone(), false),
+        (StatusCode::BAD_REQUEST, broken.clone(), true),
         (StatusCode::TOO_MANY_REQUESTS, broken, false),
     ] {
         let refusal = (status, message);
@@ -100,7 +100,8 @@ async fn what_is_secret_never_gets_out() {
     // And strangers.
     let http = xtask::github::http_client().unwrap();
     let opened = github.delivery_for(&life.repository, 1, "opened").unwrap();
-    let (unsigned, garbled) = (opened.clone().unsigned(), opened.tampered(format!("{{\"{CANARY}\": ")));
+    let unsigned = opened.clone().unsigned();
+    let garbled = opened.tampered(format!("{{\"{CANARY}\": ")).signed_with(life.stand.webhook_secret());
     for (delivery, status) in [(unsigned, 401), (garbled, 400)] {
         assert_eq!(github.send(&delivery).await.unwrap().0, status);
     }
