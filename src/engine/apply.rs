@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     cluster::{CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, pods_to_restart},
-    environment::{Cause, Namespace, PublicUrl},
+    environment::{Cause, CommitSha, Namespace, PublicUrl},
     recipe::{self, Context, Object, RECIPE_FILE, Recipe, Render},
-    store::ObjectKey,
+    store::{Environment, ObjectKey},
 };
 
 /// Why nothing, or not everything, was applied.
@@ -45,19 +45,62 @@ impl Pass<'_> {
         restart_pods: bool,
     ) -> Result<Result<String, NotApplied>, Interrupted> {
         let environment = &observed.overview.environment;
-        let (cluster, store) = (&self.engine.cluster, &self.engine.store);
-        let namespace = &environment.namespace;
+        let head = &observed.overview.pull_request.facts.head_sha;
         let render = match self.render(observed) {
             Ok(render) => render,
             Err(cause) => return Ok(Err(NotApplied::Refused(cause))),
         };
+        if let Err(not_applied) = self.put(environment, head, &render).await? {
+            return Ok(Err(not_applied));
+        }
+        if restart_pods {
+            let names: Vec<String> = render
+                .objects
+                .iter()
+                .filter(|object| object.kind == "Deployment")
+                .map(|object| object.name.clone())
+                .collect();
+            let cluster = &self.engine.cluster;
+            let workloads = try_apply!(cluster.workloads(&environment.namespace, &self.owner(&environment.id)).await);
+            let attempt_deadline = observed.deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
+            let left_behind = pods_to_restart(&workloads, &expected(&names, attempt_deadline, self.lease.now()));
+            self.fence(CALL_TIMEOUT).await?;
+            try_apply!(cluster.restart_pods(&environment.namespace, &left_behind).await);
+        }
+        Ok(Ok(render.digest()))
+    }
 
+    /// Puts back what was applied for a commit that ran. Gives whether it still, or already, serves.
+    pub(super) async fn put_back(
+        &mut self,
+        environment: &Environment,
+        commit: &CommitSha,
+    ) -> Result<Result<bool, NotApplied>, Interrupted> {
+        let render = self.engine.store.render(&environment.id, commit).await?;
+        // It is kept for as long as the row names the commit.
+        let render = render.ok_or_else(|| Interrupted::failed("what was applied for the last good commit is missing"))?;
+        if let Err(not_applied) = self.put(environment, commit, &render).await? {
+            return Ok(Err(not_applied));
+        }
+        let owner = self.owner(&environment.id);
+        let workloads = try_apply!(self.engine.cluster.workloads(&environment.namespace, &owner).await);
+        Ok(Ok(workloads.serves(commit)))
+    }
+
+    /// Makes the namespace hold this render and nothing else of ours.
+    async fn put(
+        &mut self,
+        environment: &Environment,
+        commit: &CommitSha,
+        render: &Render,
+    ) -> Result<Result<(), NotApplied>, Interrupted> {
+        let (cluster, store) = (&self.engine.cluster, &self.engine.store);
+        let namespace = &environment.namespace;
         if let Err(not_applied) = self.ensure_namespace(namespace, &environment.id, &render.namespace).await? {
             return Ok(Err(not_applied));
         }
-        let everything: Vec<Object> = render.walls.iter().chain(&render.objects).cloned().collect();
         let before = store.inventory(&environment.id).await?;
-        store.add_to_inventory(&self.lease, &everything).await??;
+        store.begin_apply(&self.lease, commit, render).await??;
         for wall in &render.walls {
             self.fence(CALL_TIMEOUT).await?;
             try_apply!(cluster.apply(namespace, wall).await);
@@ -75,7 +118,7 @@ impl Pass<'_> {
             try_apply!(cluster.apply(namespace, object).await);
         }
 
-        let superfluous: Vec<ObjectKey> = before.into_iter().filter(|key| !key.is_among(&everything)).collect();
+        let superfluous: Vec<ObjectKey> = before.into_iter().filter(|key| !key.is_among(render.applied())).collect();
         for ObjectKey { api_version, kind, name } in &superfluous {
             self.fence(CALL_TIMEOUT).await?;
             try_apply!(cluster.delete_object(namespace, api_version, kind, name, None).await);
@@ -83,21 +126,7 @@ impl Pass<'_> {
         if !superfluous.is_empty() {
             store.remove_from_inventory(&self.lease, &superfluous).await??;
         }
-        if restart_pods {
-            let names: Vec<String> = everything
-                .iter()
-                .filter(|object| object.kind == "Deployment")
-                .map(|object| object.name.clone())
-                .collect();
-            let workloads = try_apply!(cluster.workloads(namespace, &self.owner(&environment.id)).await);
-            let left_behind = match &observed.deployment {
-                Some(deployment) => pods_to_restart(&workloads, &expected(&names, deployment, self.lease.now())),
-                None => Vec::new(),
-            };
-            self.fence(CALL_TIMEOUT).await?;
-            try_apply!(cluster.restart_pods(namespace, &left_behind).await);
-        }
-        Ok(Ok(render.digest()))
+        Ok(Ok(()))
     }
 
     fn render(&self, observed: &Observed) -> Result<Render, Cause> {

@@ -11,7 +11,7 @@ use crate::{
     },
     github::{self, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
     recipe::RECIPE_FILE,
-    store::{Confirmed, Deployment, Overview},
+    store::{Confirmed, Deployment, Environment, Overview},
 };
 
 /// What a step works on.
@@ -71,15 +71,19 @@ impl Pass<'_> {
         let owner = self.owner(&environment.id);
         let (namespace, namespace_uid) = match decision {
             // Nothing is going to be done there.
-            Decision::Wait(_) => (NamespaceFacts::Absent, None),
-            Decision::Deploy(_) | Decision::Gone(_) => self.read_namespace(&overview, &owner).await?,
+            Decision::Wait(_) if environment.good_commit.is_none() => (NamespaceFacts::Absent, None),
+            Decision::Wait(_) | Decision::Deploy(_) | Decision::Gone(_) => {
+                self.read_namespace(&overview, &owner).await?
+            }
         };
-        let (workloads, progress) = match (&decision, &deployment, &namespace) {
-            (Decision::Deploy(_), Some(deployment), NamespaceFacts::Ours) if deployment.applied_digest.is_some() => {
-                let (workloads, progress) = self.read_workloads(&overview, deployment, &owner).await?;
+        let applied = environment.applied_commit.clone().filter(|_| namespace == NamespaceFacts::Ours);
+        let (workloads, progress) = match (&decision, &applied) {
+            (Decision::Deploy(_) | Decision::Wait(_), Some(_)) => {
+                let since = deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
+                let (workloads, progress) = self.read_workloads(environment, since, &owner).await?;
                 (Some(workloads), Some(progress))
             }
-            _ => (None, None),
+            (Decision::Gone(_), _) | (_, None) => (None, None),
         };
 
         let facts = Facts {
@@ -87,14 +91,16 @@ impl Pass<'_> {
             status: environment.status,
             reason: environment.reason,
             serving: environment.serving_commit.clone(),
+            good: environment.good_commit.clone(),
             deployment: deployment.as_ref().map(|deployment| DeploymentFacts {
                 status: deployment.status,
                 reason: deployment.reason,
                 attempt: deployment.attempt,
                 attempt_deadline: deployment.attempt_deadline,
                 retry_at: deployment.retry_at,
-                applied: deployment.applied_digest.is_some(),
+                applied: deployment.applied_digest.is_some() && applied.as_ref() == Some(&deployment.commit),
             }),
+            applied,
             namespace,
             progress,
             deletion_started_at: environment.deletion_started_at,
@@ -165,26 +171,25 @@ impl Pass<'_> {
         })
     }
 
-    /// What runs of the head commit, and how far it is.
+    /// What runs of what is applied, and how far it is.
     async fn read_workloads(
         &mut self,
-        overview: &Overview,
-        deployment: &Deployment,
+        environment: &Environment,
+        attempt_deadline: Option<Millis>,
         owner: &Owner,
     ) -> Result<(Workloads, Progress), Interrupted> {
-        let environment = &overview.environment;
         self.fence(cluster::CALL_TIMEOUT).await?;
         let workloads = self.engine.cluster.workloads(&environment.namespace, owner).await?;
         let inventory = self.engine.store.inventory(&environment.id).await?;
         let deployments: Vec<String> =
             inventory.into_iter().filter(|key| key.kind == "Deployment").map(|key| key.name).collect();
-        let progress = assess(&workloads, &expected(&deployments, deployment, self.lease.now()));
+        let progress = assess(&workloads, &expected(&deployments, attempt_deadline, self.lease.now()));
         Ok((workloads, progress))
     }
 }
 
-pub(super) fn expected<'a>(deployments: &'a [String], deployment: &Deployment, now: Millis) -> Expected<'a> {
-    let deadline = deployment.attempt_deadline.unwrap_or(now);
+pub(super) fn expected(deployments: &[String], attempt_deadline: Option<Millis>, now: Millis) -> Expected<'_> {
+    let deadline = attempt_deadline.unwrap_or(now);
     Expected { deployments, attempt_started_at: deadline - ATTEMPT.as_millis() as Millis, now }
 }
 

@@ -46,6 +46,10 @@ impl From<LeaseLost> for Interrupted {
 }
 
 impl Interrupted {
+    pub fn failed(why: &str) -> Self {
+        Self::Failed { why: why.to_owned(), retry_after: None }
+    }
+
     fn by(error: &dyn fmt::Display, retry_after: Option<Duration>) -> Self {
         Self::Failed { why: error.to_string(), retry_after }
     }
@@ -193,6 +197,15 @@ impl Pass<'_> {
                 }
                 Step::Succeed => self.succeed(head).await?,
                 Step::Fail { cause } => self.fail(&observed, &cause).await?,
+                Step::RollBack { commit } => match self.put_back(&observed.overview.environment, &commit).await? {
+                    Ok(serves) => self.rolled_back(&commit, serves).await?,
+                    Err(super::apply::NotApplied::Refused(cause)) => self.give_up_going_back(&commit, &cause).await?,
+                    Err(super::apply::NotApplied::NamespaceGoes) => return Ok(Some(Duration::from_secs(1))),
+                },
+                Step::ShowServing { commit } => {
+                    let shown = EnvironmentChanges::default().serving(Some(&commit));
+                    self.record(Record { environment: Some(shown), ..Record::default() }).await?;
+                }
                 Step::ShowOutcome => self.show_outcome(deployment).await?,
                 Step::BeginDeletion { cause } => {
                     let shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
@@ -208,7 +221,7 @@ impl Pass<'_> {
                 Step::FinishDeletion { cause } => {
                     let shown = EnvironmentChanges::status(EnvironmentStatus::Deleted, cause.as_ref());
                     self.record(Record {
-                        environment: Some(shown.serving(None).deleted(self.lease.now())),
+                        environment: Some(shown.nothing_applied().deleted(self.lease.now())),
                         end_others: Some(DeploymentStatus::Cancelled),
                         event: event(EventKind::Deleted, reason_code(cause.as_ref())),
                         ..Record::default()
@@ -217,7 +230,7 @@ impl Pass<'_> {
                 }
             }
         }
-        Err(Interrupted::Failed { why: "the plan goes in circles".to_owned(), retry_after: None })
+        Err(Interrupted::failed("the plan goes in circles"))
     }
 
     /// Records a step, and logs its event once it is stored.
@@ -267,7 +280,7 @@ impl Pass<'_> {
             ..Default::default()
         };
         self.record(Record {
-            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, None).serving(Some(head))),
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, None).serving(Some(head)).good(Some(head))),
             deployment: Some((head.clone(), changes.cause(None))),
             event: event(EventKind::Running, head.to_string()),
             ..Record::default()
@@ -290,6 +303,25 @@ impl Pass<'_> {
             ),
             deployment: Some((head.clone(), changes.cause(Some(cause)))),
             event: event(EventKind::Failed, format!("{head} {}: {cause}", cause.reason())),
+            ..Record::default()
+        })
+        .await
+    }
+
+    async fn rolled_back(&self, commit: &CommitSha, serves: bool) -> Result<(), Interrupted> {
+        self.record(Record {
+            environment: Some(EnvironmentChanges::default().serving(serves.then_some(commit))),
+            event: event(EventKind::RolledBack, commit.to_string()),
+            ..Record::default()
+        })
+        .await
+    }
+
+    /// The cluster refuses what it once took.
+    async fn give_up_going_back(&self, commit: &CommitSha, cause: &Cause) -> Result<(), Interrupted> {
+        self.record(Record {
+            environment: Some(EnvironmentChanges::default().serving(None).good(None)),
+            event: event(EventKind::RolledBack, format!("not to {commit}: {cause}")),
             ..Record::default()
         })
         .await

@@ -63,7 +63,7 @@ pub struct DeploymentFacts {
     pub attempt: i64,
     pub attempt_deadline: Option<Millis>,
     pub retry_at: Option<Millis>,
-    /// Everything of the current attempt is in the cluster.
+    /// Everything of the current attempt is in the cluster, and nothing of another commit.
     pub applied: bool,
 }
 
@@ -73,10 +73,14 @@ pub struct Facts {
     pub status: EnvironmentStatus,
     pub reason: Option<Reason>,
     pub serving: Option<CommitSha>,
+    /// Whose objects are in the cluster, perhaps not all of them.
+    pub applied: Option<CommitSha>,
+    /// The last commit that ran, while what was applied for it is kept.
+    pub good: Option<CommitSha>,
     /// None where the head commit has no row yet.
     pub deployment: Option<DeploymentFacts>,
     pub namespace: NamespaceFacts,
-    /// None where nothing of the head commit is applied.
+    /// Of what is applied. None where nothing is.
     pub progress: Option<Progress>,
     pub deletion_started_at: Option<Millis>,
     pub observed_at: Option<Millis>,
@@ -127,6 +131,14 @@ pub enum Step {
     Fail {
         cause: Cause,
     },
+    /// Put back what was applied for the last commit that ran.
+    RollBack {
+        commit: CommitSha,
+    },
+    /// Record that what was put back serves.
+    ShowServing {
+        commit: CommitSha,
+    },
     /// Show the row's own outcome where the environment shows something else.
     ShowOutcome,
 
@@ -146,7 +158,7 @@ pub fn next_step(facts: &Facts, now: Millis) -> Step {
         Decision::Gone(cause) => deletion_step(facts, cause.clone(), now),
         Decision::Wait(cause) => {
             if facts.status == EnvironmentStatus::Pending && facts.reason == Some(cause.reason()) {
-                Step::Settle
+                step_back(facts, now)
             } else {
                 Step::ShowWaiting { cause: cause.clone() }
             }
@@ -181,6 +193,7 @@ fn deletion_step(facts: &Facts, cause: Option<Cause>, now: Millis) -> Step {
 
 fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitSha, now: Millis) -> Step {
     let has_namespace = facts.namespace == NamespaceFacts::Ours;
+    let is_ready = deployment.applied && facts.progress == Some(Progress::Ready);
     if let NamespaceFacts::Terminating { .. } = facts.namespace {
         // Whatever the rows say, nothing can be put into it; it comes anew once it is gone.
         return Step::Await { until: now + millis(LOOK_AGAIN), cause: None };
@@ -191,18 +204,41 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
         DeploymentStatus::Succeeded if !has_namespace || facts.serving.as_ref() != Some(commit) => {
             Step::RenewDeployment
         }
-        DeploymentStatus::Failed if has_namespace && facts.progress == Some(Progress::Ready) => Step::Succeed,
+        DeploymentStatus::Failed if has_namespace && is_ready => Step::Succeed,
         DeploymentStatus::Succeeded if facts.status != EnvironmentStatus::Running => Step::ShowOutcome,
         DeploymentStatus::Failed if facts.status != EnvironmentStatus::Failed => Step::ShowOutcome,
-        DeploymentStatus::Succeeded | DeploymentStatus::Failed => Step::Settle,
+        DeploymentStatus::Succeeded => Step::Settle,
+        DeploymentStatus::Failed => step_back(facts, now),
         DeploymentStatus::Superseded | DeploymentStatus::Cancelled => Step::RenewDeployment,
+    }
+}
+
+/// The head commit does not run and will not: the last one that did serves again.
+fn step_back(facts: &Facts, now: Millis) -> Step {
+    let Some(good) = &facts.good else { return Step::Settle };
+    if let NamespaceFacts::Terminating { .. } = facts.namespace {
+        return Step::Await { until: now + millis(LOOK_AGAIN), cause: None };
+    }
+    if facts.applied.as_ref() != Some(good) {
+        return Step::RollBack { commit: good.clone() };
+    }
+    if facts.serving.as_ref() == Some(good) {
+        return Step::Settle;
+    }
+    match &facts.progress {
+        Some(Progress::Ready) => Step::ShowServing { commit: good.clone() },
+        Some(Progress::Progressing | Progress::Stumbling(_)) | None => {
+            Step::Await { until: now + millis(LOOK_AGAIN), cause: None }
+        }
+        // It ran before, and does not any more: a new commit or a retry is all that helps.
+        Some(Progress::AttemptOver(_) | Progress::Failed(_)) => Step::Settle,
     }
 }
 
 fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
     if let Some(retry_at) = deployment.retry_at {
         return match facts.progress {
-            Some(Progress::Ready) => Step::Succeed,
+            Some(Progress::Ready) if deployment.applied => Step::Succeed,
             _ if now >= retry_at => {
                 Step::BeginAttempt { attempt: deployment.attempt + 1, deadline: now + millis(ATTEMPT) }
             }
@@ -263,288 +299,4 @@ fn millis(duration: Duration) -> Millis {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Millis = 1_000_000_000;
-
-    fn commit() -> CommitSha {
-        "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit")
-    }
-
-    fn crash() -> Cause {
-        Cause::CrashLoop { container: "app".to_owned(), restarts: 3, exit_code: Some(1) }
-    }
-
-    /// An attempt that is applied and under way.
-    fn deploying(attempt: i64) -> DeploymentFacts {
-        DeploymentFacts {
-            status: DeploymentStatus::Deploying,
-            reason: None,
-            attempt,
-            attempt_deadline: Some(NOW + 100_000),
-            retry_at: None,
-            applied: true,
-        }
-    }
-
-    fn ended(status: DeploymentStatus) -> DeploymentFacts {
-        DeploymentFacts { status, attempt_deadline: None, ..deploying(1) }
-    }
-
-    /// An environment whose head commit has this deployment and should run.
-    fn facts(deployment: Option<DeploymentFacts>) -> Facts {
-        Facts {
-            decision: Decision::Deploy(commit()),
-            status: EnvironmentStatus::Deploying,
-            reason: None,
-            serving: None,
-            deployment,
-            namespace: NamespaceFacts::Ours,
-            progress: Some(Progress::Progressing),
-            deletion_started_at: None,
-            observed_at: Some(NOW - 1_000),
-            jitter: 0.0,
-        }
-    }
-
-    fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Millis>) -> Facts {
-        Facts { decision: Decision::Gone(None), status, namespace, deletion_started_at: since, ..facts(None) }
-    }
-
-    #[test]
-    fn each_state_has_its_step() {
-        let look_again = Step::Await { until: NOW + 10_000, cause: None };
-        let begin = |attempt| Step::BeginAttempt { attempt, deadline: NOW + 180_000 };
-        let terminating = || NamespaceFacts::Terminating { blocked_by: Some("the finalizer x holds 1".to_owned()) };
-        let progress = |progress| Facts { progress: Some(progress), ..facts(Some(deploying(1))) };
-        let late = |attempt, progress| Facts {
-            progress: Some(progress),
-            ..facts(Some(DeploymentFacts { attempt_deadline: Some(NOW), ..deploying(attempt) }))
-        };
-        let never_ready = Cause::NotReadyInTime { container: None, seconds: 180 };
-        let table = [
-            ("a new commit", facts(None), Step::CreateDeployment { commit: commit() }),
-            ("its row", facts(Some(ended(DeploymentStatus::Pending))), begin(1)),
-            (
-                "its namespace still goes",
-                Facts { namespace: terminating(), ..facts(Some(ended(DeploymentStatus::Pending))) },
-                look_again.clone(),
-            ),
-            (
-                "an attempt began",
-                facts(Some(DeploymentFacts { applied: false, ..deploying(1) })),
-                Step::Apply { restart_pods: false },
-            ),
-            (
-                "somebody deleted the namespace",
-                Facts { namespace: NamespaceFacts::Absent, ..facts(Some(deploying(1))) },
-                Step::Apply { restart_pods: false },
-            ),
-            (
-                "another attempt after a crash",
-                facts(Some(DeploymentFacts { applied: false, reason: Some(Reason::CrashLoop), ..deploying(2) })),
-                Step::Apply { restart_pods: true },
-            ),
-            (
-                "another attempt after no node had room",
-                facts(Some(DeploymentFacts { applied: false, reason: Some(Reason::Unschedulable), ..deploying(2) })),
-                Step::Apply { restart_pods: false },
-            ),
-            ("a rollout", progress(Progress::Progressing), look_again.clone()),
-            (
-                "a stumble",
-                progress(Progress::Stumbling(Cause::Unschedulable)),
-                Step::Await { until: NOW + 10_000, cause: Some(Cause::Unschedulable) },
-            ),
-            ("ready", progress(Progress::Ready), Step::Succeed),
-            ("ready at the last moment", late(3, Progress::Ready), Step::Succeed),
-            (
-                "what cannot heal",
-                progress(Progress::Failed(Cause::RunsAsRoot { container: "app".to_owned() })),
-                Step::Fail { cause: Cause::RunsAsRoot { container: "app".to_owned() } },
-            ),
-            (
-                "a crash loop",
-                progress(Progress::AttemptOver(crash())),
-                Step::EndAttempt { cause: crash(), retry_at: NOW + 10_000 },
-            ),
-            (
-                "the first deadline",
-                late(1, Progress::Progressing),
-                Step::EndAttempt { cause: never_ready.clone(), retry_at: NOW + 10_000 },
-            ),
-            (
-                "the second deadline",
-                late(2, Progress::Stumbling(Cause::Unschedulable)),
-                Step::EndAttempt { cause: Cause::Unschedulable, retry_at: NOW + 30_000 },
-            ),
-            ("the third deadline", late(3, Progress::Progressing), Step::Fail { cause: never_ready }),
-            (
-                "between two attempts",
-                facts(Some(DeploymentFacts { retry_at: Some(NOW + 5_000), ..deploying(1) })),
-                Step::Await { until: NOW + 5_000, cause: None },
-            ),
-            (
-                "time for the next attempt",
-                facts(Some(DeploymentFacts { retry_at: Some(NOW), ..deploying(1) })),
-                begin(2),
-            ),
-            (
-                "ready between two attempts",
-                Facts {
-                    progress: Some(Progress::Ready),
-                    ..facts(Some(DeploymentFacts { retry_at: Some(NOW + 5_000), ..deploying(2) }))
-                },
-                Step::Succeed,
-            ),
-            (
-                "nobody looked for an hour",
-                Facts {
-                    observed_at: Some(NOW - 3_600_000),
-                    ..facts(Some(DeploymentFacts { attempt_deadline: Some(NOW - 3_500_000), ..deploying(1) }))
-                },
-                Step::ExtendAttempt { deadline: NOW + 100_000 },
-            ),
-            (
-                "all is well",
-                Facts {
-                    serving: Some(commit()),
-                    status: EnvironmentStatus::Running,
-                    ..facts(Some(ended(DeploymentStatus::Succeeded)))
-                },
-                Step::Settle,
-            ),
-            (
-                "edited, nothing new",
-                Facts { serving: Some(commit()), ..facts(Some(ended(DeploymentStatus::Succeeded))) },
-                Step::ShowOutcome,
-            ),
-            (
-                "back to a commit that ran before another",
-                Facts {
-                    serving: Some("f".repeat(40).parse().expect("a commit")),
-                    ..facts(Some(ended(DeploymentStatus::Succeeded)))
-                },
-                Step::RenewDeployment,
-            ),
-            (
-                "reopened at the same commit",
-                Facts { namespace: NamespaceFacts::Absent, ..facts(Some(ended(DeploymentStatus::Succeeded))) },
-                Step::RenewDeployment,
-            ),
-            ("asked for again", facts(Some(ended(DeploymentStatus::Cancelled))), Step::RenewDeployment),
-            ("pushed back to", facts(Some(ended(DeploymentStatus::Superseded))), Step::RenewDeployment),
-            (
-                "failed for good",
-                Facts { status: EnvironmentStatus::Failed, ..facts(Some(ended(DeploymentStatus::Failed))) },
-                Step::Settle,
-            ),
-            (
-                "failed, and ready after all",
-                Facts {
-                    status: EnvironmentStatus::Failed,
-                    progress: Some(Progress::Ready),
-                    ..facts(Some(ended(DeploymentStatus::Failed)))
-                },
-                Step::Succeed,
-            ),
-            (
-                "waiting for approval",
-                Facts { decision: Decision::Wait(Cause::AwaitingApproval), ..facts(None) },
-                Step::ShowWaiting { cause: Cause::AwaitingApproval },
-            ),
-            (
-                "still waiting",
-                Facts {
-                    decision: Decision::Wait(Cause::AwaitingApproval),
-                    status: EnvironmentStatus::Pending,
-                    reason: Some(Reason::AwaitingApproval),
-                    ..facts(None)
-                },
-                Step::Settle,
-            ),
-            (
-                "closed",
-                gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, None),
-                Step::BeginDeletion { cause: None },
-            ),
-            (
-                "its namespace",
-                gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, Some(NOW)),
-                Step::DeleteNamespace,
-            ),
-            (
-                "its namespace goes",
-                gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 6_000)),
-                look_again.clone(),
-            ),
-            (
-                "its namespace is stuck",
-                gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 300_000)),
-                Step::Await {
-                    until: NOW + 10_000,
-                    cause: Some(Cause::NamespaceStuck { blocked_by: "the finalizer x holds 1".to_owned() }),
-                },
-            ),
-            (
-                "its namespace is gone",
-                gone(EnvironmentStatus::Deleting, NamespaceFacts::Absent, Some(NOW)),
-                Step::FinishDeletion { cause: None },
-            ),
-            (
-                "its namespace is somebody else's",
-                gone(EnvironmentStatus::Deleting, NamespaceFacts::Foreign, Some(NOW)),
-                Step::FinishDeletion { cause: None },
-            ),
-            ("gone", gone(EnvironmentStatus::Deleted, NamespaceFacts::Absent, Some(NOW)), Step::Settle),
-            (
-                "gone, and there again",
-                gone(EnvironmentStatus::Deleted, NamespaceFacts::Ours, Some(NOW)),
-                Step::DeleteNamespace,
-            ),
-        ];
-        for (what, facts, expected) in table {
-            assert_eq!(next_step(&facts, NOW), expected, "{what}");
-        }
-    }
-
-    /// Three attempts that never become ready, under a clock of the test's own.
-    #[test]
-    fn a_round_ends_within_ten_minutes() {
-        for jitter in [-1.0, 0.0, 1.0] {
-            // As passes have it: each look is recorded at its end.
-            let (mut now, mut observed_at, mut attempts) = (NOW, None, Vec::new());
-            let mut deployment = ended(DeploymentStatus::Pending);
-            loop {
-                let facts = Facts { observed_at, jitter, ..facts(Some(deployment.clone())) };
-                match next_step(&facts, now) {
-                    Step::BeginAttempt { attempt, deadline } => {
-                        attempts.push(now - NOW);
-                        deployment =
-                            DeploymentFacts { attempt_deadline: Some(deadline), applied: false, ..deploying(attempt) };
-                    }
-                    Step::Apply { .. } => deployment.applied = true,
-                    Step::Await { until, .. } => {
-                        assert!(now < until && until <= now + 36_000, "a look is never far away");
-                        observed_at = Some(now);
-                        now = until;
-                    }
-                    Step::EndAttempt { retry_at, .. } => deployment.retry_at = Some(retry_at),
-                    Step::Fail { .. } => break,
-                    other => panic!("{other:?}"),
-                }
-            }
-            let waits = (10_000 + (2_000.0 * jitter) as Millis, 30_000 + (6_000.0 * jitter) as Millis);
-            assert_eq!(attempts, [0, 180_000 + waits.0, 360_000 + waits.0 + waits.1]);
-            assert!(now - NOW < 600_000, "{} ms", now - NOW);
-        }
-    }
-
-    #[test]
-    fn waits_after_failures_double_up_to_five_minutes() {
-        let seconds: Vec<u64> = (1..=12).map(|failures| wait_after_failures(failures).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        assert_eq!(wait_after_failures(i64::MAX).as_secs(), 300);
-    }
-}
+mod tests;

@@ -27,6 +27,7 @@ pub use template::{Template, Variable};
 /// Where a repository keeps its recipe.
 pub const RECIPE_FILE: &str = ".preview.yaml";
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -43,13 +44,26 @@ impl BrokenRule {
 }
 
 /// One Kubernetes object of an environment, as it is applied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Value", into = "Value")]
 pub struct Object {
     pub api_version: String,
     pub kind: String,
     pub name: String,
     /// The whole object, `apiVersion` and `kind` included. It names no namespace: whoever applies it does.
     pub body: Value,
+}
+
+impl From<Value> for Object {
+    fn from(body: Value) -> Self {
+        Self::from_body(body)
+    }
+}
+
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        object.body
+    }
 }
 
 impl Object {

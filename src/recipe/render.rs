@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Object, Policy, Recipe, Template, Variable, app, walls};
@@ -29,7 +30,7 @@ pub struct Context<'a> {
 }
 
 /// The objects of one environment, in the order in which they are applied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Render {
     pub namespace: Object,
     /// What limits the environment. Applied before any of its objects.
@@ -52,10 +53,25 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
 }
 
 impl Render {
+    /// What stays in the namespace, in the order in which it is applied.
+    pub fn applied(&self) -> impl Iterator<Item = &Object> {
+        self.walls.iter().chain(&self.objects)
+    }
+
+    /// As it is kept for later.
+    pub fn to_json(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
+    /// The reverse of [`Self::to_json`].
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
     /// Hex SHA-256 over the walls and the objects. Equal for renders that would put the same into the cluster.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        for object in self.walls.iter().chain(&self.objects) {
+        for object in self.applied() {
             hash.update(object.digest());
         }
         hex::encode(hash.finalize())

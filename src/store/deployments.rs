@@ -96,6 +96,8 @@ pub struct EnvironmentChanges {
     reason: Option<Option<&'static str>>,
     message: Option<Option<String>>,
     serving_commit: Option<Option<String>>,
+    applied_commit: Option<Option<String>>,
+    good_commit: Option<Option<String>>,
     deletion_started_at: Option<Option<Millis>>,
     deleted_at: Option<Option<Millis>>,
 }
@@ -116,12 +118,25 @@ impl EnvironmentChanges {
             deletion_started_at: if ends { None } else { Some(None) },
             deleted_at: if ends { None } else { Some(None) },
             serving_commit: None,
+            applied_commit: None,
+            good_commit: None,
         }
     }
 
     pub fn serving(mut self, commit: Option<&CommitSha>) -> Self {
         self.serving_commit = Some(commit.map(CommitSha::to_string));
         self
+    }
+
+    pub fn good(mut self, commit: Option<&CommitSha>) -> Self {
+        self.good_commit = Some(commit.map(CommitSha::to_string));
+        self
+    }
+
+    /// Nothing of any commit is in the cluster.
+    pub fn nothing_applied(mut self) -> Self {
+        self.applied_commit = Some(None);
+        self.serving(None).good(None)
     }
 
     pub fn deletion_started(mut self, at: Millis) -> Self {

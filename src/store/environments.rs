@@ -45,6 +45,8 @@ pub(super) struct EnvironmentRow {
     created_at: Millis,
     updated_at: Millis,
     deleted_at: Option<Millis>,
+    applied_commit: Option<String>,
+    good_commit: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -96,6 +98,10 @@ pub struct Environment {
     pub refresh: bool,
     pub hold: Hold,
     pub serving_commit: Option<CommitSha>,
+    /// Whose objects were applied last, perhaps not all of them.
+    pub applied_commit: Option<CommitSha>,
+    /// The last commit that ran: what a failure goes back to.
+    pub good_commit: Option<CommitSha>,
     pub comment_id: Option<i64>,
     pub comment_digest: Option<String>,
     pub failures: i64,
@@ -122,6 +128,8 @@ impl TryFrom<EnvironmentRow> for Environment {
             refresh: row.refresh,
             hold: from_code(&row.hold, Hold::from_code)?,
             serving_commit: row.serving_commit.as_deref().map(commit).transpose()?,
+            applied_commit: row.applied_commit.as_deref().map(commit).transpose()?,
+            good_commit: row.good_commit.as_deref().map(commit).transpose()?,
             comment_id: row.comment_id,
             comment_digest: row.comment_digest,
             failures: row.failures,

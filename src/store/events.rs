@@ -14,6 +14,7 @@ codes! {
         AttemptFailed = "attempt_failed",
         Running = "running",
         Failed = "failed",
+        RolledBack = "rolled_back",
         Waiting = "waiting",
         RetryRequested = "retry_requested",
         DeletionRequested = "deletion_requested",

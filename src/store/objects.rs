@@ -7,9 +7,13 @@ use diesel_async::RunQueryDsl;
 use super::{
     Lease, LeaseLost, Store, StoreError,
     connection::{read, write},
-    schema::{environments, objects},
+    pull_requests::unreadable,
+    schema::{deployments, environments, objects, renders},
 };
-use crate::recipe::Object;
+use crate::{
+    environment::CommitSha,
+    recipe::{Object, Render},
+};
 
 /// What tells one object of an environment from the others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Queryable, Selectable)]
@@ -21,9 +25,9 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    pub fn is_among(&self, objects: &[Object]) -> bool {
+    pub fn is_among<'a>(&self, mut objects: impl Iterator<Item = &'a Object>) -> bool {
         let Self { api_version, kind, name } = self;
-        objects.iter().any(|object| (&object.api_version, &object.kind, &object.name) == (api_version, kind, name))
+        objects.any(|object| (&object.api_version, &object.kind, &object.name) == (api_version, kind, name))
     }
 }
 
@@ -61,15 +65,17 @@ impl Store {
         })
     }
 
-    /// Adds what is about to be applied.
-    pub async fn add_to_inventory(
+    /// Records what is about to be applied for a commit that has its row: the inventory gets all of it, the environment
+    /// says whose it is, and the render is kept for as long as a failure may go back to it.
+    pub async fn begin_apply(
         &self,
         lease: &Lease,
-        applied: &[Object],
+        commit: &CommitSha,
+        render: &Render,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
-        let lease = lease.clone();
-        let rows: Vec<ObjectRow> = applied
-            .iter()
+        let (lease, commit, body) = (lease.clone(), commit.to_string(), render.to_json());
+        let rows: Vec<ObjectRow> = render
+            .applied()
             .map(|object| ObjectRow {
                 environment_id: lease.environment_id.clone(),
                 api_version: object.api_version.clone(),
@@ -82,6 +88,26 @@ impl Store {
             if !lease_held!(connection, lease) {
                 return Ok(Err(LeaseLost));
             }
+            let environment = environments::table.find(&lease.environment_id);
+            diesel::update(environment).set(environments::applied_commit.eq(&commit)).execute(connection).await?;
+            let good: Option<String> = environment.select(environments::good_commit).first(connection).await?;
+            let of_this = deployments::table.filter(deployments::environment_id.eq(&lease.environment_id));
+            let superfluous = of_this
+                .filter(deployments::commit_sha.ne_all([commit.clone(), good.unwrap_or_default()]))
+                .select(deployments::id);
+            diesel::delete(renders::table)
+                .filter(renders::deployment_id.eq_any(superfluous))
+                .execute(connection)
+                .await?;
+            let deployment_id: String =
+                of_this.filter(deployments::commit_sha.eq(&commit)).select(deployments::id).first(connection).await?;
+            diesel::insert_into(renders::table)
+                .values((renders::deployment_id.eq(deployment_id), renders::body.eq(&body)))
+                .on_conflict(renders::deployment_id)
+                .do_update()
+                .set(renders::body.eq(&body))
+                .execute(connection)
+                .await?;
             // Row by row: diesel inserts many at once into PostgreSQL only.
             for row in &rows {
                 diesel::insert_into(objects::table)
@@ -94,6 +120,21 @@ impl Store {
             }
             Ok(Ok(()))
         })
+    }
+
+    /// What was applied for a commit. None where it never was, or is no longer kept.
+    pub async fn render(&self, environment_id: &str, commit: &CommitSha) -> Result<Option<Render>, StoreError> {
+        let body: Option<String> = read!(self, |connection| {
+            renders::table
+                .inner_join(deployments::table)
+                .filter(deployments::environment_id.eq(environment_id))
+                .filter(deployments::commit_sha.eq(commit.as_str()))
+                .select(renders::body)
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        body.map(|body| Render::from_json(&body).map_err(unreadable)).transpose()
     }
 
     /// Takes out what was deleted.

@@ -67,6 +67,8 @@ diesel::table! {
         created_at -> BigInt,
         updated_at -> BigInt,
         deleted_at -> Nullable<BigInt>,
+        applied_commit -> Nullable<Text>,
+        good_commit -> Nullable<Text>,
     }
 }
 
@@ -97,6 +99,13 @@ diesel::table! {
         kind -> Text,
         name -> Text,
         digest -> Text,
+    }
+}
+
+diesel::table! {
+    renders (deployment_id) {
+        deployment_id -> Text,
+        body -> Text,
     }
 }
 
@@ -149,7 +158,16 @@ diesel::table! {
 diesel::joinable!(pull_requests -> repositories (repository_id));
 diesel::joinable!(environments -> pull_requests (pull_request_id));
 diesel::joinable!(deployments -> environments (environment_id));
+diesel::joinable!(renders -> deployments (deployment_id));
 diesel::joinable!(objects -> environments (environment_id));
 diesel::joinable!(events -> environments (environment_id));
 
-diesel::allow_tables_to_appear_in_same_query!(repositories, pull_requests, environments, deployments, objects, events);
+diesel::allow_tables_to_appear_in_same_query!(
+    repositories,
+    pull_requests,
+    environments,
+    deployments,
+    renders,
+    objects,
+    events
+);

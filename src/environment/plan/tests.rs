@@ -1,0 +1,328 @@
+use super::*;
+
+const NOW: Millis = 1_000_000_000;
+
+fn commit() -> CommitSha {
+    "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit")
+}
+
+fn crash() -> Cause {
+    Cause::CrashLoop { container: "app".to_owned(), restarts: 3, exit_code: Some(1) }
+}
+
+/// An attempt that is applied and under way.
+fn deploying(attempt: i64) -> DeploymentFacts {
+    DeploymentFacts {
+        status: DeploymentStatus::Deploying,
+        reason: None,
+        attempt,
+        attempt_deadline: Some(NOW + 100_000),
+        retry_at: None,
+        applied: true,
+    }
+}
+
+fn ended(status: DeploymentStatus) -> DeploymentFacts {
+    DeploymentFacts { status, attempt_deadline: None, ..deploying(1) }
+}
+
+/// An environment whose head commit has this deployment and should run.
+fn facts(deployment: Option<DeploymentFacts>) -> Facts {
+    Facts {
+        decision: Decision::Deploy(commit()),
+        status: EnvironmentStatus::Deploying,
+        reason: None,
+        serving: None,
+        applied: Some(commit()),
+        good: None,
+        deployment,
+        namespace: NamespaceFacts::Ours,
+        progress: Some(Progress::Progressing),
+        deletion_started_at: None,
+        observed_at: Some(NOW - 1_000),
+        jitter: 0.0,
+    }
+}
+
+/// The last commit that ran.
+fn good() -> CommitSha {
+    "a".repeat(40).parse().expect("a commit")
+}
+
+fn roll_back() -> Step {
+    Step::RollBack { commit: good() }
+}
+
+/// The head commit failed after another one ran.
+fn failed_after_good(applied: Option<CommitSha>, serving: Option<CommitSha>) -> Facts {
+    let head = DeploymentFacts { applied: applied.as_ref() == Some(&commit()), ..ended(DeploymentStatus::Failed) };
+    Facts { status: EnvironmentStatus::Failed, applied, serving, good: Some(good()), ..facts(Some(head)) }
+}
+
+fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Millis>) -> Facts {
+    Facts { decision: Decision::Gone(None), status, namespace, deletion_started_at: since, ..facts(None) }
+}
+
+#[test]
+fn each_state_has_its_step() {
+    let look_again = Step::Await { until: NOW + 10_000, cause: None };
+    let begin = |attempt| Step::BeginAttempt { attempt, deadline: NOW + 180_000 };
+    let terminating = || NamespaceFacts::Terminating { blocked_by: Some("the finalizer x holds 1".to_owned()) };
+    let progress = |progress| Facts { progress: Some(progress), ..facts(Some(deploying(1))) };
+    let late = |attempt, progress| Facts {
+        progress: Some(progress),
+        ..facts(Some(DeploymentFacts { attempt_deadline: Some(NOW), ..deploying(attempt) }))
+    };
+    let never_ready = Cause::NotReadyInTime { container: None, seconds: 180 };
+    let table = [
+        ("a new commit", facts(None), Step::CreateDeployment { commit: commit() }),
+        ("its row", facts(Some(ended(DeploymentStatus::Pending))), begin(1)),
+        (
+            "its namespace still goes",
+            Facts { namespace: terminating(), ..facts(Some(ended(DeploymentStatus::Pending))) },
+            look_again.clone(),
+        ),
+        (
+            "an attempt began",
+            facts(Some(DeploymentFacts { applied: false, ..deploying(1) })),
+            Step::Apply { restart_pods: false },
+        ),
+        (
+            "somebody deleted the namespace",
+            Facts { namespace: NamespaceFacts::Absent, ..facts(Some(deploying(1))) },
+            Step::Apply { restart_pods: false },
+        ),
+        (
+            "another attempt after a crash",
+            facts(Some(DeploymentFacts { applied: false, reason: Some(Reason::CrashLoop), ..deploying(2) })),
+            Step::Apply { restart_pods: true },
+        ),
+        (
+            "another attempt after no node had room",
+            facts(Some(DeploymentFacts { applied: false, reason: Some(Reason::Unschedulable), ..deploying(2) })),
+            Step::Apply { restart_pods: false },
+        ),
+        ("a rollout", progress(Progress::Progressing), look_again.clone()),
+        (
+            "a stumble",
+            progress(Progress::Stumbling(Cause::Unschedulable)),
+            Step::Await { until: NOW + 10_000, cause: Some(Cause::Unschedulable) },
+        ),
+        ("ready", progress(Progress::Ready), Step::Succeed),
+        ("ready at the last moment", late(3, Progress::Ready), Step::Succeed),
+        (
+            "what cannot heal",
+            progress(Progress::Failed(Cause::RunsAsRoot { container: "app".to_owned() })),
+            Step::Fail { cause: Cause::RunsAsRoot { container: "app".to_owned() } },
+        ),
+        (
+            "a crash loop",
+            progress(Progress::AttemptOver(crash())),
+            Step::EndAttempt { cause: crash(), retry_at: NOW + 10_000 },
+        ),
+        (
+            "the first deadline",
+            late(1, Progress::Progressing),
+            Step::EndAttempt { cause: never_ready.clone(), retry_at: NOW + 10_000 },
+        ),
+        (
+            "the second deadline",
+            late(2, Progress::Stumbling(Cause::Unschedulable)),
+            Step::EndAttempt { cause: Cause::Unschedulable, retry_at: NOW + 30_000 },
+        ),
+        ("the third deadline", late(3, Progress::Progressing), Step::Fail { cause: never_ready }),
+        (
+            "between two attempts",
+            facts(Some(DeploymentFacts { retry_at: Some(NOW + 5_000), ..deploying(1) })),
+            Step::Await { until: NOW + 5_000, cause: None },
+        ),
+        (
+            "time for the next attempt",
+            facts(Some(DeploymentFacts { retry_at: Some(NOW), ..deploying(1) })),
+            begin(2),
+        ),
+        (
+            "ready between two attempts",
+            Facts {
+                progress: Some(Progress::Ready),
+                ..facts(Some(DeploymentFacts { retry_at: Some(NOW + 5_000), ..deploying(2) }))
+            },
+            Step::Succeed,
+        ),
+        (
+            "nobody looked for an hour",
+            Facts {
+                observed_at: Some(NOW - 3_600_000),
+                ..facts(Some(DeploymentFacts { attempt_deadline: Some(NOW - 3_500_000), ..deploying(1) }))
+            },
+            Step::ExtendAttempt { deadline: NOW + 100_000 },
+        ),
+        (
+            "all is well",
+            Facts {
+                serving: Some(commit()),
+                status: EnvironmentStatus::Running,
+                ..facts(Some(ended(DeploymentStatus::Succeeded)))
+            },
+            Step::Settle,
+        ),
+        (
+            "edited, nothing new",
+            Facts { serving: Some(commit()), ..facts(Some(ended(DeploymentStatus::Succeeded))) },
+            Step::ShowOutcome,
+        ),
+        (
+            "back to a commit that ran before another",
+            Facts {
+                serving: Some("f".repeat(40).parse().expect("a commit")),
+                ..facts(Some(ended(DeploymentStatus::Succeeded)))
+            },
+            Step::RenewDeployment,
+        ),
+        (
+            "reopened at the same commit",
+            Facts { namespace: NamespaceFacts::Absent, ..facts(Some(ended(DeploymentStatus::Succeeded))) },
+            Step::RenewDeployment,
+        ),
+        ("asked for again", facts(Some(ended(DeploymentStatus::Cancelled))), Step::RenewDeployment),
+        ("pushed back to", facts(Some(ended(DeploymentStatus::Superseded))), Step::RenewDeployment),
+        (
+            "failed for good",
+            Facts { status: EnvironmentStatus::Failed, ..facts(Some(ended(DeploymentStatus::Failed))) },
+            Step::Settle,
+        ),
+        (
+            "failed, and ready after all",
+            Facts {
+                status: EnvironmentStatus::Failed,
+                progress: Some(Progress::Ready),
+                ..facts(Some(ended(DeploymentStatus::Failed)))
+            },
+            Step::Succeed,
+        ),
+        ("failed, with one to go back to", failed_after_good(Some(commit()), None), roll_back()),
+        (
+            "failed, and its namespace is gone",
+            Facts { namespace: NamespaceFacts::Absent, ..failed_after_good(None, Some(good())) },
+            roll_back(),
+        ),
+        ("put back", failed_after_good(Some(good()), None), look_again.clone()),
+        (
+            "put back, and ready",
+            Facts { progress: Some(Progress::Ready), ..failed_after_good(Some(good()), None) },
+            Step::ShowServing { commit: good() },
+        ),
+        ("put back, and serving", failed_after_good(Some(good()), Some(good())), Step::Settle),
+        (
+            "put back in vain",
+            Facts { progress: Some(Progress::AttemptOver(crash())), ..failed_after_good(Some(good()), None) },
+            Step::Settle,
+        ),
+        (
+            "waiting, with half of another commit applied",
+            Facts {
+                decision: Decision::Wait(Cause::NoRecipe),
+                status: EnvironmentStatus::Pending,
+                reason: Some(Reason::NoRecipe),
+                ..failed_after_good(Some(commit()), None)
+            },
+            roll_back(),
+        ),
+        (
+            "waiting for approval",
+            Facts { decision: Decision::Wait(Cause::AwaitingApproval), ..facts(None) },
+            Step::ShowWaiting { cause: Cause::AwaitingApproval },
+        ),
+        (
+            "still waiting",
+            Facts {
+                decision: Decision::Wait(Cause::AwaitingApproval),
+                status: EnvironmentStatus::Pending,
+                reason: Some(Reason::AwaitingApproval),
+                ..facts(None)
+            },
+            Step::Settle,
+        ),
+        (
+            "closed",
+            gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, None),
+            Step::BeginDeletion { cause: None },
+        ),
+        (
+            "its namespace",
+            gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, Some(NOW)),
+            Step::DeleteNamespace,
+        ),
+        (
+            "its namespace goes",
+            gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 6_000)),
+            look_again.clone(),
+        ),
+        (
+            "its namespace is stuck",
+            gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 300_000)),
+            Step::Await {
+                until: NOW + 10_000,
+                cause: Some(Cause::NamespaceStuck { blocked_by: "the finalizer x holds 1".to_owned() }),
+            },
+        ),
+        (
+            "its namespace is gone",
+            gone(EnvironmentStatus::Deleting, NamespaceFacts::Absent, Some(NOW)),
+            Step::FinishDeletion { cause: None },
+        ),
+        (
+            "its namespace is somebody else's",
+            gone(EnvironmentStatus::Deleting, NamespaceFacts::Foreign, Some(NOW)),
+            Step::FinishDeletion { cause: None },
+        ),
+        ("gone", gone(EnvironmentStatus::Deleted, NamespaceFacts::Absent, Some(NOW)), Step::Settle),
+        (
+            "gone, and there again",
+            gone(EnvironmentStatus::Deleted, NamespaceFacts::Ours, Some(NOW)),
+            Step::DeleteNamespace,
+        ),
+    ];
+    for (what, facts, expected) in table {
+        assert_eq!(next_step(&facts, NOW), expected, "{what}");
+    }
+}
+
+/// Three attempts that never become ready, under a clock of the test's own.
+#[test]
+fn a_round_ends_within_ten_minutes() {
+    for jitter in [-1.0, 0.0, 1.0] {
+        // As passes have it: each look is recorded at its end.
+        let (mut now, mut observed_at, mut attempts) = (NOW, None, Vec::new());
+        let mut deployment = ended(DeploymentStatus::Pending);
+        loop {
+            let facts = Facts { observed_at, jitter, ..facts(Some(deployment.clone())) };
+            match next_step(&facts, now) {
+                Step::BeginAttempt { attempt, deadline } => {
+                    attempts.push(now - NOW);
+                    deployment =
+                        DeploymentFacts { attempt_deadline: Some(deadline), applied: false, ..deploying(attempt) };
+                }
+                Step::Apply { .. } => deployment.applied = true,
+                Step::Await { until, .. } => {
+                    assert!(now < until && until <= now + 36_000, "a look is never far away");
+                    observed_at = Some(now);
+                    now = until;
+                }
+                Step::EndAttempt { retry_at, .. } => deployment.retry_at = Some(retry_at),
+                Step::Fail { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        let waits = (10_000 + (2_000.0 * jitter) as Millis, 30_000 + (6_000.0 * jitter) as Millis);
+        assert_eq!(attempts, [0, 180_000 + waits.0, 360_000 + waits.0 + waits.1]);
+        assert!(now - NOW < 600_000, "{} ms", now - NOW);
+    }
+}
+
+#[test]
+fn waits_after_failures_double_up_to_five_minutes() {
+    let seconds: Vec<u64> = (1..=12).map(|failures| wait_after_failures(failures).as_secs()).collect();
+    assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    assert_eq!(wait_after_failures(i64::MAX).as_secs(), 300);
+}
