@@ -78,7 +78,8 @@ impl Pass<'_> {
     ) -> Result<Result<bool, NotApplied>, Interrupted> {
         let render = self.engine.store.render(&environment.id, commit).await?;
         // It is kept for as long as the row names the commit.
-        let render = render.ok_or_else(|| Interrupted::failed("what was applied for the last good commit is missing"))?;
+        let render =
+            render.ok_or_else(|| Interrupted::failed("what was applied for the last good commit is missing"))?;
         if let Err(not_applied) = self.put(environment, commit, &render).await? {
             return Ok(Err(not_applied));
         }

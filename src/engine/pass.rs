@@ -210,7 +210,7 @@ impl Pass<'_> {
                 Step::BeginDeletion { cause } => {
                     let shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
                     self.record(Record {
-                        environment: Some(shown.deletion_started(self.lease.now())),
+                        environment: Some(shown.serving(None).deletion_started(self.lease.now())),
                         end_others: Some(DeploymentStatus::Cancelled),
                         event: event(EventKind::Deleting, reason_code(cause.as_ref())),
                         ..Record::default()
@@ -280,7 +280,9 @@ impl Pass<'_> {
             ..Default::default()
         };
         self.record(Record {
-            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, None).serving(Some(head)).good(Some(head))),
+            environment: Some(
+                EnvironmentChanges::status(EnvironmentStatus::Running, None).serving(Some(head)).good(Some(head)),
+            ),
             deployment: Some((head.clone(), changes.cause(None))),
             event: event(EventKind::Running, head.to_string()),
             ..Record::default()

@@ -136,11 +136,7 @@ fn each_state_has_its_step() {
             facts(Some(DeploymentFacts { retry_at: Some(NOW + 5_000), ..deploying(1) })),
             Step::Await { until: NOW + 5_000, cause: None },
         ),
-        (
-            "time for the next attempt",
-            facts(Some(DeploymentFacts { retry_at: Some(NOW), ..deploying(1) })),
-            begin(2),
-        ),
+        ("time for the next attempt", facts(Some(DeploymentFacts { retry_at: Some(NOW), ..deploying(1) })), begin(2)),
         (
             "ready between two attempts",
             Facts {
@@ -243,21 +239,9 @@ fn each_state_has_its_step() {
             },
             Step::Settle,
         ),
-        (
-            "closed",
-            gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, None),
-            Step::BeginDeletion { cause: None },
-        ),
-        (
-            "its namespace",
-            gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, Some(NOW)),
-            Step::DeleteNamespace,
-        ),
-        (
-            "its namespace goes",
-            gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 6_000)),
-            look_again.clone(),
-        ),
+        ("closed", gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, None), Step::BeginDeletion { cause: None }),
+        ("its namespace", gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, Some(NOW)), Step::DeleteNamespace),
+        ("its namespace goes", gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 6_000)), look_again.clone()),
         (
             "its namespace is stuck",
             gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 300_000)),

@@ -3,8 +3,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use xtask::testing::eventually;
 
-use super::life::{Life, SOON, node, recipe, recipe_of};
+use super::{
+    life::{Life, SOON, node, recipe, recipe_of},
+    objects::{in_the_cluster, in_the_inventory},
+};
 
 /// Three attempts that fail of what they stumble over, with their waits, on a machine with much else to do.
 const THREE_ATTEMPTS: Duration = Duration::from_secs(600);
@@ -57,6 +61,44 @@ async fn an_image_that_cannot_run_is_named() {
     };
     let root = recipe_of("registry.localhost/shop:root", "ok");
     tokio::join!(missing, fails(&life, "root", &root, "runs_as_root", "runs as root", 1));
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_push_the_last_good_commit_serves_again() {
+    let Some(ground) = node().await else { return };
+    let life = Life::start(ground, "rollback").await;
+    // Two of them do not fit into the quota: the first goes before the second comes.
+    let large = |recipe: String| recipe.replace("cpu: 100m", "cpu: 300m");
+    let number = life.open("change", &large(recipe("ok"))).await;
+    let running = life.until_running(number).await;
+    let first = life.head(number);
+
+    let root = large(recipe_of("registry.localhost/shop:root", "ok"));
+    life.stand.github.push(&life.repository, number, &[(".preview.yaml", &root)]).await.unwrap();
+    let second = life.head(number);
+    let back = |found: &Value| found["status"] == "failed" && found["serving_commit"] == *first;
+    let failed = life.until(number, THREE_ATTEMPTS, back).await;
+    assert_eq!((&failed["commit"], &failed["reason"]), (&second.as_str().into(), &"runs_as_root".into()), "{failed:#}");
+    assert!(life.page(&running).await.contains(&first), "the page is the first commit's");
+    let comment = life.until_commented(number, "still answers").await;
+    assert!(comment.contains(&first[..7]) && comment.contains(&second[..7]) && comment.contains("runs as root"));
+    let store = life.store();
+    let row = life.row(&store, number).await.environment;
+    assert_eq!(in_the_cluster(&life, &row).await, in_the_inventory(&store, &row).await);
+    let steps = life.steps(row.namespace.as_str());
+    assert_eq!(steps, ["created", "deploying", "running", "deploying", "failed", "rolled_back"]);
+
+    // A retry fails again, and goes back again; a commit that runs takes over.
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    eventually("a second round that goes back", THREE_ATTEMPTS, async || {
+        let newest = store.deployments_of(&row.id, 1).await.unwrap().remove(0);
+        (newest.round == 2 && back(&life.get(number).await)).then_some(())
+    })
+    .await;
+    life.stand.github.push(&life.repository, number, &[(".preview.yaml", &large(recipe("ok")))]).await.unwrap();
+    let running = life.until_running(number).await;
+    assert!(life.page(&running).await.contains(&life.head(number)));
     life.finish().await;
 }
 

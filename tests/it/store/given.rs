@@ -2,8 +2,11 @@
 
 use previewd::{
     environment::{Change, CommitSha, PullRequestFacts, PullRequestState, RepositoryFacts},
-    recipe::Object,
-    store::{Delivery, EnvironmentFilter, Event, EventKind, Lease, Overview, RecordedDelivery, Store},
+    recipe::{Object, Render},
+    store::{
+        Delivery, DeploymentChanges, EnvironmentFilter, Event, EventKind, Lease, Overview, Record, RecordedDelivery,
+        Store,
+    },
 };
 use uuid::Uuid;
 
@@ -150,6 +153,17 @@ pub async fn many_environments(database: &Database, count: usize) {
 
 /// An object of a recipe, as an environment's inventory has it.
 pub fn object(name: &str) -> Object {
-    let (api_version, kind) = ("apps/v1".to_owned(), "Deployment".to_owned());
-    Object { api_version, kind, name: name.to_owned(), body: serde_json::json!({ "metadata": { "name": name } }) }
+    Object::from(serde_json::json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name } }))
+}
+
+/// A render that applies these objects.
+pub fn render_of(names: &[&str]) -> Render {
+    let objects = names.iter().map(|name| object(name)).collect();
+    Render { namespace: object("namespace"), walls: Vec::new(), objects, pod_templates: Vec::new() }
+}
+
+/// Gives a commit its row.
+pub async fn record_deployment(store: &Store, lease: &Lease, commit: CommitSha) {
+    let deployment = Some((commit, DeploymentChanges::default()));
+    store.record(lease, Record { deployment, ..Record::default() }).await.unwrap().unwrap();
 }

@@ -71,7 +71,7 @@ async fn two_processes_migrate_at_once() {
             said.push(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let count = |end: &str| said.iter().filter(|said| said.trim_end().ends_with(end)).count();
-        assert_eq!((count("1 migration applied"), count("is up to date")), (1, 1), "{said:?}");
+        assert_eq!((count("applied"), count("is up to date")), (1, 1), "{said:?}");
         assert_eq!(migrate(&database.url, Migrate::Check).await.unwrap(), 0);
     })
     .await;

@@ -10,8 +10,8 @@ use previewd::{
 use super::{
     database::{Database, for_each_database},
     given::{
-        claim, claimed_environment, commit, environment_of, event, in_state, later, object, pull_request, pushed,
-        tell_of,
+        claim, claimed_environment, commit, environment_of, event, in_state, later, pull_request, pushed,
+        record_deployment, render_of, tell_of,
     },
 };
 
@@ -95,7 +95,7 @@ async fn a_pass_that_is_over_writes_nothing() {
         let held = claim(&store).await;
         assert_eq!(store.record(&lost, everything()).await.unwrap(), Err(LeaseLost));
         assert_eq!(store.confirm_pull_request(&lost, stale).await.unwrap(), Err(LeaseLost));
-        assert_eq!(store.add_to_inventory(&lost, &[object("web")]).await.unwrap(), Err(LeaseLost));
+        assert_eq!(store.begin_apply(&lost, &commit(1), &render_of(&["web"])).await.unwrap(), Err(LeaseLost));
         assert_eq!(store.remove_from_inventory(&lost, &[]).await.unwrap(), Err(LeaseLost));
         assert_eq!(store.record_comment(&lost, Some(1), "digest").await.unwrap(), Err(LeaseLost));
         store.record_observation(&lost).await.unwrap();
@@ -149,21 +149,35 @@ async fn what_github_confirms_is_believed() {
 }
 
 #[tokio::test]
-async fn the_inventory_has_each_object_once() {
+async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
     for_each_database(async |database| {
         let store = database.store();
         let (lease, overview) = claimed_environment(&store).await;
         let id = &overview.environment.id;
-        let (web, worker) = (object("web"), object("worker"));
-        store.add_to_inventory(&lease, &[web.clone(), worker.clone()]).await.unwrap().unwrap();
-        store.add_to_inventory(&lease, std::slice::from_ref(&web)).await.unwrap().unwrap();
+        let (both, web) = (render_of(&["web", "worker"]), render_of(&["web"]));
+        record_deployment(&store, &lease, commit(1)).await;
+        for render in [&both, &web] {
+            store.begin_apply(&lease, &commit(1), render).await.unwrap().unwrap();
+            assert_eq!(store.render(id, &commit(1)).await.unwrap().as_ref(), Some(render));
+        }
+        assert_eq!(environment_of(&store, 7).await.environment.applied_commit, Some(commit(1)));
         let keys = store.inventory(id).await.unwrap();
         assert_eq!(keys.len(), 2);
-        let gone: Vec<_> = keys.into_iter().filter(|key| !key.is_among(std::slice::from_ref(&web))).collect();
+        let gone: Vec<_> = keys.into_iter().filter(|key| !key.is_among(web.applied())).collect();
         assert_eq!(gone[0].name, "worker");
         store.remove_from_inventory(&lease, &gone).await.unwrap().unwrap();
         store.remove_from_inventory(&lease, &gone).await.unwrap().unwrap();
         assert_eq!(store.inventory(id).await.unwrap().len(), 1);
+
+        // What a failure may go back to stays; what came between does not.
+        let ran = EnvironmentChanges::status(EnvironmentStatus::Running, None).good(Some(&commit(1)));
+        store.record(&lease, Record { environment: Some(ran), ..Record::default() }).await.unwrap().unwrap();
+        for next in [2, 3] {
+            record_deployment(&store, &lease, commit(next)).await;
+            store.begin_apply(&lease, &commit(next), &both).await.unwrap().unwrap();
+        }
+        let kept = [1, 2, 3].map(async |n| store.render(id, &commit(n)).await.unwrap());
+        assert_eq!(futures::future::join_all(kept).await, [Some(web), None, Some(both)]);
     })
     .await;
 }
