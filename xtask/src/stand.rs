@@ -121,7 +121,7 @@ impl Stand {
         }));
     }
 
-    /// A commit whose image is there before GitHub hears of it: what a push would wait for is not previewd's time.
+    /// A commit whose image is in the cluster before anybody asks for it.
     pub async fn built_commit(cluster: &LocalCluster) -> Result<String> {
         let commit = hex::encode(rand::random::<[u8; 20]>());
         cluster.import_image(&sample_image(&commit)?).await?;

@@ -89,8 +89,9 @@ impl<'a> Cycle<'a> {
         let github = &stand.github;
 
         let recipe = self.ground.recipe("first");
-        let new =
-            NewPullRequest::new("Say hello", "say-hello").file(".preview.yaml", &recipe).sha(&self.built().await?);
+        let new = NewPullRequest::new("Say hello", "say-hello")
+            .file(".preview.yaml", &recipe)
+            .sha(&self.ground.built_commit().await?);
         let began = Instant::now();
         self.number = github.open_pull_request(REPOSITORY, new).await?;
         self.until("opened to running", began, TO_RUNNING, "running").await?;
@@ -101,7 +102,7 @@ impl<'a> Cycle<'a> {
         self.reads_over("list, get and logs over HTTP, retry refused", true).await?;
         self.reads_over("list, get and logs over stdio, retry refused", false).await?;
 
-        let second = self.built().await?;
+        let second = self.ground.built_commit().await?;
         let recipe = self.ground.recipe("second");
         let began = Instant::now();
         github.push_as(REPOSITORY, self.number, &[(".preview.yaml", recipe.as_str())], &second).await?;
@@ -128,7 +129,7 @@ impl<'a> Cycle<'a> {
         let stays = self.stays_deleted().await;
         self.note("stays deleted when redelivered", began, stays)?;
 
-        let third = self.built().await?;
+        let third = self.ground.built_commit().await?;
         let recipe = self.ground.recipe("third");
         let began = Instant::now();
         github.push_as(REPOSITORY, self.number, &[(".preview.yaml", recipe.as_str())], &third).await?;
@@ -155,14 +156,6 @@ impl<'a> Cycle<'a> {
         let violations = github.violations();
         let honest = if violations.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{}", violations.join("\n"))) };
         self.note("every request as GitHub describes it", began, honest)
-    }
-
-    /// A commit whose image is built.
-    async fn built(&self) -> Result<String> {
-        match self.ground {
-            Ground::Local { cluster, .. } => Stand::built_commit(cluster).await,
-            Ground::Context { .. } => Ok(hex::encode(rand::random::<[u8; 20]>())),
-        }
     }
 
     fn arguments(&self) -> Value {

@@ -67,6 +67,14 @@ impl Ground {
         }
     }
 
+    /// A commit whose image is there before GitHub hears of it: what a push would wait for is not previewd's time.
+    async fn built_commit(&self) -> Result<String> {
+        match self {
+            Self::Local { cluster, .. } => Stand::built_commit(cluster).await,
+            Self::Context { .. } => Ok(hex::encode(rand::random::<[u8; 20]>())),
+        }
+    }
+
     /// The recipe of the sample application that says `greeting`.
     fn recipe(&self, greeting: &str) -> String {
         match self {
@@ -121,6 +129,7 @@ impl DemoArgs {
         let token = stand.create_token("demo", "admin", &["shop"]).await?;
         let recipe = ground.recipe("hello from a pull request");
         let new = NewPullRequest::new("Say hello", "say-hello").file(".preview.yaml", &recipe);
+        let new = new.sha(&ground.built_commit().await?);
         let number = stand.github.open_pull_request(REPOSITORY, new).await?;
         show::say(&format!("Opened {REPOSITORY}#{number}: {}/{REPOSITORY}/pull/{number}", stand.github.url()));
 
