@@ -40,6 +40,8 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         github: github.clone(),
         base_domain: config.base_domain.clone(),
         policy: Arc::new(config.policy()),
+        triggers: config.triggers.clone(),
+        forks_at_most: config.limits.forks,
         workers: config.engine.workers.count().get(),
     }
 }

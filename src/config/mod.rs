@@ -23,11 +23,16 @@ pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
-    EngineSettings, InvalidSetting, LogFilter, LogFormat, LogSettings, Login, McpSettings, RepositoryPattern, Team,
-    Workers,
+    EngineSettings, InvalidSetting, Limits, LogFilter, LogFormat, LogSettings, Login, McpSettings, RepositoryPattern,
+    Team, Workers,
 };
 
-use crate::{cluster::KubernetesSettings, environment::BaseDomain, github::GitHubSettings, recipe};
+use crate::{
+    cluster::KubernetesSettings,
+    environment::{BaseDomain, TriggerSettings},
+    github::GitHubSettings,
+    recipe,
+};
 
 /// Everything that an operator can set. Each section refuses keys that it does not know.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -53,6 +58,9 @@ pub struct Config {
     pub base_domain: BaseDomain,
     pub github: GitHubSettings,
     pub kubernetes: KubernetesSettings,
+    /// Which pull requests get a preview where their recipe does not say it.
+    pub triggers: TriggerSettings,
+    pub limits: Limits,
     pub quota: recipe::Quota,
     pub ingress: recipe::IngressPolicy,
     /// Ranges that environments may not reach, besides private and link-local addresses.
@@ -85,6 +93,8 @@ impl Default for Config {
             base_domain: "localhost".parse().expect("localhost is a domain"),
             github: Default::default(),
             kubernetes: Default::default(),
+            triggers: TriggerSettings::default(),
+            limits: Limits::default(),
             quota: Default::default(),
             ingress: Default::default(),
             denied_egress: Vec::new(),

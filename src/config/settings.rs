@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::environment::{BaseDomain, InvalidName, RepositoryName};
+use crate::environment::{BaseDomain, ForkPolicy, InvalidName, RepositoryName};
 
 /// The rule that a value breaks. Never the value itself, which may be a secret in the wrong place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,20 @@ pub struct Team {
     pub repositories: Vec<RepositoryPattern>,
     /// GitHub logins of the team's members.
     pub members: Vec<Login>,
+}
+
+/// What no recipe may go beyond.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How much recipes may open to pull requests from forks.
+    pub forks: ForkPolicy,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { forks: ForkPolicy::Approve }
+    }
 }
 
 /// How much of this process's time goes into environments.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     cluster::{Cluster, WatchHealth},
-    environment::BaseDomain,
+    environment::{BaseDomain, ForkPolicy, TriggerSettings},
     github::GitHub,
     recipe::Policy,
     store::{Installation, Store},
@@ -41,6 +41,10 @@ pub struct Engine {
     pub github: GitHub,
     pub base_domain: BaseDomain,
     pub policy: Arc<Policy>,
+    /// For recipes that leave it open.
+    pub triggers: TriggerSettings,
+    /// Whatever recipes say.
+    pub forks_at_most: ForkPolicy,
     /// How many passes run at once.
     pub workers: usize,
 }

@@ -2,16 +2,19 @@
 
 use rand::RngExt;
 
-use super::pass::{Interrupted, Pass};
+use super::{
+    Engine,
+    pass::{Interrupted, Pass},
+};
 use crate::{
     cluster::{self, Expected, NamespaceState, Owner, Workloads, assess},
     environment::{
-        ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, Facts, GateFacts, Millis,
-        NamespaceFacts, Progress, RecipePresence, RepositoryState, gate,
+        ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
+        LabelName, Millis, NamespaceFacts, Progress, RecipeFacts, RepositoryState, Triggers, gate, gate_without_recipe,
     },
-    github::{self, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
-    recipe::RECIPE_FILE,
-    store::{Confirmed, Deployment, Environment, Overview},
+    github::{self, GitRef, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
+    recipe::{RECIPE_FILE, Recipe},
+    store::{Confirmed, Deployment, Environment, EnvironmentChanges, Overview, Record},
 };
 
 /// What a step works on.
@@ -53,20 +56,34 @@ impl Pass<'_> {
         let pull_request = &overview.pull_request.facts;
         let deployment = self.engine.store.deployment(&environment.id, &pull_request.head_sha).await?;
 
-        let mut gate_facts = GateFacts {
-            repository: overview.pull_request.repository_state,
-            state: pull_request.state,
-            head: &pull_request.head_sha,
-            from_fork: pull_request.from_fork,
-            hold: environment.hold,
-            has_recipe: RecipePresence::Unread,
-        };
+        let (repository, hold) = (overview.pull_request.repository_state, environment.hold);
         let mut recipe = None;
-        if matches!(gate(&gate_facts), Decision::Deploy(_)) && needs_recipe(deployment.as_ref()) {
-            recipe = self.read_recipe(&overview).await?;
-            gate_facts.has_recipe = if recipe.is_some() { RecipePresence::Present } else { RecipePresence::Absent };
-        }
-        let decision = gate(&gate_facts);
+        let decision = match gate_without_recipe(repository, pull_request.state, hold) {
+            Some(decision) => decision,
+            None => {
+                let needs_recipe = needs_recipe(deployment.as_ref());
+                if needs_recipe {
+                    recipe = self.read_recipe(&overview).await?;
+                }
+                let read = recipe.as_ref().and_then(|recipe| recipe.as_deref().ok());
+                let kept = deployment.as_ref().and_then(|deployment| deployment.recipe.as_deref());
+                let triggers = self.engine.triggers_of(read.or(kept));
+                self.remember_label(environment, triggers.label.as_ref()).await?;
+                gate(&GateFacts {
+                    repository,
+                    pull_request,
+                    hold,
+                    approved: false,
+                    started: deployment.as_ref().is_some_and(has_started),
+                    exists: exists(environment),
+                    recipe: if needs_recipe && recipe.is_none() {
+                        RecipeFacts::Absent
+                    } else {
+                        RecipeFacts::Says(&triggers)
+                    },
+                })
+            }
+        };
 
         let owner = self.owner(&environment.id);
         let (namespace, namespace_uid) = match decision {
@@ -110,6 +127,16 @@ impl Pass<'_> {
         Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, facts })
     }
 
+    /// What adding a label means is known from the recipe only, which a webhook does not read.
+    async fn remember_label(&self, environment: &Environment, label: Option<&LabelName>) -> Result<(), Interrupted> {
+        let label = label.map(LabelName::as_str);
+        if environment.trigger_label.as_deref() == label {
+            return Ok(());
+        }
+        let changes = EnvironmentChanges::default().trigger_label(label);
+        self.record(Record { environment: Some(changes), ..Record::default() }).await
+    }
+
     /// The environment and its pull request, confirmed by GitHub where something was asked for since it last was.
     async fn read_confirmed(&mut self) -> Result<Overview, Interrupted> {
         let store = &self.engine.store;
@@ -135,7 +162,13 @@ impl Pass<'_> {
 
     /// None where the commit has no recipe.
     async fn read_recipe(&mut self, overview: &Overview) -> Result<Option<Result<String, Cause>>, Interrupted> {
-        let head = &overview.pull_request.facts.head_sha;
+        let pull_request = &overview.pull_request.facts;
+        // A stranger does not say what runs, not even after an approval, which is for the commit's code.
+        let place = if pull_request.from_fork {
+            GitRef::Branch(&pull_request.base_ref)
+        } else {
+            GitRef::Commit(&pull_request.head_sha)
+        };
         let refused = |rule: &str| {
             Some(Err(Cause::InvalidRecipe {
                 file: RECIPE_FILE.to_owned(),
@@ -145,7 +178,7 @@ impl Pass<'_> {
             }))
         };
         self.fence(github::CALL_TIMEOUT).await?;
-        Ok(match self.engine.github.file(&access(overview), RECIPE_FILE, head).await? {
+        Ok(match self.engine.github.file(&access(overview), RECIPE_FILE, place).await? {
             RepositoryFile::Text(text) => Some(Ok(text)),
             RepositoryFile::Missing => None,
             RepositoryFile::TooLong => refused(&format!("must be at most {} KiB", RECIPE_LIMIT / 1024)),
@@ -202,6 +235,30 @@ fn needs_recipe(deployment: Option<&Deployment>) -> bool {
         | DeploymentStatus::Deploying
         | DeploymentStatus::Superseded
         | DeploymentStatus::Cancelled => deployment.recipe.is_none(),
+    }
+}
+
+/// What only keeps a commit from starting, such as a draft, comes too late for this one.
+fn has_started(deployment: &Deployment) -> bool {
+    match deployment.status {
+        DeploymentStatus::Deploying | DeploymentStatus::Succeeded | DeploymentStatus::Failed => true,
+        DeploymentStatus::Pending | DeploymentStatus::Superseded | DeploymentStatus::Cancelled => false,
+    }
+}
+
+/// Whether there is something to take away, or it was just taken away.
+fn exists(environment: &Environment) -> bool {
+    let is_going = matches!(environment.status, EnvironmentStatus::Deleting | EnvironmentStatus::Deleted);
+    is_going || environment.applied_commit.is_some()
+}
+
+impl Engine {
+    /// What the recipe says of what is deployed. One that cannot be read says nothing; that it cannot be read is told
+    /// when it is to be deployed.
+    fn triggers_of(&self, recipe: Option<&str>) -> Triggers {
+        let recipe = recipe.and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
+        let own = recipe.map(|recipe| recipe.triggers).unwrap_or_default();
+        Triggers::new(&own, &self.triggers, self.forks_at_most)
     }
 }
 

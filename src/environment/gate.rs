@@ -1,26 +1,29 @@
 //! The gate: whether a pull request should have an environment, and for which commit. Every way of asking for one ends
 //! here; nothing else may start a deployment.
 
-use super::{Cause, CommitSha, Hold, PullRequestState, RepositoryState};
+use super::{Cause, CommitSha, ForkPolicy, Hold, PullRequestFacts, PullRequestState, RepositoryState, Triggers};
 
 /// What the gate decides on.
 #[derive(Debug, Clone)]
 pub struct GateFacts<'a> {
     pub repository: RepositoryState,
-    pub state: PullRequestState,
-    pub head: &'a CommitSha,
-    pub from_fork: bool,
+    pub pull_request: &'a PullRequestFacts,
     pub hold: Hold,
-    pub has_recipe: RecipePresence,
+    /// An admin has approved this very head commit.
+    pub approved: bool,
+    /// The head commit has begun before: what would only keep it from starting comes too late.
+    pub started: bool,
+    /// Something of the environment is in the cluster, or just went.
+    pub exists: bool,
+    pub recipe: RecipeFacts<'a>,
 }
 
-/// What is known about the recipe at the head commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecipePresence {
-    /// Not read: the gate had already decided without it.
-    Unread,
-    Present,
+/// What is known about the recipe.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RecipeFacts<'a> {
     Absent,
+    /// It is there, and says this of what is deployed.
+    Says(&'a Triggers),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,96 +36,57 @@ pub enum Decision {
     Gone(Option<Cause>),
 }
 
+/// What is decided before anybody looks at the recipe: a pull request that is closed goes, whatever its recipe says.
+pub fn gate_without_recipe(repository: RepositoryState, state: PullRequestState, hold: Hold) -> Option<Decision> {
+    match repository {
+        RepositoryState::Active => {}
+        RepositoryState::Removed | RepositoryState::Suspended => {
+            return Some(Decision::Gone(Some(Cause::AccessRevoked)));
+        }
+    }
+    match state {
+        PullRequestState::Open => {}
+        PullRequestState::Closed | PullRequestState::Merged => return Some(Decision::Gone(None)),
+    }
+    match hold {
+        Hold::None => None,
+        Hold::RemovedByHand => Some(Decision::Gone(Some(Cause::RemovedByHand))),
+    }
+}
+
 /// Decides, from facts alone.
 pub fn gate(facts: &GateFacts<'_>) -> Decision {
-    match facts.repository {
-        RepositoryState::Active => {}
-        RepositoryState::Removed | RepositoryState::Suspended => return Decision::Gone(Some(Cause::AccessRevoked)),
+    let GateFacts { repository, pull_request, hold, approved, started, exists, recipe } = facts;
+    if let Some(decision) = gate_without_recipe(*repository, pull_request.state, *hold) {
+        return decision;
     }
-    match facts.state {
-        PullRequestState::Open => {}
-        PullRequestState::Closed | PullRequestState::Merged => return Decision::Gone(None),
+    let triggers = match recipe {
+        RecipeFacts::Absent => return Decision::Wait(Cause::NoRecipe),
+        RecipeFacts::Says(triggers) => triggers,
+    };
+    if pull_request.from_fork && triggers.forks == ForkPolicy::Deny {
+        return Decision::Wait(Cause::ForkDenied);
     }
-    match facts.hold {
-        Hold::None => {}
-        Hold::RemovedByHand => return Decision::Gone(Some(Cause::RemovedByHand)),
+    // What somebody chose for the pull request as a whole takes the environment away again.
+    let choose = |cause| if *exists { Decision::Gone(Some(cause)) } else { Decision::Wait(cause) };
+    if let Some(label) = &triggers.label
+        && !pull_request.labels.iter().any(|set| label.matches(set))
+    {
+        return choose(Cause::NotLabelled { label: label.as_str().to_owned() });
     }
-    // A stranger's commit, and a stranger's recipe, run only after somebody has looked at them.
-    if facts.from_fork {
-        return Decision::Wait(Cause::AwaitingApproval);
+    let into = |branch: &str| triggers.branches.iter().any(|pattern| pattern.matches(branch));
+    if !triggers.branches.is_empty() && !into(&pull_request.base_ref) {
+        return choose(Cause::BranchNotIncluded);
     }
-    match facts.has_recipe {
-        RecipePresence::Absent => Decision::Wait(Cause::NoRecipe),
-        RecipePresence::Present | RecipePresence::Unread => Decision::Deploy(facts.head.clone()),
+    if pull_request.draft && !triggers.drafts && !started {
+        return Decision::Wait(Cause::Draft);
+    }
+    // A stranger's commit runs only after somebody has looked at that very commit.
+    match (pull_request.from_fork, triggers.forks) {
+        (true, ForkPolicy::Approve | ForkPolicy::Deny) if !approved => Decision::Wait(Cause::AwaitingApproval),
+        (true, _) | (false, _) => Decision::Deploy(pull_request.head_sha.clone()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every combination of what the gate looks at, with its answer.
-    fn every_answer() -> Vec<(GateFacts<'static>, Decision)> {
-        static HEAD: std::sync::LazyLock<CommitSha> =
-            std::sync::LazyLock::new(|| "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit"));
-        let mut answers = Vec::new();
-        for &repository in RepositoryState::ALL {
-            for &state in PullRequestState::ALL {
-                for &hold in Hold::ALL {
-                    for from_fork in [false, true] {
-                        for has_recipe in [RecipePresence::Unread, RecipePresence::Present, RecipePresence::Absent] {
-                            let facts = GateFacts { repository, state, head: &HEAD, from_fork, hold, has_recipe };
-                            let answer = gate(&facts);
-                            answers.push((facts, answer));
-                        }
-                    }
-                }
-            }
-        }
-        answers
-    }
-
-    #[test]
-    fn only_an_open_pull_request_of_our_own_deploys() {
-        let deployed: Vec<_> =
-            every_answer().into_iter().filter(|(_, answer)| matches!(answer, Decision::Deploy(_))).collect();
-        // With a recipe, and before the recipe was looked for.
-        assert_eq!(deployed.len(), 2);
-        for (facts, answer) in deployed {
-            assert_eq!(facts.repository, RepositoryState::Active);
-            assert_eq!(facts.state, PullRequestState::Open);
-            assert_eq!(facts.hold, Hold::None);
-            assert!(!facts.from_fork);
-            assert_ne!(facts.has_recipe, RecipePresence::Absent);
-            assert_eq!(answer, Decision::Deploy(facts.head.clone()));
-        }
-    }
-
-    #[test]
-    fn what_is_closed_goes_whatever_else_is_known() {
-        for (facts, answer) in every_answer() {
-            let expected = match (facts.repository, facts.state, facts.hold) {
-                (RepositoryState::Removed | RepositoryState::Suspended, _, _) => Some(Some(Cause::AccessRevoked)),
-                (RepositoryState::Active, PullRequestState::Closed | PullRequestState::Merged, _) => Some(None),
-                (RepositoryState::Active, PullRequestState::Open, Hold::RemovedByHand) => {
-                    Some(Some(Cause::RemovedByHand))
-                }
-                (RepositoryState::Active, PullRequestState::Open, Hold::None) => None,
-            };
-            match expected {
-                Some(cause) => assert_eq!(answer, Decision::Gone(cause), "{facts:?}"),
-                None => assert!(!matches!(answer, Decision::Gone(_)), "{facts:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_fork_waits_even_without_a_recipe() {
-        for (facts, answer) in every_answer() {
-            if let Decision::Wait(cause) = answer {
-                let expected = if facts.from_fork { Cause::AwaitingApproval } else { Cause::NoRecipe };
-                assert_eq!(cause, expected, "{facts:?}");
-            }
-        }
-    }
-}
+mod tests;

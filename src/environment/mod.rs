@@ -6,15 +6,17 @@ mod gate;
 mod names;
 mod plan;
 mod status;
+mod triggers;
 
 pub use facts::{Change, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
-pub use gate::{Decision, GateFacts, RecipePresence, gate};
+pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label};
 pub use plan::{
     ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };
 pub(crate) use status::codes;
 pub use status::{Cause, DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
+pub use triggers::{BranchPattern, ForkPolicy, LabelName, TriggerSettings, Triggers};
 
 /// Unix milliseconds, by the database's clock.
 pub type Millis = i64;

@@ -78,6 +78,10 @@ codes! {
     /// Why an environment or a deployment is where it is.
     Reason {
         AwaitingApproval = "awaiting_approval",
+        ForkDenied = "fork_denied",
+        NotLabelled = "not_labelled",
+        BranchNotIncluded = "branch_not_included",
+        Draft = "draft",
         NoRecipe = "no_recipe",
         InvalidRecipe = "invalid_recipe",
         ObjectRefused = "object_refused",
@@ -101,6 +105,10 @@ codes! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     AwaitingApproval,
+    ForkDenied,
+    NotLabelled { label: String },
+    BranchNotIncluded,
+    Draft,
     NoRecipe,
     InvalidRecipe { file: String, line: u64, field: String, rule: String },
     ObjectRefused { kind: String, name: String, rule: String },
@@ -122,6 +130,10 @@ impl Cause {
     pub fn reason(&self) -> Reason {
         match self {
             Self::AwaitingApproval => Reason::AwaitingApproval,
+            Self::ForkDenied => Reason::ForkDenied,
+            Self::NotLabelled { .. } => Reason::NotLabelled,
+            Self::BranchNotIncluded => Reason::BranchNotIncluded,
+            Self::Draft => Reason::Draft,
             Self::NoRecipe => Reason::NoRecipe,
             Self::InvalidRecipe { .. } => Reason::InvalidRecipe,
             Self::ObjectRefused { .. } => Reason::ObjectRefused,
@@ -144,6 +156,10 @@ impl Cause {
     pub fn can_heal(&self) -> bool {
         match self {
             Self::AwaitingApproval
+            | Self::ForkDenied
+            | Self::NotLabelled { .. }
+            | Self::BranchNotIncluded
+            | Self::Draft
             | Self::NoRecipe
             | Self::ImagePullFailed { .. }
             | Self::CrashLoop { .. }
@@ -169,6 +185,12 @@ impl std::fmt::Display for Cause {
             Self::AwaitingApproval => {
                 write!(f, "This pull request comes from a fork; an admin must approve its commit before it runs.")
             }
+            Self::ForkDenied => write!(f, "Pull requests from forks get no preview here."),
+            Self::NotLabelled { label } => {
+                write!(f, "The pull request does not have the label {label:?}; adding it starts the preview.")
+            }
+            Self::BranchNotIncluded => write!(f, "Pull requests into this branch get no preview."),
+            Self::Draft => write!(f, "The pull request is a draft; its preview starts once it is ready for review."),
             Self::NoRecipe => write!(f, "There is no .preview.yaml at the root of the repository at this commit."),
             Self::InvalidRecipe { file, line, field, rule } => write!(f, "{file}, line {line}: {field} {rule}."),
             Self::ObjectRefused { kind, name, rule } => write!(f, "{kind} {name} was refused: {rule}."),
@@ -223,7 +245,15 @@ impl std::fmt::Display for Cause {
 pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
     use Reason::*;
     match status {
-        EnvironmentStatus::Pending => &[None, Some(AwaitingApproval), Some(NoRecipe)],
+        EnvironmentStatus::Pending => &[
+            None,
+            Some(AwaitingApproval),
+            Some(ForkDenied),
+            Some(NotLabelled),
+            Some(BranchNotIncluded),
+            Some(Draft),
+            Some(NoRecipe),
+        ],
         // While an attempt is under way the reason is what it was last seen to wait for or to have stumbled over.
         EnvironmentStatus::Deploying => &[
             None,
@@ -248,7 +278,16 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(Unschedulable),
             Some(NotReadyInTime),
         ],
-        EnvironmentStatus::Deleting => &[None, Some(RemovedByHand), Some(AccessRevoked), Some(NamespaceStuck)],
-        EnvironmentStatus::Deleted => &[None, Some(RemovedByHand), Some(AccessRevoked)],
+        EnvironmentStatus::Deleting => &[
+            None,
+            Some(RemovedByHand),
+            Some(AccessRevoked),
+            Some(NotLabelled),
+            Some(BranchNotIncluded),
+            Some(NamespaceStuck),
+        ],
+        EnvironmentStatus::Deleted => {
+            &[None, Some(RemovedByHand), Some(AccessRevoked), Some(NotLabelled), Some(BranchNotIncluded)]
+        }
     }
 }

@@ -19,6 +19,14 @@ pub const RECIPE_LIMIT: usize = 64 << 10;
 /// "The number of results per page (max 100)".
 const PER_PAGE: usize = 100;
 
+/// Where in a repository's history something is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GitRef<'a> {
+    Commit(&'a CommitSha),
+    /// What the branch is at now.
+    Branch(&'a str),
+}
+
 /// What is at a path of a repository at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepositoryFile {
@@ -47,19 +55,23 @@ impl GitHub {
         })
     }
 
-    /// The file at `path`, as `.preview.yaml`, at `commit`.
+    /// The file at `path`, as `.preview.yaml`, at `place`.
     pub async fn file(
         &self,
         access: &RepositoryAccess,
         path: &str,
-        commit: &CommitSha,
+        place: GitRef<'_>,
     ) -> Result<RepositoryFile, GitHubError> {
         let name = &access.name;
-        let tried = &format!("reading {path} of {name} at {}", commit.short());
+        let (place, shown) = match place {
+            GitRef::Commit(commit) => (commit.to_string(), commit.short().to_owned()),
+            GitRef::Branch(branch) => (query_value(branch), "its base branch".to_owned()),
+        };
+        let tried = &format!("reading {path} of {name} at {shown}");
         let call = Call {
             accept: "application/vnd.github.raw+json",
             limit: RECIPE_LIMIT + 1,
-            ..Call::get(tried, format!("/repos/{name}/contents/{}?ref={commit}", encoded(path)))
+            ..Call::get(tried, format!("/repos/{name}/contents/{}?ref={place}", encoded(path)))
         };
         match self.call(Actor::On(access), call).await {
             Ok(answer) if answer.body.len() > RECIPE_LIMIT => Ok(RepositoryFile::TooLong),
@@ -162,6 +174,10 @@ fn encoded(path: &str) -> String {
     let mut url = url::Url::parse("path:/").expect("a constant URL");
     url.path_segments_mut().expect("a path").clear().extend(path.split('/'));
     url.path().trim_start_matches('/').to_owned()
+}
+
+fn query_value(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 #[cfg(test)]

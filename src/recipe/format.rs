@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{BrokenRule, Bytes, Millicores, Template, outline::Source};
+use crate::environment::TriggerSettings;
 
 /// What to run for every pull request of a repository: the file `.preview.yaml` at its root.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,11 +16,18 @@ use super::{BrokenRule, Bytes, Millicores, Template, outline::Source};
 pub struct Recipe {
     /// The version of this format. There is only 1.
     pub version: Bounded<1, 1>,
+    /// Which pull requests get a preview. What is left out is the operator's to say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub triggers: TriggerSettings,
     /// One container behind one URL.
     pub app: App,
     /// Where the values stand in the file, for what only shows when they are rendered.
     #[serde(skip)]
     pub(super) source: Source,
+}
+
+fn is_default(settings: &TriggerSettings) -> bool {
+    *settings == TriggerSettings::default()
 }
 
 /// One container behind one URL.

@@ -120,7 +120,10 @@ impl Store {
                         let before = before.as_ref().map(|before| before.as_str());
                         freshness(stored, &facts, before) == Freshness::Newer
                     });
-                    let trigger = if believed { trigger(stored.as_ref(), &facts) } else { Trigger::Edited };
+                    let trigger = match believed {
+                        true => trigger(stored.as_ref(), &facts),
+                        false => Trigger::Edited { new_labels: Vec::new() },
+                    };
                     if trigger == Trigger::Opened {
                         let namespace = Namespace::of_pull_request(
                             facts.repository.github_id,

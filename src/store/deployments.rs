@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     Lease, LeaseLost, Store, StoreError,
     connection::{read, wall_clock, write},
-    environments::{Trigger, apply_trigger},
+    environments::{Trigger, apply_trigger, lift_hold},
     events::{Event, EventRow},
     facts::{free_name, lock_repository, lock_row, store_pull_request, store_repository, trigger},
     pull_requests::{PullRequestRow, RepositoryRow, commit, from_code},
@@ -98,6 +98,7 @@ pub struct EnvironmentChanges {
     serving_commit: Option<Option<String>>,
     applied_commit: Option<Option<String>>,
     good_commit: Option<Option<String>>,
+    trigger_label: Option<Option<String>>,
     deletion_started_at: Option<Option<Millis>>,
     deleted_at: Option<Option<Millis>>,
 }
@@ -120,6 +121,7 @@ impl EnvironmentChanges {
             serving_commit: None,
             applied_commit: None,
             good_commit: None,
+            trigger_label: None,
         }
     }
 
@@ -137,6 +139,11 @@ impl EnvironmentChanges {
     pub fn nothing_applied(mut self) -> Self {
         self.applied_commit = Some(None);
         self.serving(None).good(None)
+    }
+
+    pub fn trigger_label(mut self, label: Option<&str>) -> Self {
+        self.trigger_label = Some(label.map(str::to_owned));
+        self
     }
 
     pub fn deletion_started(mut self, at: Millis) -> Self {
@@ -330,7 +337,10 @@ impl Store {
             }
             let trigger = trigger(stored.as_ref(), &facts);
             match trigger {
-                Trigger::Edited => Ok(Confirmed::AsStored),
+                Trigger::Edited { new_labels } => {
+                    lift_hold!(connection, facts, new_labels);
+                    Ok(Confirmed::AsStored)
+                }
                 Trigger::Opened | Trigger::Pushed | Trigger::Closed => {
                     apply_trigger!(connection, now, at, facts, trigger);
                     Ok(Confirmed::News)

@@ -47,6 +47,7 @@ pub(super) struct EnvironmentRow {
     deleted_at: Option<Millis>,
     applied_commit: Option<String>,
     good_commit: Option<String>,
+    trigger_label: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -102,6 +103,8 @@ pub struct Environment {
     pub applied_commit: Option<CommitSha>,
     /// The last commit that ran: what a failure goes back to.
     pub good_commit: Option<CommitSha>,
+    /// The label that the recipe asked for when it was last looked at, lower-cased.
+    pub trigger_label: Option<String>,
     pub comment_id: Option<i64>,
     pub comment_digest: Option<String>,
     pub failures: i64,
@@ -130,6 +133,7 @@ impl TryFrom<EnvironmentRow> for Environment {
             serving_commit: row.serving_commit.as_deref().map(commit).transpose()?,
             applied_commit: row.applied_commit.as_deref().map(commit).transpose()?,
             good_commit: row.good_commit.as_deref().map(commit).transpose()?,
+            trigger_label: row.trigger_label,
             comment_id: row.comment_id,
             comment_digest: row.comment_digest,
             failures: row.failures,
@@ -158,14 +162,16 @@ impl Overview {
 }
 
 /// What newer facts of a pull request mean for its environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trigger {
     /// Opened, reopened, or heard of for the first time while open.
     Opened,
     Pushed,
     Closed,
-    /// Anything else: only the next pass can tell.
-    Edited,
+    /// Anything else: only the next pass can tell. The labels that it did not have before, lower-cased.
+    Edited {
+        new_labels: Vec<String>,
+    },
 }
 
 /// Records inside a transaction what newer facts mean for the environment of their pull request, if it has one: the
@@ -216,13 +222,27 @@ macro_rules! apply_trigger {
                     .execute($connection)
                     .await?;
             }
-            Trigger::Edited => {
+            Trigger::Edited { new_labels } => {
                 diesel::update(row).set(due).execute($connection).await?;
+                $crate::store::environments::lift_hold!($connection, $facts, new_labels);
             }
         }
     }};
 }
 pub(super) use apply_trigger;
+
+/// Inside a transaction: where the label that the recipe asks for was added, somebody wants the environment again.
+macro_rules! lift_hold {
+    ($connection:expr, $facts:expr, $new_labels:expr) => {
+        diesel::update(environments::table)
+            .filter(environments::pull_request_id.eq($facts.github_id))
+            .filter(environments::trigger_label.eq_any($new_labels))
+            .set(environments::hold.eq($crate::environment::Hold::None.code()))
+            .execute($connection)
+            .await?
+    };
+}
+pub(super) use lift_hold;
 
 /// A claim on one environment, with the revision of what was asked for when it was made.
 #[derive(Debug, Clone)]

@@ -33,13 +33,18 @@ pub(super) fn trigger(stored: Option<&PullRequestRow>, facts: &PullRequestFacts)
     let was_open = stored.is_some_and(|stored| stored.state == PullRequestState::Open.code());
     match facts.state {
         PullRequestState::Closed | PullRequestState::Merged if was_open => Trigger::Closed,
-        PullRequestState::Closed | PullRequestState::Merged => Trigger::Edited,
+        PullRequestState::Closed | PullRequestState::Merged => Trigger::Edited { new_labels: Vec::new() },
         PullRequestState::Open if !was_open => Trigger::Opened,
         PullRequestState::Open if stored.is_some_and(|stored| stored.head_sha != facts.head_sha.as_str()) => {
             Trigger::Pushed
         }
-        PullRequestState::Open => Trigger::Edited,
+        PullRequestState::Open => Trigger::Edited { new_labels: new_labels(stored, facts) },
     }
+}
+
+fn new_labels(stored: Option<&PullRequestRow>, facts: &PullRequestFacts) -> Vec<String> {
+    let stored: Vec<String> = stored.and_then(|stored| serde_json::from_str(&stored.labels).ok()).unwrap_or_default();
+    facts.labels.iter().filter(|label| !stored.contains(label)).map(|label| label.to_lowercase()).collect()
 }
 
 /// Locks a row inside a transaction, and gives it. A write that changes nothing does so on both databases: what was read

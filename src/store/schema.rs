@@ -69,6 +69,7 @@ diesel::table! {
         deleted_at -> Nullable<BigInt>,
         applied_commit -> Nullable<Text>,
         good_commit -> Nullable<Text>,
+        trigger_label -> Nullable<Text>,
     }
 }
 

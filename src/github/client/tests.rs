@@ -72,7 +72,7 @@ impl Scene {
 
     async fn file(&self, path: &str) -> Result<RepositoryFile, GitHubError> {
         let head = self.loopback.pull_request(SHOP, self.number.try_into().unwrap()).unwrap().head.sha;
-        self.github.file(&self.access, path, &head.parse().unwrap()).await
+        self.github.file(&self.access, path, GitRef::Commit(&head.parse().unwrap())).await
     }
 
     async fn find(&self) -> Option<i64> {
@@ -172,7 +172,7 @@ async fn files_at_a_commit() {
     // A 404 proves nothing about a file of a repository that cannot be seen.
     let head = scene.facts().await.head_sha;
     scene.loopback.delete_repository(SHOP).unwrap();
-    let gone = scene.github.file(&scene.access, ".preview.yaml", &head).await;
+    let gone = scene.github.file(&scene.access, ".preview.yaml", GitRef::Commit(&head)).await;
     assert!(matches!(gone, Err(GitHubError::NotFound { .. })), "{gone:?}");
 }
 

@@ -9,6 +9,7 @@ async fn a_strangers_commit_waits_and_nothing_of_it_is_read() {
     let Some(ground) = life::api_only().await else { return };
     let life = Life::start(ground, "forks").await;
     let github = &life.stand.github;
+    github.commit(&life.repository, "main", &[(".preview.yaml", &recipe("ok"))]).await.unwrap();
     let new = NewPullRequest::new("From a fork", "mine").from_fork("mallory").file(".preview.yaml", &recipe("ok"));
     let number = github.open_pull_request(&life.repository, new).await.unwrap();
     let waits = |found: &serde_json::Value| found["status"] == "pending" && found["reason"] == "awaiting_approval";
@@ -25,8 +26,13 @@ async fn a_strangers_commit_waits_and_nothing_of_it_is_read() {
     assert_eq!(environment["commit"], life.head(number));
     assert!(life.namespaces().await.is_empty());
     assert!(life.comments(number).is_empty());
-    let read = |operation| github.requests().iter().any(|request| request.operation == Some(operation));
-    assert!(read(Operation::GetPullRequest) && !read(Operation::GetContents), "the recipe is not read");
+    let requests = github.requests();
+    let read: Vec<&str> = requests
+        .iter()
+        .filter(|request| request.operation == Some(Operation::GetContents))
+        .map(|request| request.query.as_str())
+        .collect();
+    assert!(!read.is_empty() && read.iter().all(|query| *query == "ref=main"), "the base branch's recipe: {read:?}");
     life.finish().await;
 }
 
@@ -35,6 +41,7 @@ async fn a_pull_request_whose_fork_is_gone_already_is_a_strangers() {
     let Some(ground) = life::api_only().await else { return };
     let life = Life::start(ground, "ghosts").await;
     let github = &life.stand.github;
+    github.commit(&life.repository, "main", &[(".preview.yaml", &recipe("ok"))]).await.unwrap();
     github.hold_deliveries();
     let new = NewPullRequest::new("From a fork", "mine").from_fork("mallory").file(".preview.yaml", &recipe("ok"));
     let number = github.open_pull_request(&life.repository, new).await.unwrap();
@@ -75,6 +82,87 @@ async fn an_invalid_recipe_is_explained_by_file_line_and_field() {
 
     life.stand.github.push(&life.repository, number, &[(".preview.yaml", &recipe("ok"))]).await.unwrap();
     life.until_applied(number).await;
+    life.finish().await;
+}
+
+/// The sample's recipe with these triggers.
+fn triggered(triggers: &str) -> String {
+    recipe("ok").replace("version: 1\n", &format!("version: 1\ntriggers: {{ {triggers} }}\n"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_label_brings_the_preview_and_takes_it_away() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "labels").await;
+    let github = &life.stand.github;
+    let number = life.open("change", &triggered("label: preview")).await;
+    let waiting = life.until(number, life::SOON, |found| found["reason"] == "not_labelled").await;
+    assert_eq!(waiting["status"], "pending", "{waiting:#}");
+    github.label(&life.repository, number, "bug").await.unwrap();
+    life.until_settled().await;
+    assert!(life.namespaces().await.is_empty() && life.comments(number).is_empty());
+
+    github.label(&life.repository, number, "Preview").await.unwrap();
+    life.until_applied(number).await;
+    life.until_commented(number, "is being deployed").await;
+    github.unlabel(&life.repository, number, "Preview").await.unwrap();
+    let gone = life.until_status(number, "deleted").await;
+    assert_eq!(gone["reason"], "not_labelled", "{gone:#}");
+    life.until_commented(number, "does not have the label").await;
+    assert!(life.namespaces().await.is_empty());
+
+    // What was removed on purpose comes back with the label only.
+    github.label(&life.repository, number, "Preview").await.unwrap();
+    life.until_applied(number).await;
+    life.call("delete_preview_environment", number).await.done().unwrap();
+    life.until_status(number, "deleted").await;
+    github.label(&life.repository, number, "later").await.unwrap();
+    life.until_settled().await;
+    assert_eq!(life.get(number).await["reason"], "removed_by_hand");
+    github.unlabel(&life.repository, number, "Preview").await.unwrap();
+    // Within one second GitHub's times tell no order.
+    life.until_settled().await;
+    github.label(&life.repository, number, "Preview").await.unwrap();
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draft_waits_where_the_recipe_says_so() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "no-drafts").await;
+    let github = &life.stand.github;
+    let new = NewPullRequest::new("A draft", "draft").draft().file(".preview.yaml", &triggered("drafts: false"));
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until(number, life::SOON, |found| found["reason"] == "draft").await;
+    assert!(life.namespaces().await.is_empty() && life.comments(number).is_empty());
+    github.ready_for_review(&life.repository, number).await.unwrap();
+    life.until_applied(number).await;
+
+    // What has begun goes on; what is new waits, and the rest stays.
+    github.convert_to_draft(&life.repository, number).await.unwrap();
+    life.until_settled().await;
+    assert_eq!(life.get(number).await["status"], "deploying");
+    life.push(number).await;
+    life.until(number, life::SOON, |found| found["reason"] == "draft").await;
+    assert_eq!(life.namespaces().await.len(), 1);
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_pull_requests_into_the_named_branches_are_deployed() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "branches").await;
+    let github = &life.stand.github;
+    github.commit(&life.repository, "legacy/1", &[("a", "b")]).await.unwrap();
+    let recipe = triggered("branches: [main, 'release/*']");
+    let new = NewPullRequest::new("A change", "change").base("legacy/1").file(".preview.yaml", &recipe);
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until(number, life::SOON, |found| found["reason"] == "branch_not_included").await;
+    github.change_base(&life.repository, number, "main").await.unwrap();
+    life.until_applied(number).await;
+    github.change_base(&life.repository, number, "legacy/1").await.unwrap();
+    life.until_status(number, "deleted").await;
     life.finish().await;
 }
 

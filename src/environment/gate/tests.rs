@@ -1,0 +1,209 @@
+use super::*;
+use crate::environment::{CommitSha, RepositoryFacts};
+
+fn head() -> CommitSha {
+    "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit")
+}
+
+/// A pull request of our own into main, labelled "preview".
+fn pull_request() -> PullRequestFacts {
+    PullRequestFacts {
+        repository: RepositoryFacts {
+            github_id: 1,
+            name: "acme/shop".parse().expect("a repository"),
+            default_branch: "main".to_owned(),
+            app_installation_id: None,
+        },
+        github_id: 1,
+        number: 7,
+        title: "A change".to_owned(),
+        author: "ann".to_owned(),
+        head_sha: head(),
+        head_ref: "change".to_owned(),
+        base_ref: "main".to_owned(),
+        from_fork: false,
+        draft: false,
+        state: PullRequestState::Open,
+        labels: vec!["Preview".to_owned()],
+        github_updated_at: 0,
+    }
+}
+
+/// One case as a row of a table: what is, and what is said.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    repository: RepositoryState,
+    state: PullRequestState,
+    hold: Hold,
+    fork: bool,
+    draft: bool,
+    labelled: bool,
+    into_main: bool,
+    approved: bool,
+    started: bool,
+    exists: bool,
+    has_recipe: bool,
+    /// Whether the recipe asks for a label, refuses drafts, and names branches.
+    asks_label: bool,
+    no_drafts: bool,
+    only_main: bool,
+    forks: ForkPolicy,
+}
+
+const USUAL: Case = Case {
+    repository: RepositoryState::Active,
+    state: PullRequestState::Open,
+    hold: Hold::None,
+    fork: false,
+    draft: false,
+    labelled: true,
+    into_main: true,
+    approved: false,
+    started: false,
+    exists: false,
+    has_recipe: true,
+    asks_label: false,
+    no_drafts: false,
+    only_main: false,
+    forks: ForkPolicy::Approve,
+};
+
+fn decide(case: Case) -> Decision {
+    let mut pull_request =
+        PullRequestFacts { state: case.state, from_fork: case.fork, draft: case.draft, ..pull_request() };
+    if !case.labelled {
+        pull_request.labels = vec!["bug".to_owned()];
+    }
+    if !case.into_main {
+        pull_request.base_ref = "legacy".to_owned();
+    }
+    let triggers = Triggers {
+        label: case.asks_label.then(|| "preview".to_owned().try_into().expect("a label")),
+        drafts: !case.no_drafts,
+        forks: case.forks,
+        branches: if case.only_main { vec!["main".parse().expect("a pattern")] } else { Vec::new() },
+    };
+    gate(&GateFacts {
+        repository: case.repository,
+        pull_request: &pull_request,
+        hold: case.hold,
+        approved: case.approved,
+        started: case.started,
+        exists: case.exists,
+        recipe: if case.has_recipe { RecipeFacts::Says(&triggers) } else { RecipeFacts::Absent },
+    })
+}
+
+/// Every combination of what the gate looks at: 3 · 3 · 2 · 3 · 2^11 of them.
+fn every_case() -> impl Iterator<Item = Case> {
+    let bits = 0..1_u32 << 11;
+    RepositoryState::ALL.iter().flat_map(move |&repository| {
+        let bits = bits.clone();
+        PullRequestState::ALL.iter().flat_map(move |&state| {
+            let bits = bits.clone();
+            Hold::ALL.iter().flat_map(move |&hold| {
+                let bits = bits.clone();
+                ForkPolicy::ALL.iter().flat_map(move |&forks| {
+                    bits.clone().map(move |bits| {
+                        let bit = |n: u32| bits & (1 << n) != 0;
+                        Case {
+                            repository,
+                            state,
+                            hold,
+                            forks,
+                            fork: bit(0),
+                            draft: bit(1),
+                            labelled: bit(2),
+                            into_main: bit(3),
+                            approved: bit(4),
+                            started: bit(5),
+                            exists: bit(6),
+                            has_recipe: bit(7),
+                            asks_label: bit(8),
+                            no_drafts: bit(9),
+                            only_main: bit(10),
+                        }
+                    })
+                })
+            })
+        })
+    })
+}
+
+#[test]
+fn nothing_of_a_fork_runs_without_an_approval_of_that_very_commit() {
+    let mut deployed = 0;
+    for case in every_case().filter(|case| case.fork && case.forks != ForkPolicy::Allow) {
+        if decide(case) == Decision::Deploy(head()) {
+            assert!(case.approved && case.forks == ForkPolicy::Approve, "{case:?}");
+            deployed += 1;
+        }
+    }
+    assert!(deployed > 0);
+}
+
+#[test]
+fn what_is_closed_goes_whatever_else_is_known() {
+    for case in every_case() {
+        let expected = match (case.repository, case.state, case.hold) {
+            (RepositoryState::Removed | RepositoryState::Suspended, _, _) => Some(Some(Cause::AccessRevoked)),
+            (RepositoryState::Active, PullRequestState::Closed | PullRequestState::Merged, _) => Some(None),
+            (RepositoryState::Active, PullRequestState::Open, Hold::RemovedByHand) => Some(Some(Cause::RemovedByHand)),
+            (RepositoryState::Active, PullRequestState::Open, Hold::None) => None,
+        };
+        if let Some(cause) = expected {
+            assert_eq!(decide(case), Decision::Gone(cause), "{case:?}");
+        }
+    }
+}
+
+#[test]
+fn only_what_every_trigger_lets_in_is_deployed() {
+    for case in every_case() {
+        let is_open = case.repository == RepositoryState::Active && case.state == PullRequestState::Open;
+        let lets_in = is_open
+            && case.hold == Hold::None
+            && case.has_recipe
+            && (!case.asks_label || case.labelled)
+            && (!case.only_main || case.into_main)
+            && (!case.no_drafts || !case.draft || case.started)
+            && match (case.fork, case.forks) {
+                (false, _) | (true, ForkPolicy::Allow) => true,
+                (true, ForkPolicy::Approve) => case.approved,
+                (true, ForkPolicy::Deny) => false,
+            };
+        assert_eq!(decide(case) == Decision::Deploy(head()), lets_in, "{case:?}");
+    }
+}
+
+#[test]
+fn each_refusal_has_its_reason() {
+    let not_labelled = || Cause::NotLabelled { label: "preview".to_owned() };
+    let wait = Decision::Wait;
+    let gone = |cause| Decision::Gone(Some(cause));
+    let table = [
+        (USUAL, Decision::Deploy(head())),
+        (Case { has_recipe: false, ..USUAL }, wait(Cause::NoRecipe)),
+        (Case { has_recipe: false, fork: true, ..USUAL }, wait(Cause::NoRecipe)),
+        (Case { fork: true, ..USUAL }, wait(Cause::AwaitingApproval)),
+        (Case { fork: true, approved: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { fork: true, forks: ForkPolicy::Deny, approved: true, ..USUAL }, wait(Cause::ForkDenied)),
+        (Case { fork: true, forks: ForkPolicy::Allow, ..USUAL }, Decision::Deploy(head())),
+        (Case { asks_label: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { asks_label: true, labelled: false, ..USUAL }, wait(not_labelled())),
+        (Case { asks_label: true, labelled: false, exists: true, ..USUAL }, gone(not_labelled())),
+        (Case { only_main: true, into_main: false, ..USUAL }, wait(Cause::BranchNotIncluded)),
+        (Case { only_main: true, into_main: false, exists: true, ..USUAL }, gone(Cause::BranchNotIncluded)),
+        (Case { no_drafts: true, draft: true, ..USUAL }, wait(Cause::Draft)),
+        (Case { no_drafts: true, draft: true, exists: true, ..USUAL }, wait(Cause::Draft)),
+        (Case { no_drafts: true, draft: true, started: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { draft: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { draft: true, no_drafts: true, fork: true, ..USUAL }, wait(Cause::Draft)),
+        (Case { hold: Hold::RemovedByHand, has_recipe: false, ..USUAL }, gone(Cause::RemovedByHand)),
+        (Case { state: PullRequestState::Merged, exists: true, ..USUAL }, Decision::Gone(None)),
+        (Case { repository: RepositoryState::Suspended, ..USUAL }, gone(Cause::AccessRevoked)),
+    ];
+    for (case, expected) in table {
+        assert_eq!(decide(case), expected, "{case:?}");
+    }
+}
