@@ -1,6 +1,7 @@
 //! previewd: a preview environment for every pull request, with the controls in the hands of AI agents.
 //! ARCHITECTURE.md has the map.
 
+pub mod alerts;
 pub mod cluster;
 pub mod config;
 pub mod engine;

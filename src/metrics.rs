@@ -42,6 +42,13 @@ pub static REQUESTS: Counters<5> = Counters::new(
     ["1xx", "2xx", "3xx", "4xx", "5xx"],
 );
 
+pub static ALERTS: Counters<1> = Counters::new(
+    "previewd_alerts_total",
+    "What operators had to be told, by what it was.",
+    "condition",
+    ["namespace_stuck"],
+);
+
 impl<const N: usize> Counters<N> {
     const fn new(name: &'static str, help: &'static str, label: &'static str, values: [&'static str; N]) -> Self {
         Self { name, help, label, values, counts: [const { AtomicU64::new(0) }; N] }
@@ -72,5 +79,6 @@ pub fn render() -> String {
     TOOL_CALLS.write(&mut text);
     PASSES.write(&mut text);
     REQUESTS.write(&mut text);
+    ALERTS.write(&mut text);
     text
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use previewd::{
+    alerts::Alerts,
     cluster::Cluster,
     config::{Config, DatabaseUrl, Migrate, refuse_network_filesystem},
     engine::Engine,
@@ -42,6 +43,7 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         policy: Arc::new(config.policy()),
         triggers: config.triggers.clone(),
         forks_at_most: config.limits.forks,
+        alerts: Alerts::new(&config.alerts),
         workers: config.engine.workers.count().get(),
     }
 }

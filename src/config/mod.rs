@@ -28,6 +28,7 @@ pub use settings::{
 };
 
 use crate::{
+    alerts::AlertSettings,
     cluster::KubernetesSettings,
     environment::{BaseDomain, TriggerSettings},
     github::GitHubSettings,
@@ -69,6 +70,7 @@ pub struct Config {
     /// Who belongs together, by the team's name.
     pub teams: BTreeMap<String, Team>,
     pub engine: EngineSettings,
+    pub alerts: AlertSettings,
     pub log: LogSettings,
 }
 
@@ -101,6 +103,7 @@ impl Default for Config {
             mcp: McpSettings::default(),
             teams: BTreeMap::new(),
             engine: EngineSettings::default(),
+            alerts: AlertSettings::default(),
             log: LogSettings::default(),
         }
     }

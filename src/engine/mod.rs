@@ -18,6 +18,7 @@ use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
 use crate::{
+    alerts::Alerts,
     cluster::{Cluster, WatchHealth},
     environment::{BaseDomain, ForkPolicy, TriggerSettings},
     github::GitHub,
@@ -45,6 +46,7 @@ pub struct Engine {
     pub triggers: TriggerSettings,
     /// Whatever recipes say.
     pub forks_at_most: ForkPolicy,
+    pub alerts: Alerts,
     /// How many passes run at once.
     pub workers: usize,
 }

@@ -353,16 +353,22 @@ impl Pass<'_> {
         if environment.message.as_deref() == Some(&message) {
             return Ok(());
         }
-        let is_stuck = matches!(cause, Cause::NamespaceStuck { .. });
-        if is_stuck && environment.reason != Some(cause.reason()) {
-            tracing::error!(event = "namespace_stuck", "{message}");
-        }
+        let is_news = matches!(cause, Cause::NamespaceStuck { .. }) && environment.reason != Some(cause.reason());
         let status = match decision {
             Decision::Gone(_) => EnvironmentStatus::Deleting,
             Decision::Deploy(_) | Decision::Wait(_) => EnvironmentStatus::Deploying,
         };
-        let shown = EnvironmentChanges::outcome(status, Some(cause.reason()), Some(message));
-        self.record(Record { environment: Some(shown), ..Record::default() }).await
+        let shown = EnvironmentChanges::outcome(status, Some(cause.reason()), Some(message.clone()));
+        self.record(Record { environment: Some(shown), ..Record::default() }).await?;
+        if is_news {
+            // Only whoever recorded it tells it: once.
+            tracing::error!(event = "namespace_stuck", "{message}");
+            metrics::ALERTS.count("namespace_stuck");
+            self.engine
+                .alerts
+                .tell(format!("previewd cannot remove the namespace {}. {message}", environment.namespace));
+        }
+        Ok(())
     }
 
     async fn delete_namespace(&mut self, observed: &super::observe::Observed) -> Result<(), Interrupted> {

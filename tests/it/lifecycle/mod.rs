@@ -9,6 +9,7 @@ mod many;
 mod objects;
 mod once;
 mod refusals;
+mod stuck;
 
 use k8s_openapi::{
     api::{
