@@ -110,6 +110,7 @@ impl Cluster {
         };
         let call = Call::new("read the log of", "Pod", &log.pod).in_namespace(namespace);
         match self.read_end(path.logs(&log.pod, &parameters), deadline).await {
+            Ok((bytes, _)) if is_kubelets_apology(&bytes) => log.no_log = Some(NoLog::Unavailable),
             Ok((bytes, truncated)) => {
                 log.lines = log_text::lines(&bytes, request.timestamps);
                 log.truncated = truncated;
@@ -139,6 +140,12 @@ impl Cluster {
         };
         tokio::time::timeout_at(deadline, read).await.unwrap_or(Err(Failure::TimedOut))
     }
+}
+
+/// Whether this is what the kubelet sends, as if it were the log, where the container was removed while it was looked up.
+fn is_kubelets_apology(log: &[u8]) -> bool {
+    let apology: &[u8] = b"unable to retrieve container logs for ";
+    log.starts_with(apology) && log[apology.len()..].iter().all(|byte| !byte.is_ascii_whitespace())
 }
 
 /// The end of a text whose length is not known.
@@ -229,6 +236,13 @@ fn no_log(status: Option<&ContainerStatus>, previous: bool) -> Option<NoLog> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kubelet_sends_instead_of_a_log_is_no_log() {
+        assert!(is_kubelets_apology(b"unable to retrieve container logs for containerd://e4438c02628e4b84"));
+        assert!(!is_kubelets_apology(b"unable to retrieve container logs for containerd://e4438c02628e4b84\n"));
+        assert!(!is_kubelets_apology(b"listening"));
+    }
 
     fn end_of(text: &str, piece: usize) -> (String, bool) {
         let mut end = End::default();
