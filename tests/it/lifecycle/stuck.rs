@@ -48,6 +48,8 @@ async fn operators_are_told_once_what_holds_a_namespace() {
 
     let number = life.open("change", &recipe("ok")).await;
     let namespace = life.until_applied(number).await.metadata.namespace.unwrap();
+    // Where nobody was told that it comes, nobody is told that it is gone.
+    life.until_commented(number, "is on its way").await;
     let config_maps: Api<ConfigMap> = Api::namespaced(life.kube.clone(), &namespace);
     let held = json!({ "metadata": { "name": "held", "finalizers": ["example.com/nobody"] } });
     config_maps.create(&PostParams::default(), &serde_json::from_value(held).unwrap()).await.unwrap();
