@@ -17,12 +17,24 @@ codes! {
     Role {
         /// List, inspect and read logs.
         Viewer = "viewer",
-        /// Also retry.
+        /// Also create, retry and keep.
         Member = "member",
-        /// Also delete.
+        /// Also delete, and approve strangers' commits.
         Admin = "admin",
         /// Everything, for every repository.
         Operator = "operator",
+    }
+}
+
+impl Role {
+    /// What somebody with this role on GitHub may do to the previews of the repository. None: nothing.
+    pub fn of_github(role: &str) -> Option<Self> {
+        match role {
+            "admin" | "maintain" => Some(Self::Admin),
+            "write" | "triage" => Some(Self::Member),
+            "read" => Some(Self::Viewer),
+            _ => None,
+        }
     }
 }
 
@@ -46,6 +58,11 @@ impl Identity {
         Self { subject: "local operator".to_owned(), role: Role::Operator, teams: Vec::new(), visible: None }
     }
 
+    /// The author of a comment, with the role that they have on the comment's repository.
+    pub fn of_github(login: &str, role: Role) -> Self {
+        Self { subject: login.to_owned(), role, teams: Vec::new(), visible: None }
+    }
+
     fn of_team_members(subject: String, role: Role, teams: Vec<String>, configured: &Teams) -> Self {
         // A team that is configured no longer has no repositories.
         let configured = teams.iter().filter_map(|team| configured.get(team));
@@ -63,8 +80,13 @@ impl Identity {
 pub enum Action {
     /// List it, inspect it, read its logs.
     Inspect,
+    /// Ask for it, whatever its recipe leaves out.
+    Create,
     Retry,
+    Keep,
     Delete,
+    /// Let a stranger's commit run.
+    Approve,
 }
 
 impl Action {
@@ -72,8 +94,8 @@ impl Action {
     pub fn needs(self) -> Role {
         match self {
             Self::Inspect => Role::Viewer,
-            Self::Retry => Role::Member,
-            Self::Delete => Role::Admin,
+            Self::Create | Self::Retry | Self::Keep => Role::Member,
+            Self::Delete | Self::Approve => Role::Admin,
         }
     }
 }
@@ -184,23 +206,34 @@ mod tests {
         use Permission::{Allowed, Denied};
         let ours: RepositoryName = "acme/shop".parse().unwrap();
         let theirs: RepositoryName = "globex/site".parse().unwrap();
-        let team = Team { repositories: vec!["Acme/*".parse().unwrap()], members: Vec::new() };
+        let team = Team { repositories: vec!["Acme/*".parse().unwrap()], ..Team::default() };
         let teams = Teams::from([("shop".to_owned(), team)]);
         let table = [
-            (Role::Viewer, [Allowed, Denied, Denied]),
-            (Role::Member, [Allowed, Allowed, Denied]),
-            (Role::Admin, [Allowed, Allowed, Allowed]),
-            (Role::Operator, [Allowed, Allowed, Allowed]),
+            (Role::Viewer, [Allowed, Denied, Denied, Denied, Denied, Denied]),
+            (Role::Member, [Allowed, Allowed, Allowed, Allowed, Denied, Denied]),
+            (Role::Admin, [Allowed; 6]),
+            (Role::Operator, [Allowed; 6]),
         ];
         for (role, permissions) in table {
             let identity = Identity::of_team_members("ann".to_owned(), role, vec!["shop".to_owned()], &teams);
             let stranger = Identity::of_team_members("bob".to_owned(), role, vec!["gone".to_owned()], &teams);
-            for (action, permission) in [Action::Inspect, Action::Retry, Action::Delete].into_iter().zip(permissions) {
+            let actions =
+                [Action::Inspect, Action::Create, Action::Retry, Action::Keep, Action::Delete, Action::Approve];
+            for (action, permission) in actions.into_iter().zip(permissions) {
                 assert_eq!(may(&identity, action, &ours), permission, "{role} {action:?}");
                 let elsewhere = if role == Role::Operator { Allowed } else { Permission::Invisible };
                 assert_eq!(may(&identity, action, &theirs), elsewhere, "{role} {action:?}");
                 assert_eq!(may(&stranger, action, &ours), elsewhere, "{role} {action:?}");
             }
+        }
+    }
+
+    #[test]
+    fn roles_on_github_are_roles_here() {
+        let table = [("admin", Some(Role::Admin)), ("maintain", Some(Role::Admin)), ("write", Some(Role::Member))];
+        let rest = [("triage", Some(Role::Member)), ("read", Some(Role::Viewer)), ("none", None), ("", None)];
+        for (theirs, ours) in table.into_iter().chain(rest) {
+            assert_eq!(Role::of_github(theirs), ours, "{theirs}");
         }
     }
 

@@ -59,7 +59,7 @@ CREATE TABLE environments (
     -- The pull request must be read from GitHub before the next decision.
     refresh BOOLEAN NOT NULL,
     -- What keeps an open pull request without an environment.
-    hold TEXT NOT NULL CHECK (hold IN ('none', 'removed_by_hand')),
+    hold TEXT NOT NULL CHECK (hold IN ('none', 'removed_by_hand', 'expired')),
     serving_commit TEXT,
     comment_id BIGINT,
     comment_digest TEXT,

@@ -7,7 +7,7 @@ use previewd::{
     alerts::Alerts,
     cluster::Cluster,
     config::{Config, DatabaseUrl, Migrate, refuse_network_filesystem},
-    engine::Engine,
+    engine::{Engine, Roles},
     github::GitHub,
     service::{Addresses, Service},
     store::{self, Store},
@@ -42,8 +42,11 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         base_domain: config.base_domain.clone(),
         policy: Arc::new(config.policy()),
         triggers: config.triggers.clone(),
-        forks_at_most: config.limits.forks,
+        lifetime: config.lifetime.clone(),
+        limits: config.limits.clone(),
+        capacity: Arc::new(config.capacity()),
         alerts: Alerts::new(&config.alerts),
+        roles: Roles::default(),
         workers: config.engine.workers.count().get(),
     }
 }

@@ -2,7 +2,6 @@
 
 mod app;
 pub mod doctor;
-mod duration;
 pub mod get;
 pub mod list;
 pub mod mcp;

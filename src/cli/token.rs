@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::bail;
 use previewd::{
     config::Config,
-    environment::Millis,
+    environment::{Millis, parse_duration},
     identity::{Role, Subject, TokenGrant, issue_token},
     service::rfc3339,
     store::{self, Store},
@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    Global, app, duration,
+    Global, app,
     output::{Output, print, print_json, table},
 };
 
@@ -47,7 +47,7 @@ pub struct Create {
     #[arg(long, value_name = "NAME")]
     pub team: Vec<String>,
     /// For how long it is valid, such as 30d or 72h [default: until it is revoked]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub expires: Option<Duration>,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]

@@ -23,14 +23,14 @@ pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
-    EngineSettings, InvalidSetting, Limits, LogFilter, LogFormat, LogSettings, Login, McpSettings, RepositoryPattern,
-    Team, Workers,
+    EngineSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat, LogSettings, Login, McpSettings,
+    RepositoryPattern, Team, Workers,
 };
 
 use crate::{
     alerts::AlertSettings,
     cluster::KubernetesSettings,
-    environment::{BaseDomain, TriggerSettings},
+    environment::{BaseDomain, Capacity, TeamCapacity, TriggerSettings},
     github::GitHubSettings,
     recipe,
 };
@@ -62,6 +62,7 @@ pub struct Config {
     /// Which pull requests get a preview where their recipe does not say it.
     pub triggers: TriggerSettings,
     pub limits: Limits,
+    pub lifetime: LifetimeSettings,
     pub quota: recipe::Quota,
     pub ingress: recipe::IngressPolicy,
     /// Ranges that environments may not reach, besides private and link-local addresses.
@@ -97,6 +98,7 @@ impl Default for Config {
             kubernetes: Default::default(),
             triggers: TriggerSettings::default(),
             limits: Limits::default(),
+            lifetime: LifetimeSettings::default(),
             quota: Default::default(),
             ingress: Default::default(),
             denied_egress: Vec::new(),
@@ -126,6 +128,20 @@ impl Config {
             quota: self.quota.clone(),
             ingress: self.ingress.clone(),
             denied_egress: self.denied_egress.clone(),
+        }
+    }
+
+    /// How many environments there may be at once.
+    pub fn capacity(&self) -> Capacity {
+        let of_team = |(name, team): (&String, &Team)| {
+            let at_most = team.environments?;
+            let repositories = team.repositories.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+            Some(TeamCapacity { name: name.clone(), repositories, at_most })
+        };
+        Capacity {
+            cluster: self.limits.environments,
+            repository: self.limits.environments_per_repository,
+            teams: self.teams.iter().filter_map(of_team).collect(),
         }
     }
 

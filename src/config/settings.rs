@@ -1,13 +1,13 @@
 //! Sections and values that belong to no other module, and how texts become values.
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::environment::{BaseDomain, ForkPolicy, InvalidName, RepositoryName};
+use crate::environment::{BaseDomain, ForkPolicy, InvalidName, Lifespan, Millis, RepositoryName};
 
 /// The rule that a value breaks. Never the value itself, which may be a secret in the wrong place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,19 +32,56 @@ pub struct Team {
     pub repositories: Vec<RepositoryPattern>,
     /// GitHub logins of the team's members.
     pub members: Vec<Login>,
+    /// How many environments the team's repositories may have at once, all of them together.
+    pub environments: Option<u64>,
 }
 
-/// What no recipe may go beyond.
+/// What nobody may go beyond.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// How much recipes may open to pull requests from forks.
     pub forks: ForkPolicy,
+    /// How many environments there may be at once. Those beyond wait in line.
+    pub environments: Option<u64>,
+    /// How many environments one repository may have at once.
+    pub environments_per_repository: Option<u64>,
+    /// The longest `ttl`, and the longest time for which somebody may keep an environment.
+    pub ttl: Lifespan,
+}
+
+impl Limits {
+    /// Until when somebody who asks for this long keeps an environment.
+    pub fn kept_until(&self, now: Millis, duration: Duration) -> Millis {
+        let asked = Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX);
+        now.saturating_add(self.ttl.millis().map_or(asked, |most| asked.min(most)))
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { forks: ForkPolicy::Approve }
+        Self {
+            forks: ForkPolicy::Approve,
+            environments: None,
+            environments_per_repository: None,
+            ttl: Lifespan::hours(30 * 24),
+        }
+    }
+}
+
+/// How long environments last where their recipe does not say it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LifetimeSettings {
+    /// How long after its last commit or use an environment goes: `72h`, or `never`.
+    pub ttl: Lifespan,
+    /// How long after its last use an environment sleeps: `8h`, or `never`.
+    pub sleep_after: Lifespan,
+}
+
+impl Default for LifetimeSettings {
+    fn default() -> Self {
+        Self { ttl: Lifespan::hours(72), sleep_after: Lifespan::ENDLESS }
     }
 }
 

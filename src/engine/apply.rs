@@ -88,6 +88,17 @@ impl Pass<'_> {
         Ok(Ok(workloads.serves(commit)))
     }
 
+    /// Stops the pods of what runs, and leaves everything else as it is.
+    pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), Interrupted> {
+        let render = self.engine.store.render(&environment.id, commit).await?;
+        let render = render.ok_or_else(|| Interrupted::failed("what was applied for the commit is missing"))?;
+        for object in render.asleep().objects.iter().filter(|object| object.kind == "Deployment") {
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.apply(&environment.namespace, object).await?;
+        }
+        Ok(())
+    }
+
     /// Makes the namespace hold this render and nothing else of ours.
     async fn put(
         &mut self,

@@ -4,6 +4,7 @@
 //! them share the work.
 
 mod apply;
+mod commands;
 mod observe;
 mod pass;
 mod report;
@@ -17,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
+pub use commands::Roles;
+
 use crate::{
     alerts::Alerts,
     cluster::{Cluster, WatchHealth},
-    environment::{BaseDomain, ForkPolicy, TriggerSettings},
+    config::{LifetimeSettings, Limits},
+    environment::{BaseDomain, Capacity, Millis, TriggerSettings},
     github::GitHub,
     recipe::Policy,
     store::{Installation, Store},
@@ -44,14 +48,22 @@ pub struct Engine {
     pub policy: Arc<Policy>,
     /// For recipes that leave it open.
     pub triggers: TriggerSettings,
+    pub lifetime: LifetimeSettings,
     /// Whatever recipes say.
-    pub forks_at_most: ForkPolicy,
+    pub limits: Limits,
+    pub capacity: Arc<Capacity>,
     pub alerts: Alerts,
+    pub roles: Roles,
     /// How many passes run at once.
     pub workers: usize,
 }
 
 impl Engine {
+    /// Until when somebody may keep an environment at most.
+    pub(crate) fn kept_until(&self, now: Millis, duration: Duration) -> Millis {
+        self.limits.kept_until(now, duration)
+    }
+
     /// Works until `stop`. An error means that this engine must not work at all: the database is for another cluster.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Some(installation) = self.bind(&stop).await? else { return Ok(()) };

@@ -10,7 +10,8 @@ use crate::{
     cluster::{self, Expected, NamespaceState, Owner, Workloads, assess},
     environment::{
         ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
-        LabelName, Millis, NamespaceFacts, Progress, RecipeFacts, RepositoryState, Triggers, gate, gate_without_recipe,
+        Hold, LabelName, Lifetime, Millis, NamespaceFacts, Progress, PullRequestFacts, RecipeFacts, RepositoryState,
+        Triggers, gate, gate_without_recipe,
     },
     github::{self, GitRef, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
     recipe::{RECIPE_FILE, Recipe},
@@ -56,7 +57,9 @@ impl Pass<'_> {
         let pull_request = &overview.pull_request.facts;
         let deployment = self.engine.store.deployment(&environment.id, &pull_request.head_sha).await?;
 
-        let (repository, hold) = (overview.pull_request.repository_state, environment.hold);
+        let repository = overview.pull_request.repository_state;
+        let has_expired = environment.has_place && environment.lifetime.has_expired(self.lease.now());
+        let hold = if has_expired && environment.hold == Hold::None { Hold::Expired } else { environment.hold };
         let mut recipe = None;
         let decision = match gate_without_recipe(repository, pull_request.state, hold) {
             Some(decision) => decision,
@@ -67,14 +70,18 @@ impl Pass<'_> {
                 }
                 let read = recipe.as_ref().and_then(|recipe| recipe.as_deref().ok());
                 let kept = deployment.as_ref().and_then(|deployment| deployment.recipe.as_deref());
-                let triggers = self.engine.triggers_of(read.or(kept));
-                self.remember_label(environment, triggers.label.as_ref()).await?;
+                let recipe_text = read.or(kept).and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
+                let triggers = self.engine.triggers_of(recipe_text.as_ref());
+                self.remember(environment, recipe_text.as_ref(), &triggers).await?;
+                let started = deployment.as_ref().is_some_and(has_started);
                 gate(&GateFacts {
                     repository,
                     pull_request,
                     hold,
-                    approved: false,
-                    started: deployment.as_ref().is_some_and(has_started),
+                    approved: pull_request.from_fork && self.is_approved(pull_request).await?,
+                    requested: environment.requested,
+                    in_paths: started || environment.requested || self.is_in_paths(&overview, &triggers).await?,
+                    started,
                     exists: exists(environment),
                     recipe: if needs_recipe && recipe.is_none() {
                         RecipeFacts::Absent
@@ -120,6 +127,8 @@ impl Pass<'_> {
             applied,
             namespace,
             progress,
+            has_place: environment.has_place,
+            lifetime: environment.lifetime,
             deletion_started_at: environment.deletion_started_at,
             observed_at: environment.observed_at,
             jitter: rand::rng().random_range(-1.0..=1.0),
@@ -127,14 +136,48 @@ impl Pass<'_> {
         Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, facts })
     }
 
-    /// What adding a label means is known from the recipe only, which a webhook does not read.
-    async fn remember_label(&self, environment: &Environment, label: Option<&LabelName>) -> Result<(), Interrupted> {
-        let label = label.map(LabelName::as_str);
-        if environment.trigger_label.as_deref() == label {
+    /// Keeps in the row what the recipe says and others need, who do not read it: which label means that somebody wants
+    /// the environment, and how long it lasts.
+    async fn remember(
+        &self,
+        environment: &Environment,
+        recipe: Option<&Recipe>,
+        triggers: &Triggers,
+    ) -> Result<(), Interrupted> {
+        let Engine { lifetime, limits, .. } = self.engine;
+        let label = triggers.label.as_ref().map(LabelName::as_str);
+        let ttl = recipe.and_then(|recipe| recipe.ttl).unwrap_or(lifetime.ttl).at_most(limits.ttl).millis();
+        let sleep_after = recipe.and_then(|recipe| recipe.sleep_after).unwrap_or(lifetime.sleep_after).millis();
+        let Lifetime { ttl: known_ttl, sleep_after: known_sleep, .. } = environment.lifetime;
+        if (environment.trigger_label.as_deref(), known_ttl, known_sleep) == (label, ttl, sleep_after) {
             return Ok(());
         }
-        let changes = EnvironmentChanges::default().trigger_label(label);
+        let changes = EnvironmentChanges::default().recipe_says(label, ttl, sleep_after);
         self.record(Record { environment: Some(changes), ..Record::default() }).await
+    }
+
+    async fn is_approved(&self, pull_request: &PullRequestFacts) -> Result<bool, Interrupted> {
+        Ok(self.engine.store.is_approved(pull_request.github_id, &pull_request.head_sha).await?)
+    }
+
+    /// Whether the pull request changes something that gets a preview. Asked from GitHub once a pass, and only where the
+    /// recipe names paths.
+    async fn is_in_paths(&mut self, overview: &Overview, triggers: &Triggers) -> Result<bool, Interrupted> {
+        if triggers.paths.is_empty() {
+            return Ok(true);
+        }
+        let head = &overview.pull_request.facts.head_sha;
+        if let Some((commit, in_paths)) = &self.in_paths
+            && commit == head
+        {
+            return Ok(*in_paths);
+        }
+        self.fence(github::CALL_TIMEOUT).await?;
+        let number = overview.pull_request.facts.number;
+        let in_paths =
+            self.engine.github.changes_file(&access(overview), number, |path| triggers.include_path(path)).await?;
+        self.in_paths = Some((head.clone(), in_paths));
+        Ok(in_paths)
     }
 
     /// The environment and its pull request, confirmed by GitHub where something was asked for since it last was.
@@ -255,10 +298,9 @@ fn exists(environment: &Environment) -> bool {
 impl Engine {
     /// What the recipe says of what is deployed. One that cannot be read says nothing; that it cannot be read is told
     /// when it is to be deployed.
-    fn triggers_of(&self, recipe: Option<&str>) -> Triggers {
-        let recipe = recipe.and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
-        let own = recipe.map(|recipe| recipe.triggers).unwrap_or_default();
-        Triggers::new(&own, &self.triggers, self.forks_at_most)
+    fn triggers_of(&self, recipe: Option<&Recipe>) -> Triggers {
+        let own = recipe.map(|recipe| recipe.triggers.clone()).unwrap_or_default();
+        Triggers::new(&own, &self.triggers, self.limits.forks)
     }
 }
 

@@ -8,7 +8,8 @@ use super::Engine;
 use crate::{
     cluster::{CALL_TIMEOUT, ClusterError},
     environment::{
-        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Step, next_step, wait_after_failures,
+        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Hold, Millis, Place, Step, next_step,
+        wait_after_failures,
     },
     github::GitHubError,
     metrics,
@@ -20,6 +21,8 @@ use crate::{
 
 /// A pass takes a handful of steps; more would be a plan that goes in circles.
 const STEPS_AT_MOST: usize = 12;
+/// How often those that wait in line look where they stand. A place that becomes free wakes whoever gets it.
+const IN_LINE: Duration = Duration::from_secs(60);
 
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
@@ -28,6 +31,8 @@ pub(super) struct Pass<'a> {
     pub lease: Lease,
     /// The cluster was seen in this pass.
     pub observed_cluster: bool,
+    /// Whether the pull request at this head changes something that gets a preview.
+    pub in_paths: Option<(CommitSha, bool)>,
 }
 
 /// Why a pass ended early. None of it counts towards an attempt.
@@ -84,7 +89,7 @@ impl From<GitHubError> for Interrupted {
 
 /// Runs one pass and gives the row back.
 pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lease, claimed: Environment) {
-    let mut pass = Pass { engine, installation, lease, observed_cluster: false };
+    let mut pass = Pass { engine, installation, lease, observed_cluster: false, in_paths: None };
     let steps = pass.take_steps().await;
     let reported = match &steps {
         Ok(_) => pass.report().await,
@@ -120,19 +125,28 @@ impl Pass<'_> {
     async fn take_steps(&mut self) -> Result<Option<Duration>, Interrupted> {
         for _ in 0..STEPS_AT_MOST {
             let observed = self.observe().await?;
+            self.run_commands(&observed.overview).await?;
             let step = next_step(&observed.facts, self.lease.now());
             tracing::debug!(?step, "next step");
             let head = &observed.overview.pull_request.facts.head_sha;
             let deployment = observed.deployment.as_ref();
             match step {
-                Step::Settle => return Ok(None),
+                Step::Settle { until } => return Ok(until.map(|until| self.until(until))),
                 Step::Await { until, cause } => {
                     self.show_while_waiting(&observed.overview.environment, &observed.facts.decision, cause).await?;
-                    let wait = u64::try_from(until - self.lease.now()).unwrap_or(0);
-                    return Ok(Some(Duration::from_millis(wait)));
+                    return Ok(Some(self.until(until)));
+                }
+                Step::AskForPlace => {
+                    if let Some(cause) = self.ask_for_place().await? {
+                        self.show_in_line(&observed.overview.environment, &cause).await?;
+                        return Ok(Some(IN_LINE));
+                    }
                 }
                 Step::ShowWaiting { cause } => {
-                    let shown = EnvironmentChanges::status(EnvironmentStatus::Pending, Some(&cause));
+                    let mut shown = EnvironmentChanges::status(EnvironmentStatus::Pending, Some(&cause));
+                    if observed.overview.environment.applied_commit.is_none() {
+                        shown = shown.without_place();
+                    }
                     self.record(Record {
                         environment: Some(shown),
                         end_others: Some(DeploymentStatus::Superseded),
@@ -140,6 +154,7 @@ impl Pass<'_> {
                         ..Record::default()
                     })
                     .await?;
+                    self.give_places(&observed.overview.environment).await?;
                 }
                 Step::CreateDeployment { commit } => {
                     let changes = DeploymentChanges { recipe: observed.recipe_to_store(), ..Default::default() };
@@ -206,9 +221,13 @@ impl Pass<'_> {
                     let shown = EnvironmentChanges::default().serving(Some(&commit));
                     self.record(Record { environment: Some(shown), ..Record::default() }).await?;
                 }
+                Step::FallAsleep { commit } => self.fall_asleep(&observed.overview.environment, &commit).await?,
                 Step::ShowOutcome => self.show_outcome(deployment).await?,
                 Step::BeginDeletion { cause } => {
-                    let shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
+                    let mut shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
+                    if cause == Some(Cause::Expired) {
+                        shown = shown.held(Hold::Expired);
+                    }
                     self.record(Record {
                         environment: Some(shown.serving(None).deletion_started(self.lease.now())),
                         end_others: Some(DeploymentStatus::Cancelled),
@@ -221,16 +240,63 @@ impl Pass<'_> {
                 Step::FinishDeletion { cause } => {
                     let shown = EnvironmentChanges::status(EnvironmentStatus::Deleted, cause.as_ref());
                     self.record(Record {
-                        environment: Some(shown.nothing_applied().deleted(self.lease.now())),
+                        environment: Some(shown.nothing_applied().without_place().deleted(self.lease.now())),
                         end_others: Some(DeploymentStatus::Cancelled),
                         event: event(EventKind::Deleted, reason_code(cause.as_ref())),
                         ..Record::default()
                     })
                     .await?;
+                    self.give_places(&observed.overview.environment).await?;
                 }
             }
         }
         Err(Interrupted::failed("the plan goes in circles"))
+    }
+
+    fn until(&self, moment: Millis) -> Duration {
+        Duration::from_millis(u64::try_from(moment - self.lease.now()).unwrap_or(0))
+    }
+
+    /// Why the environment has no place, if it has none.
+    async fn ask_for_place(&self) -> Result<Option<Cause>, Interrupted> {
+        match self.engine.store.ask_for_place(&self.lease, &self.engine.capacity).await?? {
+            Place::Free => Ok(None),
+            Place::Waits { scope, at_most, position } => {
+                Ok(Some(Cause::QueuedForCapacity { scope, at_most, position }))
+            }
+        }
+    }
+
+    async fn show_in_line(&self, environment: &Environment, cause: &Cause) -> Result<(), Interrupted> {
+        if environment.message.as_ref() == Some(&cause.to_string()) {
+            return Ok(());
+        }
+        // Its position changes with everybody's; that it waits is news once.
+        let is_news = environment.reason != Some(cause.reason());
+        self.record(Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, Some(cause))),
+            event: is_news.then(|| event(EventKind::Waiting, cause.reason().code())).flatten(),
+            ..Record::default()
+        })
+        .await
+    }
+
+    /// The place that `environment` had is somebody else's now. Should this be missed, whoever waits asks again soon.
+    async fn give_places(&self, environment: &Environment) -> Result<(), Interrupted> {
+        if environment.has_place {
+            self.engine.store.give_places(&self.engine.capacity).await?;
+        }
+        Ok(())
+    }
+
+    async fn fall_asleep(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), Interrupted> {
+        self.stop_pods(environment, commit).await?;
+        self.record(Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep))),
+            event: event(EventKind::Asleep, commit.to_string()),
+            ..Record::default()
+        })
+        .await
     }
 
     /// Records a step, and logs its event once it is stored.

@@ -8,9 +8,9 @@ use super::{
     pass::{Interrupted, Pass},
 };
 use crate::{
-    environment::{ATTEMPTS, DeploymentStatus, EnvironmentStatus, PublicUrl},
+    environment::{ATTEMPTS, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, Reason},
     github::{self, CommentDeployment, CommentFacts, GitHubError},
-    store::{Deployment, Overview},
+    store::{Deployment, Environment, Overview},
 };
 
 /// How many deployments the comment shows.
@@ -87,6 +87,8 @@ impl Pass<'_> {
             installation_id: self.installation.id.clone(),
             environment_id: environment.id.clone(),
             status: environment.status,
+            reason: environment.reason,
+            expires_at: self.expiry_to_warn_of(environment),
             cause_message: environment.message.clone(),
             url: Some(PublicUrl::of(&environment.namespace, &self.engine.base_domain)),
             commit: head.clone(),
@@ -106,13 +108,25 @@ impl Pass<'_> {
     }
 }
 
+impl Pass<'_> {
+    fn expiry_to_warn_of(&self, environment: &Environment) -> Option<Millis> {
+        let is_there = matches!(environment.status, EnvironmentStatus::Running | EnvironmentStatus::Failed);
+        let warns_at = environment.lifetime.warns_at().filter(|_| is_there && environment.has_place)?;
+        environment.lifetime.expires_at().filter(|_| warns_at <= self.lease.now())
+    }
+}
+
 /// Nothing is said on a pull request before something was deployed for it, and nothing while it is only about to be.
 fn is_worth_telling(overview: &Overview) -> bool {
     let environment = &overview.environment;
     let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
     match environment.status {
         EnvironmentStatus::Deploying | EnvironmentStatus::Running | EnvironmentStatus::Failed => true,
-        EnvironmentStatus::Pending => has_comment && environment.reason.is_some(),
+        EnvironmentStatus::Pending => match environment.reason {
+            // Somebody can do something about it, or waits for it.
+            Some(Reason::AwaitingApproval | Reason::QueuedForCapacity) => true,
+            reason => has_comment && reason.is_some(),
+        },
         EnvironmentStatus::Deleting => false,
         EnvironmentStatus::Deleted => has_comment,
     }

@@ -56,7 +56,23 @@ codes! {
     Hold {
         None = "none",
         RemovedByHand = "removed_by_hand",
+        Expired = "expired",
     }
+}
+
+/// A comment with a command in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandComment {
+    /// GitHub's own id, unique over all repositories.
+    pub comment_id: i64,
+    /// Of the repository, at GitHub.
+    pub repository_id: i64,
+    /// Of the pull request.
+    pub number: i64,
+    /// A GitHub login.
+    pub author: String,
+    /// The line from `/preview` on.
+    pub line: String,
 }
 
 /// What one webhook delivery asks to store.
@@ -71,6 +87,8 @@ pub enum Change {
         /// What the head was before, where the event says so.
         before: Option<CommitSha>,
     },
+    /// Somebody wrote a command.
+    Command(CommandComment),
     /// Renamed, transferred, or its default branch changed.
     Repository(RepositoryFacts),
     RepositoryDeleted {

@@ -11,6 +11,11 @@ pub struct GateFacts<'a> {
     pub hold: Hold,
     /// An admin has approved this very head commit.
     pub approved: bool,
+    /// Somebody asked for the environment in words: what the recipe leaves out by label, branch, paths or for being a
+    /// draft does not count. Whose code may run does.
+    pub requested: bool,
+    /// Something that the pull request changes is among the recipe's paths.
+    pub in_paths: bool,
     /// The head commit has begun before: what would only keep it from starting comes too late.
     pub started: bool,
     /// Something of the environment is in the cluster, or just went.
@@ -51,12 +56,13 @@ pub fn gate_without_recipe(repository: RepositoryState, state: PullRequestState,
     match hold {
         Hold::None => None,
         Hold::RemovedByHand => Some(Decision::Gone(Some(Cause::RemovedByHand))),
+        Hold::Expired => Some(Decision::Gone(Some(Cause::Expired))),
     }
 }
 
 /// Decides, from facts alone.
 pub fn gate(facts: &GateFacts<'_>) -> Decision {
-    let GateFacts { repository, pull_request, hold, approved, started, exists, recipe } = facts;
+    let GateFacts { repository, pull_request, hold, approved, requested, in_paths, started, exists, recipe } = facts;
     if let Some(decision) = gate_without_recipe(*repository, pull_request.state, *hold) {
         return decision;
     }
@@ -67,25 +73,39 @@ pub fn gate(facts: &GateFacts<'_>) -> Decision {
     if pull_request.from_fork && triggers.forks == ForkPolicy::Deny {
         return Decision::Wait(Cause::ForkDenied);
     }
-    // What somebody chose for the pull request as a whole takes the environment away again.
-    let choose = |cause| if *exists { Decision::Gone(Some(cause)) } else { Decision::Wait(cause) };
-    if let Some(label) = &triggers.label
-        && !pull_request.labels.iter().any(|set| label.matches(set))
-    {
-        return choose(Cause::NotLabelled { label: label.as_str().to_owned() });
-    }
-    let into = |branch: &str| triggers.branches.iter().any(|pattern| pattern.matches(branch));
-    if !triggers.branches.is_empty() && !into(&pull_request.base_ref) {
-        return choose(Cause::BranchNotIncluded);
-    }
-    if pull_request.draft && !triggers.drafts && !started {
-        return Decision::Wait(Cause::Draft);
+    let left_out = if *requested { None } else { left_out(triggers, pull_request, *in_paths) };
+    match left_out {
+        // What somebody chose for the pull request as a whole takes the environment away again.
+        Some(cause @ (Cause::NotLabelled { .. } | Cause::BranchNotIncluded)) if *exists => {
+            return Decision::Gone(Some(cause));
+        }
+        // What began goes on: the next commit is looked at anew.
+        Some(Cause::Draft | Cause::PathsNotIncluded) if *started => {}
+        Some(cause) => return Decision::Wait(cause),
+        None => {}
     }
     // A stranger's commit runs only after somebody has looked at that very commit.
     match (pull_request.from_fork, triggers.forks) {
         (true, ForkPolicy::Approve | ForkPolicy::Deny) if !approved => Decision::Wait(Cause::AwaitingApproval),
         (true, _) | (false, _) => Decision::Deploy(pull_request.head_sha.clone()),
     }
+}
+
+/// Why the recipe, or the operator, gives this pull request no preview.
+fn left_out(triggers: &Triggers, pull_request: &PullRequestFacts, in_paths: bool) -> Option<Cause> {
+    if let Some(label) = &triggers.label
+        && !pull_request.labels.iter().any(|set| label.matches(set))
+    {
+        return Some(Cause::NotLabelled { label: label.as_str().to_owned() });
+    }
+    let into = |branch: &str| triggers.branches.iter().any(|pattern| pattern.matches(branch));
+    if !triggers.branches.is_empty() && !into(&pull_request.base_ref) {
+        return Some(Cause::BranchNotIncluded);
+    }
+    if pull_request.draft && !triggers.drafts {
+        return Some(Cause::Draft);
+    }
+    (!in_paths).then_some(Cause::PathsNotIncluded)
 }
 
 #[cfg(test)]

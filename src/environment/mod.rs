@@ -1,22 +1,28 @@
 //! The domain: names, statuses, the gate and the plan. Pure: facts and `now` come in, decisions go out; no client, no
 //! clock, no I/O.
 
+mod capacity;
+mod command;
 mod facts;
 mod gate;
+mod lifetime;
 mod names;
 mod plan;
 mod status;
 mod triggers;
 
-pub use facts::{Change, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
+pub use capacity::{Capacity, Place, Scope, TeamCapacity};
+pub use command::{Command, CommitPrefix};
+pub use facts::{Change, CommandComment, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
 pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
+pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label};
 pub use plan::{
     ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };
 pub(crate) use status::codes;
 pub use status::{Cause, DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
-pub use triggers::{BranchPattern, ForkPolicy, LabelName, TriggerSettings, Triggers};
+pub use triggers::{BranchPattern, ForkPolicy, LabelName, PathPattern, TriggerSettings, Triggers};
 
 /// Unix milliseconds, by the database's clock.
 pub type Millis = i64;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Millis, Reason};
+use super::{Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Lifetime, Millis, Reason};
 
 /// One attempt's time to become ready. A round of three with its waits stays under ten minutes.
 pub const ATTEMPT: Duration = Duration::from_secs(180);
@@ -82,6 +82,9 @@ pub struct Facts {
     pub namespace: NamespaceFacts,
     /// Of what is applied. None where nothing is.
     pub progress: Option<Progress>,
+    /// It holds one of the places of which there may be a limited number.
+    pub has_place: bool,
+    pub lifetime: Lifetime,
     pub deletion_started_at: Option<Millis>,
     pub observed_at: Option<Millis>,
     /// From -1 to 1, drawn anew for each pass.
@@ -91,8 +94,10 @@ pub struct Facts {
 /// What to do next. Those that wait end the pass; after all others the pass looks again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing is owed until something happens.
-    Settle,
+    /// Nothing is owed until something happens, or until then.
+    Settle {
+        until: Option<Millis>,
+    },
     /// Look again at `until`, or when the watch says so; meanwhile show `cause`.
     Await {
         until: Millis,
@@ -103,6 +108,8 @@ pub enum Step {
     ShowWaiting {
         cause: Cause,
     },
+    /// Ask for a place, in line with all others that wait for one.
+    AskForPlace,
     /// Give the head commit its row and end what is under way for others.
     CreateDeployment {
         commit: CommitSha,
@@ -139,6 +146,10 @@ pub enum Step {
     ShowServing {
         commit: CommitSha,
     },
+    /// Stop the pods of what serves until somebody wants it again.
+    FallAsleep {
+        commit: CommitSha,
+    },
     /// Show the row's own outcome where the environment shows something else.
     ShowOutcome,
 
@@ -163,6 +174,7 @@ pub fn next_step(facts: &Facts, now: Millis) -> Step {
                 Step::ShowWaiting { cause: cause.clone() }
             }
         }
+        Decision::Deploy(_) if !facts.has_place => Step::AskForPlace,
         Decision::Deploy(commit) => match &facts.deployment {
             None => Step::CreateDeployment { commit: commit.clone() },
             Some(deployment) => deployment_step(facts, deployment, commit, now),
@@ -172,7 +184,7 @@ pub fn next_step(facts: &Facts, now: Millis) -> Step {
 
 fn deletion_step(facts: &Facts, cause: Option<Cause>, now: Millis) -> Step {
     if facts.status == EnvironmentStatus::Deleted && facts.namespace != NamespaceFacts::Ours {
-        return Step::Settle;
+        return Step::Settle { until: None };
     }
     let Some(started_at) = facts.deletion_started_at else {
         return Step::BeginDeletion { cause };
@@ -207,7 +219,8 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
         DeploymentStatus::Failed if has_namespace && is_ready => Step::Succeed,
         DeploymentStatus::Succeeded if facts.status != EnvironmentStatus::Running => Step::ShowOutcome,
         DeploymentStatus::Failed if facts.status != EnvironmentStatus::Failed => Step::ShowOutcome,
-        DeploymentStatus::Succeeded => Step::Settle,
+        DeploymentStatus::Succeeded if falls_asleep(facts, now) => Step::FallAsleep { commit: commit.clone() },
+        DeploymentStatus::Succeeded => settle(facts, now),
         DeploymentStatus::Failed => step_back(facts, now),
         DeploymentStatus::Superseded | DeploymentStatus::Cancelled => Step::RenewDeployment,
     }
@@ -215,7 +228,7 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
 
 /// The head commit does not run and will not: the last one that did serves again.
 fn step_back(facts: &Facts, now: Millis) -> Step {
-    let Some(good) = &facts.good else { return Step::Settle };
+    let Some(good) = &facts.good else { return settle(facts, now) };
     if let NamespaceFacts::Terminating { .. } = facts.namespace {
         return Step::Await { until: now + millis(LOOK_AGAIN), cause: None };
     }
@@ -223,7 +236,7 @@ fn step_back(facts: &Facts, now: Millis) -> Step {
         return Step::RollBack { commit: good.clone() };
     }
     if facts.serving.as_ref() == Some(good) {
-        return Step::Settle;
+        return settle(facts, now);
     }
     match &facts.progress {
         Some(Progress::Ready) => Step::ShowServing { commit: good.clone() },
@@ -231,8 +244,17 @@ fn step_back(facts: &Facts, now: Millis) -> Step {
             Step::Await { until: now + millis(LOOK_AGAIN), cause: None }
         }
         // It ran before, and does not any more: a new commit or a retry is all that helps.
-        Some(Progress::AttemptOver(_) | Progress::Failed(_)) => Step::Settle,
+        Some(Progress::AttemptOver(_) | Progress::Failed(_)) => settle(facts, now),
     }
+}
+
+/// Nothing is to be done before the environment's time does something: what holds a place is looked at when it expires.
+fn settle(facts: &Facts, now: Millis) -> Step {
+    Step::Settle { until: if facts.has_place { facts.lifetime.next_change(now) } else { None } }
+}
+
+fn falls_asleep(facts: &Facts, now: Millis) -> bool {
+    facts.reason != Some(Reason::Asleep) && facts.lifetime.sleeps_at().is_some_and(|at| at <= now)
 }
 
 fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {

@@ -1,5 +1,7 @@
 //! What can be said about an environment or a deployment: a status, and the cause behind it.
 
+use super::Scope;
+
 /// Declares an enum of codes that databases, schemas and people share: one spelling, in snake_case.
 macro_rules! codes {
     ($(#[$attribute:meta])* $name:ident { $($(#[$variant_attribute:meta])* $variant:ident = $code:literal),* $(,)? }) => {
@@ -77,10 +79,12 @@ impl DeploymentStatus {
 codes! {
     /// Why an environment or a deployment is where it is.
     Reason {
+        QueuedForCapacity = "queued_for_capacity",
         AwaitingApproval = "awaiting_approval",
         ForkDenied = "fork_denied",
         NotLabelled = "not_labelled",
         BranchNotIncluded = "branch_not_included",
+        PathsNotIncluded = "paths_not_included",
         Draft = "draft",
         NoRecipe = "no_recipe",
         InvalidRecipe = "invalid_recipe",
@@ -94,7 +98,9 @@ codes! {
         OutOfMemory = "out_of_memory",
         Unschedulable = "unschedulable",
         NotReadyInTime = "not_ready_in_time",
+        Asleep = "asleep",
         NamespaceStuck = "namespace_stuck",
+        Expired = "expired",
         RemovedByHand = "removed_by_hand",
         AccessRevoked = "access_revoked",
     }
@@ -104,10 +110,12 @@ codes! {
 /// figure, or a rule of ours; error texts and values stay out, because the sentence reaches pull requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
+    QueuedForCapacity { scope: Scope, at_most: u64, position: u64 },
     AwaitingApproval,
     ForkDenied,
     NotLabelled { label: String },
     BranchNotIncluded,
+    PathsNotIncluded,
     Draft,
     NoRecipe,
     InvalidRecipe { file: String, line: u64, field: String, rule: String },
@@ -121,7 +129,9 @@ pub enum Cause {
     OutOfMemory { container: String, limit: Option<String> },
     Unschedulable,
     NotReadyInTime { container: Option<String>, seconds: i64 },
+    Asleep,
     NamespaceStuck { blocked_by: String },
+    Expired,
     RemovedByHand,
     AccessRevoked,
 }
@@ -129,10 +139,12 @@ pub enum Cause {
 impl Cause {
     pub fn reason(&self) -> Reason {
         match self {
+            Self::QueuedForCapacity { .. } => Reason::QueuedForCapacity,
             Self::AwaitingApproval => Reason::AwaitingApproval,
             Self::ForkDenied => Reason::ForkDenied,
             Self::NotLabelled { .. } => Reason::NotLabelled,
             Self::BranchNotIncluded => Reason::BranchNotIncluded,
+            Self::PathsNotIncluded => Reason::PathsNotIncluded,
             Self::Draft => Reason::Draft,
             Self::NoRecipe => Reason::NoRecipe,
             Self::InvalidRecipe { .. } => Reason::InvalidRecipe,
@@ -146,7 +158,9 @@ impl Cause {
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Unschedulable => Reason::Unschedulable,
             Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
+            Self::Asleep => Reason::Asleep,
             Self::NamespaceStuck { .. } => Reason::NamespaceStuck,
+            Self::Expired => Reason::Expired,
             Self::RemovedByHand => Reason::RemovedByHand,
             Self::AccessRevoked => Reason::AccessRevoked,
         }
@@ -155,10 +169,12 @@ impl Cause {
     /// Whether waiting or restarting pods can heal it. What cannot heal fails its deployment at once.
     pub fn can_heal(&self) -> bool {
         match self {
-            Self::AwaitingApproval
+            Self::QueuedForCapacity { .. }
+            | Self::AwaitingApproval
             | Self::ForkDenied
             | Self::NotLabelled { .. }
             | Self::BranchNotIncluded
+            | Self::PathsNotIncluded
             | Self::Draft
             | Self::NoRecipe
             | Self::ImagePullFailed { .. }
@@ -166,6 +182,7 @@ impl Cause {
             | Self::OutOfMemory { .. }
             | Self::Unschedulable
             | Self::NotReadyInTime { .. }
+            | Self::Asleep
             | Self::NamespaceStuck { .. } => true,
             Self::InvalidRecipe { .. }
             | Self::ObjectRefused { .. }
@@ -173,6 +190,7 @@ impl Cause {
             | Self::QuotaExceeded { .. }
             | Self::RunsAsRoot { .. }
             | Self::ContainerConfig { .. }
+            | Self::Expired
             | Self::RemovedByHand
             | Self::AccessRevoked => false,
         }
@@ -182,6 +200,9 @@ impl Cause {
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::QueuedForCapacity { scope, at_most, position } => {
+                write!(f, "All places of {scope} are taken ({at_most}); this is number {position} in line.")
+            }
             Self::AwaitingApproval => {
                 write!(f, "This pull request comes from a fork; an admin must approve its commit before it runs.")
             }
@@ -190,6 +211,9 @@ impl std::fmt::Display for Cause {
                 write!(f, "The pull request does not have the label {label:?}; adding it starts the preview.")
             }
             Self::BranchNotIncluded => write!(f, "Pull requests into this branch get no preview."),
+            Self::PathsNotIncluded => {
+                write!(f, "None of the files that the pull request changes are among the paths that get a preview.")
+            }
             Self::Draft => write!(f, "The pull request is a draft; its preview starts once it is ready for review."),
             Self::NoRecipe => write!(f, "There is no .preview.yaml at the root of the repository at this commit."),
             Self::InvalidRecipe { file, line, field, rule } => write!(f, "{file}, line {line}: {field} {rule}."),
@@ -232,9 +256,11 @@ impl std::fmt::Display for Cause {
                     "Container {container} runs, but was not ready within {seconds} seconds; see its health path."
                 )
             }
+            Self::Asleep => write!(f, "It sleeps, because nobody used it for a while; a retry wakes it."),
             Self::NamespaceStuck { blocked_by } => write!(f, "The namespace cannot be removed: {blocked_by}."),
+            Self::Expired => write!(f, "Nobody used it for a while; a new commit or /preview deploy brings it back."),
             Self::RemovedByHand => {
-                write!(f, "It was deleted by hand; a new commit or reopening the pull request brings it back.")
+                write!(f, "It was deleted by hand; a new commit or /preview deploy brings it back.")
             }
             Self::AccessRevoked => write!(f, "previewd no longer has access to the repository."),
         }
@@ -247,10 +273,12 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
     match status {
         EnvironmentStatus::Pending => &[
             None,
+            Some(QueuedForCapacity),
             Some(AwaitingApproval),
             Some(ForkDenied),
             Some(NotLabelled),
             Some(BranchNotIncluded),
+            Some(PathsNotIncluded),
             Some(Draft),
             Some(NoRecipe),
         ],
@@ -264,7 +292,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(Unschedulable),
             Some(NotReadyInTime),
         ],
-        EnvironmentStatus::Running => &[None],
+        EnvironmentStatus::Running => &[None, Some(Asleep)],
         EnvironmentStatus::Failed => &[
             Some(InvalidRecipe),
             Some(ObjectRefused),
@@ -281,13 +309,14 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
         EnvironmentStatus::Deleting => &[
             None,
             Some(RemovedByHand),
+            Some(Expired),
             Some(AccessRevoked),
             Some(NotLabelled),
             Some(BranchNotIncluded),
             Some(NamespaceStuck),
         ],
         EnvironmentStatus::Deleted => {
-            &[None, Some(RemovedByHand), Some(AccessRevoked), Some(NotLabelled), Some(BranchNotIncluded)]
+            &[None, Some(RemovedByHand), Some(Expired), Some(AccessRevoked), Some(NotLabelled), Some(BranchNotIncluded)]
         }
     }
 }

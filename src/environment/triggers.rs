@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use globset::{Glob, GlobBuilder};
+use globset::{GlobBuilder, GlobMatcher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,10 @@ pub struct TriggerSettings {
     /// Only pull requests into these branches, such as `main` or `release/*`. Empty: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branches: Option<Vec<BranchPattern>>,
+    /// Only pull requests that change one of these files, such as `src/**`; `!docs/**` takes files out again, and of
+    /// several patterns that match a file the last one counts. Empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Vec<PathPattern>>,
 }
 
 /// The same, with nothing left open.
@@ -46,6 +50,7 @@ pub struct Triggers {
     pub drafts: bool,
     pub forks: ForkPolicy,
     pub branches: Vec<BranchPattern>,
+    pub paths: Vec<PathPattern>,
 }
 
 impl Triggers {
@@ -58,6 +63,17 @@ impl Triggers {
             drafts: recipe.drafts.or(defaults.drafts).unwrap_or(true),
             forks: recipe.forks.or(defaults.forks).unwrap_or(ForkPolicy::Approve).min(most),
             branches: branches.cloned().unwrap_or_default(),
+            paths: recipe.paths.as_ref().or(defaults.paths.as_ref()).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Whether a pull request that changes this file is one for a preview.
+    pub fn include_path(&self, path: &str) -> bool {
+        let last = self.paths.iter().rev().find(|pattern| pattern.pattern.0.is_match(path));
+        match (last, self.paths.first()) {
+            (Some(pattern), _) => !pattern.excludes,
+            // Where the first takes files out, it takes them out of all.
+            (None, first) => first.is_none_or(|first| first.excludes),
         }
     }
 }
@@ -102,14 +118,73 @@ impl From<LabelName> for String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", inline)]
-pub struct BranchPattern(Glob);
+pub struct BranchPattern(Pattern);
+
+/// A pattern of names with slashes in them: `*` stands for anything but a slash, `**` for anything.
+#[derive(Debug, Clone)]
+struct Pattern(GlobMatcher);
+
+impl Pattern {
+    /// None for one that is malformed, empty or longer than `longest` bytes.
+    fn new(text: &str, longest: usize) -> Option<Self> {
+        let glob = GlobBuilder::new(text).literal_separator(true).build().ok()?;
+        (1..=longest).contains(&text.len()).then(|| Self(glob.compile_matcher()))
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.glob().glob()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+/// Files, or with `!` before them files that do not count: `*` stands for anything but a slash, `**` for anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", inline)]
+pub struct PathPattern {
+    pattern: Pattern,
+    excludes: bool,
+}
+
+/// The longest path that Linux takes.
+const LONGEST_PATH: usize = 4_096;
+
+impl FromStr for PathPattern {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (pattern, excludes) = text.strip_prefix('!').map_or((text, false), |pattern| (pattern, true));
+        let pattern = Pattern::new(pattern, LONGEST_PATH);
+        let pattern = pattern.ok_or("must be a path or a pattern such as src/** or !docs/**")?;
+        Ok(Self { pattern, excludes })
+    }
+}
+
+impl TryFrom<String> for PathPattern {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        text.parse()
+    }
+}
+
+impl From<PathPattern> for String {
+    fn from(PathPattern { pattern, excludes }: PathPattern) -> Self {
+        format!("{}{}", if excludes { "!" } else { "" }, pattern.as_str())
+    }
+}
 
 /// Git's own limit on the file that a branch is.
 const LONGEST_BRANCH: usize = 255;
 
 impl BranchPattern {
     pub fn matches(&self, branch: &str) -> bool {
-        self.0.compile_matcher().is_match(branch)
+        self.0.0.is_match(branch)
     }
 }
 
@@ -117,11 +192,8 @@ impl FromStr for BranchPattern {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        let glob = GlobBuilder::new(text).literal_separator(true).build();
-        match glob {
-            Ok(glob) if !text.is_empty() && text.len() <= LONGEST_BRANCH => Ok(Self(glob)),
-            _ => Err("must be a branch or a pattern such as main or release/*"),
-        }
+        let pattern = Pattern::new(text, LONGEST_BRANCH);
+        pattern.map(Self).ok_or("must be a branch or a pattern such as main or release/*")
     }
 }
 
@@ -141,7 +213,7 @@ impl From<BranchPattern> for String {
 
 impl fmt::Display for BranchPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.glob())
+        f.write_str(self.0.as_str())
     }
 }
 
@@ -164,6 +236,31 @@ mod tests {
         let own = settings("label = ''\ndrafts = true\nforks = 'deny'\nbranches = []");
         let own = Triggers::new(&own, &defaults, ForkPolicy::Allow);
         assert_eq!((own.label, own.drafts, own.forks, own.branches.len()), (None, true, ForkPolicy::Deny, 0));
+    }
+
+    #[test]
+    fn the_last_pattern_that_matches_a_path_counts() {
+        let none: &[&str] = &[];
+        for (patterns, path, expected) in [
+            (none, "docs/a.md", true),
+            (&["src/**"], "src/a/b.rs", true),
+            (&["src/**"], "docs/a.md", false),
+            (&["src/*"], "src/a/b.rs", false),
+            (&["**/*.rs"], "src/a/b.rs", true),
+            (&["!docs/**"], "docs/a.md", false),
+            (&["!docs/**"], "README.md", true),
+            (&["src/**", "!src/gen/**"], "src/gen/x.rs", false),
+            (&["src/**", "!src/gen/**"], "src/x.rs", true),
+            (&["src/**", "!src/gen/**", "src/gen/keep.rs"], "src/gen/keep.rs", true),
+        ] {
+            let paths = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+            let triggers = Triggers { label: None, drafts: true, forks: ForkPolicy::Deny, branches: Vec::new(), paths };
+            assert_eq!(triggers.include_path(path), expected, "{patterns:?} {path}");
+        }
+        assert_eq!(String::from("!a/**".parse::<PathPattern>().unwrap()), "!a/**");
+        for wrong in ["", "!", "a["] {
+            assert!(wrong.parse::<PathPattern>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

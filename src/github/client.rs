@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     GitHub, GitHubError, RepositoryAccess,
-    connection::{Actor, Call},
+    connection::{Actor, Answer, Call},
     wire,
 };
 use crate::environment::{CommitSha, PullRequestFacts, RepositoryName};
@@ -18,6 +18,8 @@ pub const RECIPE_LIMIT: usize = 64 << 10;
 
 /// "The number of results per page (max 100)".
 const PER_PAGE: usize = 100;
+/// "Responses include a maximum of 3000 files."
+const FILES_AT_MOST: usize = 3_000;
 
 /// Where in a repository's history something is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,71 @@ impl GitHub {
         }
     }
 
+    /// Whether a pull request changes a file that `is_wanted`. GitHub lists 3,000 files at most; of what changes more
+    /// nobody knows all files, and it is taken for one that does.
+    pub async fn changes_file(
+        &self,
+        access: &RepositoryAccess,
+        number: i64,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<bool, GitHubError> {
+        #[derive(Deserialize)]
+        struct File {
+            filename: String,
+            previous_filename: Option<String>,
+        }
+        let name = &access.name;
+        let tried = &format!("listing the files of {name}#{number}");
+        let mut count = 0;
+        for page in 1.. {
+            let path = format!("/repos/{name}/pulls/{number}/files?per_page={PER_PAGE}&page={page}");
+            let answer = self.call(Actor::On(access), Call::get(tried, path)).await?;
+            let files: Vec<File> = answer.json(tried)?;
+            count += files.len();
+            let mut names =
+                files.iter().flat_map(|file| [Some(&file.filename), file.previous_filename.as_ref()]).flatten();
+            if names.any(|name| is_wanted(name)) {
+                return Ok(true);
+            }
+            if !has_next_page(&answer) {
+                break;
+            }
+        }
+        Ok(count >= FILES_AT_MOST)
+    }
+
+    /// What somebody may do on a repository: GitHub's name of their role, such as `maintain`; `none` where they have
+    /// none.
+    pub async fn role_of(&self, access: &RepositoryAccess, login: &str) -> Result<String, GitHubError> {
+        #[derive(Deserialize)]
+        struct Permission {
+            permission: String,
+            role_name: Option<String>,
+        }
+        let name = &access.name;
+        let tried = &format!("asking what a user may do on {name}");
+        let path = format!("/repos/{name}/collaborators/{}/permission", encoded(login));
+        match self.call(Actor::On(access), Call::get(tried, path)).await {
+            Ok(answer) => {
+                let Permission { permission, role_name } = answer.json(tried)?;
+                // A role of an organisation's own has a name that says nothing; what it is based on does.
+                let known = |role: &String| ["admin", "maintain", "write", "triage", "read"].contains(&role.as_str());
+                Ok(role_name.filter(known).unwrap_or(permission))
+            }
+            Err(GitHubError::NotFound { .. }) => Ok("none".to_owned()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reacts to a comment, once however often this is asked for.
+    pub async fn react(&self, access: &RepositoryAccess, comment_id: i64, reaction: &str) -> Result<(), GitHubError> {
+        let name = &access.name;
+        let tried = &format!("reacting to comment {comment_id} of {name}");
+        let path = format!("/repos/{name}/issues/comments/{comment_id}/reactions");
+        let call = Call::write(tried, Method::POST, path, json!({ "content": reaction }));
+        self.call(Actor::On(access), call).await.map(drop)
+    }
+
     /// The comment that begins with `marker` and that previewd itself wrote; the oldest, should there be several.
     pub async fn find_comment(
         &self,
@@ -115,8 +182,7 @@ impl GitHub {
             if let Some(comment) = answer.json::<Vec<Comment>>(tried)?.into_iter().find(is_ours) {
                 return Ok(Some(comment.id));
             }
-            let link = answer.headers.get(header::LINK).and_then(|link| link.to_str().ok()).unwrap_or_default();
-            if !link.contains(r#"rel="next""#) {
+            if !has_next_page(&answer) {
                 break;
             }
         }
@@ -167,6 +233,11 @@ impl GitHub {
             Err(error) => Err(error),
         }
     }
+}
+
+fn has_next_page(answer: &Answer) -> bool {
+    let link = answer.headers.get(header::LINK).and_then(|link| link.to_str().ok());
+    link.is_some_and(|link| link.contains(r#"rel="next""#))
 }
 
 /// A path inside a repository, percent-encoded between its slashes.

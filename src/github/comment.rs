@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::environment::{CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl};
+use crate::environment::{CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, Reason};
 
 /// What the comment tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub struct CommentFacts {
     pub installation_id: String,
     pub environment_id: String,
     pub status: EnvironmentStatus,
+    pub reason: Option<Reason>,
+    /// When it goes, where people are to be warned of that.
+    pub expires_at: Option<Millis>,
     /// The sentence of the cause behind the status. Left out of the text while an attempt is under way.
     pub cause_message: Option<String>,
     pub url: Option<PublicUrl>,
@@ -47,6 +50,17 @@ pub fn marker(installation_id: &str, environment_id: &str) -> String {
     format!("<!-- previewd:{installation_id}:{environment_id} -->")
 }
 
+/// The same for what previewd says to a command.
+pub fn reply_marker(installation_id: &str, comment_id: i64) -> String {
+    format!("<!-- previewd:{installation_id}:command:{comment_id} -->")
+}
+
+/// What previewd says to a command.
+pub fn reply(marker: &str, verb: &str, sentence: &str) -> String {
+    let command = format!("/preview {verb}");
+    format!("{marker}\n`{}`: {}\n", command.trim_end(), escaped(sentence))
+}
+
 /// The longest history in the comment.
 const SHOWN_DEPLOYMENTS: usize = 5;
 
@@ -55,6 +69,13 @@ pub fn comment(facts: &CommentFacts) -> String {
     let CommentFacts { installation_id, environment_id, deployments, .. } = facts;
     let (headline, sentence) = headline_and_sentence(facts);
     let mut text = format!("{}\n### {headline}\n\n{sentence}\n", marker(installation_id, environment_id));
+    if facts.reason == Some(Reason::AwaitingApproval) {
+        let _ =
+            writeln!(text, "\nAn admin lets it run with this comment:\n\n```\n/preview approve {}\n```", facts.commit);
+    }
+    if let Some(at) = facts.expires_at {
+        let _ = writeln!(text, "\nIt goes at {} UTC unless somebody uses it; `/preview keep 48h` keeps it.", time(at));
+    }
 
     if !deployments.is_empty() {
         text.push_str("\n| Commit | Result | Time (UTC) |\n| --- | --- | --- |\n");
@@ -87,6 +108,9 @@ fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
             None => deploying(&commit_code),
         },
         EnvironmentStatus::Deploying => deploying(&commit_code),
+        EnvironmentStatus::Running if facts.reason == Some(Reason::Asleep) => {
+            ("💤 Preview sleeps", format!("Commit {commit_code}: {}", cause.unwrap_or_default()))
+        }
         EnvironmentStatus::Running => {
             let place = url.as_ref().map(|url| format!(" at <{}>", url.as_str())).unwrap_or_default();
             ("✅ Preview is running", format!("Commit {commit_code} answers{place}"))
@@ -194,6 +218,8 @@ mod tests {
             installation_id: "0f3c".to_owned(),
             environment_id: "42".to_owned(),
             status,
+            reason: None,
+            expires_at: None,
             cause_message: None,
             url: Some(PublicUrl::of(&namespace, &base_domain)),
             commit: commit('c'),
@@ -240,6 +266,7 @@ mod tests {
     fn a_fork_waits_and_a_removal_has_its_cause() {
         let cause = |cause: crate::environment::Cause| Some(cause.to_string());
         let waiting = CommentFacts {
+            reason: Some(Reason::AwaitingApproval),
             cause_message: cause(crate::environment::Cause::AwaitingApproval),
             deployments: Vec::new(),
             serving_commit: None,
@@ -252,6 +279,15 @@ mod tests {
             ..facts(EnvironmentStatus::Deleted)
         };
         insta::assert_snapshot!("comment_removed_by_hand", comment(&removed));
+        let asleep = CommentFacts {
+            reason: Some(Reason::Asleep),
+            cause_message: cause(crate::environment::Cause::Asleep),
+            expires_at: Some(EVENING),
+            ..facts(EnvironmentStatus::Running)
+        };
+        insta::assert_snapshot!("comment_asleep", comment(&asleep));
+        let refusal = reply(&reply_marker("0f3c", 9), "delete", "This needs the role admin; yours here is @member.");
+        insta::assert_snapshot!("reply", refusal);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod settings;
 pub(crate) mod wire;
 
 pub use client::{GitRef, RECIPE_LIMIT, RepositoryFile};
-pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker};
+pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker, reply, reply_marker};
 pub use connection::{CALL_TIMEOUT, GitHub};
 pub use error::GitHubError;
 pub use facts::RepositoryAccess;

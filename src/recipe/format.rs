@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{BrokenRule, Bytes, Millicores, Template, outline::Source};
-use crate::environment::TriggerSettings;
+use crate::environment::{Lifespan, TriggerSettings};
 
 /// What to run for every pull request of a repository: the file `.preview.yaml` at its root.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,12 @@ pub struct Recipe {
     /// Which pull requests get a preview. What is left out is the operator's to say.
     #[serde(default, skip_serializing_if = "is_default")]
     pub triggers: TriggerSettings,
+    /// How long after its last commit or use an environment goes, such as `72h`, or `never`. The operator may set a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Lifespan>,
+    /// How long after its last use an environment sleeps, such as `8h`, or `never`. A retry or a visit wakes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep_after: Option<Lifespan>,
     /// One container behind one URL.
     pub app: App,
     /// Where the values stand in the file, for what only shows when they are rendered.

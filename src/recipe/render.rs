@@ -58,6 +58,15 @@ impl Render {
         self.walls.iter().chain(&self.objects)
     }
 
+    /// The same with no pods.
+    pub fn asleep(&self) -> Self {
+        let mut asleep = self.clone();
+        for object in asleep.objects.iter_mut().filter(|object| object.kind == "Deployment") {
+            object.body["spec"]["replicas"] = 0.into();
+        }
+        asleep
+    }
+
     /// As it is kept for later.
     pub fn to_json(&self) -> String {
         serde_json::json!(self).to_string()

@@ -77,8 +77,11 @@ impl ServiceError {
     pub(super) fn denied(role: Role, action: Action) -> Self {
         let (verb, needed) = match action {
             Action::Inspect => ("inspect", action.needs()),
+            Action::Create => ("create", action.needs()),
             Action::Retry => ("retry", action.needs()),
+            Action::Keep => ("keep", action.needs()),
             Action::Delete => ("delete", action.needs()),
+            Action::Approve => ("approve commits of", action.needs()),
         };
         Self {
             code: ErrorCode::Unauthorized,
@@ -108,7 +111,7 @@ impl ServiceError {
         };
         Self {
             code: ErrorCode::InvalidInput,
-            message: format!("environment: its status is {status}, and only a failed deployment can be retried"),
+            message: format!("environment: its status is {status}, and only what failed or sleeps can be retried"),
             retryable: false,
             next_action: next_action.to_owned(),
         }

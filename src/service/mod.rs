@@ -25,7 +25,7 @@ use crate::{
     cluster::{Cluster, ClusterError, LogRequest, Logs, Owner},
     environment::{CommitSha, EnvironmentStatus, Millis},
     identity::{Action, Identity, Permission, may},
-    store::{EnvironmentFilter, Event, EventKind, Overview, Store},
+    store::{EnvironmentFilter, Event, EventKind, Overview, Request, Store},
 };
 
 /// An answer is this long at most where the caller did not ask for more. Bytes of JSON, the frame around it included.
@@ -134,13 +134,9 @@ impl Service {
         let overview = self.find(identity, &reference, Action::Delete).await?;
         let expected = expected_commit.map(|ExpectedCommit(commit)| commit);
         refuse_stale(&overview, expected.as_ref())?;
-        let event = Event {
-            kind: EventKind::DeletionRequested,
-            actor: identity.subject.clone(),
-            detail: Some(overview.pull_request.facts.head_sha.to_string()),
-        };
+        let request = by(identity, EventKind::DeletionRequested, &overview);
         let id = &overview.environment.id;
-        let asked = self.store().request_deletion(id, expected.as_ref(), event).await?;
+        let asked = self.store().request_deletion(id, expected.as_ref(), request).await?;
         let overview = self.find(identity, &reference, Action::Delete).await?;
         if asked {
             let environment = answers::name_of(&overview.pull_request.facts);
@@ -158,10 +154,8 @@ impl Service {
         let overview = self.find(identity, &reference, Action::Retry).await?;
         let expected = expected_commit.map(|ExpectedCommit(commit)| commit);
         refuse_stale(&overview, expected.as_ref())?;
-        let head = &overview.pull_request.facts.head_sha;
-        let event =
-            Event { kind: EventKind::RetryRequested, actor: identity.subject.clone(), detail: Some(head.to_string()) };
-        let asked = self.store().request_retry(&overview.environment.id, head, event).await?;
+        let request = by(identity, EventKind::RetryRequested, &overview);
+        let asked = self.store().request_retry(&overview.environment.id, request).await?;
         let overview = self.find(identity, &reference, Action::Retry).await?;
         if !asked {
             refuse_stale(&overview, expected.as_ref())?;
@@ -228,6 +222,11 @@ impl Service {
 /// For ages, which people read: what processes compare goes by the database's clock.
 fn now() -> Millis {
     jiff::Timestamp::now().as_millisecond()
+}
+
+fn by(identity: &Identity, kind: EventKind, overview: &Overview) -> Request {
+    let detail = Some(overview.pull_request.facts.head_sha.to_string());
+    Event { kind, actor: identity.subject.clone(), detail }.into()
 }
 
 fn refuse_stale(overview: &Overview, expected: Option<&CommitSha>) -> Result<(), ServiceError> {

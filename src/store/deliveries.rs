@@ -5,6 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store, StoreError,
+    commands::NewCommand,
     connection::{wall_clock, write},
     environments::{NewEnvironment, Trigger, apply_trigger},
     events::{EventKind, EventRow},
@@ -12,7 +13,7 @@ use super::{
         Freshness, free_name, freshness, lock_repository, lock_row, store_pull_request, store_repository, trigger,
     },
     pull_requests::{PullRequestRow, RepositoryRow},
-    schema::{deliveries, environments, events, installation, pull_requests, repositories},
+    schema::{commands, deliveries, environments, events, installation, pull_requests, repositories},
 };
 use crate::environment::{
     Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, RepositoryState,
@@ -82,6 +83,7 @@ macro_rules! one_at_a_time {
             .await?
     };
 }
+pub(super) use one_at_a_time;
 
 impl Store {
     /// Records a delivery and what it brought, or finds that it is known.
@@ -91,6 +93,7 @@ impl Store {
             _ => None,
         };
         let at = wall_clock();
+        let guid = delivery.guid.clone();
         let row = DeliveryRow {
             guid: delivery.guid,
             event: delivery.event,
@@ -146,6 +149,22 @@ impl Store {
                         }
                     }
                     apply_trigger!(connection, now, at, facts, trigger);
+                }
+                Change::Command(comment) => {
+                    diesel::insert_into(commands::table)
+                        .values(NewCommand::of(&comment, &guid, at))
+                        .on_conflict_do_nothing()
+                        .execute(connection)
+                        .await?;
+                    let pull_request = pull_requests::table
+                        .filter(pull_requests::repository_id.eq(comment.repository_id))
+                        .filter(pull_requests::number.eq(comment.number))
+                        .select(pull_requests::github_id);
+                    diesel::update(environments::table)
+                        .filter(environments::pull_request_id.eq_any(pull_request))
+                        .set((environments::due_at.eq(now.nullable()), environments::failures.eq(0)))
+                        .execute(connection)
+                        .await?;
                 }
                 Change::Repository(facts) => {
                     one_at_a_time!(connection);

@@ -13,7 +13,9 @@ use super::{
     pull_requests::{PullRequestRow, RepositoryRow, commit, from_code},
     schema::{deployments, environments, events, pull_requests, repositories},
 };
-use crate::environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PullRequestFacts, Reason};
+use crate::environment::{
+    Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestFacts, Reason,
+};
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = deployments)]
@@ -99,6 +101,12 @@ pub struct EnvironmentChanges {
     applied_commit: Option<Option<String>>,
     good_commit: Option<Option<String>>,
     trigger_label: Option<Option<String>>,
+    ttl: Option<Option<Millis>>,
+    sleep_after: Option<Option<Millis>>,
+    hold: Option<&'static str>,
+    requested: Option<bool>,
+    queued_at: Option<Option<Millis>>,
+    admitted_at: Option<Option<Millis>>,
     deletion_started_at: Option<Option<Millis>>,
     deleted_at: Option<Option<Millis>>,
 }
@@ -118,10 +126,7 @@ impl EnvironmentChanges {
             message: Some(message),
             deletion_started_at: if ends { None } else { Some(None) },
             deleted_at: if ends { None } else { Some(None) },
-            serving_commit: None,
-            applied_commit: None,
-            good_commit: None,
-            trigger_label: None,
+            ..Self::default()
         }
     }
 
@@ -141,8 +146,26 @@ impl EnvironmentChanges {
         self.serving(None).good(None)
     }
 
-    pub fn trigger_label(mut self, label: Option<&str>) -> Self {
+    /// What the recipe says that matters where nobody reads it: the label that it asks for, and how long the environment
+    /// lasts and stays awake after its last use.
+    pub fn recipe_says(mut self, label: Option<&str>, ttl: Option<Millis>, sleep_after: Option<Millis>) -> Self {
         self.trigger_label = Some(label.map(str::to_owned));
+        self.ttl = Some(ttl);
+        self.sleep_after = Some(sleep_after);
+        self
+    }
+
+    /// It stays away until somebody wants it again.
+    pub fn held(mut self, hold: Hold) -> Self {
+        self.hold = Some(hold.code());
+        self.requested = Some(false);
+        self
+    }
+
+    /// It has no place, and waits for none.
+    pub fn without_place(mut self) -> Self {
+        self.queued_at = Some(None);
+        self.admitted_at = Some(None);
         self
     }
 

@@ -15,7 +15,7 @@ use super::{
     schema::{deployments, environments, pull_requests, repositories},
 };
 use crate::environment::{
-    CommitSha, EnvironmentStatus, Hold, Millis, Namespace, PullRequestFacts, Reason, RepositoryName,
+    CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName,
 };
 
 /// How long a claim holds, unless it is renewed. It is what a process that dies costs its environments: short, so that
@@ -48,6 +48,12 @@ pub(super) struct EnvironmentRow {
     applied_commit: Option<String>,
     good_commit: Option<String>,
     trigger_label: Option<String>,
+    requested: bool,
+    used_at: Millis,
+    keep_until: Option<Millis>,
+    ttl: Option<Millis>,
+    sleep_after: Option<Millis>,
+    admitted_at: Option<Millis>,
 }
 
 #[derive(Insertable)]
@@ -105,6 +111,11 @@ pub struct Environment {
     pub good_commit: Option<CommitSha>,
     /// The label that the recipe asked for when it was last looked at, lower-cased.
     pub trigger_label: Option<String>,
+    /// Somebody asked for it in words.
+    pub requested: bool,
+    pub lifetime: Lifetime,
+    /// It has a place of which there may be a limited number.
+    pub has_place: bool,
     pub comment_id: Option<i64>,
     pub comment_digest: Option<String>,
     pub failures: i64,
@@ -134,6 +145,14 @@ impl TryFrom<EnvironmentRow> for Environment {
             applied_commit: row.applied_commit.as_deref().map(commit).transpose()?,
             good_commit: row.good_commit.as_deref().map(commit).transpose()?,
             trigger_label: row.trigger_label,
+            requested: row.requested,
+            lifetime: Lifetime {
+                used_at: row.used_at,
+                keep_until: row.keep_until,
+                ttl: row.ttl,
+                sleep_after: row.sleep_after,
+            },
+            has_place: row.admitted_at.is_some(),
             comment_id: row.comment_id,
             comment_digest: row.comment_digest,
             failures: row.failures,
@@ -174,6 +193,20 @@ pub(super) enum Trigger {
     },
 }
 
+/// What asks for a pass, now, whatever failed before: columns of an update.
+macro_rules! asked {
+    ($now:expr, $at:expr) => {
+        (
+            environments::revision.eq(environments::revision + 1),
+            environments::refresh.eq(true),
+            environments::due_at.eq($now.clone().nullable()),
+            environments::failures.eq(0),
+            environments::updated_at.eq($at),
+        )
+    };
+}
+pub(super) use asked;
+
 /// Records inside a transaction what newer facts mean for the environment of their pull request, if it has one: the
 /// status that is true from this moment on, and that a pass is due. A new commit and reopening also lift what was held
 /// back on purpose, and what failed at this very commit may try again.
@@ -181,19 +214,14 @@ macro_rules! apply_trigger {
     ($connection:expr, $now:expr, $at:expr, $facts:expr, $trigger:expr) => {{
         use $crate::environment::{DeploymentStatus, EnvironmentStatus, Hold};
         use $crate::store::{environments::Trigger, schema::deployments};
-        let due = (
-            environments::revision.eq(environments::revision + 1),
-            environments::refresh.eq(true),
-            environments::due_at.eq($now.nullable()),
-            environments::failures.eq(0),
-            environments::updated_at.eq($at),
-        );
+        let asked = $crate::store::environments::asked!($now, $at);
         let row = environments::table.filter(environments::pull_request_id.eq($facts.github_id));
         match $trigger {
             Trigger::Opened | Trigger::Pushed => {
                 diesel::update(row)
                     .set((
-                        due,
+                        asked,
+                        environments::used_at.eq($now),
                         environments::status.eq(EnvironmentStatus::Pending.code()),
                         environments::reason.eq(None::<String>),
                         environments::message.eq(None::<String>),
@@ -214,7 +242,8 @@ macro_rules! apply_trigger {
             Trigger::Closed => {
                 diesel::update(row.filter(environments::status.ne(EnvironmentStatus::Deleted.code())))
                     .set((
-                        due,
+                        asked,
+                        environments::requested.eq(false),
                         environments::status.eq(EnvironmentStatus::Deleting.code()),
                         environments::reason.eq(None::<String>),
                         environments::message.eq(None::<String>),
@@ -223,7 +252,7 @@ macro_rules! apply_trigger {
                     .await?;
             }
             Trigger::Edited { new_labels } => {
-                diesel::update(row).set(due).execute($connection).await?;
+                diesel::update(row).set(asked).execute($connection).await?;
                 $crate::store::environments::lift_hold!($connection, $facts, new_labels);
             }
         }
@@ -234,12 +263,14 @@ pub(super) use apply_trigger;
 /// Inside a transaction: where the label that the recipe asks for was added, somebody wants the environment again.
 macro_rules! lift_hold {
     ($connection:expr, $facts:expr, $new_labels:expr) => {
-        diesel::update(environments::table)
-            .filter(environments::pull_request_id.eq($facts.github_id))
-            .filter(environments::trigger_label.eq_any($new_labels))
-            .set(environments::hold.eq($crate::environment::Hold::None.code()))
-            .execute($connection)
-            .await?
+        if !$new_labels.is_empty() {
+            diesel::update(environments::table)
+                .filter(environments::pull_request_id.eq($facts.github_id))
+                .filter(environments::trigger_label.eq_any($new_labels))
+                .set(environments::hold.eq($crate::environment::Hold::None.code()))
+                .execute($connection)
+                .await?;
+        }
     };
 }
 pub(super) use lift_hold;

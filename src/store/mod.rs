@@ -3,6 +3,7 @@
 //! diesel-async has no connection that is either of two backends, so the pools are an enum, and two small macros expand
 //! one query body for both. Every change of state is one conditional statement, or one transaction that writes first.
 
+mod commands;
 mod connection;
 mod deliveries;
 mod deployments;
@@ -13,12 +14,14 @@ mod facts;
 mod installation;
 mod migrations;
 mod objects;
+mod places;
 mod postgres;
 mod pull_requests;
 mod requests;
 pub mod schema;
 mod tokens;
 
+pub use commands::Command;
 pub use connection::{Store, StoreError};
 pub use deliveries::{Delivery, RecordedDelivery};
 pub use deployments::{Confirmed, Deployment, DeploymentChanges, EnvironmentChanges, Record};
@@ -28,4 +31,5 @@ pub use installation::Installation;
 pub use migrations::{Migrate, MigrationError, migrate};
 pub use objects::ObjectKey;
 pub use pull_requests::{PullRequest, Repository};
+pub use requests::Request;
 pub use tokens::{NewToken, Token};

@@ -6,80 +6,171 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store, StoreError,
-    connection::{wall_clock, write},
+    connection::{read, wall_clock, write},
+    environments::asked,
     events::{Event, EventRow},
-    schema::{deployments, environments, events, pull_requests},
+    schema::{approvals, commands, deployments, environments, events, pull_requests},
 };
-use crate::environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold};
+use crate::environment::{
+    Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestState, Reason,
+};
+
+/// Who asks for what, and how it is kept.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub event: Event,
+    /// The comment that asked for it, which has its answer by this.
+    pub command: Option<i64>,
+}
+
+impl From<Event> for Request {
+    fn from(event: Event) -> Self {
+        Self { event, command: None }
+    }
+}
+
+/// Records inside a transaction that something was asked for, and granted.
+macro_rules! grant {
+    ($connection:expr, $id:expr, $request:expr, $at:expr) => {{
+        let Request { event, command } = &$request;
+        diesel::insert_into(events::table).values(EventRow::of(&$id, event, $at)).execute($connection).await?;
+        if let Some(comment_id) = command {
+            diesel::update(commands::table.find(comment_id))
+                .set(commands::accepted.eq(true))
+                .execute($connection)
+                .await?;
+        }
+    }};
+}
+
+/// Takes the head commit up again inside a transaction, in a new round: the plan does so with a cancelled row.
+macro_rules! renew {
+    ($connection:expr, $id:expr) => {{
+        let head = environments::table
+            .inner_join(pull_requests::table)
+            .filter(environments::id.eq(&$id))
+            .select(pull_requests::head_sha);
+        diesel::update(deployments::table)
+            .filter(deployments::environment_id.eq(&$id))
+            .filter(deployments::commit_sha.eq_any(head))
+            .filter(deployments::status.eq_any([DeploymentStatus::Failed.code(), DeploymentStatus::Succeeded.code()]))
+            .set(deployments::status.eq(DeploymentStatus::Cancelled.code()))
+            .execute($connection)
+            .await?;
+    }};
+}
+
+/// Locks the environment's pull request inside a transaction, before the environment as everybody does: no push comes
+/// between. Whether `commit` is its head.
+macro_rules! is_head {
+    ($connection:expr, $id:expr, $commit:expr) => {{
+        let pull_request = environments::table.find(&$id).select(environments::pull_request_id);
+        diesel::update(pull_requests::table)
+            .filter(pull_requests::github_id.eq_any(pull_request))
+            .filter(pull_requests::head_sha.eq($commit))
+            .set(pull_requests::updated_at.eq(pull_requests::updated_at))
+            .execute($connection)
+            .await?
+            == 1
+    }};
+}
+
+/// A status without a cause.
+macro_rules! plain_status {
+    ($status:expr) => {
+        (
+            environments::status.eq($status.code()),
+            environments::reason.eq(None::<String>),
+            environments::message.eq(None::<String>),
+        )
+    };
+}
 
 impl Store {
-    /// Asks for a new round of attempts at `commit`. False, and nothing written, where the environment is not failed.
-    pub async fn request_retry(
-        &self,
-        environment_id: &str,
-        commit: &CommitSha,
-        event: Event,
-    ) -> Result<bool, StoreError> {
-        let (id, commit) = (environment_id.to_owned(), commit.to_string());
+    /// Asks for a new round of attempts at the head commit, or for what sleeps to wake. False, and nothing written,
+    /// where the environment is neither failed nor asleep.
+    pub async fn request_retry(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
+        let id = environment_id.to_owned();
         let (at, now) = (wall_clock(), self.now());
         let asked = write!(self, |connection| {
+            let failed = environments::status.eq(EnvironmentStatus::Failed.code());
+            let asleep = environments::reason.eq(Reason::Asleep.code());
             let asked = diesel::update(environments::table.find(&id))
-                .filter(environments::status.eq(EnvironmentStatus::Failed.code()))
-                .set((
-                    environments::status.eq(EnvironmentStatus::Pending.code()),
-                    environments::reason.eq(None::<String>),
-                    environments::message.eq(None::<String>),
-                    environments::revision.eq(environments::revision + 1),
-                    environments::refresh.eq(true),
-                    environments::failures.eq(0),
-                    environments::due_at.eq(now.nullable()),
-                    environments::updated_at.eq(at),
-                ))
+                .filter(failed.or(asleep))
+                .set((plain_status!(EnvironmentStatus::Pending), asked!(now, at), environments::used_at.eq(now)))
                 .execute(connection)
                 .await?;
             if asked == 0 {
                 return Ok(false);
             }
-            // The plan takes a cancelled row of the head commit up again, as a new round.
-            diesel::update(deployments::table)
-                .filter(deployments::environment_id.eq(&id))
-                .filter(deployments::commit_sha.eq(&commit))
-                .filter(deployments::status.eq(DeploymentStatus::Failed.code()))
-                .set(deployments::status.eq(DeploymentStatus::Cancelled.code()))
-                .execute(connection)
-                .await?;
-            diesel::insert_into(events::table).values(EventRow::of(&id, &event, at)).execute(connection).await?;
+            renew!(connection, id);
+            grant!(connection, id, request, at);
             Ok(true)
         })?;
         self.announce_due();
         Ok(asked)
     }
 
-    /// Asks for everything of the environment to go, and for it to stay away until a new commit or reopening. False,
-    /// and nothing written, where it is going or gone already, or where the head is another than `expected`.
+    /// Asks for an environment of a pull request, whatever its recipe leaves out and whatever was held back on purpose.
+    /// What runs, or is on its way, stays as it is. False, and nothing written, where the pull request is not open.
+    pub async fn request_deployment(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
+        let id = environment_id.to_owned();
+        let (at, now) = (wall_clock(), self.now());
+        let asked = write!(self, |connection| {
+            let open = pull_requests::table
+                .filter(pull_requests::state.eq(PullRequestState::Open.code()))
+                .select(pull_requests::github_id);
+            let asked = diesel::update(environments::table.find(&id))
+                .filter(environments::pull_request_id.eq_any(open))
+                .set((
+                    asked!(now, at),
+                    environments::requested.eq(true),
+                    environments::hold.eq(Hold::None.code()),
+                    environments::used_at.eq(now.clone()),
+                ))
+                .execute(connection)
+                .await?;
+            if asked == 0 {
+                return Ok(false);
+            }
+            let under_way = [EnvironmentStatus::Running.code(), EnvironmentStatus::Deploying.code()];
+            let asleep = environments::reason.eq(Reason::Asleep.code());
+            let anew = diesel::update(environments::table.find(&id))
+                .filter(environments::status.ne_all(under_way).or(asleep))
+                .set((
+                    plain_status!(EnvironmentStatus::Pending),
+                    environments::deletion_started_at.eq(None::<i64>),
+                    environments::deleted_at.eq(None::<i64>),
+                ))
+                .execute(connection)
+                .await?;
+            if anew == 1 {
+                renew!(connection, id);
+            }
+            grant!(connection, id, request, at);
+            Ok(true)
+        })?;
+        self.announce_due();
+        Ok(asked)
+    }
+
+    /// Asks for everything of the environment to go, and for it to stay away until a new commit, reopening or a request.
+    /// False, and nothing written, where it is going or gone already, or where the head is another than `expected`.
     pub async fn request_deletion(
         &self,
         environment_id: &str,
         expected: Option<&CommitSha>,
-        event: Event,
+        request: Request,
     ) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
         let expected = expected.map(CommitSha::to_string);
         let (at, now) = (wall_clock(), self.now());
         let cause = Cause::RemovedByHand;
         let asked = write!(self, |connection| {
-            if let Some(expected) = expected {
-                // Locks the pull request's row, before the environment's as everybody does: no push comes between.
-                let pull_request = environments::table.find(&id).select(environments::pull_request_id);
-                let has_this_head = diesel::update(pull_requests::table)
-                    .filter(pull_requests::github_id.eq_any(pull_request))
-                    .filter(pull_requests::head_sha.eq(expected))
-                    .set(pull_requests::updated_at.eq(pull_requests::updated_at))
-                    .execute(connection)
-                    .await?;
-                if has_this_head == 0 {
-                    return Ok(false);
-                }
+            if let Some(expected) = expected
+                && !is_head!(connection, id, &expected)
+            {
+                return Ok(false);
             }
             let asked = diesel::update(environments::table.find(&id))
                 .filter(
@@ -87,24 +178,110 @@ impl Store {
                         .ne_all([EnvironmentStatus::Deleting.code(), EnvironmentStatus::Deleted.code()]),
                 )
                 .set((
+                    asked!(now, at),
                     environments::status.eq(EnvironmentStatus::Deleting.code()),
                     environments::reason.eq(cause.reason().code()),
                     environments::message.eq(cause.to_string()),
                     environments::hold.eq(Hold::RemovedByHand.code()),
-                    environments::revision.eq(environments::revision + 1),
-                    environments::refresh.eq(true),
-                    environments::failures.eq(0),
-                    environments::due_at.eq(now.nullable()),
-                    environments::updated_at.eq(at),
+                    environments::requested.eq(false),
                 ))
                 .execute(connection)
                 .await?;
             if asked == 1 {
-                diesel::insert_into(events::table).values(EventRow::of(&id, &event, at)).execute(connection).await?;
+                grant!(connection, id, request, at);
             }
             Ok(asked == 1)
         })?;
         self.announce_due();
         Ok(asked)
+    }
+
+    /// Keeps an environment until `until` at least. False, and nothing written, where it is going or gone.
+    pub async fn request_keeping(
+        &self,
+        environment_id: &str,
+        until: Millis,
+        request: Request,
+    ) -> Result<bool, StoreError> {
+        let id = environment_id.to_owned();
+        let (at, now) = (wall_clock(), self.now());
+        let asked = write!(self, |connection| {
+            let asked = diesel::update(environments::table.find(&id))
+                .filter(
+                    environments::status
+                        .ne_all([EnvironmentStatus::Deleting.code(), EnvironmentStatus::Deleted.code()]),
+                )
+                .set((asked!(now, at), environments::keep_until.eq(until), environments::used_at.eq(now)))
+                .execute(connection)
+                .await?;
+            if asked == 1 {
+                grant!(connection, id, request, at);
+            }
+            Ok(asked == 1)
+        })?;
+        self.announce_due();
+        Ok(asked)
+    }
+
+    /// Lets a fork's commit run. False, and nothing written, where it is not the head.
+    pub async fn approve(
+        &self,
+        environment_id: &str,
+        commit: &CommitSha,
+        request: Request,
+    ) -> Result<bool, StoreError> {
+        let (id, commit) = (environment_id.to_owned(), commit.to_string());
+        let (at, now) = (wall_clock(), self.now());
+        let approved = write!(self, |connection| {
+            if !is_head!(connection, id, &commit) {
+                return Ok(false);
+            }
+            let pull_request_id: i64 = diesel::update(environments::table.find(&id))
+                .set((asked!(now, at), environments::used_at.eq(now)))
+                .returning(environments::pull_request_id)
+                .get_result(connection)
+                .await?;
+            diesel::insert_into(approvals::table)
+                .values((
+                    approvals::pull_request_id.eq(pull_request_id),
+                    approvals::commit_sha.eq(&commit),
+                    approvals::actor.eq(&request.event.actor),
+                    approvals::created_at.eq(at),
+                ))
+                .on_conflict_do_nothing()
+                .execute(connection)
+                .await?;
+            grant!(connection, id, request, at);
+            Ok(true)
+        })?;
+        self.announce_due();
+        Ok(approved)
+    }
+
+    /// Whether an admin has approved this very commit.
+    pub async fn is_approved(&self, pull_request_id: i64, commit: &CommitSha) -> Result<bool, StoreError> {
+        let approvals: i64 = read!(self, |connection| {
+            approvals::table
+                .filter(approvals::pull_request_id.eq(pull_request_id))
+                .filter(approvals::commit_sha.eq(commit.as_str()))
+                .count()
+                .get_result(connection)
+                .await
+        })?;
+        Ok(approvals > 0)
+    }
+
+    /// Records that an environment was used, to the minute.
+    pub async fn record_use(&self, environment_id: &str) -> Result<(), StoreError> {
+        let id = environment_id.to_owned();
+        let (now, a_minute_ago) = (self.now(), self.now_minus(std::time::Duration::from_secs(60)));
+        write!(self, |connection| {
+            diesel::update(environments::table.find(&id))
+                .filter(environments::used_at.lt(a_minute_ago))
+                .set(environments::used_at.eq(now))
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
     }
 }

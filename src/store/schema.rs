@@ -70,6 +70,13 @@ diesel::table! {
         applied_commit -> Nullable<Text>,
         good_commit -> Nullable<Text>,
         trigger_label -> Nullable<Text>,
+        requested -> Bool,
+        used_at -> BigInt,
+        keep_until -> Nullable<BigInt>,
+        ttl -> Nullable<BigInt>,
+        sleep_after -> Nullable<BigInt>,
+        queued_at -> Nullable<BigInt>,
+        admitted_at -> Nullable<BigInt>,
     }
 }
 
@@ -157,6 +164,31 @@ diesel::table! {
 }
 
 diesel::joinable!(pull_requests -> repositories (repository_id));
+diesel::table! {
+    approvals (pull_request_id, commit_sha) {
+        pull_request_id -> BigInt,
+        commit_sha -> Text,
+        actor -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    commands (comment_id) {
+        comment_id -> BigInt,
+        delivery_guid -> Text,
+        repository_id -> BigInt,
+        number -> BigInt,
+        author -> Text,
+        line -> Text,
+        created_at -> BigInt,
+        accepted -> Nullable<Bool>,
+        answer -> Nullable<Text>,
+        answered_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::joinable!(approvals -> pull_requests (pull_request_id));
 diesel::joinable!(environments -> pull_requests (pull_request_id));
 diesel::joinable!(deployments -> environments (environment_id));
 diesel::joinable!(renders -> deployments (deployment_id));

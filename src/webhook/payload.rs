@@ -4,7 +4,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, error::Category};
 
 use crate::{
-    environment::{Change, CommitSha, RepositoryName, RepositoryState},
+    environment::{Change, Command, CommandComment, CommitSha, RepositoryName, RepositoryState},
     github::wire::{self, InvalidField},
 };
 
@@ -21,6 +21,7 @@ pub struct Parsed {
 /// Why a delivery changes nothing.
 const PING: Change = Change::Nothing { reason: "ping" };
 const EVENT_NOT_USED: Change = Change::Nothing { reason: "event_not_used" };
+const NOT_A_COMMAND: Change = Change::Nothing { reason: "not_a_command" };
 const ACTION_NOT_USED: Change = Change::Nothing { reason: "action_not_used" };
 
 /// Why a body is not one of its event. Says where and which rule, never the value.
@@ -57,6 +58,7 @@ pub fn parse(event: &str, body: &[u8]) -> Result<Parsed, BadPayload> {
     }
     let parsed = match event {
         "pull_request" => pull_request(read(body)?),
+        "issue_comment" => issue_comment(read(body)?),
         "repository" => repository(read(body)?),
         "installation" => installation(read(body)?),
         "installation_repositories" => installation_repositories(read(body)?),
@@ -73,6 +75,36 @@ struct PullRequestEvent {
     pull_request: wire::PullRequest,
     before: Option<String>,
     installation: Option<Installation>,
+}
+
+#[derive(Deserialize)]
+struct IssueCommentEvent {
+    action: String,
+    issue: Issue,
+    comment: Comment,
+    repository: wire::Repository,
+    installation: Option<Installation>,
+}
+
+#[derive(Deserialize)]
+struct Issue {
+    number: i64,
+    /// Only where the issue is a pull request.
+    pull_request: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Comment {
+    id: i64,
+    /// None for an account that is gone.
+    user: Option<Commenter>,
+    body: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Commenter {
+    login: String,
+    r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +172,31 @@ fn pull_request(event: PullRequestEvent) -> Result<Parsed, BadPayload> {
         head_sha: Some(head_sha),
     })
 }
+
+fn issue_comment(event: IssueCommentEvent) -> Result<Parsed, BadPayload> {
+    let IssueCommentEvent { action, issue, comment, repository, installation } = event;
+    let number = wire::positive(issue.number, || "issue.number".to_owned())?;
+    let comment_id = wire::positive(comment.id, || "comment.id".to_owned())?;
+    let repository = repository.facts("repository", installation.map(|installation| installation.id))?;
+    let line = comment.body.as_deref().and_then(Command::line_of);
+    let change = match (action.as_str(), issue.pull_request, comment.user, line) {
+        // A comment that is edited later was answered already, and one of a bot may be previewd's own.
+        ("created", Some(_), Some(author), Some(line)) if author.r#type == "User" => Change::Command(CommandComment {
+            comment_id,
+            repository_id: repository.github_id,
+            number,
+            author: wire::text(author.login),
+            line: line.chars().take(LONGEST_LINE).collect(),
+        }),
+        ("created", ..) => NOT_A_COMMAND,
+        _ => ACTION_NOT_USED,
+    };
+    let repository = Some(repository.name);
+    Ok(Parsed { change, action: Some(action), repository, number: Some(number), head_sha: None })
+}
+
+/// No command is longer, in characters.
+const LONGEST_LINE: usize = 200;
 
 fn repository(event: RepositoryEvent) -> Result<Parsed, BadPayload> {
     let RepositoryEvent { action, repository, installation } = event;

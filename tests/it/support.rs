@@ -75,7 +75,7 @@ impl Stand {
             github_web_url: "https://github.com".parse().unwrap(),
         };
         let service = Service::new(store.clone(), Some(cluster.clone()), addresses);
-        let team = |pattern: &str| Team { repositories: vec![pattern.parse().unwrap()], members: Vec::new() };
+        let team = |pattern: &str| Team { repositories: vec![pattern.parse().unwrap()], ..Team::default() };
         let teams = BTreeMap::from([("shop".to_owned(), team("acme/*")), ("site".to_owned(), team("globex/site"))]);
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

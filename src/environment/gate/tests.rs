@@ -1,5 +1,7 @@
+use std::sync::LazyLock;
+
 use super::*;
-use crate::environment::{CommitSha, RepositoryFacts};
+use crate::environment::{BranchPattern, CommitSha, RepositoryFacts};
 
 fn head() -> CommitSha {
     "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit")
@@ -29,6 +31,10 @@ fn pull_request() -> PullRequestFacts {
     }
 }
 
+// Made once: there are many cases.
+static PULL_REQUEST: LazyLock<PullRequestFacts> = LazyLock::new(pull_request);
+static MAIN: LazyLock<BranchPattern> = LazyLock::new(|| "main".parse().expect("a pattern"));
+
 /// One case as a row of a table: what is, and what is said.
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -40,6 +46,8 @@ struct Case {
     labelled: bool,
     into_main: bool,
     approved: bool,
+    requested: bool,
+    in_paths: bool,
     started: bool,
     exists: bool,
     has_recipe: bool,
@@ -59,6 +67,8 @@ const USUAL: Case = Case {
     labelled: true,
     into_main: true,
     approved: false,
+    requested: false,
+    in_paths: true,
     started: false,
     exists: false,
     has_recipe: true,
@@ -70,7 +80,7 @@ const USUAL: Case = Case {
 
 fn decide(case: Case) -> Decision {
     let mut pull_request =
-        PullRequestFacts { state: case.state, from_fork: case.fork, draft: case.draft, ..pull_request() };
+        PullRequestFacts { state: case.state, from_fork: case.fork, draft: case.draft, ..PULL_REQUEST.clone() };
     if !case.labelled {
         pull_request.labels = vec!["bug".to_owned()];
     }
@@ -81,22 +91,25 @@ fn decide(case: Case) -> Decision {
         label: case.asks_label.then(|| "preview".to_owned().try_into().expect("a label")),
         drafts: !case.no_drafts,
         forks: case.forks,
-        branches: if case.only_main { vec!["main".parse().expect("a pattern")] } else { Vec::new() },
+        branches: if case.only_main { vec![MAIN.clone()] } else { Vec::new() },
+        paths: Vec::new(),
     };
     gate(&GateFacts {
         repository: case.repository,
         pull_request: &pull_request,
         hold: case.hold,
         approved: case.approved,
+        requested: case.requested,
+        in_paths: case.in_paths,
         started: case.started,
         exists: case.exists,
         recipe: if case.has_recipe { RecipeFacts::Says(&triggers) } else { RecipeFacts::Absent },
     })
 }
 
-/// Every combination of what the gate looks at: 3 · 3 · 2 · 3 · 2^11 of them.
+/// Every combination of what the gate looks at: 3 · 3 · 3 · 3 · 2^13 of them.
 fn every_case() -> impl Iterator<Item = Case> {
-    let bits = 0..1_u32 << 11;
+    let bits = 0..1_u32 << 13;
     RepositoryState::ALL.iter().flat_map(move |&repository| {
         let bits = bits.clone();
         PullRequestState::ALL.iter().flat_map(move |&state| {
@@ -122,6 +135,8 @@ fn every_case() -> impl Iterator<Item = Case> {
                             asks_label: bit(8),
                             no_drafts: bit(9),
                             only_main: bit(10),
+                            requested: bit(11),
+                            in_paths: bit(12),
                         }
                     })
                 })
@@ -149,6 +164,7 @@ fn what_is_closed_goes_whatever_else_is_known() {
             (RepositoryState::Removed | RepositoryState::Suspended, _, _) => Some(Some(Cause::AccessRevoked)),
             (RepositoryState::Active, PullRequestState::Closed | PullRequestState::Merged, _) => Some(None),
             (RepositoryState::Active, PullRequestState::Open, Hold::RemovedByHand) => Some(Some(Cause::RemovedByHand)),
+            (RepositoryState::Active, PullRequestState::Open, Hold::Expired) => Some(Some(Cause::Expired)),
             (RepositoryState::Active, PullRequestState::Open, Hold::None) => None,
         };
         if let Some(cause) = expected {
@@ -164,9 +180,11 @@ fn only_what_every_trigger_lets_in_is_deployed() {
         let lets_in = is_open
             && case.hold == Hold::None
             && case.has_recipe
-            && (!case.asks_label || case.labelled)
-            && (!case.only_main || case.into_main)
-            && (!case.no_drafts || !case.draft || case.started)
+            && (case.requested
+                || (!case.asks_label || case.labelled)
+                    && (!case.only_main || case.into_main)
+                    && (!case.no_drafts || !case.draft || case.started)
+                    && (case.in_paths || case.started))
             && match (case.fork, case.forks) {
                 (false, _) | (true, ForkPolicy::Allow) => true,
                 (true, ForkPolicy::Approve) => case.approved,
@@ -199,10 +217,63 @@ fn each_refusal_has_its_reason() {
         (Case { no_drafts: true, draft: true, started: true, ..USUAL }, Decision::Deploy(head())),
         (Case { draft: true, ..USUAL }, Decision::Deploy(head())),
         (Case { draft: true, no_drafts: true, fork: true, ..USUAL }, wait(Cause::Draft)),
+        (Case { in_paths: false, ..USUAL }, wait(Cause::PathsNotIncluded)),
+        (Case { in_paths: false, exists: true, ..USUAL }, wait(Cause::PathsNotIncluded)),
+        (Case { in_paths: false, started: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { in_paths: false, requested: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { asks_label: true, labelled: false, requested: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { asks_label: true, labelled: false, requested: true, exists: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { only_main: true, into_main: false, requested: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { no_drafts: true, draft: true, requested: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { fork: true, requested: true, ..USUAL }, wait(Cause::AwaitingApproval)),
+        (Case { fork: true, requested: true, approved: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { fork: true, forks: ForkPolicy::Deny, requested: true, ..USUAL }, wait(Cause::ForkDenied)),
+        (Case { has_recipe: false, requested: true, ..USUAL }, wait(Cause::NoRecipe)),
+        (Case { hold: Hold::RemovedByHand, requested: true, ..USUAL }, gone(Cause::RemovedByHand)),
+        (Case { hold: Hold::Expired, ..USUAL }, gone(Cause::Expired)),
+        (Case { hold: Hold::Expired, exists: true, ..USUAL }, gone(Cause::Expired)),
+        (Case { state: PullRequestState::Closed, requested: true, ..USUAL }, Decision::Gone(None)),
+        (Case { state: PullRequestState::Closed, asks_label: true, labelled: false, ..USUAL }, Decision::Gone(None)),
+        (Case { state: PullRequestState::Closed, fork: true, exists: true, ..USUAL }, Decision::Gone(None)),
+        (Case { state: PullRequestState::Merged, hold: Hold::RemovedByHand, ..USUAL }, Decision::Gone(None)),
+        (Case { state: PullRequestState::Closed, has_recipe: false, ..USUAL }, Decision::Gone(None)),
+        (Case { fork: true, draft: true, no_drafts: true, approved: true, ..USUAL }, wait(Cause::Draft)),
+        (Case { fork: true, asks_label: true, labelled: false, approved: true, ..USUAL }, wait(not_labelled())),
+        (Case { fork: true, asks_label: true, labelled: false, exists: true, ..USUAL }, gone(not_labelled())),
+        (Case { fork: true, exists: true, started: true, ..USUAL }, wait(Cause::AwaitingApproval)),
+        (
+            Case { fork: true, forks: ForkPolicy::Deny, asks_label: true, labelled: false, ..USUAL },
+            wait(Cause::ForkDenied),
+        ),
+        (Case { fork: true, forks: ForkPolicy::Allow, draft: true, no_drafts: true, ..USUAL }, wait(Cause::Draft)),
+        (Case { fork: true, forks: ForkPolicy::Allow, in_paths: false, ..USUAL }, wait(Cause::PathsNotIncluded)),
+        (Case { fork: true, forks: ForkPolicy::Allow, approved: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { asks_label: true, labelled: false, draft: true, no_drafts: true, ..USUAL }, wait(not_labelled())),
+        (Case { asks_label: true, only_main: true, into_main: false, ..USUAL }, wait(Cause::BranchNotIncluded)),
+        (Case { asks_label: true, labelled: false, started: true, exists: true, ..USUAL }, gone(not_labelled())),
+        (
+            Case { only_main: true, into_main: false, started: true, exists: true, ..USUAL },
+            gone(Cause::BranchNotIncluded),
+        ),
+        (Case { only_main: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { only_main: true, asks_label: true, no_drafts: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { no_drafts: true, draft: true, in_paths: false, started: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { exists: true, started: true, ..USUAL }, Decision::Deploy(head())),
+        (Case { has_recipe: false, exists: true, ..USUAL }, wait(Cause::NoRecipe)),
+        (Case { repository: RepositoryState::Removed, exists: true, ..USUAL }, gone(Cause::AccessRevoked)),
+        (
+            Case { repository: RepositoryState::Removed, state: PullRequestState::Closed, ..USUAL },
+            gone(Cause::AccessRevoked),
+        ),
+        (
+            Case { repository: RepositoryState::Suspended, fork: true, approved: true, ..USUAL },
+            gone(Cause::AccessRevoked),
+        ),
         (Case { hold: Hold::RemovedByHand, has_recipe: false, ..USUAL }, gone(Cause::RemovedByHand)),
         (Case { state: PullRequestState::Merged, exists: true, ..USUAL }, Decision::Gone(None)),
         (Case { repository: RepositoryState::Suspended, ..USUAL }, gone(Cause::AccessRevoked)),
     ];
+    assert!(table.len() >= 60);
     for (case, expected) in table {
         assert_eq!(decide(case), expected, "{case:?}");
     }

@@ -38,6 +38,8 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         deployment,
         namespace: NamespaceFacts::Ours,
         progress: Some(Progress::Progressing),
+        has_place: true,
+        lifetime: Lifetime::default(),
         deletion_started_at: None,
         observed_at: Some(NOW - 1_000),
         jitter: 0.0,
@@ -63,6 +65,25 @@ fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Mill
     Facts { decision: Decision::Gone(None), status, namespace, deletion_started_at: since, ..facts(None) }
 }
 
+/// The head commit serves.
+fn running(lifetime: Lifetime) -> Facts {
+    Facts {
+        status: EnvironmentStatus::Running,
+        serving: Some(commit()),
+        good: Some(commit()),
+        lifetime,
+        ..facts(Some(ended(DeploymentStatus::Succeeded)))
+    }
+}
+
+fn used(ago: Millis) -> Lifetime {
+    Lifetime { used_at: NOW - ago, ..Lifetime::default() }
+}
+
+fn until(at: Millis) -> Step {
+    Step::Settle { until: Some(at) }
+}
+
 #[test]
 fn each_state_has_its_step() {
     let look_again = Step::Await { until: NOW + 10_000, cause: None };
@@ -75,6 +96,7 @@ fn each_state_has_its_step() {
     };
     let never_ready = Cause::NotReadyInTime { container: None, seconds: 180 };
     let table = [
+        ("no place yet", Facts { has_place: false, ..facts(None) }, Step::AskForPlace),
         ("a new commit", facts(None), Step::CreateDeployment { commit: commit() }),
         ("its row", facts(Some(ended(DeploymentStatus::Pending))), begin(1)),
         (
@@ -160,7 +182,7 @@ fn each_state_has_its_step() {
                 status: EnvironmentStatus::Running,
                 ..facts(Some(ended(DeploymentStatus::Succeeded)))
             },
-            Step::Settle,
+            Step::Settle { until: None },
         ),
         (
             "edited, nothing new",
@@ -185,7 +207,7 @@ fn each_state_has_its_step() {
         (
             "failed for good",
             Facts { status: EnvironmentStatus::Failed, ..facts(Some(ended(DeploymentStatus::Failed))) },
-            Step::Settle,
+            Step::Settle { until: None },
         ),
         (
             "failed, and ready after all",
@@ -208,11 +230,11 @@ fn each_state_has_its_step() {
             Facts { progress: Some(Progress::Ready), ..failed_after_good(Some(good()), None) },
             Step::ShowServing { commit: good() },
         ),
-        ("put back, and serving", failed_after_good(Some(good()), Some(good())), Step::Settle),
+        ("put back, and serving", failed_after_good(Some(good()), Some(good())), Step::Settle { until: None }),
         (
             "put back in vain",
             Facts { progress: Some(Progress::AttemptOver(crash())), ..failed_after_good(Some(good()), None) },
-            Step::Settle,
+            Step::Settle { until: None },
         ),
         (
             "waiting, with half of another commit applied",
@@ -237,7 +259,31 @@ fn each_state_has_its_step() {
                 reason: Some(Reason::AwaitingApproval),
                 ..facts(None)
             },
-            Step::Settle,
+            Step::Settle { until: None },
+        ),
+        ("used lately", running(Lifetime { sleep_after: Some(5_000), ..used(4_000) }), until(NOW + 1_000)),
+        (
+            "unused",
+            running(Lifetime { sleep_after: Some(5_000), ..used(5_000) }),
+            Step::FallAsleep { commit: commit() },
+        ),
+        (
+            "asleep",
+            Facts {
+                reason: Some(Reason::Asleep),
+                ..running(Lifetime { sleep_after: Some(5_000), ttl: Some(40_000), ..used(5_000) })
+            },
+            until(NOW + 25_000),
+        ),
+        ("people were warned", running(Lifetime { ttl: Some(40_000), ..used(30_000) }), until(NOW + 10_000)),
+        (
+            "a failure expires too",
+            Facts {
+                status: EnvironmentStatus::Failed,
+                lifetime: Lifetime { ttl: Some(40_000), ..used(0) },
+                ..facts(Some(ended(DeploymentStatus::Failed)))
+            },
+            until(NOW + 30_000),
         ),
         ("closed", gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, None), Step::BeginDeletion { cause: None }),
         ("its namespace", gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, Some(NOW)), Step::DeleteNamespace),
@@ -260,7 +306,7 @@ fn each_state_has_its_step() {
             gone(EnvironmentStatus::Deleting, NamespaceFacts::Foreign, Some(NOW)),
             Step::FinishDeletion { cause: None },
         ),
-        ("gone", gone(EnvironmentStatus::Deleted, NamespaceFacts::Absent, Some(NOW)), Step::Settle),
+        ("gone", gone(EnvironmentStatus::Deleted, NamespaceFacts::Absent, Some(NOW)), Step::Settle { until: None }),
         (
             "gone, and there again",
             gone(EnvironmentStatus::Deleted, NamespaceFacts::Ours, Some(NOW)),

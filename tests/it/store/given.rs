@@ -5,7 +5,7 @@ use previewd::{
     recipe::{Object, Render},
     store::{
         Delivery, DeploymentChanges, EnvironmentFilter, Event, EventKind, Lease, Overview, Record, RecordedDelivery,
-        Store,
+        Request, Store,
     },
 };
 use uuid::Uuid;
@@ -102,6 +102,11 @@ pub fn event(kind: EventKind) -> Event {
     Event { kind, actor: "alice".to_owned(), detail: None }
 }
 
+/// alice asks for it.
+pub fn asks(kind: EventKind) -> Request {
+    event(kind).into()
+}
+
 /// Every environment that a list can show.
 pub fn everything() -> EnvironmentFilter {
     EnvironmentFilter { limit: 100, ..EnvironmentFilter::default() }
@@ -128,9 +133,9 @@ pub async fn many_environments(database: &Database, count: usize) {
              {numbers} SELECT i, 1 + i % 50, i, 'Change', 'alice', {commit}, 'change', 'main', false, false, 'open', '[]', \
                  0, 0, 0 FROM n;
              INSERT INTO environments (id, pull_request_id, namespace, status, revision, refresh, hold, lease_until, \
-                 failures, created_by, created_at, updated_at)
-             {numbers} SELECT {id}, i, 'pr-' || i || '-name-abcdefghij', {status}, 1, false, 'none', 0, 0, 'alice', 0, 0 \
-                 FROM n;
+                 failures, created_by, created_at, updated_at, admitted_at)
+             {numbers} SELECT {id}, i, 'pr-' || i || '-name-abcdefghij', {status}, 1, false, 'none', 0, 0, 'alice', 0, 0, \
+                 CASE WHEN i % 10 < 2 THEN NULL ELSE 0 END FROM n;
              INSERT INTO deployments (id, environment_id, commit_sha, status, round, attempt, created_at)
              {deployments} SELECT 'deployment-' || i, {of_three}, {commit}, 'succeeded', 1, 1, i FROM n;
              INSERT INTO objects (environment_id, api_version, kind, name, digest)

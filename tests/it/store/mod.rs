@@ -7,6 +7,7 @@ mod deliveries;
 mod given;
 mod list;
 mod migrations;
+mod places;
 mod plans;
 mod process;
 mod requests;

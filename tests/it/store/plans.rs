@@ -21,7 +21,7 @@ use xtask::testing::eventually;
 
 use super::{
     database::{Database, for_each_database},
-    given::{commit, delivery, event, many_environments, pushed, render_of},
+    given::{asks, commit, delivery, event, many_environments, pushed, render_of},
 };
 
 const ENVIRONMENTS: usize = 5000;
@@ -163,9 +163,9 @@ async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
         mark("delivery told again").await;
         store.record_delivery(delivery(&format!("push-{time}")), push()).await.unwrap();
         mark("deletion at a commit").await;
-        store.request_deletion(id, Some(&commit(99)), event(EventKind::DeletionRequested)).await.unwrap();
+        store.request_deletion(id, Some(&commit(99)), asks(EventKind::DeletionRequested)).await.unwrap();
         mark("retry").await;
-        store.request_retry(id, &commit(1), event(EventKind::RetryRequested)).await.unwrap();
+        store.request_retry(id, asks(EventKind::RetryRequested)).await.unwrap();
     }
     mark("the end").await;
 }

@@ -1,13 +1,15 @@
 //! What people and agents ask for: retry, deletion, tokens.
 
 use previewd::{
-    environment::{CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Reason},
-    store::{DeploymentChanges, EnvironmentChanges, EventKind, NewToken, Record, Store},
+    environment::{
+        Cause, Change, CommandComment, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestState, Reason,
+    },
+    store::{DeploymentChanges, EnvironmentChanges, EventKind, NewToken, Record, Request, Store},
 };
 
 use super::{
     database::for_each_database,
-    given::{claim, claimed_environment, commit, environment_of, event},
+    given::{asks, claim, claimed_environment, commit, environment_of, in_state, pull_request, pushed, tell, tell_of},
 };
 
 /// The environment of pull request 7 in each status, and its failed deployment of commit 1.
@@ -30,8 +32,7 @@ async fn only_what_failed_is_tried_again() {
         let store = database.store();
         let (lease, _) = claimed_environment(&store).await;
         store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
-        let retry =
-            async |id: &str| store.request_retry(id, &commit(1), event(EventKind::RetryRequested)).await.unwrap();
+        let retry = async |id: &str| store.request_retry(id, asks(EventKind::RetryRequested)).await.unwrap();
         let requests = "SELECT CAST(count(*) AS TEXT) AS line FROM events WHERE kind = 'retry_requested'";
 
         for &status in EnvironmentStatus::ALL.iter().filter(|status| **status != EnvironmentStatus::Failed) {
@@ -57,6 +58,131 @@ async fn only_what_failed_is_tried_again() {
     .await;
 }
 
+/// Records a status of the environment of pull request 7, with its cause.
+async fn show(store: &Store, status: EnvironmentStatus, cause: Option<&Cause>) {
+    let lease = claim(store).await;
+    let record = Record { environment: Some(EnvironmentChanges::status(status, cause)), ..Record::default() };
+    store.record(&lease, record).await.unwrap().unwrap();
+    store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_sleeps_is_woken_by_a_retry_or_a_request() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
+        let id = &overview.environment.id;
+        for kind in [EventKind::RetryRequested, EventKind::DeploymentRequested] {
+            show(&store, EnvironmentStatus::Running, Some(&Cause::Asleep)).await;
+            let woken = match kind {
+                EventKind::RetryRequested => store.request_retry(id, asks(kind)).await.unwrap(),
+                _ => store.request_deployment(id, asks(kind)).await.unwrap(),
+            };
+            let environment = environment_of(&store, 7).await.environment;
+            assert!(woken);
+            assert_eq!((environment.status, environment.reason), (EnvironmentStatus::Pending, None), "{kind}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_brings_back_what_was_held_and_leaves_alone_what_runs() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
+        let id = &overview.environment.id;
+        let ask = async || store.request_deployment(id, asks(EventKind::DeploymentRequested)).await.unwrap();
+
+        show(&store, EnvironmentStatus::Running, None).await;
+        assert!(ask().await);
+        let environment = environment_of(&store, 7).await.environment;
+        assert_eq!((environment.status, environment.requested), (EnvironmentStatus::Running, true));
+
+        assert!(store.request_deletion(id, None, asks(EventKind::DeletionRequested)).await.unwrap());
+        assert!(!environment_of(&store, 7).await.environment.requested);
+        assert!(ask().await);
+        let environment = environment_of(&store, 7).await.environment;
+        assert_eq!((environment.status, environment.hold), (EnvironmentStatus::Pending, Hold::None));
+
+        tell_of(&store, &in_state(&pull_request(7), PullRequestState::Closed, 5)).await;
+        assert!(!ask().await, "it is closed");
+        assert_eq!(environment_of(&store, 7).await.environment.status, EnvironmentStatus::Deleting);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_approval_is_of_the_head_and_of_no_other_commit() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (_lease, overview) = claimed_environment(&store).await;
+        let (id, pull_request_id) = (&overview.environment.id, overview.environment.pull_request_id);
+        let approve = async |n: u64| store.approve(id, &commit(n), asks(EventKind::Approved)).await.unwrap();
+        let is_approved = async |n: u64| store.is_approved(pull_request_id, &commit(n)).await.unwrap();
+        assert!(!approve(2).await && !is_approved(2).await);
+        assert!(approve(1).await && approve(1).await && is_approved(1).await);
+        tell_of(&store, &pushed(&pull_request(7), 2, 5)).await;
+        assert!(!approve(1).await, "it is the head no longer");
+        assert!(!is_approved(2).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_what_is_there_is_kept() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
+        let id = &overview.environment.id;
+        let keep = async || store.request_keeping(id, 77, asks(EventKind::KeepingRequested)).await.unwrap();
+        assert!(keep().await);
+        assert_eq!(environment_of(&store, 7).await.environment.lifetime.keep_until, Some(77));
+        show(&store, EnvironmentStatus::Deleted, Some(&Cause::Expired)).await;
+        assert!(!keep().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_is_stored_once_and_wakes_its_environment() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        store.release(&lease, None, 0, true).await.unwrap();
+        assert!(!store.has_due_environment().await.unwrap());
+        let comment = CommandComment {
+            comment_id: 5,
+            repository_id: 1,
+            number: 7,
+            author: "bob".to_owned(),
+            line: "/preview retry".to_owned(),
+        };
+        for _ in 0..2 {
+            tell(&store, Change::Command(comment.clone())).await;
+        }
+        tell(&store, Change::Command(CommandComment { comment_id: 6, number: 8, ..comment.clone() })).await;
+        assert!(store.has_due_environment().await.unwrap());
+        let open = async || store.open_commands(1, 7).await.unwrap();
+        let found = open().await;
+        assert_eq!((found.len(), found[0].line.as_str(), found[0].accepted), (1, "/preview retry", None));
+        assert_eq!(store.open_commands(1, 8).await.unwrap().len(), 1, "of a pull request that nobody knows yet");
+
+        let granted = Request { event: asks(EventKind::DeletionRequested).event, command: Some(5) };
+        assert!(store.request_deletion(&overview.environment.id, None, granted).await.unwrap());
+        assert_eq!(open().await[0].accepted, Some(true));
+        store.settle_command(5, false, Some("no".to_owned())).await.unwrap();
+        let settled = open().await;
+        assert_eq!((settled[0].accepted, settled[0].answer.as_deref()), (Some(false), Some("no")));
+        store.record_answered(5).await.unwrap();
+        assert!(open().await.is_empty());
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_deletion_is_asked_for_once() {
     for_each_database(async |database| {
@@ -65,7 +191,7 @@ async fn a_deletion_is_asked_for_once() {
         store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
         let id = environment_in(&store, EnvironmentStatus::Running).await;
         let delete_at = async |expected: Option<&CommitSha>| {
-            store.request_deletion(&id, expected, event(EventKind::DeletionRequested)).await.unwrap()
+            store.request_deletion(&id, expected, asks(EventKind::DeletionRequested)).await.unwrap()
         };
         let delete = async || delete_at(None).await;
         assert!(!delete_at(Some(&commit(2))).await, "another commit is the head");
@@ -82,7 +208,7 @@ async fn a_deletion_is_asked_for_once() {
         assert!(!delete().await);
         let requests = "SELECT kind || ' by ' || actor AS line FROM events WHERE kind = 'deletion_requested'";
         assert_eq!(database.lines(requests).await, ["deletion_requested by alice"]);
-        assert!(!store.request_deletion("nobody", None, event(EventKind::DeletionRequested)).await.unwrap());
+        assert!(!store.request_deletion("nobody", None, asks(EventKind::DeletionRequested)).await.unwrap());
     })
     .await;
 }
@@ -93,7 +219,7 @@ async fn a_deletion_overtakes_the_pass_under_way() {
         let store = database.store();
         let (lease, overview) = claimed_environment(&store).await;
         let id = &overview.environment.id;
-        assert!(store.request_deletion(id, None, event(EventKind::DeletionRequested)).await.unwrap());
+        assert!(store.request_deletion(id, None, asks(EventKind::DeletionRequested)).await.unwrap());
         let running = Record {
             environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, None)),
             ..Record::default()

@@ -60,6 +60,7 @@ operations! {
     GetRepository "GET" "/repos/{owner}/{repo}" METADATA;
     ListPullRequests "GET" "/repos/{owner}/{repo}/pulls" PULLS;
     GetPullRequest "GET" "/repos/{owner}/{repo}/pulls/{pull_number}" PULLS;
+    ListFiles "GET" "/repos/{owner}/{repo}/pulls/{pull_number}/files" PULLS;
     GetContents "GET" "/repos/{owner}/{repo}/contents/{path}" CONTENTS;
     ListComments "GET" "/repos/{owner}/{repo}/issues/{issue_number}/comments" TALK_READ;
     CreateComment "POST" "/repos/{owner}/{repo}/issues/{issue_number}/comments" TALK;

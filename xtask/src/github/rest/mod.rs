@@ -227,6 +227,7 @@ fn answer(github: &GitHub, call: &Call, rate: limits::Rate) -> Answer {
         Operation::GetRepository => repositories::get_repository(&state, call),
         Operation::ListPullRequests => repositories::list_pull_requests(&state, call),
         Operation::GetPullRequest => repositories::get_pull_request(&state, call),
+        Operation::ListFiles => repositories::list_files(&state, call),
         Operation::GetContents => repositories::get_contents(&state, call),
         Operation::GetPermission => repositories::get_permission(&state, call),
         Operation::ListComments => comments::list(&state, call),

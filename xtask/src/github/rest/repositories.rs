@@ -1,5 +1,7 @@
 //! Repositories, their files, pull requests and collaborators.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -60,6 +62,38 @@ pub fn get_pull_request(state: &State, call: &Call) -> Result<Answer, Answer> {
     let pull = call.params.number("pull_number").and_then(|number| repository.pulls.get(&number));
     let pull = pull.ok_or_else(Answer::not_found)?;
     Ok(Answer::ok(call.shapes(state).pull_request(repository, pull)))
+}
+
+/// What a pull request changes: its head's files against its base's.
+pub fn list_files(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let repository = call.repository(state)?;
+    let pull = call.params.number("pull_number").and_then(|number| repository.pulls.get(&number));
+    let pull = pull.ok_or_else(Answer::not_found)?;
+    let tree = |sha: &str| state.commits.get(sha).map(|commit| commit.tree.clone()).unwrap_or_default();
+    let (base, head) = (tree(&pull.base_sha), tree(&pull.head.sha));
+    let paths: BTreeSet<&String> = base.keys().chain(head.keys()).collect();
+    let changed: Vec<_> = paths.into_iter().filter(|path| base.get(*path) != head.get(*path)).collect();
+    Ok(call.page(Some(repository), &changed, |path| {
+        let content = head.get(*path).or_else(|| base.get(*path)).map(Vec::as_slice).unwrap_or_default();
+        let sha = object_id(content);
+        let status = match (base.contains_key(*path), head.contains_key(*path)) {
+            (false, _) => "added",
+            (true, false) => "removed",
+            (true, true) => "modified",
+        };
+        let root = format!("{}/repos/{}", call.api, repository.full_name());
+        json!({
+            "sha": sha,
+            "filename": path,
+            "status": status,
+            "additions": 1,
+            "deletions": 0,
+            "changes": 1,
+            "blob_url": format!("{}/{}/blob/{}/{path}", call.html, repository.full_name(), pull.head.sha),
+            "raw_url": format!("{}/{}/raw/{}/{path}", call.html, repository.full_name(), pull.head.sha),
+            "contents_url": format!("{root}/contents/{path}?ref={}", pull.head.sha),
+        })
+    }))
 }
 
 pub fn get_permission(state: &State, call: &Call) -> Result<Answer, Answer> {

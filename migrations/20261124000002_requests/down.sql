@@ -1,0 +1,3 @@
+DROP TABLE commands;
+DROP TABLE approvals;
+ALTER TABLE environments DROP COLUMN requested;

@@ -1,0 +1,242 @@
+//! Commands in comments: run under their author's role on GitHub, and answered by a reaction and, where there is
+//! something to say, by one sentence.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use super::{
+    observe::access,
+    pass::{Interrupted, Pass},
+};
+use crate::{
+    environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState},
+    github::{self, GitHubError},
+    identity::{Action, Identity, Permission, Role, may},
+    store::{self, Event, EventKind, Overview, Request},
+};
+
+/// How long GitHub's word on somebody's role is believed.
+const BELIEVED: Duration = Duration::from_secs(300);
+/// People whose role is remembered at once.
+const REMEMBERED: usize = 10_000;
+
+/// What people may do on repositories, as GitHub said minutes ago. None: nothing at all.
+#[derive(Clone, Default)]
+pub struct Roles(Arc<Mutex<HashMap<(i64, String), (Instant, Option<Role>)>>>);
+
+impl Roles {
+    fn get(&self, repository_id: i64, login: &str) -> Option<Option<Role>> {
+        let roles = self.0.lock().expect("never poisoned");
+        let (at, role) = roles.get(&(repository_id, login.to_owned()))?;
+        (at.elapsed() < BELIEVED).then_some(*role)
+    }
+
+    fn put(&self, repository_id: i64, login: &str, role: Option<Role>) {
+        let mut roles = self.0.lock().expect("never poisoned");
+        if roles.len() >= REMEMBERED {
+            roles.clear();
+        }
+        roles.insert((repository_id, login.to_owned()), (Instant::now(), role));
+    }
+}
+
+/// What became of a command.
+enum Outcome {
+    /// It is stored what was asked for, with the command's answer in the same transaction: the pass is over.
+    Granted,
+    /// There was nothing to change.
+    Settled(Option<String>),
+    Refused(String),
+}
+
+fn refused(sentence: impl Into<String>) -> Result<Outcome, Interrupted> {
+    Ok(Outcome::Refused(sentence.into()))
+}
+
+impl Pass<'_> {
+    /// Runs what was not run yet, and answers what was not answered.
+    pub(super) async fn run_commands(&mut self, overview: &Overview) -> Result<(), Interrupted> {
+        let facts = &overview.pull_request.facts;
+        if overview.pull_request.repository_state != RepositoryState::Active {
+            return Ok(());
+        }
+        let store = &self.engine.store;
+        let mut open = store.open_commands(facts.repository.github_id, facts.number).await?;
+        let mut granted = false;
+        for command in &mut open {
+            if command.accepted.is_none() {
+                let (accepted, answer) = match self.run_command(overview, command).await? {
+                    Outcome::Granted => {
+                        granted = true;
+                        (true, None)
+                    }
+                    Outcome::Settled(answer) => {
+                        store.settle_command(command.comment_id, true, answer.clone()).await?;
+                        (true, answer)
+                    }
+                    Outcome::Refused(sentence) => {
+                        store.settle_command(command.comment_id, false, Some(sentence.clone())).await?;
+                        (false, Some(sentence))
+                    }
+                };
+                (command.accepted, command.answer) = (Some(accepted), answer);
+            }
+        }
+        for command in &open {
+            self.answer(overview, command).await?;
+        }
+        // What was granted is a newer request than the one that this pass works on.
+        if granted { Err(Interrupted::Over) } else { Ok(()) }
+    }
+
+    async fn run_command(&mut self, overview: &Overview, stored: &store::Command) -> Result<Outcome, Interrupted> {
+        let command = match Command::parse(&stored.line) {
+            Ok(command) => command,
+            Err(sentence) => return refused(sentence),
+        };
+        let Some(role) = self.role_of(overview, &stored.author).await? else {
+            return refused("This is for people who have access to the repository.");
+        };
+        let action = match command {
+            Command::Deploy => Action::Create,
+            Command::Retry => Action::Retry,
+            Command::Delete => Action::Delete,
+            Command::Keep(_) => Action::Keep,
+            Command::Approve(_) => Action::Approve,
+            Command::Status => Action::Inspect,
+        };
+        let author = Identity::of_github(&stored.author, role);
+        match may(&author, action, &overview.pull_request.facts.repository.name) {
+            Permission::Allowed => {}
+            Permission::Denied | Permission::Invisible => {
+                return refused(format!("This needs the role {}; yours here is {role}.", action.needs()));
+            }
+        }
+        let by = |kind, detail: String| Request {
+            event: Event { kind, actor: stored.author.clone(), detail: Some(detail) },
+            command: Some(stored.comment_id),
+        };
+        self.carry_out(overview, &command, by).await
+    }
+
+    async fn carry_out(
+        &self,
+        overview: &Overview,
+        command: &Command,
+        by: impl Fn(EventKind, String) -> Request,
+    ) -> Result<Outcome, Interrupted> {
+        let Overview { environment, pull_request } = overview;
+        let (store, id, head) = (&self.engine.store, &environment.id, &pull_request.facts.head_sha);
+        let status = environment.status;
+        let granted = |asked: bool, otherwise: Outcome| if asked { Outcome::Granted } else { otherwise };
+        Ok(match command {
+            Command::Deploy => {
+                let asked = store.request_deployment(id, by(EventKind::DeploymentRequested, head.to_string())).await?;
+                granted(asked, Outcome::Refused("The pull request is closed; reopen it first.".to_owned()))
+            }
+            Command::Retry => {
+                let asked = store.request_retry(id, by(EventKind::RetryRequested, head.to_string())).await?;
+                let sentence = format!("It is {status}; only what failed or sleeps is retried.");
+                granted(asked, Outcome::Refused(sentence))
+            }
+            Command::Delete => {
+                let request = by(EventKind::DeletionRequested, head.to_string());
+                granted(store.request_deletion(id, None, request).await?, Outcome::Settled(None))
+            }
+            Command::Keep(duration) => {
+                let until = self.engine.kept_until(self.lease.now(), *duration);
+                let asked = store.request_keeping(id, until, by(EventKind::KeepingRequested, time(until))).await?;
+                granted(asked, Outcome::Refused(format!("It is {status}; there is nothing to keep.")))
+            }
+            Command::Approve(prefix) => self.approve(overview, prefix, by).await?,
+            Command::Status => Outcome::Settled(Some(self.status_sentence(overview))),
+        })
+    }
+
+    async fn approve(
+        &self,
+        overview: &Overview,
+        prefix: &CommitPrefix,
+        by: impl Fn(EventKind, String) -> Request,
+    ) -> Result<Outcome, Interrupted> {
+        let facts = &overview.pull_request.facts;
+        let head = &facts.head_sha;
+        if !facts.from_fork {
+            return refused("Only commits of forks need an approval.");
+        }
+        let not_head = || Outcome::Refused(format!("That is not the newest commit, which is {}.", head.short()));
+        if !prefix.matches(head) {
+            return Ok(not_head());
+        }
+        let approved =
+            self.engine.store.approve(&overview.environment.id, head, by(EventKind::Approved, head.to_string()));
+        Ok(if approved.await? { Outcome::Granted } else { not_head() })
+    }
+
+    fn status_sentence(&self, overview: &Overview) -> String {
+        let environment = &overview.environment;
+        let commit = overview.pull_request.facts.head_sha.short();
+        match (environment.status, &environment.message) {
+            (EnvironmentStatus::Running, None) => {
+                let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
+                format!("Commit {commit} is running at {}", url.as_str())
+            }
+            (status, Some(message)) => format!("Commit {commit} is {status}. {message}"),
+            (status, None) => format!("Commit {commit} is {status}."),
+        }
+    }
+
+    /// Tells the author. A reaction is there once however often it is sent, and a sentence is looked for before.
+    async fn answer(&mut self, overview: &Overview, command: &store::Command) -> Result<(), Interrupted> {
+        match self.send_answer(overview, command).await? {
+            // Somebody deleted the comment, or the conversation is locked: nobody waits for an answer.
+            Ok(()) | Err(GitHubError::NotFound { .. } | GitHubError::Forbidden { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(self.engine.store.record_answered(command.comment_id).await?)
+    }
+
+    async fn send_answer(
+        &mut self,
+        overview: &Overview,
+        command: &store::Command,
+    ) -> Result<Result<(), GitHubError>, Interrupted> {
+        let (github, access) = (&self.engine.github, &access(overview));
+        let reaction = if command.accepted == Some(true) { "+1" } else { "confused" };
+        self.fence(github::CALL_TIMEOUT).await?;
+        if let Err(error) = github.react(access, command.comment_id, reaction).await {
+            return Ok(Err(error));
+        }
+        let Some(sentence) = &command.answer else { return Ok(Ok(())) };
+        let marker = github::reply_marker(&self.installation.id, command.comment_id);
+        let number = overview.pull_request.facts.number;
+        self.fence(github::CALL_TIMEOUT).await?;
+        match github.find_comment(access, number, &marker).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        }
+        let verb = Command::parse(&command.line).map_or("", |command| command.verb());
+        self.fence(github::CALL_TIMEOUT).await?;
+        Ok(github.create_comment(access, number, &github::reply(&marker, verb, sentence)).await.map(drop))
+    }
+
+    /// What GitHub says that somebody may do on the repository.
+    async fn role_of(&mut self, overview: &Overview, login: &str) -> Result<Option<Role>, Interrupted> {
+        let repository_id = overview.pull_request.facts.repository.github_id;
+        if let Some(known) = self.engine.roles.get(repository_id, login) {
+            return Ok(known);
+        }
+        self.fence(github::CALL_TIMEOUT).await?;
+        let role = Role::of_github(&self.engine.github.role_of(&access(overview), login).await?);
+        self.engine.roles.put(repository_id, login, role);
+        Ok(role)
+    }
+}
+
+fn time(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at).unwrap_or_default().strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
