@@ -17,12 +17,19 @@ pub enum Command {
     Status,
 }
 
+/// How everything begins that previewd writes on pull requests.
+pub const OWN_COMMENTS: &str = "<!-- previewd:";
+
 /// How long `keep` keeps where nobody says it.
 const KEPT: Duration = Duration::from_secs(48 * 3_600);
 
 impl Command {
-    /// The line of a comment that is for previewd: one that begins with `/preview`. None where there is none.
+    /// The line of a comment that is for previewd: one that begins with `/preview`. None where there is none, and in what
+    /// previewd writes itself, as a user where it has a token.
     pub fn line_of(comment: &str) -> Option<&str> {
+        if comment.starts_with(OWN_COMMENTS) {
+            return None;
+        }
         let is_ours = |line: &&str| {
             let rest = line.strip_prefix("/preview");
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
@@ -106,6 +113,7 @@ mod tests {
             (" /preview deploy", None),
             ("> /preview deploy", None),
             ("/previews", None),
+            ("<!-- previewd:0f3c:42 -->\n/preview approve 0123456", None),
             ("", None),
         ] {
             assert_eq!(Command::line_of(comment), line, "{comment:?}");

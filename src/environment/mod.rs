@@ -12,7 +12,7 @@ mod status;
 mod triggers;
 
 pub use capacity::{Capacity, Place, Scope, TeamCapacity};
-pub use command::{Command, CommitPrefix};
+pub use command::{Command, CommitPrefix, OWN_COMMENTS};
 pub use facts::{Change, CommandComment, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
 pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use lifetime::{Lifespan, Lifetime, parse_duration};

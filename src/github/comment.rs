@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::environment::{CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, Reason};
+use crate::environment::{CommitSha, DeploymentStatus, EnvironmentStatus, Millis, OWN_COMMENTS, PublicUrl, Reason};
 
 /// What the comment tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +47,12 @@ pub struct CommentDeployment {
 
 /// Hidden, at the very beginning of the comment: whose it is, and of what.
 pub fn marker(installation_id: &str, environment_id: &str) -> String {
-    format!("<!-- previewd:{installation_id}:{environment_id} -->")
+    format!("{OWN_COMMENTS}{installation_id}:{environment_id} -->")
 }
 
 /// The same for what previewd says to a command.
 pub fn reply_marker(installation_id: &str, comment_id: i64) -> String {
-    format!("<!-- previewd:{installation_id}:command:{comment_id} -->")
+    format!("{OWN_COMMENTS}{installation_id}:command:{comment_id} -->")
 }
 
 /// What previewd says to a command.

@@ -111,6 +111,10 @@ impl Service {
             previous,
         };
         let logs = self.read_logs(&overview, &request).await?;
+        // Whoever reads its logs uses it. Should this be missed, the next use is not.
+        if let Err(error) = self.store().record_use(&overview.environment.id).await {
+            tracing::debug!(%error, "it is not known that an environment was used");
+        }
         let budget = if tail.is_some() { LONGEST_ANSWER } else { DEFAULT_ANSWER };
         let frames: usize = logs.containers.iter().map(|log| log.pod.len() + log.container.len() + 120).sum();
         let (containers, lines_left_out) = logs::fit(logs.containers, budget.saturating_sub(FRAME + frames));

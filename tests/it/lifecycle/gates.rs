@@ -25,7 +25,7 @@ async fn a_strangers_commit_waits_and_nothing_of_it_is_read() {
     assert!(waits(&environment), "{environment:#}");
     assert_eq!(environment["commit"], life.head(number));
     assert!(life.namespaces().await.is_empty());
-    assert!(life.comments(number).is_empty());
+    life.until_commented(number, &format!("/preview approve {}", life.head(number))).await;
     let requests = github.requests();
     let read: Vec<&str> = requests
         .iter()
@@ -163,6 +163,22 @@ async fn only_pull_requests_into_the_named_branches_are_deployed() {
     life.until_applied(number).await;
     github.change_base(&life.repository, number, "legacy/1").await.unwrap();
     life.until_status(number, "deleted").await;
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_changes_a_named_path_is_deployed() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "paths").await;
+    let github = &life.stand.github;
+    let recipe = triggered("paths: ['src/**', '!src/*.md']");
+    github.commit(&life.repository, "main", &[(".preview.yaml", &recipe)]).await.unwrap();
+    let new = NewPullRequest::new("A word", "docs").file("src/README.md", "words").file("README.md", "words");
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until(number, life::SOON, |found| found["reason"] == "paths_not_included").await;
+    assert!(life.namespaces().await.is_empty() && life.comments(number).is_empty());
+    github.push(&life.repository, number, &[("src/main.rs", "code")]).await.unwrap();
+    life.until_applied(number).await;
     life.finish().await;
 }
 

@@ -2,6 +2,8 @@
 
 use std::{
     cell::RefCell,
+    fs::OpenOptions,
+    io::Write as _,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::{Duration, Instant},
@@ -12,6 +14,7 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
 use kube::{Api, Client, api::ListParams};
 use previewd::{
     cluster::INSTALLATION_LABEL,
+    environment::OWN_COMMENTS,
     store::{EnvironmentFilter, Overview, Store},
 };
 use serde_json::{Value, json};
@@ -162,6 +165,12 @@ impl Life {
         self.agent = Some(Agent::over_http(&self.stand.mcp_url(), token).await.unwrap());
     }
 
+    /// Adds to previewd's configuration, before it begins.
+    pub fn configure(&self, lines: &str) {
+        let mut config = OpenOptions::new().append(true).open(&self.stand.config).unwrap();
+        config.write_all(lines.as_bytes()).unwrap();
+    }
+
     pub fn store(&self) -> Store {
         Store::open(&self.database).unwrap()
     }
@@ -296,7 +305,10 @@ impl Life {
     /// Awaits that the one comment says this.
     pub async fn until_commented(&self, number: u64, text: &str) -> String {
         eventually(&format!("a comment with {text:?}"), SOON, async || {
-            let comments = self.comments(number);
+            let comments = self.comments(number).into_iter();
+            // Besides what people wrote, and the answers to them.
+            let is_status = |comment: &String| comment.starts_with(OWN_COMMENTS) && !comment.contains(":command:");
+            let comments: Vec<_> = comments.filter(is_status).collect();
             assert!(comments.len() <= 1, "{comments:#?}");
             comments.into_iter().next().filter(|comment| comment.contains(text))
         })

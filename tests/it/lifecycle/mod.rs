@@ -1,10 +1,12 @@
 //! The life of a pull request at its user's side: webhooks in; comments, the cluster and an agent's answers out.
 
 mod away;
+mod commands;
 mod crashes;
 mod failures;
 mod gates;
 mod life;
+mod lifetime;
 mod many;
 mod objects;
 mod once;
@@ -40,8 +42,14 @@ async fn databases() -> Vec<Option<String>> {
 
 /// Lives the same life on each database, at the same time.
 async fn on_each_database(ground: &Ground, name: &str, live: impl AsyncFn(Life)) {
+    on_each_database_with(ground, name, "", live).await;
+}
+
+/// The same, with `lines` in its configuration.
+async fn on_each_database_with(ground: &Ground, name: &str, lines: &str, live: impl AsyncFn(Life)) {
     let lives = databases().await.into_iter().enumerate().map(async |(number, database)| {
         let mut life = Life::prepare(ground, &format!("{name}-{number}"), database).await;
+        life.configure(lines);
         life.begin().await;
         live(life).await;
     });

@@ -2,8 +2,6 @@
 //! as it takes.
 
 use std::{
-    fs::OpenOptions,
-    io::Write as _,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -42,8 +40,7 @@ async fn operators_are_told_once_what_holds_a_namespace() {
     let Some(ground) = life::api_only().await else { return };
     let mut life = Life::prepare(ground, "stuck", None).await;
     let (url, told) = chat().await;
-    let mut config = OpenOptions::new().append(true).open(&life.stand.config).unwrap();
-    config.write_all(format!("[alerts]\nwebhook_url = \"{url}\"\n").as_bytes()).unwrap();
+    life.configure(&format!("[alerts]\nwebhook_url = \"{url}\"\n"));
     life.begin().await;
 
     let number = life.open("change", &recipe("ok")).await;

@@ -7,7 +7,7 @@ use super::error::ControlError;
 use super::payloads;
 use super::shapes::Shapes;
 use super::state::{Comment, State, UserKind};
-use super::webhooks::Event;
+use super::webhooks::{Delivery, Event};
 
 impl GitHub {
     /// Writes a comment as somebody; they need no role. Says the comment's id.
@@ -20,6 +20,16 @@ impl GitHub {
         };
         self.report(vec![event]).await;
         Ok(id)
+    }
+
+    /// A delivery of its own that says once more that a comment was written.
+    pub fn delivery_for_comment(&self, repository: &str, id: u64) -> Result<Delivery, ControlError> {
+        let event = {
+            let state = self.state();
+            let found = state.repository(repository)?.comments.get(&id).ok_or(ControlError::NoComment(id))?;
+            comment_event(self, &state, repository, id, "created", &found.author, json!({}))?
+        };
+        self.address(&event).ok_or(ControlError::NoWebhook)
     }
 
     /// Removes a comment as the repository's owner.

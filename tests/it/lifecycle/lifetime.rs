@@ -1,0 +1,95 @@
+//! How many environments there are, and for how long.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use xtask::github::Role;
+
+use super::life::{self, Life, SOON, TO_RUNNING, recipe};
+
+fn with(recipe_lines: &str, recipe: &str) -> String {
+    format!("{recipe}{recipe_lines}\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_beyond_the_limit_wait_in_line() {
+    let Some(ground) = life::api_only().await else { return };
+    super::on_each_database_with(ground, "line", "[limits]\nenvironments_per_repository = 1\n", async |life| {
+        let first = life.open("first", &recipe("ok")).await;
+        life.until_applied(first).await;
+        let mut waiting = Vec::new();
+        for (position, branch) in ["second", "third"].into_iter().enumerate() {
+            let number = life.open(branch, &recipe("ok")).await;
+            let in_line = format!("this is number {} in line", position + 1);
+            life.until(number, SOON, |found| {
+                found["reason"] == "queued_for_capacity" && found["message"].as_str().unwrap().contains(&in_line)
+            })
+            .await;
+            life.until_commented(number, &in_line).await;
+            waiting.push(number);
+        }
+        assert_eq!(life.namespaces().await.len(), 1);
+
+        // One that is closed while it waits takes nobody's place.
+        life.stand.github.close(&life.repository, waiting[0]).await.unwrap();
+        life.until_status(waiting[0], "deleted").await;
+        assert_eq!(life.namespaces().await.len(), 1);
+        life.stand.github.close(&life.repository, first).await.unwrap();
+        life.until_applied(waiting[1]).await;
+        life.finish().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_uses_expires_and_comes_back_when_somebody_wants_it() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "expiry").await;
+    life.stand.github.set_role(&life.repository, "ann", Role::Write).unwrap();
+    let number = life.open("change", &with("ttl: 5s", &recipe("ok"))).await;
+    life.until_applied(number).await;
+    let expired = life.until_status(number, "deleted").await;
+    assert_eq!(expired["reason"], "expired", "{expired:#}");
+    life.until_commented(number, "Nobody used it").await;
+    // Nothing brings it back by itself.
+    life.stand.github.edit_title(&life.repository, number, "Another title").await.unwrap();
+    life.until_settled().await;
+    assert_eq!(life.get(number).await["reason"], "expired");
+
+    life.stand.github.comment(&life.repository, number, "ann", "/preview deploy").await.unwrap();
+    life.until_applied(number).await;
+    life.until_status(number, "deleted").await;
+    life.push(number).await;
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_uses_sleeps_and_is_woken() {
+    let Some(ground) = life::node().await else { return };
+    let mut life = Life::prepare(ground, "sleep", None).await;
+    life.configure("[lifetime]\nsleep_after = \"5s\"\n");
+    life.begin().await;
+    let number = life.open("change", &with("ttl: 100s", &recipe("ok"))).await;
+    let asleep = life
+        .until(number, TO_RUNNING + SOON, |found| found["status"] == "running" && found["reason"] == "asleep")
+        .await;
+    life.until_commented(number, "Preview sleeps").await;
+    let deployments: Api<Deployment> = Api::namespaced(life.kube.clone(), asleep["namespace"].as_str().unwrap());
+    let replicas = async || deployments.get("app").await.unwrap().spec.unwrap().replicas;
+    assert_eq!(replicas().await, Some(0));
+
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    life.until(number, TO_RUNNING, |found| found["status"] == "running" && found["reason"].is_null()).await;
+    assert_eq!(replicas().await, Some(1));
+    assert!(life.page(&life.get(number).await).await.contains(&life.head(number)));
+    life.until(number, SOON, |found| found["reason"] == "asleep").await;
+    // The warning comes a quarter of its time before it goes.
+    let deadline = Duration::from_secs(200);
+    xtask::testing::eventually("a warning", deadline, async || {
+        life.comments(number).into_iter().find(|comment| comment.contains("unless somebody uses it"))
+    })
+    .await;
+    life.finish().await;
+}
