@@ -28,9 +28,9 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 /// What can be asked for.
-pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>) -> Service {
+pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>, github: Option<GitHub>) -> Service {
     let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
-    Service::new(store.clone(), cluster, addresses)
+    Service::new(store.clone(), cluster, github, addresses, config.limits.clone())
 }
 
 /// What works on the environments.

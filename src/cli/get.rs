@@ -26,7 +26,7 @@ pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::
     let config = global.start()?;
     let store = app::open_store(&config).await?;
     let request = GetRequest { environment };
-    let detail = app::service(&config, &store, None).get(&Identity::local_operator(), request).await?;
+    let detail = app::service(&config, &store, None, None).get(&Identity::local_operator(), request).await?;
     match output {
         Output::Json => print_json(&detail)?,
         Output::Table => {

@@ -36,7 +36,7 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     let store = app::open_store(&config).await?;
     let cursor = cursor.map(|cursor| cursor.parse()).transpose()?;
     let request = ListRequest { status, repository: repository.map(Repository), cursor };
-    let list = app::service(&config, &store, None).list(&Identity::local_operator(), request).await?;
+    let list = app::service(&config, &store, None, None).list(&Identity::local_operator(), request).await?;
     match output {
         Output::Json => print_json(&list)?,
         Output::Table => {

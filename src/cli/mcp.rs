@@ -50,7 +50,8 @@ pub async fn run(Args { no_engine }: Args, global: Global) -> anyhow::Result<Exi
         let (config, store, stop) = (config.clone(), store.clone(), stop.clone());
         tokio::spawn(async move { run_where_none_lives(&config, &store, &cluster, stop).await })
     });
-    let served = mcp::serve_stdio(app::service(&config, &store, cluster), identity).await;
+    let served =
+        mcp::serve_stdio(app::service(&config, &store, cluster, GitHub::new(&config.github).ok()), identity).await;
     stop.cancel();
     if let Some(engine) = engine
         && let Err(error) = engine.await?

@@ -47,7 +47,7 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
             outcome
         })
     });
-    let service = app::service(&config, &store, Some(cluster.clone()));
+    let service = app::service(&config, &store, Some(cluster.clone()), Some(github.clone()));
     let router = http::router(HttpState::of(&config, service, store, Some(cluster), Some(github)));
     info!(address = %listener.local_addr()?, "serving");
     tokio::spawn(stop_on_signal(stop.clone()));

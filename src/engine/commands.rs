@@ -23,9 +23,12 @@ const BELIEVED: Duration = Duration::from_secs(300);
 /// People whose role is remembered at once.
 const REMEMBERED: usize = 10_000;
 
-/// What people may do on repositories, as GitHub said minutes ago. None: nothing at all.
+/// What people may do on repositories, as GitHub said minutes ago.
 #[derive(Clone, Default)]
-pub struct Roles(Arc<Mutex<HashMap<(i64, String), (Instant, Option<Role>)>>>);
+pub struct Roles(Arc<Mutex<HashMap<(i64, String), Heard>>>);
+
+/// When GitHub said it, and what. None: they may do nothing at all.
+type Heard = (Instant, Option<Role>);
 
 impl Roles {
     fn get(&self, repository_id: i64, login: &str) -> Option<Option<Role>> {
@@ -118,6 +121,7 @@ impl Pass<'_> {
         let by = |kind, detail: String| Request {
             event: Event { kind, actor: stored.author.clone(), detail: Some(detail) },
             command: Some(stored.comment_id),
+            keyed: None,
         };
         self.carry_out(overview, &command, by).await
     }

@@ -41,6 +41,16 @@ pub enum RepositoryFile {
     NotText,
 }
 
+/// A webhook that GitHub tried to deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentDelivery {
+    /// RFC 3339.
+    pub at: String,
+    pub arrived: bool,
+    /// The answer's status, or why there was none.
+    pub status: String,
+}
+
 impl GitHub {
     /// A pull request as GitHub has it now. The repository's name in it is today's, whatever name it was asked for by,
     /// and with an App its installation is in it.
@@ -215,6 +225,31 @@ impl GitHub {
         let path = format!("/repos/{name}/issues/comments/{comment_id}");
         let call = Call::write(tried, Method::PATCH, path, json!({ "body": text }));
         self.call(Actor::On(access), call).await.map(drop)
+    }
+
+    /// The last webhook that GitHub tried to deliver for a repository, among the App's last hundred. None where there is
+    /// none, and where previewd uses a token, which sees no deliveries.
+    pub async fn last_delivery_to(&self, repository_id: i64) -> Result<Option<SentDelivery>, GitHubError> {
+        #[derive(Deserialize)]
+        struct Item {
+            delivered_at: String,
+            status: String,
+            status_code: i64,
+            repository_id: Option<i64>,
+        }
+        if !self.is_app() {
+            return Ok(None);
+        }
+        let tried = "listing the App's deliveries";
+        let path = format!("/app/hook/deliveries?per_page={PER_PAGE}");
+        let items: Vec<Item> = self.call(Actor::Own, Call::get(tried, path)).await?.json(tried)?;
+        let last = items.into_iter().find(|item| item.repository_id == Some(repository_id));
+        Ok(last.map(|item| SentDelivery {
+            at: item.delivered_at,
+            arrived: (200..300).contains(&item.status_code),
+            // Without an answer there is no code, and the words say why.
+            status: if item.status_code > 0 { item.status_code.to_string() } else { wire::text(item.status) },
+        }))
     }
 
     /// The App's installation on a repository. None where there is none, and where previewd uses a token.

@@ -14,9 +14,7 @@ pub(super) const NAME: &str = "delete_preview_environment";
 const WORDS: Words = Words {
     name: NAME,
     title: "Delete a preview environment",
-    description: "Removes an environment with everything in it, data included; it stays away until a new commit or \
-                  reopening. Use it when somebody asks for it: closing the pull request does the same by itself. Needs \
-                  the role admin; answers at once, and the namespace goes within seconds.",
+    description: "Removes an environment and its data; it stays away until a new commit, reopening or create. Use it when somebody asks: closing the pull request does the same. Needs the role admin; answers at once.",
     effect: Effect::Removes,
 };
 

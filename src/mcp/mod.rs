@@ -1,14 +1,18 @@
 //! The Model Context Protocol: five tools over stdio and streamable HTTP, from one handler, for clients of every
 //! revision up to 2026-07-28. Nothing is kept between two requests, so any replica answers any of them.
 
+mod create;
 mod delete;
+mod explain;
 mod get;
+mod keep;
 mod list;
 mod logs;
 mod retry;
 mod schema;
 mod server;
 mod tool;
+mod wait;
 
 use rmcp::{
     ServiceExt,
@@ -21,7 +25,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     identity::Identity,
-    service::{EnvironmentDetail, EnvironmentList, EnvironmentLogs, EnvironmentSummary, Service, ServiceError},
+    service::{
+        EnvironmentDetail, EnvironmentList, EnvironmentLogs, EnvironmentSummary, Explanation, Service, ServiceError,
+        Waited,
+    },
 };
 pub use server::Server;
 
@@ -32,13 +39,17 @@ pub fn tools() -> Vec<Tool> {
 
 /// The whole schema of each tool's answer, by the tool's name, and of the error that all of them share (`error`).
 /// `--output json` of the command line is the same.
-pub fn answer_schemas() -> [(&'static str, JsonObject); 6] {
+pub fn answer_schemas() -> [(&'static str, JsonObject); 10] {
     [
         (list::NAME, schema::answer::<EnvironmentList>()),
         (get::NAME, schema::answer::<EnvironmentDetail>()),
         (logs::NAME, schema::answer::<EnvironmentLogs>()),
         (delete::NAME, schema::answer::<EnvironmentSummary>()),
         (retry::NAME, schema::answer::<EnvironmentSummary>()),
+        (create::NAME, schema::answer::<EnvironmentSummary>()),
+        (keep::NAME, schema::answer::<EnvironmentSummary>()),
+        (explain::NAME, schema::answer::<Explanation>()),
+        (wait::NAME, schema::answer::<Waited>()),
         ("error", schema::answer::<ServiceError>()),
     ]
 }

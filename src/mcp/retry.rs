@@ -14,9 +14,7 @@ pub(super) const NAME: &str = "retry_preview_deployment";
 const WORDS: Words = Words {
     name: NAME,
     title: "Retry a failed deployment",
-    description: "Deploys the head commit anew, with three more attempts; only where the status is failed. Use it when \
-                  the cause lay outside the commit, such as an image that was not there yet; a broken commit needs a \
-                  push instead. Needs the role member; answers at once, and the deployment takes minutes at most.",
+    description: "Deploys the head commit anew, with three more attempts, or wakes what sleeps. Use it when a failure's cause lay outside the commit; a broken commit needs a push. Needs the role member; answers at once, the deployment takes minutes.",
     effect: Effect::Adds,
 };
 

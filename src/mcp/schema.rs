@@ -19,25 +19,14 @@ pub(super) fn answer<T: JsonSchema>() -> JsonObject {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
 
-/// What a tool answers, in outline: the fields with their types, whether of a `T` or of an error. What is inside of
-/// them the answer itself shows, and spelling it out would double the list.
+/// What a tool answers, in outline: the fields that are always there, of a `T` or of an error. What is in them the answer
+/// itself shows, and spelling it out would double the list.
 pub(super) fn output<T: JsonSchema>() -> JsonObject {
-    let answer = answer::<T>();
-    let fields = answer.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let outline: JsonObject =
-        fields.map(|(name, schema)| (name.clone(), json!({ "type": written_type(schema) }))).collect();
-    let first = answer.get("required").and_then(|required| required.get(0));
+    let always = answer::<T>().remove("required").unwrap_or_default();
     let mut schema = JsonObject::new();
     schema.insert("type".to_owned(), json!("object"));
-    schema.insert("properties".to_owned(), Value::Object(outline));
-    schema.insert("anyOf".to_owned(), json!([{ "required": [first] }, { "required": ["code"] }]));
+    schema.insert("anyOf".to_owned(), json!([{ "required": always }, { "required": ["code"] }]));
     schema
-}
-
-/// Optional fields are left out where they have no value, so nothing is ever null.
-fn written_type(schema: &Value) -> &str {
-    let types = &schema["type"];
-    types.as_str().or_else(|| types[0].as_str()).unwrap_or("string")
 }
 
 fn generate<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {

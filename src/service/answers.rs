@@ -231,7 +231,7 @@ pub fn rfc3339(at: Millis) -> String {
 }
 
 /// Other people's text without control characters, without those that turn its direction around, and not too long.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let harmless = |c: &char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(harmless).take(LONGEST_TEXT).collect()
 }

@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::EnvironmentReference;
 use crate::{
     cluster::ClusterError,
     environment::{CommitSha, EnvironmentStatus, InvalidName},
+    github::GitHubError,
     identity::{Action, Role},
     store::StoreError,
 };
@@ -117,6 +119,46 @@ impl ServiceError {
         }
     }
 
+    pub(super) fn nothing_to_keep(status: EnvironmentStatus) -> Self {
+        Self {
+            code: ErrorCode::InvalidInput,
+            message: format!("environment: its status is {status}, and there is nothing to keep"),
+            retryable: false,
+            next_action: "Create it anew with create_preview_environment.".to_owned(),
+        }
+    }
+
+    pub(super) fn closed() -> Self {
+        Self {
+            code: ErrorCode::InvalidInput,
+            message: "pull_request: it is closed, and only open ones have environments".to_owned(),
+            retryable: false,
+            next_action: "Reopen the pull request: its environment comes by itself.".to_owned(),
+        }
+    }
+
+    pub(super) fn no_pull_request(name: &EnvironmentReference) -> Self {
+        Self {
+            code: ErrorCode::NotFound,
+            message: format!("there is no pull request {name}, or it is not one of your teams'"),
+            retryable: false,
+            next_action: "Check the repository and the number, and that previewd has access to the repository."
+                .to_owned(),
+        }
+    }
+
+    pub(super) fn key_of_another_request() -> Self {
+        Self::invalid("idempotency_key", "it was given to another request before; take a new one")
+    }
+
+    pub(super) fn no_github() -> Self {
+        Self::server(
+            "this previewd was started without GitHub, and knows only pull requests that it was told of",
+            false,
+            "Tell the operator to set github.app or github.token.",
+        )
+    }
+
     pub(super) fn no_cluster() -> Self {
         Self::server(
             "this previewd was started without a cluster, so it cannot read logs",
@@ -150,6 +192,28 @@ impl From<StoreError> for ServiceError {
                 "the database holds what this version of previewd cannot read",
                 false,
                 "Tell the operator to update previewd.",
+            ),
+        }
+    }
+}
+
+impl From<GitHubError> for ServiceError {
+    fn from(error: GitHubError) -> Self {
+        tracing::warn!(error = &error as &dyn std::error::Error, "GitHub failed");
+        match error {
+            GitHubError::Away { .. } => Self::server("GitHub does not answer", true, "Ask again in a minute."),
+            GitHubError::RateLimited { retry_after, .. } => Self::server(
+                "GitHub's rate limit is used up",
+                true,
+                &format!("Ask again in {} seconds.", retry_after.as_secs()),
+            ),
+            GitHubError::NotFound { .. } | GitHubError::Forbidden { .. } | GitHubError::Unauthorized { .. } => {
+                Self::server("GitHub does not let previewd look", false, "Tell the operator to run previewd doctor.")
+            }
+            GitHubError::Other { .. } => Self::server(
+                "GitHub's answer makes no sense to this version of previewd",
+                false,
+                "Tell the operator to look at previewd's log.",
             ),
         }
     }

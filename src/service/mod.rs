@@ -3,9 +3,12 @@
 //! next pass carries it out.
 
 mod answers;
+mod changes;
 mod error;
+mod explain;
 mod logs;
 mod requests;
+mod wait;
 
 use std::sync::Arc;
 
@@ -16,16 +19,21 @@ pub use answers::{
     EnvironmentSummary, PullRequestSummary, rfc3339,
 };
 pub use error::{ErrorCode, ServiceError};
+pub use explain::{DeliverySummary, EventSummary, Explanation};
 pub use requests::{
-    ChangeRequest, ContainerName, Cursor, EnvironmentReference, ExpectedCommit, GetRequest, ListRequest, LogsRequest,
-    Repository, Tail,
+    ChangeRequest, ContainerName, CreateRequest, Cursor, EnvironmentReference, ExpectedCommit, ExplainRequest,
+    GetRequest, IdempotencyKey, KeepRequest, ListRequest, LogsRequest, Number, Repository, Tail, WaitRequest,
+    WaitUntil,
 };
+pub use wait::Waited;
 
 use crate::{
     cluster::{Cluster, ClusterError, LogRequest, Logs, Owner},
-    environment::{CommitSha, EnvironmentStatus, Millis},
+    config::Limits,
+    environment::{EnvironmentStatus, Millis},
+    github::GitHub,
     identity::{Action, Identity, Permission, may},
-    store::{EnvironmentFilter, Event, EventKind, Overview, Request, Store},
+    store::{EnvironmentFilter, Overview, Store},
 };
 
 /// An answer is this long at most where the caller did not ask for more. Bytes of JSON, the frame around it included.
@@ -47,13 +55,24 @@ struct Shared {
     store: Store,
     /// None: previewd was started without one, and only logs need it.
     cluster: Option<Cluster>,
+    /// None: previewd was started without one, and only pull requests that it does not know need it.
+    github: Option<GitHub>,
+    limits: Limits,
     addresses: Addresses,
     installation_id: OnceCell<String>,
 }
 
 impl Service {
-    pub fn new(store: Store, cluster: Option<Cluster>, addresses: Addresses) -> Self {
-        Self { shared: Arc::new(Shared { store, cluster, addresses, installation_id: OnceCell::new() }) }
+    pub fn new(
+        store: Store,
+        cluster: Option<Cluster>,
+        github: Option<GitHub>,
+        addresses: Addresses,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared { store, cluster, github, limits, addresses, installation_id: OnceCell::new() }),
+        }
     }
 
     /// A page of the environments that exist for `identity`, newest first: as many as fit into [`DEFAULT_ANSWER`].
@@ -128,48 +147,6 @@ impl Service {
         })
     }
 
-    /// Asks for everything of an environment to go. Where it is going or gone already, the answer is the same.
-    pub async fn delete(
-        &self,
-        identity: &Identity,
-        request: ChangeRequest,
-    ) -> Result<EnvironmentSummary, ServiceError> {
-        let ChangeRequest { environment: reference, expected_commit } = request;
-        let overview = self.find(identity, &reference, Action::Delete).await?;
-        let expected = expected_commit.map(|ExpectedCommit(commit)| commit);
-        refuse_stale(&overview, expected.as_ref())?;
-        let request = by(identity, EventKind::DeletionRequested, &overview);
-        let id = &overview.environment.id;
-        let asked = self.store().request_deletion(id, expected.as_ref(), request).await?;
-        let overview = self.find(identity, &reference, Action::Delete).await?;
-        if asked {
-            let environment = answers::name_of(&overview.pull_request.facts);
-            tracing::info!(environment, actor = identity.subject, "deletion_requested");
-        } else {
-            // Going or gone already, or a push came between the look and the request.
-            refuse_stale(&overview, expected.as_ref())?;
-        }
-        Ok(self.summary(&overview, now()))
-    }
-
-    /// Asks for a new round of attempts at the head commit, whose deployment failed.
-    pub async fn retry(&self, identity: &Identity, request: ChangeRequest) -> Result<EnvironmentSummary, ServiceError> {
-        let ChangeRequest { environment: reference, expected_commit } = request;
-        let overview = self.find(identity, &reference, Action::Retry).await?;
-        let expected = expected_commit.map(|ExpectedCommit(commit)| commit);
-        refuse_stale(&overview, expected.as_ref())?;
-        let request = by(identity, EventKind::RetryRequested, &overview);
-        let asked = self.store().request_retry(&overview.environment.id, request).await?;
-        let overview = self.find(identity, &reference, Action::Retry).await?;
-        if !asked {
-            refuse_stale(&overview, expected.as_ref())?;
-            return Err(ServiceError::not_failed(overview.environment.status));
-        }
-        let environment = answers::name_of(&overview.pull_request.facts);
-        tracing::info!(environment, actor = identity.subject, "retry_requested");
-        Ok(self.summary(&overview, now()))
-    }
-
     /// The environment that `reference` names, where it exists for `identity` and `action` is allowed.
     async fn find(
         &self,
@@ -226,17 +203,4 @@ impl Service {
 /// For ages, which people read: what processes compare goes by the database's clock.
 fn now() -> Millis {
     jiff::Timestamp::now().as_millisecond()
-}
-
-fn by(identity: &Identity, kind: EventKind, overview: &Overview) -> Request {
-    let detail = Some(overview.pull_request.facts.head_sha.to_string());
-    Event { kind, actor: identity.subject.clone(), detail }.into()
-}
-
-fn refuse_stale(overview: &Overview, expected: Option<&CommitSha>) -> Result<(), ServiceError> {
-    let head = &overview.pull_request.facts.head_sha;
-    match expected {
-        Some(expected) if expected != head => Err(ServiceError::stale(head)),
-        Some(_) | None => Ok(()),
-    }
 }

@@ -1,11 +1,13 @@
 //! What can be asked for. Every value is parsed here, at the edge: nothing deeper checks again.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::environment::{CommitSha, EnvironmentStatus, InvalidName, Namespace, RepositoryName, is_dns_label};
+use crate::environment::{
+    CommitSha, EnvironmentStatus, InvalidName, Namespace, RepositoryName, codes, is_dns_label, parse_duration,
+};
 
 /// Implements `Deserialize` by way of the only constructor, so that a refusal says which rule is broken.
 macro_rules! deserialized_from_text {
@@ -20,7 +22,15 @@ macro_rules! deserialized_from_text {
     )*};
 }
 
-deserialized_from_text!(EnvironmentReference, Repository, ExpectedCommit, Cursor, ContainerName);
+deserialized_from_text!(
+    EnvironmentReference,
+    Repository,
+    ExpectedCommit,
+    Cursor,
+    ContainerName,
+    IdempotencyKey,
+    KeepDuration
+);
 
 /// How a caller names an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -204,6 +214,91 @@ pub struct LogsRequest {
     pub previous: bool,
 }
 
+/// What a caller gives a request, so that sending it again changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct IdempotencyKey(String);
+
+impl From<IdempotencyKey> for String {
+    fn from(key: IdempotencyKey) -> Self {
+        key.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if (1..=100).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidName {
+            field: "idempotency_key",
+            rule: "must be 1 to 100 printable ASCII characters, without spaces",
+        })
+    }
+}
+
+/// The number of a pull request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Number(i64);
+
+impl Number {
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Number {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, &'static str> {
+        if number > 0 { Ok(Self(number)) } else { Err("must be a whole number from 1 on") }
+    }
+}
+
+/// How long to keep an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct KeepDuration(Duration);
+
+impl KeepDuration {
+    pub fn seconds(self) -> u64 {
+        self.0.as_secs()
+    }
+}
+
+impl Default for KeepDuration {
+    fn default() -> Self {
+        Self(Duration::from_secs(48 * 3_600))
+    }
+}
+
+impl From<KeepDuration> for Duration {
+    fn from(duration: KeepDuration) -> Self {
+        duration.0
+    }
+}
+
+impl FromStr for KeepDuration {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        parse_duration(text).map(Self).map_err(|rule| InvalidName { field: "duration", rule })
+    }
+}
+
+codes! {
+    /// How far to wait.
+    WaitUntil {
+        /// Nothing more happens by itself: running, failed, deleted, or waiting for somebody.
+        Settled = "settled",
+        Running = "running",
+        Deleted = "deleted",
+    }
+}
+
 /// A retry or a deletion.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -211,10 +306,80 @@ pub struct ChangeRequest {
     /// owner/name#number, namespace or id
     #[schemars(with = "String")]
     pub environment: EnvironmentReference,
-    /// Refuse unless this 40-hex commit is the head
+    /// Refuse unless this is the head
     #[serde(default)]
     #[schemars(with = "String")]
     pub expected_commit: Option<ExpectedCommit>,
+    /// Done once for a key
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// owner/name
+    #[schemars(with = "String")]
+    pub repository: Repository,
+    #[schemars(with = "i64", range(min = 1))]
+    pub pull_request: Number,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRequest {
+    /// owner/name
+    #[schemars(with = "String")]
+    pub repository: Repository,
+    #[schemars(with = "i64", range(min = 1))]
+    pub pull_request: Number,
+    /// Refuse unless this is the head
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub expected_commit: Option<ExpectedCommit>,
+    /// Done once for a key
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeepRequest {
+    /// owner/name#number, namespace or id
+    #[schemars(with = "String")]
+    pub environment: EnvironmentReference,
+    /// From now on, such as 48h or 7d
+    #[serde(default)]
+    #[schemars(with = "String", extend("default" = "48h"))]
+    pub duration: Option<KeepDuration>,
+    /// Refuse unless this is the head
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub expected_commit: Option<ExpectedCommit>,
+    /// Done once for a key
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaitRequest {
+    /// owner/name#number, namespace or id
+    #[schemars(with = "String")]
+    pub environment: EnvironmentReference,
+    /// First wait for this 40-hex commit to be the head
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub commit: Option<ExpectedCommit>,
+    #[serde(default = "settled")]
+    pub until: WaitUntil,
+}
+
+fn settled() -> WaitUntil {
+    WaitUntil::Settled
 }
 
 #[cfg(test)]

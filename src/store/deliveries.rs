@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     commands::NewCommand,
-    connection::{wall_clock, write},
+    connection::{read, wall_clock, write},
     environments::{NewEnvironment, Trigger, apply_trigger},
     events::{EventKind, EventRow},
     facts::{
@@ -16,7 +16,8 @@ use super::{
     schema::{commands, deliveries, environments, events, installation, pull_requests, repositories},
 };
 use crate::environment::{
-    Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, RepositoryState,
+    Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryName,
+    RepositoryState,
 };
 
 /// One webhook request, as its headers and its payload name it.
@@ -39,6 +40,17 @@ pub enum RecordedDelivery {
     Ignored(&'static str),
     /// Its GUID is known.
     Duplicate,
+}
+
+/// A delivery that arrived, as histories show it.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = deliveries)]
+pub struct ArrivedDelivery {
+    pub event: String,
+    pub action: Option<String>,
+    pub received_at: Millis,
+    pub outcome: String,
+    pub reason: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -85,6 +97,43 @@ macro_rules! one_at_a_time {
 }
 pub(super) use one_at_a_time;
 
+/// Takes the facts of a pull request in, inside a transaction: stores them as far as they are newer, makes the environment
+/// where there is none, and says what they mean for it. Gives the namespace of an environment that was made, with its
+/// author.
+macro_rules! take_pull_request {
+    ($connection:expr, $facts:expr, $before:expr, $at:expr, $now:expr) => {{
+        let facts: &PullRequestFacts = &$facts;
+        let (stored, believed) = store_pull_request!($connection, facts, $at, |stored| {
+            freshness(stored, facts, $before) == Freshness::Newer
+        });
+        let trigger = match believed {
+            true => trigger(stored.as_ref(), facts),
+            false => Trigger::Edited { new_labels: Vec::new() },
+        };
+        let mut created = None;
+        if trigger == Trigger::Opened {
+            let RepositoryFacts { github_id, name, .. } = &facts.repository;
+            let namespace = Namespace::of_pull_request(*github_id, name, facts.number);
+            let environment = NewEnvironment::of(facts, &namespace, $at);
+            let inserted = diesel::insert_into(environments::table)
+                .values(&environment)
+                .on_conflict(environments::pull_request_id)
+                .do_nothing()
+                .execute($connection)
+                .await?;
+            if inserted == 1 {
+                diesel::insert_into(events::table)
+                    .values(EventRow::created(&environment.id, &facts.author, $at))
+                    .execute($connection)
+                    .await?;
+                created = Some((namespace, facts.author.clone()));
+            }
+        }
+        apply_trigger!($connection, $now, $at, facts, trigger);
+        created
+    }};
+}
+
 impl Store {
     /// Records a delivery and what it brought, or finds that it is known.
     pub async fn record_delivery(&self, delivery: Delivery, change: Change) -> Result<RecordedDelivery, StoreError> {
@@ -119,36 +168,8 @@ impl Store {
             match change {
                 Change::Nothing { .. } => {}
                 Change::PullRequest { facts, before } => {
-                    let (stored, believed) = store_pull_request!(connection, &facts, at, |stored| {
-                        let before = before.as_ref().map(|before| before.as_str());
-                        freshness(stored, &facts, before) == Freshness::Newer
-                    });
-                    let trigger = match believed {
-                        true => trigger(stored.as_ref(), &facts),
-                        false => Trigger::Edited { new_labels: Vec::new() },
-                    };
-                    if trigger == Trigger::Opened {
-                        let namespace = Namespace::of_pull_request(
-                            facts.repository.github_id,
-                            &facts.repository.name,
-                            facts.number,
-                        );
-                        let environment = NewEnvironment::of(&facts, &namespace, at);
-                        let inserted = diesel::insert_into(environments::table)
-                            .values(&environment)
-                            .on_conflict(environments::pull_request_id)
-                            .do_nothing()
-                            .execute(connection)
-                            .await?;
-                        if inserted == 1 {
-                            diesel::insert_into(events::table)
-                                .values(EventRow::created(&environment.id, &facts.author, at))
-                                .execute(connection)
-                                .await?;
-                            created = Some((namespace, facts.author.clone()));
-                        }
-                    }
-                    apply_trigger!(connection, now, at, facts, trigger);
+                    let before = before.as_ref().map(|before| before.as_str());
+                    created = take_pull_request!(connection, facts, before, at, now);
                 }
                 Change::Command(comment) => {
                     diesel::insert_into(commands::table)
@@ -230,11 +251,53 @@ impl Store {
             Ok(created) => created,
             Err(duplicate) => return Ok(duplicate),
         };
+        self.announce_created(created);
+        Ok(ignored.map_or(RecordedDelivery::Recorded, RecordedDelivery::Ignored))
+    }
+
+    /// Records what GitHub itself says of a pull request, as if a delivery had brought it.
+    pub async fn record_pull_request(&self, facts: PullRequestFacts) -> Result<(), StoreError> {
+        let (at, now) = (wall_clock(), self.now());
+        let created = write!(self, |connection| Ok(take_pull_request!(connection, facts, None, at, now)))?;
+        self.announce_created(created);
+        Ok(())
+    }
+
+    /// The last deliveries about a pull request, newest first.
+    pub async fn deliveries_of(
+        &self,
+        repository: &RepositoryName,
+        number: i64,
+        limit: i64,
+    ) -> Result<Vec<ArrivedDelivery>, StoreError> {
+        read!(self, |connection| {
+            deliveries::table
+                .filter(deliveries::repository.eq(repository.as_str()))
+                .filter(deliveries::number.eq(number))
+                .order(deliveries::received_at.desc())
+                .limit(limit)
+                .select(ArrivedDelivery::as_select())
+                .load(connection)
+                .await
+        })
+    }
+
+    /// When the last delivery from a repository arrived.
+    pub async fn last_delivery_of(&self, repository: &RepositoryName) -> Result<Option<Millis>, StoreError> {
+        read!(self, |connection| {
+            deliveries::table
+                .filter(deliveries::repository.eq(repository.as_str()))
+                .select(diesel::dsl::max(deliveries::received_at))
+                .first(connection)
+                .await
+        })
+    }
+
+    fn announce_created(&self, created: Option<(Namespace, String)>) {
         // Only this transaction knows that it was the first.
         if let Some((namespace, actor)) = created {
             tracing::info!(event = %EventKind::Created, environment = %namespace, actor, "environment created");
         }
         self.announce_due();
-        Ok(ignored.map_or(RecordedDelivery::Recorded, RecordedDelivery::Ignored))
     }
 }

@@ -1,9 +1,10 @@
 //! The history of an environment: who or what did what, when. Also the audit log.
 
 use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::schema::events;
+use super::{Store, StoreError, connection::read, schema::events};
 use crate::environment::{Millis, codes};
 
 codes! {
@@ -61,5 +62,31 @@ impl EventRow {
 
     pub(super) fn created(environment_id: &str, actor: &str, at: Millis) -> Self {
         Self::of(environment_id, &Event { kind: EventKind::Created, actor: actor.to_owned(), detail: None }, at)
+    }
+}
+
+/// One line of an environment's history.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = events)]
+pub struct PastEvent {
+    pub at: Millis,
+    pub actor: String,
+    /// The code of an [`EventKind`], perhaps of another version.
+    pub kind: String,
+    pub detail: Option<String>,
+}
+
+impl Store {
+    /// The last steps of an environment's life, newest first.
+    pub async fn events_of(&self, environment_id: &str, limit: i64) -> Result<Vec<PastEvent>, StoreError> {
+        read!(self, |connection| {
+            events::table
+                .filter(events::environment_id.eq(environment_id))
+                .order((events::at.desc(), events::id.desc()))
+                .limit(limit)
+                .select(PastEvent::as_select())
+                .load(connection)
+                .await
+        })
     }
 }

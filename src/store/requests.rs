@@ -5,11 +5,11 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{
-    Store, StoreError,
+    Keyed, Store, StoreError,
     connection::{read, wall_clock, write},
     environments::asked,
     events::{Event, EventRow},
-    schema::{approvals, commands, deployments, environments, events, pull_requests},
+    schema::{approvals, commands, deployments, environments, events, idempotency, pull_requests},
 };
 use crate::environment::{
     Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestState, Reason,
@@ -21,18 +21,27 @@ pub struct Request {
     pub event: Event,
     /// The comment that asked for it, which has its answer by this.
     pub command: Option<i64>,
+    /// It is granted once for its key.
+    pub keyed: Option<Keyed>,
 }
 
 impl From<Event> for Request {
     fn from(event: Event) -> Self {
-        Self { event, command: None }
+        Self { event, command: None, keyed: None }
     }
 }
 
 /// Records inside a transaction that something was asked for, and granted.
 macro_rules! grant {
     ($connection:expr, $id:expr, $request:expr, $at:expr) => {{
-        let Request { event, command } = &$request;
+        let Request { event, command, keyed } = &$request;
+        if let Some(keyed) = keyed {
+            // Of two at once one finds its key taken, and nothing of it is written.
+            diesel::insert_into(idempotency::table)
+                .values((keyed, idempotency::created_at.eq($at)))
+                .execute($connection)
+                .await?;
+        }
         diesel::insert_into(events::table).values(EventRow::of(&$id, event, $at)).execute($connection).await?;
         if let Some(comment_id) = command {
             diesel::update(commands::table.find(comment_id))

@@ -188,6 +188,15 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    idempotency (subject, idempotency_key) {
+        subject -> Text,
+        idempotency_key -> Text,
+        request_digest -> Text,
+        created_at -> BigInt,
+    }
+}
+
 diesel::joinable!(approvals -> pull_requests (pull_request_id));
 diesel::joinable!(environments -> pull_requests (pull_request_id));
 diesel::joinable!(deployments -> environments (environment_id));

@@ -1,16 +1,24 @@
 //! The tools, called by the official client over both transports and in both eras.
 
-use previewd::identity::{Identity, Role};
+use previewd::{
+    environment::EnvironmentStatus,
+    identity::{Identity, Role},
+    store::{EnvironmentChanges, Record},
+};
 use serde_json::{Value, json};
 
 use crate::support::{Era, Stand, commit, loopback_api_server};
 
-const TOOLS: [&str; 5] = [
+const TOOLS: [&str; 9] = [
+    "create_preview_environment",
     "delete_preview_environment",
+    "explain_preview_environment",
     "get_preview_environment",
     "get_preview_logs",
+    "keep_preview_environment",
     "list_preview_environments",
     "retry_preview_deployment",
+    "wait_for_preview_environment",
 ];
 
 #[tokio::test]
@@ -103,8 +111,15 @@ async fn two_teams_see_two_lists() {
             assert_eq!(names(list), visible, "{}", client.name);
             for environment in ["acme/shop#1", "globex/site#2", "initech/tps#3"] {
                 if !visible.contains(&environment) {
+                    let (repository, number) = environment.split_once('#').unwrap();
                     for tool in TOOLS.into_iter().filter(|tool| !tool.starts_with("list")) {
-                        let (code, message) = client.refused(tool, json!({ "environment": environment })).await;
+                        let arguments = match tool {
+                            "create_preview_environment" | "explain_preview_environment" => {
+                                json!({ "repository": repository, "pull_request": number.parse::<i64>().unwrap() })
+                            }
+                            _ => json!({ "environment": environment }),
+                        };
+                        let (code, message) = client.refused(tool, arguments).await;
                         assert_eq!(code, "NOT_FOUND", "{message}");
                     }
                 }
@@ -308,4 +323,80 @@ async fn a_name_that_is_no_tool_is_a_protocol_error() {
     let call = rmcp::model::CallToolRequestParams::new("drop_database");
     assert!(client.running.call_tool(call).await.is_err());
     client.running.cancel().await.unwrap();
+}
+
+#[tokio::test]
+async fn members_create_keep_and_wait_and_a_key_is_used_once() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 1, &commit('a')).await;
+    let environment = json!({ "environment": "acme/shop#1" });
+    for client in stand.clients(Role::Viewer, &["shop"]).await {
+        let create = json!({ "repository": "acme/shop", "pull_request": 1 });
+        assert_eq!(client.refused("create_preview_environment", create).await.0, "UNAUTHORIZED");
+        assert_eq!(client.refused("keep_preview_environment", environment.clone()).await.0, "UNAUTHORIZED");
+        let explained = json!({ "repository": "acme/shop", "pull_request": 1 });
+        let explained = client.call("explain_preview_environment", explained).await.unwrap();
+        assert!(explained["explanation"].as_str().unwrap().contains("is pending"), "{explained:#}");
+        let findings = explained["findings"].to_string();
+        assert!(findings.contains("No engine of previewd is alive"), "{findings}");
+        assert_eq!(explained["events"][explained["events"].as_array().unwrap().len() - 1]["kind"], "created");
+        assert_eq!(explained["deliveries"][0]["event"], "pull_request.opened");
+        assert!(explained.to_string().len() < 6 * 1024);
+    }
+    for client in stand.clients(Role::Member, &["shop"]).await {
+        let kept = client.call("keep_preview_environment", environment.clone()).await.unwrap();
+        assert_eq!(kept["status"], "pending");
+        let wrong = json!({ "environment": "acme/shop#1", "duration": "soon" });
+        let (code, message) = client.refused("keep_preview_environment", wrong).await;
+        assert!(code == "INVALID_INPUT" && message.contains("duration"), "{message}");
+
+        let stale = json!({ "repository": "acme/shop", "pull_request": 1, "expected_commit": commit('b') });
+        assert_eq!(client.refused("create_preview_environment", stale).await.0, "STALE_TARGET");
+        let unknown = json!({ "repository": "acme/shop", "pull_request": 9 });
+        let (code, message) = client.refused("create_preview_environment", unknown).await;
+        assert!(code == "SERVER_ERROR" && message.contains("without GitHub"), "{message}");
+        let wrong = json!({ "repository": "acme/shop", "pull_request": 0 });
+        assert_eq!(client.refused("create_preview_environment", wrong).await.0, "INVALID_INPUT");
+
+        let key = format!("key-of-{}", client.name).replace(' ', "-");
+        let keyed = json!({ "repository": "acme/shop", "pull_request": 1, "idempotency_key": key });
+        let asked = async || {
+            client.call("create_preview_environment", keyed.clone()).await.unwrap();
+            stand.store.find_environment_of(&"acme/shop".parse().unwrap(), 1).await.unwrap().unwrap().environment
+        };
+        let first = asked().await;
+        assert!(first.requested);
+        assert_eq!(asked().await.revision, first.revision, "the second changes nothing");
+        let other = json!({ "environment": "acme/shop#1", "idempotency_key": key });
+        let (code, message) = client.refused("keep_preview_environment", other).await;
+        assert!(code == "INVALID_INPUT" && message.contains("idempotency_key"), "{message}");
+        let long = json!({ "environment": "acme/shop#1", "idempotency_key": "x y" });
+        assert_eq!(client.refused("keep_preview_environment", long).await.0, "INVALID_INPUT");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_there_is_nothing_to_wait_for() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 1, &commit('a')).await;
+    let store = stand.store.clone();
+    let clients = stand.clients(Role::Viewer, &["shop"]).await;
+    let waits = clients.iter().map(|client| {
+        client.call("wait_for_preview_environment", json!({ "environment": "acme/shop#1", "commit": commit('a') }))
+    });
+    let change = async {
+        tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+        let (lease, _) = store.claim_due_environment().await.unwrap().unwrap();
+        let shown = EnvironmentChanges::status(EnvironmentStatus::Running, None);
+        store.record(&lease, Record { environment: Some(shown), ..Record::default() }).await.unwrap().unwrap();
+    };
+    let (waited, ()) = tokio::join!(futures::future::join_all(waits), change);
+    for waited in waited {
+        let waited = waited.unwrap();
+        assert_eq!((&waited["done"], &waited["status"]), (&json!(true), &json!("running")), "{waited:#}");
+    }
+    let deleted = json!({ "environment": "acme/shop#1", "until": "deleted" });
+    let waited = clients[0].call("wait_for_preview_environment", deleted).await.unwrap();
+    assert_eq!(waited["done"], false);
+    assert!(waited["next_action"].as_str().unwrap().contains("will not get there"), "{waited:#}");
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use axum::{Json, Router, extract::State, routing::get};
 use previewd::{
     cluster::{Cluster, KubernetesSettings},
-    config::Team,
+    config::{Limits, Team},
     environment::{
         Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, PullRequestFacts, PullRequestState,
         RepositoryFacts, RepositoryName,
@@ -74,7 +74,7 @@ impl Stand {
             base_domain: "preview.example.com".parse().unwrap(),
             github_web_url: "https://github.com".parse().unwrap(),
         };
-        let service = Service::new(store.clone(), Some(cluster.clone()), addresses);
+        let service = Service::new(store.clone(), Some(cluster.clone()), None, addresses, Limits::default());
         let team = |pattern: &str| Team { repositories: vec![pattern.parse().unwrap()], ..Team::default() };
         let teams = BTreeMap::from([("shop".to_owned(), team("acme/*")), ("site".to_owned(), team("globex/site"))]);
 

@@ -191,3 +191,35 @@ async fn a_draft_is_deployed() {
     life.until_applied(number).await;
     life.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_request_that_nobody_told_of_is_explained_and_created() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "unheard").await;
+    let github = &life.stand.github;
+    github.hold_deliveries();
+    let number = life.open("change", &recipe("ok")).await;
+    let name = serde_json::json!({ "repository": life.repository, "pull_request": number });
+    let explained = life.ask("explain_preview_environment", name.clone()).await.done().unwrap();
+    assert!(explained["explanation"].as_str().unwrap().contains("no webhook of it ever arrived"), "{explained:#}");
+    assert!(explained["findings"][0].as_str().unwrap().contains("No webhook from"), "{explained:#}");
+    assert_eq!(life.get(number).await, serde_json::Value::Null);
+
+    life.ask("create_preview_environment", name.clone()).await.done().unwrap();
+    life.until_applied(number).await;
+    let explained = life.ask("explain_preview_environment", name.clone()).await.done().unwrap();
+    assert!(explained["explanation"].as_str().unwrap().contains("deploying"), "{explained:#}");
+    github.release_deliveries();
+    let nobody = serde_json::json!({ "repository": life.repository, "pull_request": 99 });
+    for tool in ["explain_preview_environment", "create_preview_environment"] {
+        assert_eq!(life.ask(tool, nobody.clone()).await.code(), Some("NOT_FOUND"), "{tool}");
+    }
+    github.close(&life.repository, number).await.unwrap();
+    life.until_status(number, "deleted").await;
+    let (code, message) = match life.ask("create_preview_environment", name).await {
+        xtask::agent::Answer::Refused(error) => (error["code"].clone(), error["message"].clone()),
+        xtask::agent::Answer::Done(done) => panic!("{done:#}"),
+    };
+    assert!(code == "INVALID_INPUT" && message.as_str().unwrap().contains("closed"), "{message}");
+    life.finish().await;
+}

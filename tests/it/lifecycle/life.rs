@@ -193,7 +193,11 @@ impl Life {
 
     /// Calls a tool about a pull request's environment.
     pub async fn call(&self, tool: &'static str, number: u64) -> Answer {
-        let arguments = json!({ "environment": format!("{}#{number}", self.repository) });
+        self.ask(tool, json!({ "environment": format!("{}#{number}", self.repository) })).await
+    }
+
+    /// Calls a tool.
+    pub async fn ask(&self, tool: &'static str, arguments: Value) -> Answer {
         self.agent.as_ref().expect("previewd began").call(tool, arguments).await.unwrap()
     }
 

@@ -171,7 +171,7 @@ async fn a_command_is_stored_once_and_wakes_its_environment() {
         assert_eq!((found.len(), found[0].line.as_str(), found[0].accepted), (1, "/preview retry", None));
         assert_eq!(store.open_commands(1, 8).await.unwrap().len(), 1, "of a pull request that nobody knows yet");
 
-        let granted = Request { event: asks(EventKind::DeletionRequested).event, command: Some(5) };
+        let granted = Request { command: Some(5), ..asks(EventKind::DeletionRequested) };
         assert!(store.request_deletion(&overview.environment.id, None, granted).await.unwrap());
         assert_eq!(open().await[0].accepted, Some(true));
         store.settle_command(5, false, Some("no".to_owned())).await.unwrap();

@@ -1,0 +1,2 @@
+DROP INDEX deliveries_pull_request;
+DROP TABLE idempotency;

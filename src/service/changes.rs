@@ -1,0 +1,200 @@
+//! What changes something: each is stored as a fact with its event, and carried out by the next pass.
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    ChangeRequest, CreateRequest, EnvironmentReference, EnvironmentSummary, ExpectedCommit, IdempotencyKey,
+    KeepRequest, Repository, Service, ServiceError, answers, now,
+};
+use crate::{
+    environment::{CommitSha, PullRequestState, RepositoryName},
+    github::{GitHubError, RepositoryAccess},
+    identity::{Action, Identity, Permission, may},
+    store::{Event, EventKind, Keyed, Overview, Request},
+};
+
+/// A change that somebody asks for.
+struct Change<'a> {
+    identity: &'a Identity,
+    action: Action,
+    kind: EventKind,
+    environment: EnvironmentReference,
+    expected: Option<CommitSha>,
+    key: Option<IdempotencyKey>,
+    /// What tells it from another change of the same kind.
+    detail: Option<String>,
+}
+
+/// What became of it.
+enum Outcome {
+    Asked,
+    /// The row is not in a state for it.
+    NotAsked,
+    /// The same was asked for before, with the same key.
+    Before,
+}
+
+impl Service {
+    /// Asks for everything of an environment to go. Where it is going or gone already, the answer is the same.
+    pub async fn delete(
+        &self,
+        identity: &Identity,
+        request: ChangeRequest,
+    ) -> Result<EnvironmentSummary, ServiceError> {
+        let change = Change::of(identity, Action::Delete, EventKind::DeletionRequested, request);
+        let expected = change.expected.clone();
+        let (overview, _) = self
+            .change(change, async |overview, request| {
+                self.store().request_deletion(&overview.environment.id, expected.as_ref(), request).await
+            })
+            .await?;
+        Ok(self.summary(&overview, now()))
+    }
+
+    /// Asks for a new round of attempts at the head commit, whose deployment failed, or for what sleeps to wake.
+    pub async fn retry(&self, identity: &Identity, request: ChangeRequest) -> Result<EnvironmentSummary, ServiceError> {
+        let change = Change::of(identity, Action::Retry, EventKind::RetryRequested, request);
+        let (overview, outcome) = self
+            .change(change, async |overview, request| {
+                self.store().request_retry(&overview.environment.id, request).await
+            })
+            .await?;
+        match outcome {
+            Outcome::Asked | Outcome::Before => Ok(self.summary(&overview, now())),
+            Outcome::NotAsked => Err(ServiceError::not_failed(overview.environment.status)),
+        }
+    }
+
+    /// Keeps an environment for so long at least, from now on.
+    pub async fn keep(&self, identity: &Identity, request: KeepRequest) -> Result<EnvironmentSummary, ServiceError> {
+        let KeepRequest { environment, duration, expected_commit, idempotency_key } = request;
+        let duration = duration.unwrap_or_default();
+        let request = ChangeRequest { environment, expected_commit, idempotency_key };
+        let mut change = Change::of(identity, Action::Keep, EventKind::KeepingRequested, request);
+        change.detail = Some(format!("for {} s", duration.seconds()));
+        let until = self.shared.limits.kept_until(self.store().clock().await?, duration.into());
+        let (overview, outcome) = self
+            .change(change, async |overview, request| {
+                self.store().request_keeping(&overview.environment.id, until, request).await
+            })
+            .await?;
+        match outcome {
+            Outcome::Asked | Outcome::Before => Ok(self.summary(&overview, now())),
+            Outcome::NotAsked => Err(ServiceError::nothing_to_keep(overview.environment.status)),
+        }
+    }
+
+    /// Asks for an environment of an open pull request, whatever its recipe leaves out and whatever was held back. One
+    /// that nobody told previewd of is read from GitHub.
+    pub async fn create(
+        &self,
+        identity: &Identity,
+        request: CreateRequest,
+    ) -> Result<EnvironmentSummary, ServiceError> {
+        let CreateRequest { repository: Repository(repository), pull_request, expected_commit, idempotency_key } =
+            request;
+        let number = pull_request.get();
+        self.learn_of(identity, &repository, number).await?;
+        let environment = EnvironmentReference::PullRequest { repository, number };
+        let request = ChangeRequest { environment, expected_commit, idempotency_key };
+        let change = Change::of(identity, Action::Create, EventKind::DeploymentRequested, request);
+        let (overview, outcome) = self
+            .change(change, async |overview, request| {
+                self.store().request_deployment(&overview.environment.id, request).await
+            })
+            .await?;
+        match outcome {
+            Outcome::Asked | Outcome::Before => Ok(self.summary(&overview, now())),
+            Outcome::NotAsked => Err(ServiceError::closed()),
+        }
+    }
+
+    /// Stores what GitHub says of a pull request that previewd does not know.
+    async fn learn_of(
+        &self,
+        identity: &Identity,
+        repository: &RepositoryName,
+        number: i64,
+    ) -> Result<(), ServiceError> {
+        let name = || EnvironmentReference::PullRequest { repository: repository.clone(), number };
+        match may(identity, Action::Create, repository) {
+            Permission::Allowed => {}
+            Permission::Denied => return Err(ServiceError::denied(identity.role, Action::Create)),
+            Permission::Invisible => return Err(ServiceError::no_pull_request(&name())),
+        }
+        if self.store().find_environment_of(repository, number).await?.is_some() {
+            return Ok(());
+        }
+        let github = self.shared.github.as_ref().ok_or_else(ServiceError::no_github)?;
+        let access = RepositoryAccess { name: repository.clone(), app_installation_id: None };
+        let facts = match github.pull_request(&access, number).await {
+            Ok(facts) => facts,
+            Err(GitHubError::NotFound { .. }) => return Err(ServiceError::no_pull_request(&name())),
+            Err(error) => return Err(error.into()),
+        };
+        // GitHub answers under the name that the repository has today, which may be another team's.
+        if may(identity, Action::Create, &facts.repository.name) != Permission::Allowed {
+            return Err(ServiceError::no_pull_request(&name()));
+        }
+        if facts.state != PullRequestState::Open {
+            return Err(ServiceError::closed());
+        }
+        Ok(self.store().record_pull_request(facts).await?)
+    }
+
+    /// Carries a change as far as the row: who may ask, for which commit, and once.
+    async fn change(
+        &self,
+        change: Change<'_>,
+        ask: impl AsyncFnOnce(&Overview, Request) -> Result<bool, crate::store::StoreError>,
+    ) -> Result<(Overview, Outcome), ServiceError> {
+        let Change { identity, action, kind, environment: reference, expected, key, detail } = change;
+        let overview = self.find(identity, &reference, action).await?;
+        let keyed = key.map(|key| Keyed {
+            subject: identity.subject.clone(),
+            request_digest: digest(kind, &overview.environment.id, expected.as_ref(), detail.as_deref()),
+            key: key.into(),
+        });
+        if let Some(keyed) = &keyed {
+            match self.store().request_of(keyed).await? {
+                Some(before) if before == keyed.request_digest => return Ok((overview, Outcome::Before)),
+                Some(_) => return Err(ServiceError::key_of_another_request()),
+                None => {}
+            }
+        }
+        refuse_stale(&overview, expected.as_ref())?;
+        let detail = detail.unwrap_or_else(|| overview.pull_request.facts.head_sha.to_string());
+        let event = Event { kind, actor: identity.subject.clone(), detail: Some(detail) };
+        let asked = ask(&overview, Request { keyed, ..event.into() }).await?;
+        let overview = self.find(identity, &reference, action).await?;
+        if asked {
+            let environment = answers::name_of(&overview.pull_request.facts);
+            tracing::info!(environment, actor = identity.subject, "{kind}");
+            return Ok((overview, Outcome::Asked));
+        }
+        // A push may have come between the look and the request.
+        refuse_stale(&overview, expected.as_ref())?;
+        Ok((overview, Outcome::NotAsked))
+    }
+}
+
+impl<'a> Change<'a> {
+    fn of(identity: &'a Identity, action: Action, kind: EventKind, request: ChangeRequest) -> Self {
+        let ChangeRequest { environment, expected_commit, idempotency_key } = request;
+        let expected = expected_commit.map(|ExpectedCommit(commit)| commit);
+        Self { identity, action, kind, environment, expected, key: idempotency_key, detail: None }
+    }
+}
+
+fn digest(kind: EventKind, environment_id: &str, expected: Option<&CommitSha>, detail: Option<&str>) -> String {
+    let request = serde_json::json!([kind.code(), environment_id, expected.map(CommitSha::as_str), detail]);
+    hex::encode(Sha256::digest(request.to_string()))
+}
+
+fn refuse_stale(overview: &Overview, expected: Option<&CommitSha>) -> Result<(), ServiceError> {
+    let head = &overview.pull_request.facts.head_sha;
+    match expected {
+        Some(expected) if expected != head => Err(ServiceError::stale(head)),
+        Some(_) | None => Ok(()),
+    }
+}

@@ -1,0 +1,275 @@
+//! Explaining a pull request's preview in one answer: what arrived, what was decided and why, what was tried, and what
+//! would change it.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    DeploymentSummary, EnvironmentReference, EnvironmentSummary, ExplainRequest, Repository, Service, ServiceError,
+    answers::{plain, rfc3339},
+    now,
+};
+use crate::{
+    environment::{EnvironmentStatus, PullRequestState, Reason, RepositoryName},
+    github::{GitHubError, RepositoryAccess},
+    identity::{Action, Identity, Permission, may},
+    store::Overview,
+};
+
+/// How much of each history is shown.
+const DEPLOYMENTS: i64 = 3;
+const DELIVERIES: i64 = 5;
+const EVENTS: i64 = 10;
+/// The longest detail of an event.
+const DETAIL: usize = 120;
+
+/// Why a pull request's preview is as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Explanation {
+    /// `owner/name#number`.
+    pub pull_request: String,
+    /// Where it stands and why, in a sentence or two.
+    pub explanation: String,
+    /// What would change it.
+    pub next_action: String,
+    /// What else is the matter.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+    /// Absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentSummary>,
+    /// RFC 3339: when it goes for want of use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// The last three, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deployments: Vec<DeploymentSummary>,
+    /// The last ten steps of its life, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventSummary>,
+    /// The last five webhooks of the pull request, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deliveries: Vec<DeliverySummary>,
+}
+
+/// One step of an environment's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EventSummary {
+    /// RFC 3339.
+    pub at: String,
+    pub kind: String,
+    pub actor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// One webhook that arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DeliverySummary {
+    /// RFC 3339.
+    pub at: String,
+    /// `event` or `event.action`.
+    pub event: String,
+    /// `recorded`, or why it was ignored.
+    pub outcome: String,
+}
+
+impl Service {
+    /// Explains the preview of a pull request, one without a preview too.
+    pub async fn explain(&self, identity: &Identity, request: ExplainRequest) -> Result<Explanation, ServiceError> {
+        let ExplainRequest { repository: Repository(repository), pull_request } = request;
+        let number = pull_request.get();
+        let name = EnvironmentReference::PullRequest { repository: repository.clone(), number };
+        if may(identity, Action::Inspect, &repository) != Permission::Allowed {
+            return Err(ServiceError::no_pull_request(&name));
+        }
+        let arrived = self.store().deliveries_of(&repository, number, DELIVERIES).await?;
+        let deliveries = arrived
+            .into_iter()
+            .map(|delivery| DeliverySummary {
+                at: rfc3339(delivery.received_at),
+                event: match &delivery.action {
+                    Some(action) => plain(&format!("{}.{action}", delivery.event)),
+                    None => plain(&delivery.event),
+                },
+                outcome: delivery.reason.unwrap_or(delivery.outcome),
+            })
+            .collect();
+        let mut explanation = match self.store().find_environment_of(&repository, number).await? {
+            Some(overview) => self.explain_environment(&overview).await?,
+            None => self.explain_absence(&repository, number).await?,
+        };
+        explanation.deliveries = deliveries;
+        if !self.store().has_live_engine().await? {
+            explanation.findings.push("No engine of previewd is alive, so nothing is worked on.".to_owned());
+        }
+        Ok(explanation)
+    }
+
+    async fn explain_environment(&self, overview: &Overview) -> Result<Explanation, ServiceError> {
+        let Overview { environment, pull_request } = overview;
+        let id = &environment.id;
+        let summary = self.summary(overview, now());
+        let (explanation, next_action) = state(&summary);
+        let mut findings = Vec::new();
+        if environment.failures > 0 {
+            findings.push(format!(
+                "The last {} passes over it failed, because GitHub, the cluster or the database was away; it is tried again.",
+                environment.failures
+            ));
+        }
+        if environment.comment_id.is_none() && environment.comment_digest.is_some() {
+            findings.push("GitHub does not let previewd comment on the pull request.".to_owned());
+        }
+        if environment.requested {
+            findings.push("Somebody asked for it, so label, draft, branch and paths do not count.".to_owned());
+        }
+        if pull_request.facts.from_fork {
+            findings.push("The pull request comes from a fork: its recipe is the base branch's.".to_owned());
+        }
+        let events = self.store().events_of(id, EVENTS).await?;
+        let deployments = self.store().deployments_of(id, DEPLOYMENTS).await?;
+        Ok(Explanation {
+            pull_request: summary.environment.clone(),
+            explanation,
+            next_action,
+            findings,
+            expires_at: environment.lifetime.expires_at().filter(|_| environment.has_place).map(rfc3339),
+            environment: Some(summary),
+            deployments: deployments.into_iter().map(DeploymentSummary::from).collect(),
+            events: events
+                .into_iter()
+                .map(|event| EventSummary {
+                    at: rfc3339(event.at),
+                    kind: event.kind,
+                    actor: plain(&event.actor),
+                    detail: event.detail.map(|detail| plain(&detail).chars().take(DETAIL).collect()),
+                })
+                .collect(),
+            deliveries: Vec::new(),
+        })
+    }
+
+    /// Why nothing is known of a pull request.
+    async fn explain_absence(&self, repository: &RepositoryName, number: i64) -> Result<Explanation, ServiceError> {
+        let name = EnvironmentReference::PullRequest { repository: repository.clone(), number };
+        let github = self.shared.github.as_ref().ok_or_else(ServiceError::no_github)?;
+        let access = RepositoryAccess { name: repository.clone(), app_installation_id: None };
+        let facts = match github.pull_request(&access, number).await {
+            Ok(facts) => facts,
+            Err(GitHubError::NotFound { .. }) => return Err(ServiceError::no_pull_request(&name)),
+            Err(error) => return Err(error.into()),
+        };
+        let mut findings = Vec::new();
+        let (explanation, next_action) = match facts.state {
+            PullRequestState::Closed | PullRequestState::Merged => (
+                "The pull request is closed, and previewd never had a preview of it.".to_owned(),
+                "Nothing: only open pull requests have previews.".to_owned(),
+            ),
+            PullRequestState::Open => {
+                findings.push(self.explain_silence(repository, facts.repository.github_id).await?);
+                (
+                    "The pull request is open, but no webhook of it ever arrived.".to_owned(),
+                    "Ask for it with create_preview_environment; then mend the webhook, so that the next one comes by itself."
+                        .to_owned(),
+                )
+            }
+        };
+        Ok(Explanation {
+            pull_request: name.to_string(),
+            explanation,
+            next_action,
+            findings,
+            environment: None,
+            expires_at: None,
+            deployments: Vec::new(),
+            events: Vec::new(),
+            deliveries: Vec::new(),
+        })
+    }
+
+    /// What became of the webhooks that should have come.
+    async fn explain_silence(&self, repository: &RepositoryName, github_id: i64) -> Result<String, ServiceError> {
+        let last = self.store().last_delivery_of(repository).await?;
+        let heard = match last {
+            Some(at) => format!("The last webhook from {repository} arrived at {}.", rfc3339(at)),
+            None => format!("No webhook from {repository} ever arrived."),
+        };
+        let Some(github) = &self.shared.github else { return Ok(heard) };
+        // Only an App may look at its deliveries.
+        let sent = match github.last_delivery_to(github_id).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                tracing::warn!(%error, "the App's deliveries cannot be read");
+                None
+            }
+        };
+        Ok(match sent {
+            Some(sent) if !sent.arrived => {
+                format!("{heard} GitHub's last delivery of it failed with {} at {}.", sent.status, sent.at)
+            }
+            Some(sent) => {
+                format!("{heard} GitHub's last delivery of it was answered with {} at {}.", sent.status, sent.at)
+            }
+            None => format!("{heard} Is previewd's webhook set up there, for the event pull_request?"),
+        })
+    }
+}
+
+/// Where an environment stands, and what would change it.
+fn state(summary: &EnvironmentSummary) -> (String, String) {
+    let EnvironmentSummary { status, reason, message, commit, serving_commit, url, .. } = summary;
+    let short = |commit: &str| commit.chars().take(7).collect::<String>();
+    let said = message.as_deref().unwrap_or_default();
+    let explanation = match (status, serving_commit) {
+        (EnvironmentStatus::Running, _) if reason.is_none() => {
+            format!("Commit {} is running at {}", short(commit), url.as_deref().unwrap_or_default())
+        }
+        (status, Some(serving)) if serving != commit => {
+            format!("Commit {} is {status}: {said} Commit {} still serves.", short(commit), short(serving))
+        }
+        (status, _) if said.is_empty() => format!("Commit {} is {status}.", short(commit)),
+        (status, _) => format!("Commit {} is {status}: {said}", short(commit)),
+    };
+    (explanation, remedy(*status, *reason).to_owned())
+}
+
+/// What would change where an environment stands.
+fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
+    match (status, reason) {
+        (EnvironmentStatus::Running, None) => "Nothing: a push brings the next commit by itself.",
+        (EnvironmentStatus::Deleting, _) => "Wait: it is gone within minutes, and operators are told where it is not.",
+        (EnvironmentStatus::Pending | EnvironmentStatus::Deploying, None) => {
+            "Wait with wait_for_preview_environment: it takes minutes at most."
+        }
+        (EnvironmentStatus::Deploying, Some(_)) => "Wait: it is tried three times, ten minutes at most.",
+        (EnvironmentStatus::Deleted, None) => "Reopen the pull request: its preview comes by itself.",
+        (EnvironmentStatus::Failed, None) => "Retry it, or push a commit that mends it.",
+        (_, Some(reason)) => match reason {
+            Reason::QueuedForCapacity => "Close or delete a preview that nobody needs, or wait for a place.",
+            Reason::AwaitingApproval => "An admin looks at the commit and comments /preview approve with its digits.",
+            Reason::ForkDenied => {
+                "Push the branch to the repository itself, or allow forks in the recipe and the limits."
+            }
+            Reason::NotLabelled => "Add the label, or ask for it with create_preview_environment.",
+            Reason::BranchNotIncluded => "Change the base branch, or ask for it with create_preview_environment.",
+            Reason::PathsNotIncluded => "Change one of those files, or ask for it with create_preview_environment.",
+            Reason::Draft => "Mark it ready for review, or ask for it with create_preview_environment.",
+            Reason::NoRecipe => "Push a .preview.yaml to the root of the repository.",
+            Reason::InvalidRecipe | Reason::ObjectRefused | Reason::QuotaExceeded => {
+                "Push a commit that mends the recipe as the message says."
+            }
+            Reason::NamespaceTaken => "An operator removes that namespace; then retry.",
+            Reason::RunsAsRoot | Reason::ContainerConfig => "Push a commit that mends the image or the recipe.",
+            Reason::ImagePullFailed => "Push the image, or mend its name in the recipe; then retry.",
+            Reason::CrashLoop | Reason::OutOfMemory | Reason::NotReadyInTime => {
+                "Read get_preview_logs, then push a commit that mends it; retry only where the cause lay outside."
+            }
+            Reason::Unschedulable => "An operator gives the cluster room; then retry.",
+            Reason::Asleep => "Retry it: that wakes it.",
+            Reason::NamespaceStuck => "An operator frees what the message names.",
+            Reason::Expired | Reason::RemovedByHand => "Push a commit, or ask for it with create_preview_environment.",
+            Reason::AccessRevoked => "Give previewd access to the repository again.",
+        },
+    }
+}
