@@ -28,11 +28,11 @@ pub static TOOL_CALLS: Counters<2> = Counters::new(
     ["answered", "refused"],
 );
 
-pub static PASSES: Counters<3> = Counters::new(
+pub static PASSES: Counters<4> = Counters::new(
     "previewd_passes_total",
     "Passes of the engine by how they ended.",
     "outcome",
-    ["done", "lost", "failed"],
+    ["done", "lost", "postponed", "failed"],
 );
 
 pub static REQUESTS: Counters<5> = Counters::new(

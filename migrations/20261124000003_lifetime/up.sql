@@ -4,9 +4,8 @@
 ALTER TABLE environments ADD COLUMN used_at BIGINT NOT NULL DEFAULT 0;
 -- Somebody asked for it to stay until then.
 ALTER TABLE environments ADD COLUMN keep_until BIGINT;
--- What the recipe says under the operator's limits, in milliseconds after the last use; NULL for never.
-ALTER TABLE environments ADD COLUMN ttl BIGINT;
-ALTER TABLE environments ADD COLUMN sleep_after BIGINT;
+-- What the recipe says of the environment as a whole, under the operator's limits, as JSON; NULL before it was read.
+ALTER TABLE environments ADD COLUMN terms TEXT;
 -- Since when it waits for a place, and since when it has one.
 ALTER TABLE environments ADD COLUMN queued_at BIGINT;
 ALTER TABLE environments ADD COLUMN admitted_at BIGINT;

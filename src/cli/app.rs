@@ -45,6 +45,7 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         lifetime: config.lifetime.clone(),
         limits: config.limits.clone(),
         capacity: Arc::new(config.capacity()),
+        report_to: config.github.report,
         alerts: Alerts::new(&config.alerts),
         roles: Roles::default(),
         workers: config.engine.workers.count().get(),

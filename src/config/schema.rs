@@ -64,8 +64,11 @@ pub(super) fn nearest(path: &[String]) -> Vec<String> {
     let wrong = path.join(".");
     let similarity = |known: &[String]| {
         let whole = strsim::normalized_damerau_levenshtein(&wrong, &known.join("."));
-        // The right key in the wrong section, and a key cut short, are nearer than a key of similar letters.
-        whole.max(0.9 * strsim::jaro_winkler(last(path), last(known)))
+        // The right key in the wrong section, and a key cut short, are nearer than a key of similar letters. One of the
+        // same section is the nearest.
+        let is_beside = known.len() == path.len() && known[..known.len() - 1] == path[..path.len() - 1];
+        let weight = if is_beside { 0.95 } else { 0.85 };
+        whole.max(weight * strsim::jaro_winkler(last(path), last(known)))
     };
     // A name of the operator's choice is never what was misspelt.
     let known = keys().into_iter().map(|key| key.path).filter(|known| last(known) != ANY_NAME);

@@ -12,7 +12,7 @@ use super::{
     pass::{Interrupted, Pass},
 };
 use crate::{
-    environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState},
+    environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState, Urgency},
     github::{self, GitHubError},
     identity::{Action, Identity, Permission, Role, may},
     store::{self, Event, EventKind, Overview, Request},
@@ -210,21 +210,21 @@ impl Pass<'_> {
     ) -> Result<Result<(), GitHubError>, Interrupted> {
         let (github, access) = (&self.engine.github, &access(overview));
         let reaction = if command.accepted == Some(true) { "+1" } else { "confused" };
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.github_write(Urgency::High).await?;
         if let Err(error) = github.react(access, command.comment_id, reaction).await {
             return Ok(Err(error));
         }
         let Some(sentence) = &command.answer else { return Ok(Ok(())) };
         let marker = github::reply_marker(&self.installation.id, command.comment_id);
         let number = overview.pull_request.facts.number;
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.github_read().await?;
         match github.find_comment(access, number, &marker).await {
             Ok(None) => {}
             Ok(Some(_)) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         }
         let verb = Command::parse(&command.line).map_or("", |command| command.verb());
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.github_write(Urgency::High).await?;
         Ok(github.create_comment(access, number, &github::reply(&marker, verb, sentence)).await.map(drop))
     }
 
@@ -234,7 +234,7 @@ impl Pass<'_> {
         if let Some(known) = self.engine.roles.get(repository_id, login) {
             return Ok(known);
         }
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.github_read().await?;
         let role = Role::of_github(&self.engine.github.role_of(&access(overview), login).await?);
         self.engine.roles.put(repository_id, login, role);
         Ok(role)

@@ -24,7 +24,7 @@ use crate::{
     alerts::Alerts,
     cluster::{Cluster, WatchHealth},
     config::{LifetimeSettings, Limits},
-    environment::{BaseDomain, Capacity, Millis, TriggerSettings},
+    environment::{BaseDomain, Capacity, Millis, ReportTo, TriggerSettings},
     github::GitHub,
     recipe::Policy,
     store::{Installation, Store},
@@ -52,6 +52,8 @@ pub struct Engine {
     /// Whatever recipes say.
     pub limits: Limits,
     pub capacity: Arc<Capacity>,
+    /// For recipes that leave it open.
+    pub report_to: ReportTo,
     pub alerts: Alerts,
     pub roles: Roles,
     /// How many passes run at once.

@@ -10,10 +10,10 @@ use crate::{
     cluster::{self, Expected, NamespaceState, Owner, Workloads, assess},
     environment::{
         ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
-        Hold, LabelName, Lifetime, Millis, NamespaceFacts, Progress, PullRequestFacts, RecipeFacts, RepositoryState,
+        Hold, LabelName, Millis, NamespaceFacts, Progress, PullRequestFacts, RecipeFacts, RepositoryState, Terms,
         Triggers, gate, gate_without_recipe,
     },
-    github::{self, GitRef, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
+    github::{GitRef, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
     recipe::{RECIPE_FILE, Recipe},
     store::{Confirmed, Deployment, Environment, EnvironmentChanges, Overview, Record},
 };
@@ -137,22 +137,24 @@ impl Pass<'_> {
     }
 
     /// Keeps in the row what the recipe says and others need, who do not read it: which label means that somebody wants
-    /// the environment, and how long it lasts.
+    /// the environment, how long it lasts, and how the pull request is told.
     async fn remember(
         &self,
         environment: &Environment,
         recipe: Option<&Recipe>,
         triggers: &Triggers,
     ) -> Result<(), Interrupted> {
-        let Engine { lifetime, limits, .. } = self.engine;
+        let Engine { lifetime, limits, report_to, .. } = self.engine;
+        let terms = Terms {
+            ttl: recipe.and_then(|recipe| recipe.ttl).unwrap_or(lifetime.ttl).at_most(limits.ttl).millis(),
+            sleep_after: recipe.and_then(|recipe| recipe.sleep_after).unwrap_or(lifetime.sleep_after).millis(),
+            report_to: recipe.and_then(|recipe| recipe.report).unwrap_or(*report_to),
+        };
         let label = triggers.label.as_ref().map(LabelName::as_str);
-        let ttl = recipe.and_then(|recipe| recipe.ttl).unwrap_or(lifetime.ttl).at_most(limits.ttl).millis();
-        let sleep_after = recipe.and_then(|recipe| recipe.sleep_after).unwrap_or(lifetime.sleep_after).millis();
-        let Lifetime { ttl: known_ttl, sleep_after: known_sleep, .. } = environment.lifetime;
-        if (environment.trigger_label.as_deref(), known_ttl, known_sleep) == (label, ttl, sleep_after) {
+        if (environment.trigger_label.as_deref(), environment.terms) == (label, Some(terms)) {
             return Ok(());
         }
-        let changes = EnvironmentChanges::default().recipe_says(label, ttl, sleep_after);
+        let changes = EnvironmentChanges::default().recipe_says(label, terms);
         self.record(Record { environment: Some(changes), ..Record::default() }).await
     }
 
@@ -172,7 +174,7 @@ impl Pass<'_> {
         {
             return Ok(*in_paths);
         }
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.github_read().await?;
         let number = overview.pull_request.facts.number;
         let in_paths =
             self.engine.github.changes_file(&access(overview), number, |path| triggers.include_path(path)).await?;
@@ -195,7 +197,8 @@ impl Pass<'_> {
         if stored.repository_state != RepositoryState::Active {
             return Ok(overview);
         }
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.app_installation_id = stored.facts.repository.app_installation_id;
+        self.github_read().await?;
         let facts = self.engine.github.pull_request(&access(&overview), stored.facts.number).await?;
         match store.confirm_pull_request(&self.lease, facts).await?? {
             Confirmed::News => Err(Interrupted::Over),
@@ -220,7 +223,7 @@ impl Pass<'_> {
                 rule: rule.to_owned(),
             }))
         };
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.github_read().await?;
         Ok(match self.engine.github.file(&access(overview), RECIPE_FILE, place).await? {
             RepositoryFile::Text(text) => Some(Ok(text)),
             RepositoryFile::Missing => None,

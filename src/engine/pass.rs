@@ -8,14 +8,14 @@ use super::Engine;
 use crate::{
     cluster::{CALL_TIMEOUT, ClusterError},
     environment::{
-        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Hold, Millis, Place, Step, next_step,
+        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Hold, Millis, Place, Step, Urgency, next_step,
         wait_after_failures,
     },
-    github::GitHubError,
+    github::{self, GitHubError},
     metrics,
     store::{
         Deployment, DeploymentChanges, Environment, EnvironmentChanges, Event, EventKind, Installation, Lease,
-        LeaseLost, Record, StoreError,
+        LeaseLost, Record, StoreError, Turn,
     },
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Pass<'a> {
     pub lease: Lease,
     /// The cluster was seen in this pass.
     pub observed_cluster: bool,
+    /// On whose budget this pass speaks to GitHub.
+    pub app_installation_id: Option<i64>,
     /// Whether the pull request at this head changes something that gets a preview.
     pub in_paths: Option<(CommitSha, bool)>,
 }
@@ -42,6 +44,10 @@ pub(super) enum Interrupted {
     Over,
     /// Something that a pass needs is away, or does not do what it should. The next pass tries again.
     Failed { why: String, retry_after: Option<Duration> },
+    /// GitHub may not be asked before this has passed, and nothing is wrong.
+    NotYet(Duration),
+    /// GitHub asked for silence.
+    Silenced { why: String, wait: Duration },
 }
 
 impl From<LeaseLost> for Interrupted {
@@ -79,27 +85,47 @@ impl From<ClusterError> for Interrupted {
 
 impl From<GitHubError> for Interrupted {
     fn from(error: GitHubError) -> Self {
-        let retry_after = match &error {
-            GitHubError::RateLimited { retry_after, .. } => Some(*retry_after),
-            _ => None,
-        };
-        Self::by(&error, retry_after)
+        match &error {
+            GitHubError::RateLimited { retry_after, .. } => {
+                Self::Silenced { why: error.to_string(), wait: *retry_after }
+            }
+            _ => Self::by(&error, None),
+        }
     }
 }
 
 /// Runs one pass and gives the row back.
 pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lease, claimed: Environment) {
-    let mut pass = Pass { engine, installation, lease, observed_cluster: false, in_paths: None };
+    let mut pass =
+        Pass { engine, installation, lease, observed_cluster: false, app_installation_id: None, in_paths: None };
     let steps = pass.take_steps().await;
     let reported = match &steps {
         Ok(_) => pass.report().await,
         Err(_) => Ok(()),
     };
 
+    if let (Err(Interrupted::Silenced { wait, .. }), _) | (_, Err(Interrupted::Silenced { wait, .. })) =
+        (&steps, &reported)
+        && let Err(error) = engine.store.block_github(pass.app_installation_id, *wait).await
+    {
+        warn!(error = %error, "could not tell the others that GitHub asked for silence");
+    }
     let (next, failures, outcome) = match (steps, reported) {
         // Where somebody else has the row, or made it due, this changes nothing; where time ran out, the next pass is owed.
         (Err(Interrupted::Over), _) | (Ok(_), Err(Interrupted::Over)) => (Some(Duration::ZERO), 0, "lost"),
         (Ok(next), Ok(())) => (next, 0, "done"),
+        (Err(Interrupted::NotYet(wait)), _) => (Some(wait), claimed.failures, "postponed"),
+        (Ok(next), Err(Interrupted::NotYet(wait))) => {
+            (Some(next.map_or(wait, |next| next.min(wait))), claimed.failures, "postponed")
+        }
+        (Err(Interrupted::Silenced { why, wait }), _) => {
+            warn!(error = why, retry_in_seconds = wait.as_secs(), "GitHub asked for silence");
+            (Some(wait), claimed.failures, "postponed")
+        }
+        (Ok(next), Err(Interrupted::Silenced { why, wait })) => {
+            warn!(error = why, retry_in_seconds = wait.as_secs(), "GitHub asked for silence");
+            (Some(next.map_or(wait, |next| next.min(wait))), claimed.failures, "postponed")
+        }
         (Err(Interrupted::Failed { why, retry_after }), _) => {
             let failures = claimed.failures + 1;
             let wait = retry_after.unwrap_or_default().max(wait_after_failures(failures));
@@ -316,6 +342,23 @@ impl Pass<'_> {
             self.engine.store.renew(&mut self.lease).await??;
         }
         Ok(())
+    }
+
+    /// Before each read from GitHub.
+    pub(super) async fn github_read(&mut self) -> Result<(), Interrupted> {
+        if let Turn::After(wait) = self.engine.store.may_read(self.app_installation_id).await? {
+            return Err(Interrupted::NotYet(wait));
+        }
+        self.fence(github::CALL_TIMEOUT).await
+    }
+
+    /// Before each write to GitHub, which counts.
+    pub(super) async fn github_write(&mut self, urgency: Urgency) -> Result<(), Interrupted> {
+        self.fence(github::CALL_TIMEOUT).await?;
+        match self.engine.store.take_write(self.app_installation_id, urgency).await? {
+            Turn::Now => Ok(()),
+            Turn::After(wait) => Err(Interrupted::NotYet(wait)),
+        }
     }
 
     async fn renew(&self, head: &CommitSha, deployment: Option<&Deployment>) -> Result<(), Interrupted> {

@@ -1,5 +1,5 @@
-//! Reporting: the one comment on the pull request says what is true. Written only where its text differs from what was
-//! written last.
+//! Reporting: the one comment on the pull request, and GitHub's deployments, say what is true. Written only where that
+//! differs from what was written last.
 
 use tracing::warn;
 
@@ -8,7 +8,10 @@ use super::{
     pass::{Interrupted, Pass},
 };
 use crate::{
-    environment::{ATTEMPTS, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, Reason},
+    environment::{
+        ATTEMPTS, DeploymentStatus, EnvironmentStatus, GitHubState, Millis, PublicUrl, Reason, ReportTo, Urgency,
+        github_state,
+    },
     github::{self, CommentDeployment, CommentFacts, GitHubError},
     store::{Deployment, Environment, Overview},
 };
@@ -25,17 +28,28 @@ impl Pass<'_> {
             // What stands now is about to be wrong.
             return Err(Interrupted::Over);
         }
-        if !is_worth_telling(&overview) {
-            return Ok(());
-        }
+        self.app_installation_id = overview.pull_request.facts.repository.app_installation_id;
         let deployments = store.deployments_of(&environment.id, HISTORY).await?;
-        let text = github::comment(&self.comment_facts(&overview, deployments));
+        // What was told once is told to its end, whatever the recipe says by then.
+        let report_to = environment.terms.map_or(self.engine.report_to, |terms| terms.report_to);
+        let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
+        if (report_to.comments() || has_comment) && is_worth_telling(&overview) {
+            self.report_by_comment(&overview, &deployments).await?;
+        }
+        if report_to.deployments() || deployments.iter().any(|deployment| deployment.github_id.is_some()) {
+            self.report_by_deployments(&overview, &deployments, report_to).await?;
+        }
+        Ok(())
+    }
+
+    async fn report_by_comment(&mut self, overview: &Overview, deployments: &[Deployment]) -> Result<(), Interrupted> {
+        let environment = &overview.environment;
+        let text = github::comment(&self.comment_facts(overview, deployments));
         let digest = github::digest(&text);
         if environment.comment_digest.as_deref() == Some(&digest) {
             return Ok(());
         }
-
-        let comment_id = match self.write_comment(&overview, &text).await? {
+        let comment_id = match self.write_comment(overview, &text).await? {
             Ok(comment_id) => Some(comment_id),
             // A locked conversation, or a permission that is missing: the same text is not tried again.
             Err(error @ GitHubError::Forbidden { .. }) => {
@@ -44,7 +58,7 @@ impl Pass<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        store.record_comment(&self.lease, comment_id, &digest).await??;
+        self.engine.store.record_comment(&self.lease, comment_id, &digest).await??;
         Ok(())
     }
 
@@ -58,8 +72,9 @@ impl Pass<'_> {
         let github = &self.engine.github;
         let access = &access(overview);
         let number = overview.pull_request.facts.number;
+        let urgency = urgency_of(&overview.environment);
         if let Some(known) = overview.environment.comment_id {
-            self.fence(github::CALL_TIMEOUT).await?;
+            self.github_write(urgency).await?;
             match github.update_comment(access, known, text).await {
                 Ok(()) => return Ok(Ok(known)),
                 // Somebody deleted it.
@@ -68,18 +83,97 @@ impl Pass<'_> {
             }
         }
         let marker = github::marker(&self.installation.id, &overview.environment.id);
+        self.github_read().await?;
         let found = match github.find_comment(access, number, &marker).await {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
-        self.fence(github::CALL_TIMEOUT).await?;
+        self.github_write(urgency).await?;
         Ok(match found {
             Some(found) => github.update_comment(access, found, text).await.map(|()| found),
             None => github.create_comment(access, number, text).await,
         })
     }
 
-    fn comment_facts(&self, overview: &Overview, deployments: Vec<Deployment>) -> CommentFacts {
+    /// Brings GitHub's deployments up to date: those that are shown, one after the other.
+    async fn report_by_deployments(
+        &mut self,
+        overview: &Overview,
+        deployments: &[Deployment],
+        report_to: ReportTo,
+    ) -> Result<(), Interrupted> {
+        let environment = &overview.environment;
+        let serving = environment.serving_commit.as_ref();
+        // The oldest first: what served before is ended before anything is said of what comes after it.
+        for deployment in deployments.iter().rev() {
+            let state = github_state(environment.status, deployment.status, &deployment.commit, serving);
+            let Some(state) = state.filter(|state| deployment.github_state != Some(*state)) else { continue };
+            let is_known = deployment.github_id.is_some();
+            if !is_known && (state == GitHubState::Inactive || !report_to.deployments()) {
+                continue;
+            }
+            match self.report_deployment(overview, deployment, state).await? {
+                Ok(()) => {}
+                // A permission that is missing, or a deployment that somebody deleted: nobody waits for it.
+                Err(error @ (GitHubError::Forbidden { .. } | GitHubError::NotFound { .. })) => {
+                    warn!(error = %error, "GitHub does not let previewd report deployments");
+                    let github_id = deployment.github_id.unwrap_or(0);
+                    let store = &self.engine.store;
+                    store.record_github_deployment(&self.lease, &deployment.id, github_id, Some(state)).await??;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn report_deployment(
+        &mut self,
+        overview: &Overview,
+        deployment: &Deployment,
+        state: GitHubState,
+    ) -> Result<Result<(), GitHubError>, Interrupted> {
+        let (github, store) = (&self.engine.github, &self.engine.store);
+        let (access, environment) = (&access(overview), &overview.environment);
+        let urgency = match state {
+            GitHubState::InProgress => Urgency::Normal,
+            GitHubState::Success | GitHubState::Failure | GitHubState::Inactive => Urgency::High,
+        };
+        let name = environment.namespace.as_str();
+        let github_id = match deployment.github_id {
+            Some(known) => known,
+            None => {
+                self.github_read().await?;
+                let found = match github.find_deployment(access, &deployment.commit, name).await {
+                    Ok(found) => found,
+                    Err(error) => return Ok(Err(error)),
+                };
+                let github_id = match found {
+                    Some(found) => found,
+                    None => {
+                        self.github_write(urgency).await?;
+                        match github.create_deployment(access, &deployment.commit, name).await {
+                            Ok(created) => created,
+                            Err(error) => return Ok(Err(error)),
+                        }
+                    }
+                };
+                store.record_github_deployment(&self.lease, &deployment.id, github_id, None).await??;
+                github_id
+            }
+        };
+        let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
+        let url = (state == GitHubState::Success).then(|| url.as_str());
+        let description = deployment.message.as_deref().unwrap_or_default();
+        self.github_write(urgency).await?;
+        if let Err(error) = github.set_deployment_state(access, github_id, state, url, description).await {
+            return Ok(Err(error));
+        }
+        store.record_github_deployment(&self.lease, &deployment.id, github_id, Some(state)).await??;
+        Ok(Ok(()))
+    }
+
+    fn comment_facts(&self, overview: &Overview, deployments: &[Deployment]) -> CommentFacts {
         let environment = &overview.environment;
         let head = &overview.pull_request.facts.head_sha;
         let attempt = deployments.iter().find(|deployment| &deployment.commit == head).map_or(0, |row| row.attempt);
@@ -96,11 +190,11 @@ impl Pass<'_> {
             attempt,
             attempts: ATTEMPTS,
             deployments: deployments
-                .into_iter()
+                .iter()
                 .map(|deployment| CommentDeployment {
-                    message: deployment.message.filter(|_| deployment.status == DeploymentStatus::Failed),
+                    message: deployment.message.clone().filter(|_| deployment.status == DeploymentStatus::Failed),
                     at: deployment.finished_at.unwrap_or(deployment.created_at),
-                    commit: deployment.commit,
+                    commit: deployment.commit.clone(),
                     status: deployment.status,
                 })
                 .collect(),
@@ -113,6 +207,16 @@ impl Pass<'_> {
         let is_there = matches!(environment.status, EnvironmentStatus::Running | EnvironmentStatus::Failed);
         let warns_at = environment.lifetime.warns_at().filter(|_| is_there && environment.has_place)?;
         environment.lifetime.expires_at().filter(|_| warns_at <= self.lease.now())
+    }
+}
+
+/// How it ended is what people wait for; a line that moves, or a warning, may come later.
+fn urgency_of(environment: &Environment) -> Urgency {
+    match (environment.status, environment.reason) {
+        (EnvironmentStatus::Pending, Some(Reason::QueuedForCapacity)) => Urgency::Low,
+        (EnvironmentStatus::Pending, Some(_)) => Urgency::High,
+        (EnvironmentStatus::Pending | EnvironmentStatus::Deploying | EnvironmentStatus::Deleting, _) => Urgency::Normal,
+        (EnvironmentStatus::Running | EnvironmentStatus::Failed | EnvironmentStatus::Deleted, _) => Urgency::High,
     }
 }
 

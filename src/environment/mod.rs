@@ -1,6 +1,7 @@
 //! The domain: names, statuses, the gate and the plan. Pure: facts and `now` come in, decisions go out; no client, no
 //! clock, no I/O.
 
+mod budget;
 mod capacity;
 mod command;
 mod facts;
@@ -8,9 +9,12 @@ mod gate;
 mod lifetime;
 mod names;
 mod plan;
+mod reporting;
 mod status;
+mod terms;
 mod triggers;
 
+pub use budget::{Urgency, Window, Writes};
 pub use capacity::{Capacity, Place, Scope, TeamCapacity};
 pub use command::{Command, CommitPrefix, OWN_COMMENTS};
 pub use facts::{Change, CommandComment, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
@@ -20,8 +24,10 @@ pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, Reposi
 pub use plan::{
     ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };
+pub use reporting::{GitHubState, ReportTo, github_state};
 pub(crate) use status::codes;
 pub use status::{Cause, DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
+pub use terms::Terms;
 pub use triggers::{BranchPattern, ForkPolicy, LabelName, PathPattern, TriggerSettings, Triggers};
 
 /// Unix milliseconds, by the database's clock.

@@ -11,7 +11,7 @@ use super::{
     connection::{Actor, Answer, Call},
     wire,
 };
-use crate::environment::{CommitSha, PullRequestFacts, RepositoryName};
+use crate::environment::{CommitSha, GitHubState, PullRequestFacts, RepositoryName};
 
 /// The longest recipe in bytes; one that is longer is read no further.
 pub const RECIPE_LIMIT: usize = 64 << 10;
@@ -39,6 +39,12 @@ pub enum RepositoryFile {
     TooLong,
     /// Not UTF-8.
     NotText,
+}
+
+/// What was made, by its number.
+#[derive(Deserialize)]
+struct Created {
+    id: i64,
 }
 
 /// A webhook that GitHub tried to deliver.
@@ -202,15 +208,11 @@ impl GitHub {
     /// Comments on a pull request; returns the comment's id. After [`GitHubError::Away`] it may exist all the same:
     /// look with [`Self::find_comment`] before sending it again.
     pub async fn create_comment(&self, access: &RepositoryAccess, number: i64, text: &str) -> Result<i64, GitHubError> {
-        #[derive(Deserialize)]
-        struct Comment {
-            id: i64,
-        }
         let name = &access.name;
         let tried = &format!("commenting on {name}#{number}");
         let path = format!("/repos/{name}/issues/{number}/comments");
         let call = Call::write(tried, Method::POST, path, json!({ "body": text }));
-        Ok(self.call(Actor::On(access), call).await?.json::<Comment>(tried)?.id)
+        Ok(self.call(Actor::On(access), call).await?.json::<Created>(tried)?.id)
     }
 
     /// Gives a comment another text. [`GitHubError::NotFound`] where somebody deleted it: to be created anew.
@@ -252,18 +254,77 @@ impl GitHub {
         }))
     }
 
+    /// The deployment of a commit to an environment of ours, if GitHub has one; the oldest, should there be several.
+    pub async fn find_deployment(
+        &self,
+        access: &RepositoryAccess,
+        commit: &CommitSha,
+        environment: &str,
+    ) -> Result<Option<i64>, GitHubError> {
+        let name = &access.name;
+        let tried = &format!("listing the deployments of {name} at {}", commit.short());
+        let environment = query_value(environment);
+        let path = format!("/repos/{name}/deployments?sha={commit}&environment={environment}&per_page={PER_PAGE}");
+        let found: Vec<Created> = self.call(Actor::On(access), Call::get(tried, path)).await?.json(tried)?;
+        Ok(found.iter().map(|deployment| deployment.id).min())
+    }
+
+    /// Tells GitHub of a deployment; returns its number. After [`GitHubError::Away`] it may exist all the same: look with
+    /// [`Self::find_deployment`] before sending it again.
+    pub async fn create_deployment(
+        &self,
+        access: &RepositoryAccess,
+        commit: &CommitSha,
+        environment: &str,
+    ) -> Result<i64, GitHubError> {
+        let name = &access.name;
+        let tried = &format!("telling {name} of a deployment of {}", commit.short());
+        let body = json!({
+            "ref": commit.as_str(),
+            "environment": environment,
+            "description": "Preview",
+            "transient_environment": true,
+            "production_environment": false,
+            // The commit as it is, whatever its checks say: it is a preview.
+            "auto_merge": false,
+            "required_contexts": [],
+        });
+        let call = Call::write(tried, Method::POST, format!("/repos/{name}/deployments"), body);
+        Ok(self.call(Actor::On(access), call).await?.json::<Created>(tried)?.id)
+    }
+
+    /// Tells GitHub how a deployment is. `description`: at most 140 characters.
+    pub async fn set_deployment_state(
+        &self,
+        access: &RepositoryAccess,
+        deployment_id: i64,
+        state: GitHubState,
+        url: Option<&str>,
+        description: &str,
+    ) -> Result<(), GitHubError> {
+        let name = &access.name;
+        let tried = &format!("telling {name} how a deployment is");
+        let mut body = json!({
+            "state": state.code(),
+            "description": description.chars().take(140).collect::<String>(),
+            // Each is ended by name: GitHub leaves transient ones alone.
+            "auto_inactive": false,
+        });
+        if let Some(url) = url {
+            body["environment_url"] = json!(url);
+        }
+        let path = format!("/repos/{name}/deployments/{deployment_id}/statuses");
+        self.call(Actor::On(access), Call::write(tried, Method::POST, path, body)).await.map(drop)
+    }
+
     /// The App's installation on a repository. None where there is none, and where previewd uses a token.
     pub async fn installation_of(&self, name: &RepositoryName) -> Result<Option<i64>, GitHubError> {
-        #[derive(Deserialize)]
-        struct Installation {
-            id: i64,
-        }
         if !self.is_app() {
             return Ok(None);
         }
         let tried = &format!("looking for the App's installation on {name}");
         match self.call(Actor::Own, Call::get(tried, format!("/repos/{name}/installation"))).await {
-            Ok(answer) => Ok(Some(answer.json::<Installation>(tried)?.id)),
+            Ok(answer) => Ok(Some(answer.json::<Created>(tried)?.id)),
             Err(GitHubError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }

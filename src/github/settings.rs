@@ -7,6 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use crate::environment::ReportTo;
+
 /// How previewd reaches GitHub, and as whom: a GitHub App (`app`) or a personal access token (`token`), one of the two.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,11 @@ pub struct GitHubSettings {
     #[serde(default, deserialize_with = "optional_secret")]
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,
+
+    /// How pull requests are told of their previews, where the recipe does not say it: by a comment, by GitHub's
+    /// deployments (which need the permission to write deployments), by both or not at all.
+    #[serde(default = "GitHubSettings::default_report")]
+    pub report: ReportTo,
 
     /// The secrets that webhooks may be signed with. Several while one is being replaced by another.
     #[serde(default, deserialize_with = "secrets")]
@@ -71,13 +78,23 @@ pub(super) enum Credentials {
 
 impl Default for GitHubSettings {
     fn default() -> Self {
-        Self { api_url: Self::default_api_url(), app: None, token: None, webhook_secrets: Vec::new() }
+        Self {
+            api_url: Self::default_api_url(),
+            app: None,
+            token: None,
+            report: Self::default_report(),
+            webhook_secrets: Vec::new(),
+        }
     }
 }
 
 impl GitHubSettings {
     fn default_api_url() -> Url {
         Url::parse("https://api.github.com").expect("a constant URL")
+    }
+
+    fn default_report() -> ReportTo {
+        ReportTo::Comment
     }
 
     /// GitHub as browsers see it: `https://github.com`, or the host of a GitHub Enterprise Server.

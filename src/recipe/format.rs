@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{BrokenRule, Bytes, Millicores, Template, outline::Source};
-use crate::environment::{Lifespan, TriggerSettings};
+use crate::environment::{Lifespan, ReportTo, TriggerSettings};
 
 /// What to run for every pull request of a repository: the file `.preview.yaml` at its root.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,9 @@ pub struct Recipe {
     /// How long after its last use an environment sleeps, such as `8h`, or `never`. A retry or a visit wakes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleep_after: Option<Lifespan>,
+    /// How the pull request is told of its preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportTo>,
     /// One container behind one URL.
     pub app: App,
     /// Where the values stand in the file, for what only shows when they are rendered.

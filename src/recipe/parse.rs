@@ -226,12 +226,12 @@ mod tests {
     fn unknown_keys_are_refused_with_the_nearest_one() {
         let keys = "image, port, health, env, command, args, replicas, resources, run_as";
         assert_refused(&[
-            ("1: 2\n", 1, "1", "is not a known key; there are version, triggers, ttl, sleep_after, app"),
+            ("1: 2\n", 1, "1", "is not a known key; there are version, triggers, ttl, sleep_after, report, app"),
             (
                 "version: 1\nhelm: {}\n",
                 2,
                 "helm",
-                "is not a known key; there are version, triggers, ttl, sleep_after, app",
+                "is not a known key; there are version, triggers, ttl, sleep_after, report, app",
             ),
             ("versoin: 1\n", 1, "versoin", "is not a known key; did you mean version?"),
             (

@@ -14,7 +14,7 @@ use super::{
     schema::{deployments, environments, events, pull_requests, repositories},
 };
 use crate::environment::{
-    Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestFacts, Reason,
+    Cause, CommitSha, DeploymentStatus, EnvironmentStatus, GitHubState, Hold, Millis, PullRequestFacts, Reason, Terms,
 };
 
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -34,6 +34,8 @@ pub(super) struct DeploymentRow {
     created_at: Millis,
     started_at: Option<Millis>,
     finished_at: Option<Millis>,
+    github_id: Option<i64>,
+    github_state: Option<String>,
 }
 
 /// One commit put into an environment.
@@ -53,6 +55,10 @@ pub struct Deployment {
     pub created_at: Millis,
     pub started_at: Option<Millis>,
     pub finished_at: Option<Millis>,
+    /// Its number at GitHub, where it is reported there.
+    pub github_id: Option<i64>,
+    /// The state that was written there last.
+    pub github_state: Option<GitHubState>,
 }
 
 impl TryFrom<DeploymentRow> for Deployment {
@@ -74,6 +80,8 @@ impl TryFrom<DeploymentRow> for Deployment {
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            github_id: row.github_id,
+            github_state: row.github_state.as_deref().and_then(GitHubState::from_code),
         })
     }
 }
@@ -101,8 +109,7 @@ pub struct EnvironmentChanges {
     applied_commit: Option<Option<String>>,
     good_commit: Option<Option<String>>,
     trigger_label: Option<Option<String>>,
-    ttl: Option<Option<Millis>>,
-    sleep_after: Option<Option<Millis>>,
+    terms: Option<String>,
     hold: Option<&'static str>,
     requested: Option<bool>,
     queued_at: Option<Option<Millis>>,
@@ -146,12 +153,10 @@ impl EnvironmentChanges {
         self.serving(None).good(None)
     }
 
-    /// What the recipe says that matters where nobody reads it: the label that it asks for, and how long the environment
-    /// lasts and stays awake after its last use.
-    pub fn recipe_says(mut self, label: Option<&str>, ttl: Option<Millis>, sleep_after: Option<Millis>) -> Self {
+    /// What the recipe says that matters where nobody reads it, with the label that it asks for.
+    pub fn recipe_says(mut self, label: Option<&str>, terms: Terms) -> Self {
         self.trigger_label = Some(label.map(str::to_owned));
-        self.ttl = Some(ttl);
-        self.sleep_after = Some(sleep_after);
+        self.terms = Some(serde_json::json!(terms).to_string());
         self
     }
 
@@ -300,6 +305,29 @@ impl Store {
                 .filter(environments::id.eq(&lease.environment_id))
                 .filter(environments::lease_token.eq(&lease.token))
                 .set((environments::comment_id.eq(comment_id), environments::comment_digest.eq(digest)))
+                .execute(connection)
+                .await
+        })?;
+        Ok(if written == 1 { Ok(()) } else { Err(LeaseLost) })
+    }
+
+    /// Records what GitHub has of a deployment.
+    pub async fn record_github_deployment(
+        &self,
+        lease: &Lease,
+        deployment_id: &str,
+        github_id: i64,
+        state: Option<GitHubState>,
+    ) -> Result<Result<(), LeaseLost>, StoreError> {
+        let (lease, deployment_id) = (lease.clone(), deployment_id.to_owned());
+        let written = write!(self, |connection| {
+            let held = environments::table
+                .filter(environments::id.eq(&lease.environment_id))
+                .filter(environments::lease_token.eq(&lease.token))
+                .select(environments::id);
+            diesel::update(deployments::table.find(&deployment_id))
+                .filter(deployments::environment_id.eq_any(held))
+                .set((deployments::github_id.eq(github_id), deployments::github_state.eq(state.map(GitHubState::code))))
                 .execute(connection)
                 .await
         })?;

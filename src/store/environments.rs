@@ -15,7 +15,7 @@ use super::{
     schema::{deployments, environments, pull_requests, repositories},
 };
 use crate::environment::{
-    CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName,
+    CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName, Terms,
 };
 
 /// How long a claim holds, unless it is renewed. It is what a process that dies costs its environments: short, so that
@@ -51,8 +51,7 @@ pub(super) struct EnvironmentRow {
     requested: bool,
     used_at: Millis,
     keep_until: Option<Millis>,
-    ttl: Option<Millis>,
-    sleep_after: Option<Millis>,
+    terms: Option<String>,
     admitted_at: Option<Millis>,
 }
 
@@ -116,6 +115,8 @@ pub struct Environment {
     pub lifetime: Lifetime,
     /// It has a place of which there may be a limited number.
     pub has_place: bool,
+    /// What the recipe says of it. None before it was looked at, and where another version wrote it.
+    pub terms: Option<Terms>,
     pub comment_id: Option<i64>,
     pub comment_digest: Option<String>,
     pub failures: i64,
@@ -130,6 +131,7 @@ impl TryFrom<EnvironmentRow> for Environment {
     type Error = StoreError;
 
     fn try_from(row: EnvironmentRow) -> Result<Self, StoreError> {
+        let terms: Option<Terms> = row.terms.as_deref().and_then(|terms| serde_json::from_str(terms).ok());
         Ok(Self {
             id: row.id,
             pull_request_id: row.pull_request_id,
@@ -149,10 +151,11 @@ impl TryFrom<EnvironmentRow> for Environment {
             lifetime: Lifetime {
                 used_at: row.used_at,
                 keep_until: row.keep_until,
-                ttl: row.ttl,
-                sleep_after: row.sleep_after,
+                ttl: terms.and_then(|terms| terms.ttl),
+                sleep_after: terms.and_then(|terms| terms.sleep_after),
             },
             has_place: row.admitted_at.is_some(),
+            terms,
             comment_id: row.comment_id,
             comment_digest: row.comment_digest,
             failures: row.failures,

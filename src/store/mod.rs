@@ -3,6 +3,7 @@
 //! diesel-async has no connection that is either of two backends, so the pools are an enum, and two small macros expand
 //! one query body for both. Every change of state is one conditional statement, or one transaction that writes first.
 
+mod budgets;
 mod commands;
 mod connection;
 mod deliveries;
@@ -22,6 +23,7 @@ mod requests;
 pub mod schema;
 mod tokens;
 
+pub use budgets::Turn;
 pub use commands::Command;
 pub use connection::{Store, StoreError};
 pub use deliveries::{ArrivedDelivery, Delivery, RecordedDelivery};

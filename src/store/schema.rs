@@ -73,8 +73,7 @@ diesel::table! {
         requested -> Bool,
         used_at -> BigInt,
         keep_until -> Nullable<BigInt>,
-        ttl -> Nullable<BigInt>,
-        sleep_after -> Nullable<BigInt>,
+        terms -> Nullable<Text>,
         queued_at -> Nullable<BigInt>,
         admitted_at -> Nullable<BigInt>,
     }
@@ -97,6 +96,8 @@ diesel::table! {
         created_at -> BigInt,
         started_at -> Nullable<BigInt>,
         finished_at -> Nullable<BigInt>,
+        github_id -> Nullable<BigInt>,
+        github_state -> Nullable<Text>,
     }
 }
 
@@ -194,6 +195,19 @@ diesel::table! {
         idempotency_key -> Text,
         request_digest -> Text,
         created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    github_budgets (app_installation_id) {
+        app_installation_id -> BigInt,
+        blocked_until -> BigInt,
+        minute_began -> BigInt,
+        minute_writes -> BigInt,
+        minute_before -> BigInt,
+        hour_began -> BigInt,
+        hour_writes -> BigInt,
+        hour_before -> BigInt,
     }
 }
 

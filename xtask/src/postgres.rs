@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -90,7 +89,7 @@ impl Postgres {
             chown(&identity.certificate_file, Some(account.uid), Some(account.gid))?;
         }
 
-        let port = free_port()?;
+        let port = crate::stand::free_port()?;
         let log = File::create(directory.path().join("start.log"))?;
         let mut command = as_account(account.as_ref(), &programs.join("postgres"));
         command.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
@@ -213,9 +212,4 @@ fn as_account(account: Option<&User>, program: &Path) -> Command {
     }
     command.args(["--pdeathsig", "INT", "--"]).arg(program);
     command
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("there is no free port on the loopback address")?;
-    Ok(listener.local_addr()?.port())
 }

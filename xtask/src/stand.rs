@@ -182,5 +182,10 @@ pub async fn serve_ingresses(kubeconfig: &Path, port: u16) -> Result<(IngressPro
 
 /// A port of loopback that nobody listens on.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    // Not one of those that the system gives to outgoing connections: another could have it while its server is down.
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let given_from = given.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
+    let own = std::iter::repeat_with(|| rand::random_range(10_000..given_from.max(10_001))).take(100);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    own.into_iter().find(is_free).context("there is no free port on the loopback address")
 }

@@ -11,6 +11,7 @@ mod many;
 mod objects;
 mod once;
 mod refusals;
+mod reports;
 mod stuck;
 
 use k8s_openapi::{

@@ -1,5 +1,7 @@
 //! The tables as both databases have them, against one written list, and `schema.rs` against the same.
 
+use std::collections::BTreeSet;
+
 use diesel::{prelude::*, sqlite::SqliteConnection};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, sync_connection_wrapper::SyncConnectionWrapper};
 use previewd::{
@@ -175,10 +177,8 @@ fn commit_text(n: u64) -> String {
 }
 
 fn assert_same_lines(found: impl Iterator<Item = String>, written: impl Iterator<Item = String>) {
-    let sorted = |lines: &mut Vec<String>| {
-        lines.sort();
-        lines.join("\n")
-    };
-    let (found, written) = (sorted(&mut found.collect()), sorted(&mut written.collect()));
-    assert!(found == written, "found:\n{found}\n\nwritten:\n{written}");
+    let (found, written): (BTreeSet<String>, BTreeSet<String>) = (found.collect(), written.collect());
+    let only = |one: &BTreeSet<String>, other| one.difference(other).cloned().collect::<Vec<_>>().join("\n");
+    let (new, gone) = (only(&found, &written), only(&written, &found));
+    assert!(new.is_empty() && gone.is_empty(), "not in catalog.txt:\n{new}\n\nonly in catalog.txt:\n{gone}\n");
 }

@@ -1,5 +1,6 @@
 //! The store on both of its databases: each test runs on SQLite and on PostgreSQL.
 
+mod budgets;
 mod catalog;
 mod claims;
 pub mod database;

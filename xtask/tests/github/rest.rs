@@ -26,6 +26,9 @@ async fn every_operation_of_a_token_answers_octocrab() {
     assert_eq!(pull.head.sha, github.pull_request(REPOSITORY, number).unwrap().head.sha);
     assert_eq!(pull.head.repo.unwrap().id, repository.id);
 
+    let files = pulls.list_files(number).await.unwrap().items;
+    assert!(files.iter().any(|file| file.filename == ".preview.yaml"), "{files:?}");
+
     let repos = octocrab.repos("acme", "shop");
     let content = repos.get_content().path(".preview.yaml").r#ref(&pull.head.sha).send().await.unwrap();
     assert_eq!(content.items[0].decoded_content().as_deref(), Some("version: 1\n"));

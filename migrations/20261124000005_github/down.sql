@@ -1,0 +1,3 @@
+ALTER TABLE deployments DROP COLUMN github_state;
+ALTER TABLE deployments DROP COLUMN github_id;
+DROP TABLE github_budgets;
