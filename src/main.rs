@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
         Command::Token(args) => cli::token::run(args, global).await,
         Command::Migrate(args) => cli::migrate::run(args, global).await,
         Command::Doctor(args) => cli::doctor::run(args, global).await,
+        Command::Repair(args) => cli::repair::run(args, global).await,
         Command::Schema(args) => cli::schema::run(args),
     };
     outcome.unwrap_or_else(|error| cli::report(&error))

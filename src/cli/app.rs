@@ -48,6 +48,8 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         report_to: config.github.report,
         alerts: Alerts::new(&config.alerts),
         roles: Roles::default(),
+        repositories: config.named_repositories(),
+        orphans_told: Arc::default(),
         workers: config.engine.workers.count().get(),
     }
 }

@@ -7,6 +7,7 @@ pub mod list;
 pub mod mcp;
 pub mod migrate;
 mod output;
+pub mod repair;
 pub mod schema;
 pub mod serve;
 #[cfg(test)]
@@ -58,6 +59,8 @@ pub enum Command {
     Migrate(migrate::Args),
     /// Check each piece of the setup, and say how to mend what is wrong
     Doctor(doctor::Args),
+    /// Look for what webhooks and crashes left undone, and mend it; `serve` does the same every five minutes
+    Repair(repair::Args),
     /// Print a JSON schema
     Schema(schema::Args),
 }

@@ -30,7 +30,7 @@ pub use settings::{
 use crate::{
     alerts::AlertSettings,
     cluster::KubernetesSettings,
-    environment::{BaseDomain, Capacity, TeamCapacity, TriggerSettings},
+    environment::{BaseDomain, Capacity, RepositoryName, TeamCapacity, TriggerSettings},
     github::GitHubSettings,
     recipe,
 };
@@ -143,6 +143,15 @@ impl Config {
             repository: self.limits.environments_per_repository,
             teams: self.teams.iter().filter_map(of_team).collect(),
         }
+    }
+
+    /// The repositories that teams name one by one.
+    pub fn named_repositories(&self) -> Vec<RepositoryName> {
+        let patterns = self.teams.values().flat_map(|team| &team.repositories);
+        let mut names: Vec<RepositoryName> = patterns.filter_map(|pattern| pattern.as_str().parse().ok()).collect();
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        names
     }
 
     /// The secrets that may sign a webhook: at least one, and none of them empty.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cluster::{CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, pods_to_restart},
-    environment::{Cause, CommitSha, Namespace, PublicUrl},
+    environment::{Cause, CommitSha, Namespace, PublicUrl, Reason},
     recipe::{self, Context, Object, RECIPE_FILE, Recipe, Render},
     store::{Environment, ObjectKey},
 };
@@ -17,6 +17,15 @@ pub(super) enum NotApplied {
     Refused(Cause),
     /// The namespace is on its way out; it is made anew once it is gone.
     NamespaceGoes,
+}
+
+impl std::fmt::Display for NotApplied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(cause) => write!(f, "{cause}"),
+            Self::NamespaceGoes => write!(f, "the namespace is on its way out"),
+        }
+    }
 }
 
 /// What a call to the cluster means for an attempt.
@@ -86,6 +95,22 @@ impl Pass<'_> {
         let owner = self.owner(&environment.id);
         let workloads = try_apply!(self.engine.cluster.workloads(&environment.namespace, &owner).await);
         Ok(Ok(workloads.serves(commit)))
+    }
+
+    /// Puts what was applied for a commit into the cluster once more, as it sleeps or runs. What is as it was stays
+    /// untouched by that.
+    pub(super) async fn reapply(
+        &mut self,
+        environment: &Environment,
+        commit: &CommitSha,
+    ) -> Result<Result<(), NotApplied>, Interrupted> {
+        let Some(render) = self.engine.store.render(&environment.id, commit).await? else { return Ok(Ok(())) };
+        let render = if environment.reason == Some(Reason::Asleep) { render.asleep() } else { render };
+        for object in render.applied() {
+            self.fence(CALL_TIMEOUT).await?;
+            try_apply!(self.engine.cluster.apply(&environment.namespace, object).await);
+        }
+        Ok(Ok(()))
     }
 
     /// Stops the pods of what runs, and leaves everything else as it is.

@@ -7,9 +7,13 @@ mod apply;
 mod commands;
 mod observe;
 mod pass;
+mod repair;
 mod report;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::Context;
 use futures::StreamExt;
@@ -19,12 +23,13 @@ use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
 pub use commands::Roles;
+pub use repair::{Finding, Sweep};
 
 use crate::{
     alerts::Alerts,
     cluster::{Cluster, WatchHealth},
     config::{LifetimeSettings, Limits},
-    environment::{BaseDomain, Capacity, Millis, ReportTo, TriggerSettings},
+    environment::{BaseDomain, Capacity, Millis, ReportTo, RepositoryName, TriggerSettings},
     github::GitHub,
     recipe::Policy,
     store::{Installation, Store},
@@ -56,6 +61,10 @@ pub struct Engine {
     pub report_to: ReportTo,
     pub alerts: Alerts,
     pub roles: Roles,
+    /// Repositories that teams name, heard of or not.
+    pub repositories: Vec<RepositoryName>,
+    /// How many namespaces without a row operators were told of last.
+    pub orphans_told: Arc<Mutex<usize>>,
     /// How many passes run at once.
     pub workers: usize,
 }
@@ -75,10 +84,11 @@ impl Engine {
         let heartbeat = tokio::spawn(self.clone().beat(id.clone(), stop.clone()));
         let (changes, health) = self.cluster.watch(&installation.id);
         let watch = tokio::spawn(self.clone().wake_on(changes, stop.clone()));
+        let repair = tokio::spawn(self.clone().repair_until(id.clone(), installation.clone(), stop.clone()));
         self.clone().claim_and_pass(Arc::new(installation), stop).await;
         let _: WatchHealth = health;
 
-        for task in [heartbeat, watch] {
+        for task in [heartbeat, watch, repair] {
             task.await.context("a task of the engine failed")?;
         }
         if let Err(error) = self.store.end_engine(&id).await {
@@ -96,10 +106,7 @@ impl Engine {
             let failure: anyhow::Error = match self.cluster.id().await {
                 Ok(cluster_id) => match self.bind_to(&cluster_id).await {
                     Ok(Ok(installation)) => return Ok(Some(installation)),
-                    Ok(Err(bound_to)) => anyhow::bail!(
-                        "this database belongs to the cluster {bound_to}, and the configured one is {cluster_id}; \
-                         point kubernetes.context at the right cluster, or database at another database"
-                    ),
+                    Ok(Err(bound_to)) => return Err(another_cluster(&bound_to, &cluster_id)),
                     Err(error) => error.into(),
                 },
                 Err(error) => error.into(),
@@ -112,6 +119,15 @@ impl Engine {
                 () = stop.cancelled() => return Ok(None),
                 () = tokio::time::sleep(TRY_AGAIN) => {}
             }
+        }
+    }
+
+    /// This database's installation, where it is for the configured cluster.
+    pub async fn installation(&self) -> anyhow::Result<Installation> {
+        let cluster_id = self.cluster.id().await?;
+        match self.bind_to(&cluster_id).await? {
+            Ok(installation) => Ok(installation),
+            Err(bound_to) => Err(another_cluster(&bound_to, &cluster_id)),
         }
     }
 
@@ -206,4 +222,11 @@ impl Engine {
             }
         }
     }
+}
+
+fn another_cluster(bound_to: &str, configured: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "this database belongs to the cluster {bound_to}, and the configured one is {configured}; point \
+         kubernetes.context at the right cluster, or database at another database"
+    )
 }

@@ -129,6 +129,7 @@ impl Pass<'_> {
             progress,
             has_place: environment.has_place,
             lifetime: environment.lifetime,
+            check_is_due: environment.check_is_due,
             deletion_started_at: environment.deletion_started_at,
             observed_at: environment.observed_at,
             jitter: rand::rng().random_range(-1.0..=1.0),

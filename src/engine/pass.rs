@@ -247,6 +247,14 @@ impl Pass<'_> {
                     let shown = EnvironmentChanges::default().serving(Some(&commit));
                     self.record(Record { environment: Some(shown), ..Record::default() }).await?;
                 }
+                Step::Reapply { commit } => {
+                    let reapplied = self.reapply(&observed.overview.environment, &commit).await?;
+                    let checked = EnvironmentChanges::default().checked(self.lease.now());
+                    self.record(Record { environment: Some(checked), ..Record::default() }).await?;
+                    if let Err(not_applied) = reapplied {
+                        warn!(%not_applied, "what was applied cannot be applied again");
+                    }
+                }
                 Step::FallAsleep { commit } => self.fall_asleep(&observed.overview.environment, &commit).await?,
                 Step::ShowOutcome => self.show_outcome(deployment).await?,
                 Step::BeginDeletion { cause } => {

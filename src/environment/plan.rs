@@ -85,6 +85,8 @@ pub struct Facts {
     /// It holds one of the places of which there may be a limited number.
     pub has_place: bool,
     pub lifetime: Lifetime,
+    /// What was applied is to be held against what is there.
+    pub check_is_due: bool,
     pub deletion_started_at: Option<Millis>,
     pub observed_at: Option<Millis>,
     /// From -1 to 1, drawn anew for each pass.
@@ -144,6 +146,10 @@ pub enum Step {
     },
     /// Record that what was put back serves.
     ShowServing {
+        commit: CommitSha,
+    },
+    /// Put what was applied into the cluster again, where something of it is missing or was changed.
+    Reapply {
         commit: CommitSha,
     },
     /// Stop the pods of what serves until somebody wants it again.
@@ -250,6 +256,12 @@ fn step_back(facts: &Facts, now: Millis) -> Step {
 
 /// Nothing is to be done before the environment's time does something: what holds a place is looked at when it expires.
 fn settle(facts: &Facts, now: Millis) -> Step {
+    if facts.check_is_due
+        && facts.namespace == NamespaceFacts::Ours
+        && let Some(commit) = &facts.applied
+    {
+        return Step::Reapply { commit: commit.clone() };
+    }
     Step::Settle { until: if facts.has_place { facts.lifetime.next_change(now) } else { None } }
 }
 

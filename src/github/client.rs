@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -39,6 +39,25 @@ pub enum RepositoryFile {
     TooLong,
     /// Not UTF-8.
     NotText,
+}
+
+/// The open pull requests of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// They are as they were when the tag was given.
+    Unchanged,
+    Listed {
+        pull_requests: Vec<PullRequestFacts>,
+        etag: Option<String>,
+    },
+}
+
+/// A webhook that could not be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FailedDelivery {
+    pub id: i64,
+    pub guid: String,
+    pub event: String,
 }
 
 /// What was made, by its number.
@@ -102,6 +121,61 @@ impl GitHub {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The open pull requests of a repository, all of them or none: a list that is cut short would say of the rest that
+    /// they are closed. `known_etag`: GitHub's tag of the list that is known.
+    pub async fn open_pull_requests(
+        &self,
+        access: &RepositoryAccess,
+        known_etag: Option<&str>,
+    ) -> Result<Listing, GitHubError> {
+        let name = &access.name;
+        let tried = &format!("listing the open pull requests of {name}");
+        let app_installation_id = if self.is_app() { Some(self.installation_id(access, tried).await?) } else { None };
+        let access = &RepositoryAccess { app_installation_id, ..access.clone() };
+        let (mut listed, mut etag) = (Vec::new(), None);
+        for page in 1.. {
+            // What changed last is on the first page, so that its tag stands for the whole list.
+            let path =
+                format!("/repos/{name}/pulls?state=open&sort=updated&direction=desc&per_page={PER_PAGE}&page={page}");
+            let known_etag = known_etag.filter(|_| page == 1).map(ToOwned::to_owned);
+            let answer = self.call(Actor::On(access), Call { known_etag, ..Call::get(tried, path) }).await?;
+            if answer.status == StatusCode::NOT_MODIFIED {
+                return Ok(Listing::Unchanged);
+            }
+            if page == 1 {
+                etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(ToOwned::to_owned);
+            }
+            for pull_request in answer.json::<Vec<wire::PullRequest>>(tried)? {
+                let facts = pull_request.facts("pull_request", app_installation_id);
+                listed.push(facts.map_err(|field| GitHubError::Other {
+                    tried: tried.clone(),
+                    what: format!("a pull request that previewd does not understand ({field})"),
+                })?);
+            }
+            if !has_next_page(&answer) {
+                break;
+            }
+        }
+        Ok(Listing::Listed { pull_requests: listed, etag })
+    }
+
+    /// The App's webhooks that could not be delivered lately. None with a token, which sees no deliveries.
+    pub async fn failed_deliveries(&self) -> Result<Vec<FailedDelivery>, GitHubError> {
+        if !self.is_app() {
+            return Ok(Vec::new());
+        }
+        let tried = "listing the App's failed deliveries";
+        let path = format!("/app/hook/deliveries?status=failure&per_page={PER_PAGE}");
+        self.call(Actor::Own, Call::get(tried, path)).await?.json(tried)
+    }
+
+    /// Has a webhook of the App's delivered again.
+    pub async fn redeliver(&self, id: i64) -> Result<(), GitHubError> {
+        let tried = "asking for a delivery again";
+        let path = format!("/app/hook/deliveries/{id}/attempts");
+        self.call(Actor::Own, Call { method: Method::POST, ..Call::get(tried, path) }).await.map(drop)
     }
 
     /// Whether a pull request changes a file that `is_wanted`. GitHub lists 3,000 files at most; of what changes more

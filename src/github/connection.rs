@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, combinators::BoxBody};
 use octocrab::{Octocrab, service::middleware::retry::RetryConfig};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -79,6 +79,8 @@ pub(super) struct Call<'a> {
     pub path: String,
     pub accept: &'static str,
     pub body: Option<Value>,
+    /// GitHub's tag of an answer that is known: where it is still the same, the answer is a 304 and costs nothing.
+    pub known_etag: Option<String>,
     /// Bytes of the answer's body that are read; the rest is left.
     pub limit: usize,
 }
@@ -91,6 +93,7 @@ impl<'a> Call<'a> {
             path: path.into(),
             accept: "application/vnd.github+json",
             body: None,
+            known_etag: None,
             limit: JSON_LIMIT,
         }
     }
@@ -103,6 +106,7 @@ impl<'a> Call<'a> {
 /// An answer of success.
 #[derive(Debug)]
 pub(super) struct Answer {
+    pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
@@ -229,8 +233,9 @@ impl GitHub {
             }
             let (parts, body) = response.into_parts();
             let body = read(body, call.limit).await.map_err(|error| GitHubError::of_octocrab(tried, &error))?;
-            if parts.status.is_success() {
-                return Ok(Answer { headers: parts.headers, body });
+            let is_known = parts.status == StatusCode::NOT_MODIFIED && call.known_etag.is_some();
+            if parts.status.is_success() || is_known {
+                return Ok(Answer { status: parts.status, headers: parts.headers, body });
             }
             Err(GitHubError::of_answer(tried, parts.status, &parts.headers, &String::from_utf8_lossy(&body)))
         };
@@ -287,6 +292,11 @@ async fn send(octocrab: &Octocrab, call: &Call<'_>, path: &str) -> Result<Respon
         .method(call.method.clone())
         .uri(path)
         .header(header::ACCEPT, HeaderValue::from_static(call.accept));
+    let known = call.known_etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok());
+    let request = match known {
+        Some(etag) => request.header(header::IF_NONE_MATCH, etag),
+        None => request,
+    };
     let request = octocrab.build_request(request, call.body.as_ref()).map_err(failed)?;
     octocrab.execute(request).await.map_err(failed)
 }

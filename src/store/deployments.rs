@@ -112,6 +112,7 @@ pub struct EnvironmentChanges {
     terms: Option<String>,
     hold: Option<&'static str>,
     requested: Option<bool>,
+    checked_at: Option<Millis>,
     queued_at: Option<Option<Millis>>,
     admitted_at: Option<Option<Millis>>,
     deletion_started_at: Option<Option<Millis>>,
@@ -164,6 +165,12 @@ impl EnvironmentChanges {
     pub fn held(mut self, hold: Hold) -> Self {
         self.hold = Some(hold.code());
         self.requested = Some(false);
+        self
+    }
+
+    /// What was applied was held against what is there.
+    pub fn checked(mut self, at: Millis) -> Self {
+        self.checked_at = Some(at);
         self
     }
 

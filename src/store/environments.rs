@@ -53,6 +53,7 @@ pub(super) struct EnvironmentRow {
     keep_until: Option<Millis>,
     terms: Option<String>,
     admitted_at: Option<Millis>,
+    checked_at: Millis,
 }
 
 #[derive(Insertable)]
@@ -115,6 +116,8 @@ pub struct Environment {
     pub lifetime: Lifetime,
     /// It has a place of which there may be a limited number.
     pub has_place: bool,
+    /// What was applied is to be held against what is there.
+    pub check_is_due: bool,
     /// What the recipe says of it. None before it was looked at, and where another version wrote it.
     pub terms: Option<Terms>,
     pub comment_id: Option<i64>,
@@ -155,6 +158,7 @@ impl TryFrom<EnvironmentRow> for Environment {
                 sleep_after: terms.and_then(|terms| terms.sleep_after),
             },
             has_place: row.admitted_at.is_some(),
+            check_is_due: row.checked_at < 0,
             terms,
             comment_id: row.comment_id,
             comment_digest: row.comment_digest,

@@ -20,6 +20,8 @@ diesel::table! {
         state -> Text,
         created_at -> BigInt,
         updated_at -> BigInt,
+        swept_at -> BigInt,
+        pulls_etag -> Nullable<Text>,
     }
 }
 
@@ -76,6 +78,7 @@ diesel::table! {
         terms -> Nullable<Text>,
         queued_at -> Nullable<BigInt>,
         admitted_at -> Nullable<BigInt>,
+        checked_at -> BigInt,
     }
 }
 
@@ -208,6 +211,25 @@ diesel::table! {
         hour_began -> BigInt,
         hour_writes -> BigInt,
         hour_before -> BigInt,
+        sweep_began -> BigInt,
+        sweep_reads -> BigInt,
+    }
+}
+
+diesel::table! {
+    leases (name) {
+        name -> Text,
+        holder -> Text,
+        lease_until -> BigInt,
+        done_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    orphans (namespace) {
+        namespace -> Text,
+        found_at -> BigInt,
+        removed_at -> Nullable<BigInt>,
     }
 }
 
@@ -225,5 +247,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     deployments,
     renders,
     objects,
-    events
+    events,
+    deliveries
 );

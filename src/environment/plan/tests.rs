@@ -40,6 +40,7 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         progress: Some(Progress::Progressing),
         has_place: true,
         lifetime: Lifetime::default(),
+        check_is_due: false,
         deletion_started_at: None,
         observed_at: Some(NOW - 1_000),
         jitter: 0.0,
@@ -260,6 +261,11 @@ fn each_state_has_its_step() {
                 ..facts(None)
             },
             Step::Settle { until: None },
+        ),
+        (
+            "to be checked",
+            Facts { check_is_due: true, ..running(Lifetime::default()) },
+            Step::Reapply { commit: commit() },
         ),
         ("used lately", running(Lifetime { sleep_after: Some(5_000), ..used(4_000) }), until(NOW + 1_000)),
         (

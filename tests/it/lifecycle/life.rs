@@ -293,6 +293,13 @@ impl Life {
         Some(diesel::select(count).get_result(&mut connection).unwrap())
     }
 
+    /// Changes rows past the store, on SQLite.
+    pub fn execute(&self, sql: &str) {
+        let mut connection = SqliteConnection::establish(self.database.strip_prefix("sqlite:").unwrap()).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+        connection.batch_execute(sql).unwrap();
+    }
+
     /// The namespaces that this previewd made.
     pub async fn namespaces(&self) -> Vec<Namespace> {
         let installation = self.store().installation().await.unwrap().id;

@@ -1,0 +1,342 @@
+//! Repair: what webhooks, watches and crashes left undone is found by looking, every few minutes, by one process among
+//! all. It only stores facts and makes rows due: the pass decides, on what it reads itself. Nothing is removed without
+//! proof, and nothing is brought back that was removed on purpose.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Engine;
+use crate::{
+    environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
+    github::{GitHubError, Listing, RepositoryAccess},
+    store::{Installation, StoreError, SweepPeriods, SweptRepository},
+};
+
+const LEASE_NAME: &str = "repair";
+/// Renewed while it works; another process takes over this long after its holder died.
+const LEASE: Duration = Duration::from_secs(60);
+pub const EVERY: Duration = Duration::from_secs(300);
+/// How often a process looks whether it is its turn.
+const LOOK: Duration = Duration::from_secs(20);
+const PERIODS: SweepPeriods = SweepPeriods { busy: Duration::from_secs(240), quiet: Duration::from_secs(3_600) };
+/// Of the 5,000 requests an hour that GitHub gives, sweeps take a fifth.
+const READS_AN_HOUR: i64 = 1_000;
+/// Deliveries that are asked for again in one sweep.
+const REDELIVERIES: usize = 50;
+/// How often what is applied is held against what is there, and for how many environments in one sweep.
+const CHECK: Duration = Duration::from_secs(3_600);
+const CHECKS: i64 = 50;
+/// A namespace that no row is for must be found so for this long before it goes.
+const ORPHANED_FOR: i64 = 9 * 60_000;
+
+/// What a sweep looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// Repositories that were listed more recently are left out.
+    periods: SweepPeriods,
+    dry_run: bool,
+}
+
+impl Sweep {
+    /// What is due by time.
+    const DUE: Self = Self {
+        periods: SweepPeriods { busy: Duration::from_secs(240), quiet: Duration::from_secs(3_600) },
+        dry_run: false,
+    };
+
+    /// Everything. With `dry_run` nothing is changed but what is remembered of the sweep itself.
+    pub fn whole(dry_run: bool) -> Self {
+        Self { periods: SweepPeriods { busy: Duration::ZERO, quiet: Duration::ZERO }, dry_run }
+    }
+}
+
+/// Something that is not as it should be, and what is done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// A webhook that GitHub could not deliver is asked for again.
+    LostDelivery { guid: String, event: String },
+    /// Nobody told of an open pull request.
+    UnknownPullRequest { name: String },
+    /// GitHub has newer facts than the row.
+    OutdatedPullRequest { name: String },
+    /// The row takes it for open, and GitHub does not list it: it is read before anything goes.
+    NotListed { name: String },
+    /// Nothing of what was applied is there any more.
+    NamespaceGone { namespace: Namespace },
+    /// It is still there, and its environment is deleted.
+    NamespaceLeft { namespace: Namespace },
+    /// It carries our label, and no row is for it.
+    Orphan { namespace: Namespace, removed: bool },
+    /// More would be removed without proof than is let go in an hour.
+    TooManyOrphans { namespaces: usize },
+    /// GitHub does not show the repository, and nothing of it is touched.
+    RepositoryNotShown { name: RepositoryName },
+    /// The budget of reads is used up; the rest comes later.
+    OutOfBudget { repositories: usize },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LostDelivery { guid, event } => write!(f, "delivery {guid} ({event}) failed: asked for again"),
+            Self::UnknownPullRequest { name } => write!(f, "{name} is open and unknown: stored"),
+            Self::OutdatedPullRequest { name } => write!(f, "{name} has changed: stored"),
+            Self::NotListed { name } => write!(f, "{name} is not among the open ones: read from GitHub"),
+            Self::NamespaceGone { namespace } => write!(f, "namespace {namespace} is gone: deployed again"),
+            Self::NamespaceLeft { namespace } => write!(f, "namespace {namespace} of a deleted environment: removed"),
+            Self::Orphan { namespace, removed: true } => write!(f, "namespace {namespace} has no row: removed"),
+            Self::Orphan { namespace, removed: false } => write!(f, "namespace {namespace} has no row: watched"),
+            Self::TooManyOrphans { namespaces } => {
+                write!(f, "{namespaces} namespaces have no row; that many are not removed by themselves")
+            }
+            Self::RepositoryNotShown { name } => write!(f, "GitHub does not show {name}: left alone"),
+            Self::OutOfBudget { repositories } => {
+                write!(f, "{repositories} repositories are left for later: the hour's reads are used up")
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Sweeps whenever it is due and this process's turn, until `stop`.
+    pub(super) async fn repair_until(self, id: String, installation: Installation, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            match self.store.take_lease(LEASE_NAME, &id, LEASE, EVERY).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    warn!(%error, "could not look whether a repair is due");
+                    continue;
+                }
+            }
+            let swept = tokio::select! {
+                () = stop.cancelled() => None,
+                swept = self.repair_under_lease(&id, &installation) => Some(swept),
+            };
+            if let Some(Err(error)) = &swept {
+                warn!(error = format!("{error:#}"), "a repair was not finished");
+            }
+            if let Err(error) = self.store.give_lease_back(LEASE_NAME, &id, matches!(swept, Some(Ok(())))).await {
+                warn!(%error, "could not give the repair's lease back");
+            }
+        }
+    }
+
+    async fn repair_under_lease(&self, id: &str, installation: &Installation) -> anyhow::Result<()> {
+        let renewing = async {
+            loop {
+                tokio::time::sleep(LEASE / 4).await;
+                if !matches!(self.store.take_lease(LEASE_NAME, id, LEASE, EVERY).await, Ok(true)) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            swept = self.repair(installation, Sweep::DUE) => {
+                for finding in swept? {
+                    info!(event = "repaired", "{finding}");
+                }
+                Ok(())
+            }
+            () = renewing => anyhow::bail!("another process took the lease"),
+        }
+    }
+
+    /// One sweep: gives what it found.
+    pub async fn repair(&self, installation: &Installation, sweep: Sweep) -> anyhow::Result<Vec<Finding>> {
+        let Sweep { periods, dry_run } = sweep;
+        let mut findings = Vec::new();
+        self.ask_for_lost_deliveries(dry_run, &mut findings).await?;
+        self.list_repositories(periods, dry_run, &mut findings).await?;
+        self.compare_namespaces(installation, dry_run, &mut findings).await?;
+        if !dry_run {
+            self.store.ask_for_checks(CHECK, CHECKS).await?;
+        }
+        Ok(findings)
+    }
+
+    async fn ask_for_lost_deliveries(&self, dry_run: bool, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
+        let failed = match self.github.failed_deliveries().await {
+            Ok(failed) => failed,
+            // Without them, the lists below find what they would have told.
+            Err(error) => {
+                warn!(%error, "the App's failed deliveries cannot be listed");
+                return Ok(());
+            }
+        };
+        for delivery in failed.into_iter().take(REDELIVERIES) {
+            if self.store.has_delivery(&delivery.guid).await? {
+                continue;
+            }
+            if !dry_run {
+                self.github.redeliver(delivery.id).await?;
+            }
+            findings.push(Finding::LostDelivery { guid: delivery.guid, event: delivery.event });
+        }
+        Ok(())
+    }
+
+    async fn list_repositories(
+        &self,
+        periods: SweepPeriods,
+        dry_run: bool,
+        findings: &mut Vec<Finding>,
+    ) -> anyhow::Result<()> {
+        let mut due = self.store.repositories_to_sweep(periods).await?;
+        for name in &self.repositories {
+            if !self.store.knows_repository(name).await? {
+                // Never heard of: it is listed until it is.
+                due.push(SweptRepository { github_id: 0, name: name.clone(), app_installation_id: None, etag: None });
+            }
+        }
+        let count = due.len();
+        for (position, repository) in due.into_iter().enumerate() {
+            let installation = repository.app_installation_id;
+            if !self.store.take_sweep_read(installation, READS_AN_HOUR).await? {
+                findings.push(Finding::OutOfBudget { repositories: count - position });
+                break;
+            }
+            let access =
+                RepositoryAccess { name: repository.name.clone(), app_installation_id: repository.app_installation_id };
+            match self.github.open_pull_requests(&access, repository.etag.as_deref()).await {
+                Ok(Listing::Unchanged) => {
+                    self.store.give_sweep_read_back(installation).await?;
+                    self.store.record_swept(repository.github_id, repository.etag).await?;
+                }
+                Ok(Listing::Listed { pull_requests, etag }) => {
+                    self.compare_pull_requests(&repository, pull_requests, dry_run, findings).await?;
+                    if !dry_run {
+                        self.store.record_swept(repository.github_id, etag).await?;
+                    }
+                }
+                Err(GitHubError::NotFound { .. }) => {
+                    findings.push(Finding::RepositoryNotShown { name: repository.name });
+                    self.store.record_swept(repository.github_id, None).await?;
+                }
+                Err(GitHubError::RateLimited { retry_after, .. }) => {
+                    self.store.block_github(installation, retry_after).await?;
+                    break;
+                }
+                // An answer that is no list removes nothing and adds nothing; the next sweep asks again.
+                Err(error) => warn!(%error, "a repository's pull requests cannot be listed"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare_pull_requests(
+        &self,
+        repository: &SweptRepository,
+        listed: Vec<PullRequestFacts>,
+        dry_run: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), StoreError> {
+        let stored = self.store.open_pull_requests_of(repository.github_id).await?;
+        let mut stored: HashMap<i64, PullRequestFacts> =
+            stored.into_iter().map(|stored| (stored.facts.github_id, stored.facts)).collect();
+        for facts in listed {
+            let name = format!("{}#{}", facts.repository.name, facts.number);
+            match stored.remove(&facts.github_id) {
+                Some(known) if !differ(&known, &facts) => continue,
+                Some(_) => findings.push(Finding::OutdatedPullRequest { name }),
+                None => findings.push(Finding::UnknownPullRequest { name }),
+            }
+            if !dry_run {
+                self.store.record_pull_request(facts).await?;
+            }
+        }
+        for (id, facts) in stored {
+            findings.push(Finding::NotListed { name: format!("{}#{}", facts.repository.name, facts.number) });
+            if !dry_run {
+                self.store.ask_for_proof(id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare_namespaces(
+        &self,
+        installation: &Installation,
+        dry_run: bool,
+        findings: &mut Vec<Finding>,
+    ) -> anyhow::Result<()> {
+        let labelled = self.cluster.namespaces(&installation.id).await?;
+        let names: Vec<Namespace> = labelled.iter().map(|found| found.namespace.clone()).collect();
+        for namespace in self.store.applied_namespaces().await? {
+            if !names.contains(&namespace) {
+                if !dry_run {
+                    self.store.wake(&namespace).await?;
+                }
+                findings.push(Finding::NamespaceGone { namespace });
+            }
+        }
+        let rows = self.store.environments_in(&names).await?;
+        let mut orphans = Vec::new();
+        for found in labelled.iter().filter(|found| !found.is_terminating) {
+            let row = rows.iter().find(|row| row.environment.namespace == found.namespace);
+            match row.map(|row| row.environment.status) {
+                None => orphans.push(found),
+                Some(EnvironmentStatus::Deleted) => {
+                    if !dry_run {
+                        self.store.wake(&found.namespace).await?;
+                    }
+                    findings.push(Finding::NamespaceLeft { namespace: found.namespace.clone() });
+                }
+                Some(_) => {}
+            }
+        }
+        let now = self.store.clock().await?;
+        // Rows that got lost look the same as namespaces that were left behind, so only a few go at a time.
+        let at_most = (labelled.len() as i64 / 5).clamp(1, 5);
+        let mut allowed = at_most - self.store.orphans_removed().await?;
+        if orphans.len() as i64 > at_most {
+            let text = Finding::TooManyOrphans { namespaces: orphans.len() };
+            self.alert_of_orphans(&text, orphans.len());
+            findings.push(text);
+            allowed = 0;
+        }
+        for found in orphans {
+            let namespace = found.namespace.clone();
+            let orphan = self.store.remember_orphan(&namespace).await?;
+            let removed = now - orphan.found_at >= ORPHANED_FOR && allowed > 0 && !dry_run;
+            if removed {
+                allowed -= 1;
+                self.cluster.delete_namespace(&namespace, &found.uid).await?;
+                self.store.record_orphan_removed(&namespace).await?;
+            }
+            findings.push(Finding::Orphan { namespace, removed });
+        }
+        Ok(())
+    }
+
+    /// Once for each number of them: a sweep comes every five minutes.
+    fn alert_of_orphans(&self, finding: &Finding, count: usize) {
+        let mut told = self.orphans_told.lock().expect("never poisoned");
+        if *told != count {
+            *told = count;
+            tracing::error!(event = "orphans", "{finding}");
+            crate::metrics::ALERTS.count("orphans");
+            self.alerts.tell(format!("previewd: {finding}. If they are not needed, remove them by hand."));
+        }
+    }
+}
+
+/// Whether GitHub says something else than the row.
+fn differ(known: &PullRequestFacts, listed: &PullRequestFacts) -> bool {
+    // An installation is not in a list's answer, and a title that changed needs nobody.
+    let without = |facts: &PullRequestFacts| {
+        let mut facts = facts.clone();
+        facts.repository.app_installation_id = None;
+        facts.github_updated_at = 0;
+        facts.title.clear();
+        facts.labels.sort();
+        facts
+    };
+    without(known) != without(listed)
+}

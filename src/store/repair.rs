@@ -1,0 +1,324 @@
+//! What the repair sweep looks at and remembers: which repositories to list, which rows to hold against GitHub and the
+//! cluster, and which process does it.
+
+use std::time::Duration;
+
+use diesel::{
+    dsl::{case_when, exists},
+    prelude::*,
+    sql_types::{BigInt, Nullable},
+};
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Overview, PullRequest, Store, StoreError,
+    connection::{read, wall_clock, write},
+    environments::asked,
+    pull_requests::{PullRequestRow, RepositoryRow, unreadable},
+    schema::{deliveries, environments, github_budgets, leases, orphans, pull_requests, repositories},
+};
+use crate::environment::{EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryName, RepositoryState};
+
+/// A repository whose open pull requests are to be listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweptRepository {
+    pub github_id: i64,
+    pub name: RepositoryName,
+    pub app_installation_id: Option<i64>,
+    /// GitHub's tag of the last list.
+    pub etag: Option<String>,
+}
+
+/// How often repositories are listed: those with something going on, and all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SweepPeriods {
+    pub busy: Duration,
+    pub quiet: Duration,
+}
+
+/// A namespace with our label that no row is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
+pub struct Orphan {
+    pub found_at: Millis,
+    pub removed_at: Option<Millis>,
+}
+
+impl Store {
+    /// Takes or renews the lease on what `name` is. False where another process has it, or where it was done less than
+    /// `every` ago.
+    pub async fn take_lease(
+        &self,
+        name: &'static str,
+        holder: &str,
+        lease: Duration,
+        every: Duration,
+    ) -> Result<bool, StoreError> {
+        let holder = holder.to_owned();
+        let (now, until, done_before) = (self.now(), self.now_plus(lease), self.now_minus(every));
+        let taken = write!(self, |connection| {
+            diesel::insert_into(leases::table)
+                .values((
+                    leases::name.eq(name),
+                    leases::holder.eq(&holder),
+                    leases::lease_until.eq(0),
+                    leases::done_at.eq(0),
+                ))
+                .on_conflict_do_nothing()
+                .execute(connection)
+                .await?;
+            diesel::update(leases::table.find(name))
+                .filter(leases::holder.eq(&holder).or(leases::lease_until.le(now)))
+                .filter(leases::done_at.le(done_before))
+                .set((leases::holder.eq(&holder), leases::lease_until.eq(until)))
+                .execute(connection)
+                .await
+        })?;
+        Ok(taken == 1)
+    }
+
+    /// Gives a lease back, with its work done or not.
+    pub async fn give_lease_back(&self, name: &'static str, holder: &str, done: bool) -> Result<(), StoreError> {
+        let holder = holder.to_owned();
+        let now = self.now();
+        write!(self, |connection| {
+            let done_at = case_when(done.into_sql::<diesel::sql_types::Bool>(), now).otherwise(leases::done_at);
+            diesel::update(leases::table.find(name))
+                .filter(leases::holder.eq(&holder))
+                .set((leases::lease_until.eq(0), leases::done_at.eq(done_at)))
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
+    }
+
+    /// The repositories whose list is due, the longest overdue first: those with an environment or with a delivery since
+    /// their last list after `periods.busy`, all others after `periods.quiet`.
+    pub async fn repositories_to_sweep(&self, periods: SweepPeriods) -> Result<Vec<SweptRepository>, StoreError> {
+        let (busy, quiet) = (self.now_minus(periods.busy), self.now_minus(periods.quiet));
+        type Row = (i64, String, String, Option<i64>, Option<String>);
+        let rows: Vec<Row> = read!(self, |connection| {
+            let has_environment = environments::table
+                .inner_join(pull_requests::table)
+                .filter(pull_requests::repository_id.eq(repositories::github_id))
+                .filter(environments::status.ne(EnvironmentStatus::Deleted.code()));
+            let full_name = repositories::owner.concat("/").concat(repositories::name);
+            let has_news = deliveries::table
+                .filter(deliveries::repository.eq(full_name.nullable()))
+                .filter(deliveries::received_at.gt(repositories::swept_at));
+            repositories::table
+                .filter(repositories::state.eq(RepositoryState::Active.code()))
+                .filter(repositories::swept_at.le(busy))
+                .filter(repositories::swept_at.le(quiet).or(exists(has_environment)).or(exists(has_news)))
+                .order((repositories::swept_at, repositories::github_id))
+                .select((
+                    repositories::github_id,
+                    repositories::owner,
+                    repositories::name,
+                    repositories::app_installation_id,
+                    repositories::pulls_etag,
+                ))
+                .load(connection)
+                .await
+        })?;
+        let repository = |(github_id, owner, name, app_installation_id, etag): Row| {
+            let name = format!("{owner}/{name}").parse().map_err(unreadable)?;
+            Ok(SweptRepository { github_id, name, app_installation_id, etag })
+        };
+        rows.into_iter().map(repository).collect()
+    }
+
+    /// Records that a repository was listed just now, and GitHub's tag of the list.
+    pub async fn record_swept(&self, github_id: i64, etag: Option<String>) -> Result<(), StoreError> {
+        let now = self.now();
+        write!(self, |connection| {
+            diesel::update(repositories::table.find(github_id))
+                .set((repositories::swept_at.eq(now), repositories::pulls_etag.eq(etag)))
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
+    }
+
+    /// Whether the rows know a repository by this name.
+    pub async fn knows_repository(&self, name: &RepositoryName) -> Result<bool, StoreError> {
+        let found: i64 = read!(self, |connection| {
+            repositories::table
+                .filter(repositories::owner.eq(name.owner()))
+                .filter(repositories::name.eq(name.name()))
+                .count()
+                .get_result(connection)
+                .await
+        })?;
+        Ok(found > 0)
+    }
+
+    /// The pull requests of a repository that the rows take for open.
+    pub async fn open_pull_requests_of(&self, repository_id: i64) -> Result<Vec<PullRequest>, StoreError> {
+        let rows: Vec<(PullRequestRow, RepositoryRow)> = read!(self, |connection| {
+            pull_requests::table
+                .inner_join(repositories::table)
+                .filter(pull_requests::repository_id.eq(repository_id))
+                .filter(pull_requests::state.eq(PullRequestState::Open.code()))
+                .select((PullRequestRow::as_select(), RepositoryRow::as_select()))
+                .load(connection)
+                .await
+        })?;
+        rows.into_iter().map(|(pull_request, repository)| pull_request.with_repository(repository)).collect()
+    }
+
+    /// Has the environment of a pull request looked at, and the pull request read from GitHub before.
+    pub async fn ask_for_proof(&self, pull_request_id: i64) -> Result<(), StoreError> {
+        let (at, now) = (wall_clock(), self.now());
+        write!(self, |connection| {
+            diesel::update(environments::table.filter(environments::pull_request_id.eq(pull_request_id)))
+                .set(asked!(now, at))
+                .execute(connection)
+                .await
+        })?;
+        self.announce_due();
+        Ok(())
+    }
+
+    /// The environments by their namespaces; those that no row is for are left out.
+    pub async fn environments_in(&self, namespaces: &[Namespace]) -> Result<Vec<Overview>, StoreError> {
+        let mut found = Vec::new();
+        for namespace in namespaces {
+            found.extend(self.find_environment(namespace.as_str()).await?);
+        }
+        Ok(found)
+    }
+
+    /// The namespaces in which something of an environment is applied, as far as the rows know.
+    pub async fn applied_namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
+        let names: Vec<String> = read!(self, |connection| {
+            environments::table
+                .filter(environments::applied_commit.is_not_null())
+                .filter(
+                    environments::status.eq_any([EnvironmentStatus::Running.code(), EnvironmentStatus::Failed.code()]),
+                )
+                .select(environments::namespace)
+                .load(connection)
+                .await
+        })?;
+        names.into_iter().map(|name| name.parse().map_err(unreadable)).collect()
+    }
+
+    /// Has what was applied held against what is in the cluster, for up to `limit` environments that were not looked at
+    /// so for `every`. Gives how many.
+    pub async fn ask_for_checks(&self, every: Duration, limit: i64) -> Result<usize, StoreError> {
+        let (now, before) = (self.now(), self.now_minus(every));
+        let asked = write!(self, |connection| {
+            let candidates = diesel::alias!(environments as candidates);
+            let overdue = candidates
+                .filter(candidates.field(environments::applied_commit).is_not_null())
+                .filter(
+                    candidates
+                        .field(environments::status)
+                        .eq_any([EnvironmentStatus::Running.code(), EnvironmentStatus::Failed.code()]),
+                )
+                .filter(candidates.field(environments::checked_at).lt(before))
+                .filter(candidates.field(environments::checked_at).ge(0))
+                .order(candidates.field(environments::checked_at))
+                .limit(limit)
+                .select(candidates.field(environments::id));
+            // A negative time asks for a check, and keeps when the last one was.
+            diesel::update(environments::table.filter(environments::id.eq_any(overdue)))
+                .set((
+                    environments::checked_at.eq(environments::checked_at * -1 - 1),
+                    environments::due_at.eq(now.nullable()),
+                ))
+                .execute(connection)
+                .await
+        })?;
+        self.announce_due();
+        Ok(asked)
+    }
+
+    /// Takes one read of a sweep out of the budget of an hour, where there is one left.
+    pub async fn take_sweep_read(&self, app_installation_id: Option<i64>, at_most: i64) -> Result<bool, StoreError> {
+        let key = app_installation_id.unwrap_or(0);
+        let (now, an_hour_ago) = (self.now(), self.now_minus(Duration::from_secs(3_600)));
+        let taken = write!(self, |connection| {
+            diesel::insert_into(github_budgets::table)
+                .values((
+                    github_budgets::app_installation_id.eq(key),
+                    github_budgets::blocked_until.eq(0),
+                    github_budgets::minute_began.eq(0),
+                    github_budgets::minute_writes.eq(0),
+                    github_budgets::minute_before.eq(0),
+                    github_budgets::hour_began.eq(0),
+                    github_budgets::hour_writes.eq(0),
+                    github_budgets::hour_before.eq(0),
+                ))
+                .on_conflict_do_nothing()
+                .execute(connection)
+                .await?;
+            diesel::update(github_budgets::table.find(key).filter(github_budgets::sweep_began.le(an_hour_ago)))
+                .set((github_budgets::sweep_began.eq(now.clone()), github_budgets::sweep_reads.eq(0)))
+                .execute(connection)
+                .await?;
+            diesel::update(github_budgets::table.find(key))
+                .filter(github_budgets::sweep_reads.lt(at_most))
+                .filter(github_budgets::blocked_until.le(now))
+                .set(github_budgets::sweep_reads.eq(github_budgets::sweep_reads + 1))
+                .execute(connection)
+                .await
+        })?;
+        Ok(taken == 1)
+    }
+
+    /// Gives back what cost GitHub nothing.
+    pub async fn give_sweep_read_back(&self, app_installation_id: Option<i64>) -> Result<(), StoreError> {
+        let key = app_installation_id.unwrap_or(0);
+        write!(self, |connection| {
+            diesel::update(github_budgets::table.find(key))
+                .filter(github_budgets::sweep_reads.gt(0))
+                .set(github_budgets::sweep_reads.eq(github_budgets::sweep_reads - 1))
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
+    }
+
+    /// Which of these deliveries arrived after all.
+    pub async fn has_delivery(&self, guid: &str) -> Result<bool, StoreError> {
+        let found: i64 =
+            read!(self, |connection| { deliveries::table.find(guid).count().get_result(connection).await })?;
+        Ok(found > 0)
+    }
+
+    /// Remembers a namespace that no row is for; gives since when.
+    pub async fn remember_orphan(&self, namespace: &Namespace) -> Result<Orphan, StoreError> {
+        let name = namespace.to_string();
+        let now = self.now();
+        write!(self, |connection| {
+            diesel::insert_into(orphans::table)
+                .values((orphans::namespace.eq(&name), orphans::found_at.eq(now)))
+                .on_conflict_do_nothing()
+                .execute(connection)
+                .await?;
+            orphans::table.find(&name).select((orphans::found_at, orphans::removed_at)).first(connection).await
+        })
+    }
+
+    /// How many namespaces without a row were removed in the last hour.
+    pub async fn orphans_removed(&self) -> Result<i64, StoreError> {
+        let an_hour_ago = self.now_minus(Duration::from_secs(3_600));
+        let removed = case_when(orphans::removed_at.is_null(), 0.into_sql::<Nullable<BigInt>>())
+            .otherwise(orphans::removed_at)
+            .gt(an_hour_ago.nullable());
+        read!(self, |connection| orphans::table.filter(removed).count().get_result(connection).await)
+    }
+
+    pub async fn record_orphan_removed(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        let name = namespace.to_string();
+        let now = self.now();
+        write!(self, |connection| {
+            diesel::update(orphans::table.find(&name))
+                .set(orphans::removed_at.eq(now.nullable()))
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
+    }
+}
