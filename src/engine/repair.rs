@@ -20,7 +20,6 @@ const LEASE: Duration = Duration::from_secs(60);
 pub const EVERY: Duration = Duration::from_secs(300);
 /// How often a process looks whether it is its turn.
 const LOOK: Duration = Duration::from_secs(20);
-const PERIODS: SweepPeriods = SweepPeriods { busy: Duration::from_secs(240), quiet: Duration::from_secs(3_600) };
 /// Of the 5,000 requests an hour that GitHub gives, sweeps take a fifth.
 const READS_AN_HOUR: i64 = 1_000;
 /// Deliveries that are asked for again in one sweep.
