@@ -19,6 +19,8 @@ async fn main() -> ExitCode {
         Command::Migrate(args) => cli::migrate::run(args, global).await,
         Command::Doctor(args) => cli::doctor::run(args, global).await,
         Command::Repair(args) => cli::repair::run(args, global).await,
+        Command::Backup(args) => cli::backup::backup(args, global).await,
+        Command::Restore(args) => cli::backup::restore(args, global).await,
         Command::Schema(args) => cli::schema::run(args),
     };
     outcome.unwrap_or_else(|error| cli::report(&error))

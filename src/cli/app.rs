@@ -10,7 +10,7 @@ use previewd::{
     engine::{Engine, Roles},
     github::GitHub,
     service::{Addresses, Service},
-    store::{self, Store},
+    store::{self, Retention, Store},
 };
 
 /// Opens the database, with this version's tables in it.
@@ -48,6 +48,10 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         report_to: config.github.report,
         alerts: Alerts::new(&config.alerts),
         roles: Roles::default(),
+        retention: Retention {
+            deliveries: config.retention.deliveries.millis(),
+            events: config.retention.events.millis(),
+        },
         repositories: config.named_repositories(),
         orphans_told: Arc::default(),
         workers: config.engine.workers.count().get(),

@@ -1,6 +1,7 @@
 //! The command line, one file a command. Only this module prints to stdout.
 
 mod app;
+pub mod backup;
 pub mod doctor;
 pub mod get;
 pub mod list;
@@ -61,6 +62,10 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Look for what webhooks and crashes left undone, and mend it; `serve` does the same every five minutes
     Repair(repair::Args),
+    /// Write the whole database to a file, while previewd goes on working
+    Backup(backup::Args),
+    /// Put a backup into an empty database, of either kind
+    Restore(backup::Args),
     /// Print a JSON schema
     Schema(schema::Args),
 }

@@ -24,7 +24,7 @@ pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
     EngineSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat, LogSettings, Login, McpSettings,
-    RepositoryPattern, Team, Workers,
+    RepositoryPattern, RetentionSettings, Team, Workers,
 };
 
 use crate::{
@@ -63,6 +63,7 @@ pub struct Config {
     pub triggers: TriggerSettings,
     pub limits: Limits,
     pub lifetime: LifetimeSettings,
+    pub retention: RetentionSettings,
     pub quota: recipe::Quota,
     pub ingress: recipe::IngressPolicy,
     /// Ranges that environments may not reach, besides private and link-local addresses.
@@ -99,6 +100,7 @@ impl Default for Config {
             triggers: TriggerSettings::default(),
             limits: Limits::default(),
             lifetime: LifetimeSettings::default(),
+            retention: RetentionSettings::default(),
             quota: Default::default(),
             ingress: Default::default(),
             denied_egress: Vec::new(),

@@ -79,6 +79,22 @@ pub struct LifetimeSettings {
     pub sleep_after: Lifespan,
 }
 
+/// How long histories are kept.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// What is known of webhooks and commands: `30d`, or `never` for ever.
+    pub deliveries: Lifespan,
+    /// What happened to environments, and who asked for it: `180d`, or `never` for ever.
+    pub events: Lifespan,
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        Self { deliveries: Lifespan::hours(30 * 24), events: Lifespan::hours(180 * 24) }
+    }
+}
+
 impl Default for LifetimeSettings {
     fn default() -> Self {
         Self { ttl: Lifespan::hours(72), sleep_after: Lifespan::ENDLESS }

@@ -32,7 +32,7 @@ use crate::{
     environment::{BaseDomain, Capacity, Millis, ReportTo, RepositoryName, TriggerSettings},
     github::GitHub,
     recipe::Policy,
-    store::{Installation, Store},
+    store::{Installation, Retention, Store},
 };
 
 /// How often a process that nobody woke looks for rows that are due: another process may have made them so.
@@ -61,6 +61,7 @@ pub struct Engine {
     pub report_to: ReportTo,
     pub alerts: Alerts,
     pub roles: Roles,
+    pub retention: Retention,
     /// Repositories that teams name, heard of or not.
     pub repositories: Vec<RepositoryName>,
     /// How many namespaces without a row operators were told of last.

@@ -156,6 +156,7 @@ impl Engine {
         self.compare_namespaces(installation, dry_run, &mut findings).await?;
         if !dry_run {
             self.store.ask_for_checks(CHECK, CHECKS).await?;
+            self.store.forget(self.retention).await?;
         }
         Ok(findings)
     }

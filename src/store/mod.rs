@@ -3,6 +3,7 @@
 //! diesel-async has no connection that is either of two backends, so the pools are an enum, and two small macros expand
 //! one query body for both. Every change of state is one conditional statement, or one transaction that writes first.
 
+mod backup;
 mod budgets;
 mod commands;
 mod connection;
@@ -21,9 +22,11 @@ mod postgres;
 mod pull_requests;
 mod repair;
 mod requests;
+mod retention;
 pub mod schema;
 mod tokens;
 
+pub use backup::BackupError;
 pub use budgets::Turn;
 pub use commands::Command;
 pub use connection::{Store, StoreError};
@@ -38,4 +41,5 @@ pub use objects::ObjectKey;
 pub use pull_requests::{PullRequest, Repository};
 pub use repair::{Orphan, SweepPeriods, SweptRepository};
 pub use requests::Request;
+pub use retention::Retention;
 pub use tokens::{NewToken, Token};

@@ -1,5 +1,6 @@
 //! The store on both of its databases: each test runs on SQLite and on PostgreSQL.
 
+mod backup;
 mod budgets;
 mod catalog;
 mod claims;
@@ -12,5 +13,6 @@ mod places;
 mod plans;
 mod process;
 mod requests;
+mod retention;
 mod steps;
 mod tls;

@@ -1,0 +1,75 @@
+//! Retention: what nobody needs any more goes, a little at a time.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Store, StoreError,
+    connection::write,
+    schema::{commands, deliveries, deployments, environments, events, idempotency, renders},
+};
+use crate::environment::{EnvironmentStatus, Millis};
+
+/// Rows that go in one transaction: others wait for it.
+const AT_ONCE: i64 = 1_000;
+/// Requests are sent again within minutes; a day is plenty.
+const KEYS: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long things are kept, in milliseconds. None: for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    pub deliveries: Option<Millis>,
+    pub events: Option<Millis>,
+}
+
+/// Deletes the oldest rows of a table, as many as go at once. Gives how many.
+macro_rules! forget {
+    ($store:expr, $table:ident, $key:ident, $time:ident, $age:expr) => {{
+        let before = $store.now_minus($age);
+        write!($store, |connection| {
+            let old = diesel::alias!($table as old);
+            let keys = old
+                .filter(old.field($table::$time).lt(before))
+                .order(old.field($table::$time))
+                .limit(AT_ONCE)
+                .select(old.field($table::$key));
+            diesel::delete($table::table.filter($table::$key.eq_any(keys))).execute(connection).await
+        })?
+    }};
+}
+
+impl Store {
+    /// Deletes what is older than it is kept. Gives how many rows.
+    pub async fn forget(&self, retention: Retention) -> Result<usize, StoreError> {
+        let age = |millis: Millis| Duration::from_millis(millis.unsigned_abs());
+        let mut forgotten = 0;
+        loop {
+            let mut some = 0;
+            if let Some(kept) = retention.deliveries {
+                some += forget!(self, deliveries, guid, received_at, age(kept));
+                some += forget!(self, commands, comment_id, created_at, age(kept));
+            }
+            if let Some(kept) = retention.events {
+                some += forget!(self, events, id, at, age(kept));
+            }
+            let before = self.now_minus(KEYS);
+            some += write!(self, |connection| {
+                diesel::delete(idempotency::table.filter(idempotency::created_at.lt(before))).execute(connection).await
+            })?;
+            some += write!(self, |connection| {
+                // Nothing goes back to what was applied for an environment that is gone.
+                let gone = deployments::table
+                    .inner_join(environments::table)
+                    .filter(environments::status.eq(EnvironmentStatus::Deleted.code()))
+                    .select(deployments::id);
+                diesel::delete(renders::table.filter(renders::deployment_id.eq_any(gone))).execute(connection).await
+            })?;
+            forgotten += some;
+            if some < AT_ONCE as usize {
+                return Ok(forgotten);
+            }
+        }
+    }
+}
