@@ -1,7 +1,7 @@
 //! What was asked of the stand-in, and hooks into its writes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{Method, Uri};
 use futures::future::BoxFuture;
@@ -22,6 +22,8 @@ pub struct LoggedRequest {
     /// Whether a write changed anything, whatever was answered.
     pub took_effect: bool,
     pub duration: Duration,
+    /// When it was answered.
+    pub at: Instant,
 }
 
 impl LoggedRequest {
@@ -41,6 +43,7 @@ impl LoggedRequest {
             status,
             took_effect: false,
             duration: Duration::ZERO,
+            at: Instant::now(),
         }
     }
 }
