@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::{Global, app};
 
-/// Serve MCP, webhooks and the dashboard over HTTP, and run the engine
+/// Serve MCP and webhooks over HTTP, and run the engine
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address and port of the HTTP server [default: listen of the configuration]

@@ -49,15 +49,11 @@ impl Cluster {
         self.delete(&call, &resource, name, uid).await
     }
 
-    /// Deletes these pods, so that their controllers make new ones. A pod that is gone already is as good as deleted.
-    pub async fn restart_pods(&self, namespace: &Namespace, pods: &[PodReference]) -> Result<(), ClusterError> {
+    /// Deletes a pod, so that its controller makes a new one. One that is gone already is as good as deleted.
+    pub async fn restart_pod(&self, namespace: &Namespace, pod: &PodReference) -> Result<(), ClusterError> {
         let resource = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
-        // One after the other: the quota keeps them few.
-        for PodReference { name, uid } in pods {
-            let call = Call::new("delete", "Pod", name).in_namespace(namespace);
-            self.delete(&call, &resource, name, Some(uid)).await?;
-        }
-        Ok(())
+        let call = Call::new("delete", "Pod", &pod.name).in_namespace(namespace);
+        self.delete(&call, &resource, &pod.name, Some(&pod.uid)).await.map(drop)
     }
 }
 

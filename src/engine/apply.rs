@@ -73,8 +73,10 @@ impl Pass<'_> {
             let workloads = try_apply!(cluster.workloads(&environment.namespace, &self.owner(&environment.id)).await);
             let attempt_deadline = observed.deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
             let left_behind = pods_to_restart(&workloads, &expected(&names, attempt_deadline, self.lease.now()));
-            self.fence(CALL_TIMEOUT).await?;
-            try_apply!(cluster.restart_pods(&environment.namespace, &left_behind).await);
+            for pod in &left_behind {
+                self.fence(CALL_TIMEOUT).await?;
+                try_apply!(self.engine.cluster.restart_pod(&environment.namespace, pod).await);
+            }
         }
         Ok(Ok(render.digest()))
     }

@@ -122,6 +122,7 @@ impl Pass<'_> {
             event: Event { kind, actor: stored.author.clone(), detail: Some(detail) },
             command: Some(stored.comment_id),
             keyed: None,
+            expected: None,
         };
         self.carry_out(overview, &command, by).await
     }
@@ -148,7 +149,7 @@ impl Pass<'_> {
             }
             Command::Delete => {
                 let request = by(EventKind::DeletionRequested, head.to_string());
-                granted(store.request_deletion(id, None, request).await?, Outcome::Settled(None))
+                granted(store.request_deletion(id, request).await?, Outcome::Settled(None))
             }
             Command::Keep(duration) => {
                 let until = self.engine.kept_until(self.lease.now(), *duration);
@@ -217,8 +218,7 @@ impl Pass<'_> {
         let Some(sentence) = &command.answer else { return Ok(Ok(())) };
         let marker = github::reply_marker(&self.installation.id, command.comment_id);
         let number = overview.pull_request.facts.number;
-        self.github_read().await?;
-        match github.find_comment(access, number, &marker).await {
+        match self.find_comment(access, number, &marker).await? {
             Ok(None) => {}
             Ok(Some(_)) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),

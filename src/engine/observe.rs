@@ -13,7 +13,7 @@ use crate::{
         Hold, LabelName, Millis, NamespaceFacts, Progress, PullRequestFacts, RecipeFacts, RepositoryState, Terms,
         Triggers, gate, gate_without_recipe,
     },
-    github::{GitRef, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
+    github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
     recipe::{RECIPE_FILE, Recipe},
     store::{Confirmed, Deployment, Environment, EnvironmentChanges, Overview, Record},
 };
@@ -175,10 +175,17 @@ impl Pass<'_> {
         {
             return Ok(*in_paths);
         }
-        self.github_read().await?;
-        let number = overview.pull_request.facts.number;
-        let in_paths =
-            self.engine.github.changes_file(&access(overview), number, |path| triggers.include_path(path)).await?;
+        let (access, number) = (access(overview), overview.pull_request.facts.number);
+        let mut page = 1;
+        let in_paths = loop {
+            self.github_read().await?;
+            let is_wanted = |path: &str| triggers.include_path(path);
+            match self.engine.github.changes_file(&access, number, is_wanted, page).await? {
+                Page { found: Some(()), .. } => break true,
+                Page { found: None, more: true } => page += 1,
+                Page { found: None, more: false } => break false,
+            }
+        };
         self.in_paths = Some((head.clone(), in_paths));
         Ok(in_paths)
     }

@@ -11,7 +11,7 @@ use super::Engine;
 use crate::{
     environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
     github::{GitHubError, Listing, RepositoryAccess},
-    store::{Installation, StoreError, SweepPeriods, SweptRepository},
+    store::{Installation, Overview, StoreError, SweepPeriods, SweptRepository},
 };
 
 const LEASE_NAME: &str = "repair";
@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_secs(20);
 const READS_AN_HOUR: i64 = 1_000;
 /// Deliveries that are asked for again in one sweep.
 const REDELIVERIES: usize = 50;
+/// A delivery that failed so often is left alone: the lists find what it would have told.
+const TRIES: usize = 3;
 /// How often what is applied is held against what is there, and for how many environments in one sweep.
 const CHECK: Duration = Duration::from_secs(3_600);
 const CHECKS: i64 = 50;
@@ -151,12 +153,18 @@ impl Engine {
     pub async fn repair(&self, installation: &Installation, sweep: Sweep) -> anyhow::Result<Vec<Finding>> {
         let Sweep { periods, dry_run } = sweep;
         let mut findings = Vec::new();
-        self.ask_for_lost_deliveries(dry_run, &mut findings).await?;
-        self.list_repositories(periods, dry_run, &mut findings).await?;
-        self.compare_namespaces(installation, dry_run, &mut findings).await?;
+        // One that fails keeps none of the others from being done.
+        let stages = [
+            self.ask_for_lost_deliveries(dry_run, &mut findings).await,
+            self.list_repositories(periods, dry_run, &mut findings).await,
+            self.compare_namespaces(installation, dry_run, &mut findings).await,
+        ];
         if !dry_run {
             self.store.ask_for_checks(CHECK, CHECKS).await?;
             self.store.forget(self.retention).await?;
+        }
+        for failed in stages.into_iter().filter_map(Result::err) {
+            warn!(error = format!("{failed:#}"), "a part of a repair was not finished");
         }
         Ok(findings)
     }
@@ -170,14 +178,22 @@ impl Engine {
                 return Ok(());
             }
         };
-        for delivery in failed.into_iter().take(REDELIVERIES) {
-            if self.store.has_delivery(&delivery.guid).await? {
+        let mut tries: HashMap<&str, usize> = HashMap::new();
+        for delivery in &failed {
+            *tries.entry(&delivery.guid).or_default() += 1;
+        }
+        let mut asked = 0;
+        for delivery in &failed {
+            // Once for all of its tries; what is always refused is not sent for ever.
+            let tried = tries.remove(delivery.guid.as_str()).unwrap_or(usize::MAX);
+            if tried > TRIES || asked == REDELIVERIES || self.store.has_delivery(&delivery.guid).await? {
                 continue;
             }
+            asked += 1;
             if !dry_run {
                 self.github.redeliver(delivery.id).await?;
             }
-            findings.push(Finding::LostDelivery { guid: delivery.guid, event: delivery.event });
+            findings.push(Finding::LostDelivery { guid: delivery.guid.clone(), event: delivery.event.clone() });
         }
         Ok(())
     }
@@ -279,7 +295,12 @@ impl Engine {
         let rows = self.store.environments_in(&names).await?;
         let mut orphans = Vec::new();
         for found in labelled.iter().filter(|found| !found.is_terminating) {
-            let row = rows.iter().find(|row| row.environment.namespace == found.namespace);
+            // A row of another environment, as after a restore of an old backup, is not this one's.
+            let is_its = |row: &&Overview| {
+                row.environment.namespace == found.namespace
+                    && found.environment_id.as_ref().is_none_or(|id| *id == row.environment.id)
+            };
+            let row = rows.iter().find(is_its);
             match row.map(|row| row.environment.status) {
                 None => orphans.push(found),
                 Some(EnvironmentStatus::Deleted) => {
@@ -292,6 +313,8 @@ impl Engine {
             }
         }
         let now = self.store.clock().await?;
+        let orphaned: Vec<Namespace> = orphans.iter().map(|found| found.namespace.clone()).collect();
+        self.store.forget_orphans(&orphaned).await?;
         // Rows that got lost look the same as namespaces that were left behind, so only a few go at a time.
         let at_most = (labelled.len() as i64 / 5).clamp(1, 5);
         let mut allowed = at_most - self.store.orphans_removed().await?;

@@ -12,7 +12,7 @@ use crate::{
         ATTEMPTS, DeploymentStatus, EnvironmentStatus, GitHubState, Millis, PublicUrl, Reason, ReportTo, Urgency,
         github_state,
     },
-    github::{self, CommentDeployment, CommentFacts, GitHubError},
+    github::{self, CommentDeployment, CommentFacts, GitHubError, Page, RepositoryAccess},
     store::{Deployment, Environment, Overview},
 };
 
@@ -36,10 +36,8 @@ impl Pass<'_> {
         if (report_to.comments() || has_comment) && is_worth_telling(&overview) {
             self.report_by_comment(&overview, &deployments).await?;
         }
-        if report_to.deployments() || deployments.iter().any(|deployment| deployment.github_id.is_some()) {
-            self.report_by_deployments(&overview, &deployments, report_to).await?;
-        }
-        Ok(())
+        let deployments = store.deployments_to_report(&environment.id, &overview.pull_request.facts.head_sha).await?;
+        self.report_by_deployments(&overview, &deployments, report_to).await
     }
 
     async fn report_by_comment(&mut self, overview: &Overview, deployments: &[Deployment]) -> Result<(), Interrupted> {
@@ -83,8 +81,7 @@ impl Pass<'_> {
             }
         }
         let marker = github::marker(&self.installation.id, &overview.environment.id);
-        self.github_read().await?;
-        let found = match github.find_comment(access, number, &marker).await {
+        let found = match self.find_comment(access, number, &marker).await? {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -95,7 +92,25 @@ impl Pass<'_> {
         })
     }
 
-    /// Brings GitHub's deployments up to date: those that are shown, one after the other.
+    /// Our comment that begins with `marker`, looked for on every page.
+    pub(super) async fn find_comment(
+        &mut self,
+        access: &RepositoryAccess,
+        number: i64,
+        marker: &str,
+    ) -> Result<Result<Option<i64>, GitHubError>, Interrupted> {
+        let mut page = 1;
+        loop {
+            self.github_read().await?;
+            match self.engine.github.find_comment(access, number, marker, page).await {
+                Ok(Page { found: None, more: true }) => page += 1,
+                Ok(Page { found, .. }) => return Ok(Ok(found)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    /// Brings GitHub's deployments up to date, one after the other.
     async fn report_by_deployments(
         &mut self,
         overview: &Overview,
@@ -105,7 +120,7 @@ impl Pass<'_> {
         let environment = &overview.environment;
         let serving = environment.serving_commit.as_ref();
         // The oldest first: what served before is ended before anything is said of what comes after it.
-        for deployment in deployments.iter().rev() {
+        for deployment in deployments {
             let state = github_state(environment.status, deployment.status, &deployment.commit, serving);
             let Some(state) = state.filter(|state| deployment.github_state != Some(*state)) else { continue };
             let is_known = deployment.github_id.is_some();
@@ -117,8 +132,7 @@ impl Pass<'_> {
                 // A permission that is missing, or a deployment that somebody deleted: nobody waits for it.
                 Err(error @ (GitHubError::Forbidden { .. } | GitHubError::NotFound { .. })) => {
                     warn!(error = %error, "GitHub does not let previewd report deployments");
-                    let github_id = deployment.github_id.unwrap_or(0);
-                    let store = &self.engine.store;
+                    let (store, github_id) = (&self.engine.store, deployment.github_id);
                     store.record_github_deployment(&self.lease, &deployment.id, github_id, Some(state)).await??;
                 }
                 Err(error) => return Err(error.into()),
@@ -158,7 +172,7 @@ impl Pass<'_> {
                         }
                     }
                 };
-                store.record_github_deployment(&self.lease, &deployment.id, github_id, None).await??;
+                store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), None).await??;
                 github_id
             }
         };
@@ -169,7 +183,7 @@ impl Pass<'_> {
         if let Err(error) = github.set_deployment_state(access, github_id, state, url, description).await {
             return Ok(Err(error));
         }
-        store.record_github_deployment(&self.lease, &deployment.id, github_id, Some(state)).await??;
+        store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), Some(state)).await??;
         Ok(Ok(()))
     }
 

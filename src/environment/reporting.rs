@@ -41,11 +41,12 @@ pub fn github_state(
     serving: Option<&CommitSha>,
 ) -> Option<GitHubState> {
     match (environment, deployment) {
+        // A failure stays one.
+        (_, DeploymentStatus::Failed) => Some(GitHubState::Failure),
         (EnvironmentStatus::Deleting | EnvironmentStatus::Deleted, _) => Some(GitHubState::Inactive),
         (_, DeploymentStatus::Pending) => None,
         (_, DeploymentStatus::Deploying) => Some(GitHubState::InProgress),
         (_, DeploymentStatus::Succeeded) if serving == Some(commit) => Some(GitHubState::Success),
-        (_, DeploymentStatus::Failed) => Some(GitHubState::Failure),
         (_, DeploymentStatus::Succeeded | DeploymentStatus::Superseded | DeploymentStatus::Cancelled) => {
             Some(GitHubState::Inactive)
         }
@@ -78,6 +79,7 @@ mod tests {
             (Failed, Broken, &new, None, Some(GitHubState::Failure)),
             (Deleting, Succeeded, &new, None, Some(GitHubState::Inactive)),
             (Deleted, Cancelled, &new, None, Some(GitHubState::Inactive)),
+            (Deleted, Broken, &new, None, Some(GitHubState::Failure)),
         ] {
             assert_eq!(state(environment, deployment, of, serving), expected, "{environment} {deployment}");
         }

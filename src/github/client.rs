@@ -41,6 +41,15 @@ pub enum RepositoryFile {
     NotText,
 }
 
+/// What was looked for on one page of a list. One page at a time, because a list can be long, and whoever looks may have
+/// to stop between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page<T> {
+    pub found: Option<T>,
+    /// There is a next page.
+    pub more: bool,
+}
+
 /// The open pull requests of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listing {
@@ -157,6 +166,8 @@ impl GitHub {
             if !has_next_page(&answer) {
                 break;
             }
+            // The first page's tag says nothing of the others.
+            etag = None;
         }
         Ok(Listing::Listed { pull_requests: listed, etag })
     }
@@ -178,14 +189,15 @@ impl GitHub {
         self.call(Actor::Own, Call { method: Method::POST, ..Call::get(tried, path) }).await.map(drop)
     }
 
-    /// Whether a pull request changes a file that `is_wanted`. GitHub lists 3,000 files at most; of what changes more
-    /// nobody knows all files, and it is taken for one that does.
+    /// Whether a page of the files that a pull request changes, from 1, has one that `is_wanted`. GitHub lists 3,000 files
+    /// at most; of what changes more nobody knows all files, and it is taken for one that does.
     pub async fn changes_file(
         &self,
         access: &RepositoryAccess,
         number: i64,
         is_wanted: impl Fn(&str) -> bool,
-    ) -> Result<bool, GitHubError> {
+        page: usize,
+    ) -> Result<Page<()>, GitHubError> {
         #[derive(Deserialize)]
         struct File {
             filename: String,
@@ -193,22 +205,13 @@ impl GitHub {
         }
         let name = &access.name;
         let tried = &format!("listing the files of {name}#{number}");
-        let mut count = 0;
-        for page in 1.. {
-            let path = format!("/repos/{name}/pulls/{number}/files?per_page={PER_PAGE}&page={page}");
-            let answer = self.call(Actor::On(access), Call::get(tried, path)).await?;
-            let files: Vec<File> = answer.json(tried)?;
-            count += files.len();
-            let mut names =
-                files.iter().flat_map(|file| [Some(&file.filename), file.previous_filename.as_ref()]).flatten();
-            if names.any(|name| is_wanted(name)) {
-                return Ok(true);
-            }
-            if !has_next_page(&answer) {
-                break;
-            }
-        }
-        Ok(count >= FILES_AT_MOST)
+        let path = format!("/repos/{name}/pulls/{number}/files?per_page={PER_PAGE}&page={page}");
+        let answer = self.call(Actor::On(access), Call::get(tried, path)).await?;
+        let files: Vec<File> = answer.json(tried)?;
+        let mut names = files.iter().flat_map(|file| [Some(&file.filename), file.previous_filename.as_ref()]).flatten();
+        let are_too_many = files.len() == PER_PAGE && page * PER_PAGE >= FILES_AT_MOST;
+        let found = (are_too_many || names.any(|name| is_wanted(name))).then_some(());
+        Ok(Page { found, more: has_next_page(&answer) })
     }
 
     /// What somebody may do on a repository: GitHub's name of their role, such as `maintain`; `none` where they have
@@ -243,13 +246,15 @@ impl GitHub {
         self.call(Actor::On(access), call).await.map(drop)
     }
 
-    /// The comment that begins with `marker` and that previewd itself wrote; the oldest, should there be several.
+    /// The comment on a page of them, from 1, that begins with `marker` and that previewd itself wrote; the oldest, should
+    /// there be several.
     pub async fn find_comment(
         &self,
         access: &RepositoryAccess,
         number: i64,
         marker: &str,
-    ) -> Result<Option<i64>, GitHubError> {
+        page: usize,
+    ) -> Result<Page<i64>, GitHubError> {
         #[derive(Deserialize)]
         struct Comment {
             id: i64,
@@ -264,19 +269,11 @@ impl GitHub {
             comment.user.as_ref().is_some_and(|user| user.login.eq_ignore_ascii_case(&login))
                 && comment.body.as_ref().is_some_and(|body| body.starts_with(marker))
         };
-
-        for page in 1.. {
-            let path = format!("/repos/{name}/issues/{number}/comments?per_page={PER_PAGE}&page={page}");
-            let answer = self.call(Actor::On(access), Call::get(tried, path)).await?;
-            // Ids ascend, as the list does.
-            if let Some(comment) = answer.json::<Vec<Comment>>(tried)?.into_iter().find(is_ours) {
-                return Ok(Some(comment.id));
-            }
-            if !has_next_page(&answer) {
-                break;
-            }
-        }
-        Ok(None)
+        let path = format!("/repos/{name}/issues/{number}/comments?per_page={PER_PAGE}&page={page}");
+        let answer = self.call(Actor::On(access), Call::get(tried, path)).await?;
+        // Ids ascend, as the list does.
+        let found = answer.json::<Vec<Comment>>(tried)?.into_iter().find(is_ours).map(|comment| comment.id);
+        Ok(Page { found, more: has_next_page(&answer) })
     }
 
     /// Comments on a pull request; returns the comment's id. After [`GitHubError::Away`] it may exist all the same:

@@ -22,7 +22,7 @@ pub struct Recipe {
     /// How long after its last commit or use an environment goes, such as `72h`, or `never`. The operator may set a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Lifespan>,
-    /// How long after its last use an environment sleeps, such as `8h`, or `never`. A retry or a visit wakes it.
+    /// How long after its last use an environment sleeps, such as `8h`, or `never`. A retry wakes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleep_after: Option<Lifespan>,
     /// How the pull request is told of its preview.

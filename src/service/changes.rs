@@ -42,10 +42,9 @@ impl Service {
         request: ChangeRequest,
     ) -> Result<EnvironmentSummary, ServiceError> {
         let change = Change::of(identity, Action::Delete, EventKind::DeletionRequested, request);
-        let expected = change.expected.clone();
         let (overview, _) = self
             .change(change, async |overview, request| {
-                self.store().request_deletion(&overview.environment.id, expected.as_ref(), request).await
+                self.store().request_deletion(&overview.environment.id, request).await
             })
             .await?;
         Ok(self.summary(&overview, now()))
@@ -165,7 +164,7 @@ impl Service {
         refuse_stale(&overview, expected.as_ref())?;
         let detail = detail.unwrap_or_else(|| overview.pull_request.facts.head_sha.to_string());
         let event = Event { kind, actor: identity.subject.clone(), detail: Some(detail) };
-        let asked = ask(&overview, Request { keyed, ..event.into() }).await?;
+        let asked = ask(&overview, Request { keyed, expected: expected.clone(), ..event.into() }).await?;
         let overview = self.find(identity, &reference, action).await?;
         if asked {
             let environment = answers::name_of(&overview.pull_request.facts);

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diesel::{ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryableByName, sql_query, sql_types::Text};
+use diesel::{ExpressionMethods, NullableExpressionMethods, QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use super::{
     Store, StoreError,
     connection::{Pools, transaction, write},
     installation::GENERATION,
-    schema::{environments, installation, repositories},
+    schema::{environments, installation},
 };
 
 /// The tables with their keys, each after those that it refers to. What only living processes need is left out.
@@ -200,9 +200,12 @@ impl Store {
         let restored: Result<(), StoreError> = write!(self, |connection| {
             // Every process makes one before anything else. Takes the lock before it looks.
             diesel::delete(installation::table).execute(connection).await?;
-            let repositories: i64 = repositories::table.count().get_result(connection).await?;
-            if repositories > 0 {
-                return Err(diesel::result::Error::RollbackTransaction);
+            for (table, _) in TABLES {
+                let row: Vec<Row> =
+                    sql_query(format!("SELECT '' AS row FROM {table} LIMIT 1")).load(connection).await?;
+                if !row.is_empty() {
+                    return Err(diesel::result::Error::RollbackTransaction);
+                }
             }
             for Line { table, row } in rows {
                 let insert = if is_sqlite {

@@ -318,12 +318,35 @@ impl Store {
         Ok(if written == 1 { Ok(()) } else { Err(LeaseLost) })
     }
 
+    /// The deployments of which GitHub may have to be told something: the head commit's, and all that it does not show
+    /// as ended. Oldest first.
+    pub async fn deployments_to_report(
+        &self,
+        environment_id: &str,
+        head: &CommitSha,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        let rows: Vec<DeploymentRow> = read!(self, |connection| {
+            let under_way = [GitHubState::InProgress.code(), GitHubState::Success.code()];
+            let is_shown = deployments::github_state.is_null().or(deployments::github_state.eq_any(under_way));
+            deployments::table
+                .filter(deployments::environment_id.eq(environment_id))
+                .filter(
+                    deployments::commit_sha.eq(head.as_str()).or(deployments::github_id.is_not_null().and(is_shown)),
+                )
+                .order((deployments::created_at, deployments::id))
+                .select(DeploymentRow::as_select())
+                .load(connection)
+                .await
+        })?;
+        rows.into_iter().map(Deployment::try_from).collect()
+    }
+
     /// Records what GitHub has of a deployment.
     pub async fn record_github_deployment(
         &self,
         lease: &Lease,
         deployment_id: &str,
-        github_id: i64,
+        github_id: Option<i64>,
         state: Option<GitHubState>,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let (lease, deployment_id) = (lease.clone(), deployment_id.to_owned());

@@ -6,7 +6,6 @@ use std::time::Duration;
 use diesel::{
     dsl::{case_when, exists},
     prelude::*,
-    sql_types::{BigInt, Nullable},
 };
 use diesel_async::RunQueryDsl;
 
@@ -304,10 +303,22 @@ impl Store {
     /// How many namespaces without a row were removed in the last hour.
     pub async fn orphans_removed(&self) -> Result<i64, StoreError> {
         let an_hour_ago = self.now_minus(Duration::from_secs(3_600));
-        let removed = case_when(orphans::removed_at.is_null(), 0.into_sql::<Nullable<BigInt>>())
-            .otherwise(orphans::removed_at)
-            .gt(an_hour_ago.nullable());
-        read!(self, |connection| orphans::table.filter(removed).count().get_result(connection).await)
+        read!(self, |connection| {
+            orphans::table.filter(orphans::removed_at.gt(an_hour_ago.nullable())).count().get_result(connection).await
+        })
+    }
+
+    /// Forgets namespaces that are orphans no longer, and those that were removed over an hour ago.
+    pub async fn forget_orphans(&self, orphaned: &[Namespace]) -> Result<(), StoreError> {
+        let names: Vec<String> = orphaned.iter().map(Namespace::to_string).collect();
+        let an_hour_ago = self.now_minus(Duration::from_secs(3_600));
+        write!(self, |connection| {
+            let is_over = orphans::removed_at.is_null().or(orphans::removed_at.lt(an_hour_ago.nullable()));
+            diesel::delete(orphans::table.filter(orphans::namespace.ne_all(names)).filter(is_over))
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
     }
 
     pub async fn record_orphan_removed(&self, namespace: &Namespace) -> Result<(), StoreError> {

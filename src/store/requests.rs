@@ -23,18 +23,20 @@ pub struct Request {
     pub command: Option<i64>,
     /// It is granted once for its key.
     pub keyed: Option<Keyed>,
+    /// It is granted only while this is the head.
+    pub expected: Option<CommitSha>,
 }
 
 impl From<Event> for Request {
     fn from(event: Event) -> Self {
-        Self { event, command: None, keyed: None }
+        Self { event, command: None, keyed: None, expected: None }
     }
 }
 
 /// Records inside a transaction that something was asked for, and granted.
 macro_rules! grant {
     ($connection:expr, $id:expr, $request:expr, $at:expr) => {{
-        let Request { event, command, keyed } = &$request;
+        let Request { event, command, keyed, expected: _ } = &$request;
         if let Some(keyed) = keyed {
             // Of two at once one finds its key taken, and nothing of it is written.
             diesel::insert_into(idempotency::table)
@@ -69,19 +71,23 @@ macro_rules! renew {
     }};
 }
 
-/// Locks the environment's pull request inside a transaction, before the environment as everybody does: no push comes
-/// between. Whether `commit` is its head.
-macro_rules! is_head {
-    ($connection:expr, $id:expr, $commit:expr) => {{
-        let pull_request = environments::table.find(&$id).select(environments::pull_request_id);
-        diesel::update(pull_requests::table)
-            .filter(pull_requests::github_id.eq_any(pull_request))
-            .filter(pull_requests::head_sha.eq($commit))
-            .set(pull_requests::updated_at.eq(pull_requests::updated_at))
-            .execute($connection)
-            .await?
-            == 1
-    }};
+/// Ends a transaction with false where the request is for another commit than the head. Locks the environment's pull
+/// request, before the environment as everybody does: no push comes between.
+macro_rules! refuse_stale {
+    ($connection:expr, $id:expr, $request:expr) => {
+        if let Some(expected) = &$request.expected {
+            let pull_request = environments::table.find(&$id).select(environments::pull_request_id);
+            let is_head = diesel::update(pull_requests::table)
+                .filter(pull_requests::github_id.eq_any(pull_request))
+                .filter(pull_requests::head_sha.eq(expected.as_str()))
+                .set(pull_requests::updated_at.eq(pull_requests::updated_at))
+                .execute($connection)
+                .await?;
+            if is_head == 0 {
+                return Ok(false);
+            }
+        }
+    };
 }
 
 /// A status without a cause.
@@ -95,6 +101,8 @@ macro_rules! plain_status {
     };
 }
 
+/// What is asked for is granted only for the commit that it expects: where another is the head, each of these gives false
+/// and writes nothing.
 impl Store {
     /// Asks for a new round of attempts at the head commit, or for what sleeps to wake. False, and nothing written,
     /// where the environment is neither failed nor asleep.
@@ -102,6 +110,7 @@ impl Store {
         let id = environment_id.to_owned();
         let (at, now) = (wall_clock(), self.now());
         let asked = write!(self, |connection| {
+            refuse_stale!(connection, id, request);
             let failed = environments::status.eq(EnvironmentStatus::Failed.code());
             let asleep = environments::reason.eq(Reason::Asleep.code());
             let asked = diesel::update(environments::table.find(&id))
@@ -126,6 +135,7 @@ impl Store {
         let id = environment_id.to_owned();
         let (at, now) = (wall_clock(), self.now());
         let asked = write!(self, |connection| {
+            refuse_stale!(connection, id, request);
             let open = pull_requests::table
                 .filter(pull_requests::state.eq(PullRequestState::Open.code()))
                 .select(pull_requests::github_id);
@@ -164,23 +174,13 @@ impl Store {
     }
 
     /// Asks for everything of the environment to go, and for it to stay away until a new commit, reopening or a request.
-    /// False, and nothing written, where it is going or gone already, or where the head is another than `expected`.
-    pub async fn request_deletion(
-        &self,
-        environment_id: &str,
-        expected: Option<&CommitSha>,
-        request: Request,
-    ) -> Result<bool, StoreError> {
+    /// False, and nothing written, where it is going or gone already.
+    pub async fn request_deletion(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
-        let expected = expected.map(CommitSha::to_string);
         let (at, now) = (wall_clock(), self.now());
         let cause = Cause::RemovedByHand;
         let asked = write!(self, |connection| {
-            if let Some(expected) = expected
-                && !is_head!(connection, id, &expected)
-            {
-                return Ok(false);
-            }
+            refuse_stale!(connection, id, request);
             let asked = diesel::update(environments::table.find(&id))
                 .filter(
                     environments::status
@@ -215,6 +215,7 @@ impl Store {
         let id = environment_id.to_owned();
         let (at, now) = (wall_clock(), self.now());
         let asked = write!(self, |connection| {
+            refuse_stale!(connection, id, request);
             let asked = diesel::update(environments::table.find(&id))
                 .filter(
                     environments::status
@@ -239,12 +240,11 @@ impl Store {
         commit: &CommitSha,
         request: Request,
     ) -> Result<bool, StoreError> {
+        let request = Request { expected: Some(commit.clone()), ..request };
         let (id, commit) = (environment_id.to_owned(), commit.to_string());
         let (at, now) = (wall_clock(), self.now());
         let approved = write!(self, |connection| {
-            if !is_head!(connection, id, &commit) {
-                return Ok(false);
-            }
+            refuse_stale!(connection, id, request);
             let pull_request_id: i64 = diesel::update(environments::table.find(&id))
                 .set((asked!(now, at), environments::used_at.eq(now)))
                 .returning(environments::pull_request_id)

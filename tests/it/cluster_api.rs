@@ -336,8 +336,11 @@ async fn rollouts_are_read_and_judged() {
         (!pods.is_empty()).then_some(pods)
     })
     .await;
-    cluster.restart_pods(&namespace, &restarted).await.expect("deleted");
-    cluster.restart_pods(&namespace, &restarted).await.expect("as good as deleted");
+    for outcome in ["deleted", "as good as deleted"] {
+        for pod in &restarted {
+            cluster.restart_pod(&namespace, pod).await.expect(outcome);
+        }
+    }
     eventually("another pod takes its place", async || {
         let workloads = cluster.workloads(&namespace, &owner).await.expect("read");
         let pods = pods_to_restart(&workloads, &expected);

@@ -76,7 +76,13 @@ impl Scene {
     }
 
     async fn find(&self) -> Option<i64> {
-        self.github.find_comment(&self.access, self.number, MARKER).await.unwrap()
+        for page in 1.. {
+            let Page { found, more } = self.github.find_comment(&self.access, self.number, MARKER, page).await.unwrap();
+            if found.is_some() || !more {
+                return found;
+            }
+        }
+        None
     }
 
     async fn create(&self, text: &str) -> Result<i64, GitHubError> {

@@ -281,7 +281,7 @@ async fn only_a_push_or_reopening_lifts_a_hold() {
         let facts = running_environment(&store).await;
         let held = async || environment_of(&store, 7).await.environment.hold == Hold::RemovedByHand;
         let id = environment_of(&store, 7).await.environment.id;
-        let delete = async || store.request_deletion(&id, None, asks(EventKind::DeletionRequested)).await.unwrap();
+        let delete = async || store.request_deletion(&id, asks(EventKind::DeletionRequested)).await.unwrap();
 
         assert!(delete().await && held().await);
         tell_of(&store, &facts).await;

@@ -14,7 +14,7 @@ use diesel::{
 };
 use previewd::{
     environment::{Change, DeploymentStatus, EnvironmentStatus},
-    store::{DeploymentChanges, EnvironmentFilter, EventKind, Record, Store},
+    store::{DeploymentChanges, EnvironmentFilter, EventKind, Record, Request, Store},
 };
 use serde_json::Value;
 use xtask::testing::eventually;
@@ -163,7 +163,10 @@ async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
         mark("delivery told again").await;
         store.record_delivery(delivery(&format!("push-{time}")), push()).await.unwrap();
         mark("deletion at a commit").await;
-        store.request_deletion(id, Some(&commit(99)), asks(EventKind::DeletionRequested)).await.unwrap();
+        store
+            .request_deletion(id, Request { expected: Some(commit(99)), ..asks(EventKind::DeletionRequested) })
+            .await
+            .unwrap();
         mark("retry").await;
         store.request_retry(id, asks(EventKind::RetryRequested)).await.unwrap();
     }

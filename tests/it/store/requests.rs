@@ -101,7 +101,7 @@ async fn a_request_brings_back_what_was_held_and_leaves_alone_what_runs() {
         let environment = environment_of(&store, 7).await.environment;
         assert_eq!((environment.status, environment.requested), (EnvironmentStatus::Running, true));
 
-        assert!(store.request_deletion(id, None, asks(EventKind::DeletionRequested)).await.unwrap());
+        assert!(store.request_deletion(id, asks(EventKind::DeletionRequested)).await.unwrap());
         assert!(!environment_of(&store, 7).await.environment.requested);
         assert!(ask().await);
         let environment = environment_of(&store, 7).await.environment;
@@ -172,7 +172,7 @@ async fn a_command_is_stored_once_and_wakes_its_environment() {
         assert_eq!(store.open_commands(1, 8).await.unwrap().len(), 1, "of a pull request that nobody knows yet");
 
         let granted = Request { command: Some(5), ..asks(EventKind::DeletionRequested) };
-        assert!(store.request_deletion(&overview.environment.id, None, granted).await.unwrap());
+        assert!(store.request_deletion(&overview.environment.id, granted).await.unwrap());
         assert_eq!(open().await[0].accepted, Some(true));
         store.settle_command(5, false, Some("no".to_owned())).await.unwrap();
         let settled = open().await;
@@ -191,7 +191,10 @@ async fn a_deletion_is_asked_for_once() {
         store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
         let id = environment_in(&store, EnvironmentStatus::Running).await;
         let delete_at = async |expected: Option<&CommitSha>| {
-            store.request_deletion(&id, expected, asks(EventKind::DeletionRequested)).await.unwrap()
+            store
+                .request_deletion(&id, Request { expected: expected.cloned(), ..asks(EventKind::DeletionRequested) })
+                .await
+                .unwrap()
         };
         let delete = async || delete_at(None).await;
         assert!(!delete_at(Some(&commit(2))).await, "another commit is the head");
@@ -208,7 +211,7 @@ async fn a_deletion_is_asked_for_once() {
         assert!(!delete().await);
         let requests = "SELECT kind || ' by ' || actor AS line FROM events WHERE kind = 'deletion_requested'";
         assert_eq!(database.lines(requests).await, ["deletion_requested by alice"]);
-        assert!(!store.request_deletion("nobody", None, asks(EventKind::DeletionRequested)).await.unwrap());
+        assert!(!store.request_deletion("nobody", asks(EventKind::DeletionRequested)).await.unwrap());
     })
     .await;
 }
@@ -219,7 +222,7 @@ async fn a_deletion_overtakes_the_pass_under_way() {
         let store = database.store();
         let (lease, overview) = claimed_environment(&store).await;
         let id = &overview.environment.id;
-        assert!(store.request_deletion(id, None, asks(EventKind::DeletionRequested)).await.unwrap());
+        assert!(store.request_deletion(id, asks(EventKind::DeletionRequested)).await.unwrap());
         let running = Record {
             environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, None)),
             ..Record::default()
