@@ -371,3 +371,77 @@ async fn a_client_needs_no_network_to_begin() {
     GitHub::new(&settings).unwrap();
     assert_eq!(GitHub::new(&GitHubSettings::default()).err().map(|error| error.key), Some("github"));
 }
+
+#[tokio::test]
+async fn open_pull_requests_are_listed_whole_and_told_apart_by_their_tag() {
+    for scene in [Scene::with_token().await, Scene::with_app().await] {
+        let list = async |etag: Option<&str>| scene.github.open_pull_requests(&scene.access, etag).await.unwrap();
+        let Listing::Listed { pull_requests, etag } = list(None).await else { panic!("nothing is known yet") };
+        assert_eq!(pull_requests, [scene.facts().await]);
+        let etag = etag.expect("a tag");
+        assert_eq!(list(Some(&etag)).await, Listing::Unchanged);
+        scene.loopback.edit_title(SHOP, 1, "Another title").await.unwrap();
+        assert!(matches!(list(Some(&etag)).await, Listing::Listed { .. }));
+
+        for number in 0..PER_PAGE {
+            let new = NewPullRequest::new("One of many", &format!("branch-{number}"));
+            scene.loopback.open_pull_request(SHOP, new).await.unwrap();
+        }
+        let Listing::Listed { pull_requests, etag } = list(None).await else { panic!("it has changed") };
+        assert_eq!((pull_requests.len(), etag), (PER_PAGE + 1, None), "one page's tag says nothing of the others");
+    }
+}
+
+#[tokio::test]
+async fn an_app_has_lost_deliveries_sent_again() {
+    let scene = Scene::with_app().await;
+    // Nobody listens there.
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    scene.loopback.set_webhook(&format!("http://{nowhere}/webhooks/github"), &["secret"]);
+    scene.loopback.edit_title(SHOP, 1, "Another title").await.unwrap();
+    let failed = scene.github.failed_deliveries().await.unwrap();
+    let [delivery] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!(delivery.event, "pull_request");
+    let repository_id = i64::try_from(scene.loopback.repository(SHOP).unwrap().id).unwrap();
+    let last = scene.github.last_delivery_to(repository_id).await.unwrap().expect("a delivery");
+    assert!(!last.arrived);
+    assert_eq!(scene.github.last_delivery_to(repository_id + 1).await.unwrap(), None);
+
+    scene.github.redeliver(delivery.id).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while scene.loopback.attempts().len() < 2 {
+        assert!(Instant::now() < deadline, "it is sent again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let attempts = scene.loopback.attempts();
+    assert_eq!(attempts[0].delivery.guid, attempts[1].delivery.guid);
+    let with_token = Scene::with_token().await;
+    assert_eq!(with_token.github.failed_deliveries().await.unwrap(), [], "a token sees none");
+}
+
+#[tokio::test]
+async fn roles_changed_files_and_deployments() {
+    let scene = Scene::with_app().await;
+    scene.loopback.set_role(SHOP, "ann", xtask::github::Role::Maintain).unwrap();
+    let role = async |login: &str| scene.github.role_of(&scene.access, login).await.unwrap();
+    assert_eq!((role("ann").await.as_str(), role("acme").await.as_str()), ("maintain", "admin"));
+    assert!(!["maintain", "admin", "write"].contains(&role("nobody-at-all").await.as_str()));
+
+    let changes = async |wanted: &str| {
+        scene.github.changes_file(&scene.access, scene.number, |path| path == wanted, 1).await.unwrap()
+    };
+    assert_eq!(changes(".preview.yaml").await, Page { found: Some(()), more: false });
+    assert_eq!(changes("src/main.rs").await, Page { found: None, more: false });
+
+    let head = scene.facts().await.head_sha;
+    let find = async || scene.github.find_deployment(&scene.access, &head, "pr-1").await.unwrap();
+    assert_eq!(find().await, None);
+    let made = scene.github.create_deployment(&scene.access, &head, "pr-1").await.unwrap();
+    assert_eq!(find().await, Some(made));
+    let long = "x".repeat(200);
+    let state = GitHubState::Success;
+    let url = Some("https://pr-1.preview.example.com");
+    scene.github.set_deployment_state(&scene.access, made, state, url, &long).await.unwrap();
+    assert_eq!(scene.loopback.deployments(SHOP)[0].statuses[0].state, "success");
+    assert_eq!(scene.loopback.violations(), Vec::<String>::new());
+}
