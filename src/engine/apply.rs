@@ -2,8 +2,9 @@
 //! the inventory and lets nothing run before the walls stand.
 
 use super::{
+    interrupted::{Interrupted, NotApplied},
     observe::{Observed, expected},
-    pass::{Interrupted, Pass},
+    pass::Pass,
 };
 use crate::{
     cluster::{CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, pods_to_restart},
@@ -12,56 +13,13 @@ use crate::{
     store::{Environment, ObjectKey},
 };
 
-/// Why nothing, or not everything, was applied.
-pub(super) enum NotApplied {
-    Refused(Cause),
-    /// The namespace is on its way out; it is made anew once it is gone.
-    NamespaceGoes,
-}
-
-impl std::fmt::Display for NotApplied {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(cause) => write!(f, "{cause}"),
-            Self::NamespaceGoes => write!(f, "the namespace is on its way out"),
-        }
-    }
-}
-
-/// What a call to the cluster means for an attempt.
-fn sort(error: ClusterError) -> Result<NotApplied, Interrupted> {
-    match error {
-        ClusterError::Refused(cause) => Ok(NotApplied::Refused(cause)),
-        ClusterError::NamespaceTerminating | ClusterError::NamespaceGone => Ok(NotApplied::NamespaceGoes),
-        other => Err(other.into()),
-    }
-}
-
-macro_rules! try_apply {
-    ($call:expr) => {
-        match $call {
-            Ok(value) => value,
-            Err(error) => return Ok(Err(sort(error)?)),
-        }
-    };
-}
-
 impl Pass<'_> {
     /// Applies the recipe at the head commit. Gives the digest of what is in the cluster now.
-    pub(super) async fn apply(
-        &mut self,
-        observed: &Observed,
-        restart_pods: bool,
-    ) -> Result<Result<String, NotApplied>, Interrupted> {
+    pub(super) async fn apply(&mut self, observed: &Observed, restart_pods: bool) -> Result<String, NotApplied> {
         let environment = &observed.overview.environment;
         let head = &observed.overview.pull_request.facts.head_sha;
-        let render = match self.render(observed) {
-            Ok(render) => render,
-            Err(cause) => return Ok(Err(NotApplied::Refused(cause))),
-        };
-        if let Err(not_applied) = self.put(environment, head, &render).await? {
-            return Ok(Err(not_applied));
-        }
+        let render = self.render(observed).map_err(NotApplied::Refused)?;
+        self.put(environment, head, &render).await?;
         if restart_pods {
             let names: Vec<String> = render
                 .objects
@@ -70,49 +28,39 @@ impl Pass<'_> {
                 .map(|object| object.name.clone())
                 .collect();
             let cluster = &self.engine.cluster;
-            let workloads = try_apply!(cluster.workloads(&environment.namespace, &self.owner(&environment.id)).await);
+            let workloads = cluster.workloads(&environment.namespace, &self.owner(&environment.id)).await?;
             let attempt_deadline = observed.deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
             let left_behind = pods_to_restart(&workloads, &expected(&names, attempt_deadline, self.lease.now()));
             for pod in &left_behind {
                 self.fence(CALL_TIMEOUT).await?;
-                try_apply!(self.engine.cluster.restart_pod(&environment.namespace, pod).await);
+                self.engine.cluster.restart_pod(&environment.namespace, pod).await?;
             }
         }
-        Ok(Ok(render.digest()))
+        Ok(render.digest())
     }
 
     /// Puts back what was applied for a commit that ran. Gives whether it still, or already, serves.
-    pub(super) async fn put_back(
-        &mut self,
-        environment: &Environment,
-        commit: &CommitSha,
-    ) -> Result<Result<bool, NotApplied>, Interrupted> {
+    pub(super) async fn put_back(&mut self, environment: &Environment, commit: &CommitSha) -> Result<bool, NotApplied> {
         let render = self.engine.store.render(&environment.id, commit).await?;
         // It is kept for as long as the row names the commit.
         let render =
             render.ok_or_else(|| Interrupted::failed("what was applied for the last good commit is missing"))?;
-        if let Err(not_applied) = self.put(environment, commit, &render).await? {
-            return Ok(Err(not_applied));
-        }
+        self.put(environment, commit, &render).await?;
         let owner = self.owner(&environment.id);
-        let workloads = try_apply!(self.engine.cluster.workloads(&environment.namespace, &owner).await);
-        Ok(Ok(workloads.serves(commit)))
+        let workloads = self.engine.cluster.workloads(&environment.namespace, &owner).await?;
+        Ok(workloads.serves(commit))
     }
 
     /// Puts what was applied for a commit into the cluster once more, as it sleeps or runs. What is as it was stays
     /// untouched by that.
-    pub(super) async fn reapply(
-        &mut self,
-        environment: &Environment,
-        commit: &CommitSha,
-    ) -> Result<Result<(), NotApplied>, Interrupted> {
-        let Some(render) = self.engine.store.render(&environment.id, commit).await? else { return Ok(Ok(())) };
+    pub(super) async fn reapply(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), NotApplied> {
+        let Some(render) = self.engine.store.render(&environment.id, commit).await? else { return Ok(()) };
         let render = if environment.reason == Some(Reason::Asleep) { render.asleep() } else { render };
         for object in render.applied() {
             self.fence(CALL_TIMEOUT).await?;
-            try_apply!(self.engine.cluster.apply(&environment.namespace, object).await);
+            self.engine.cluster.apply(&environment.namespace, object).await?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Stops the pods of what runs, and leaves everything else as it is.
@@ -127,45 +75,38 @@ impl Pass<'_> {
     }
 
     /// Makes the namespace hold this render and nothing else of ours.
-    async fn put(
-        &mut self,
-        environment: &Environment,
-        commit: &CommitSha,
-        render: &Render,
-    ) -> Result<Result<(), NotApplied>, Interrupted> {
+    async fn put(&mut self, environment: &Environment, commit: &CommitSha, render: &Render) -> Result<(), NotApplied> {
         let (cluster, store) = (&self.engine.cluster, &self.engine.store);
         let namespace = &environment.namespace;
-        if let Err(not_applied) = self.ensure_namespace(namespace, &environment.id, &render.namespace).await? {
-            return Ok(Err(not_applied));
-        }
+        self.ensure_namespace(namespace, &environment.id, &render.namespace).await?;
         let before = store.inventory(&environment.id).await?;
         store.begin_apply(&self.lease, commit, render).await??;
         for wall in &render.walls {
             self.fence(CALL_TIMEOUT).await?;
-            try_apply!(cluster.apply(namespace, wall).await);
+            cluster.apply(namespace, wall).await?;
         }
         for pod in &render.pod_templates {
             self.fence(CALL_TIMEOUT).await?;
             match cluster.dry_run_pod(namespace, pod).await {
                 // The pods of the commit before may still hold the quota; the sum was checked when rendering.
                 Ok(()) | Err(ClusterError::Refused(Cause::QuotaExceeded { .. })) => {}
-                Err(error) => return Ok(Err(sort(error)?)),
+                Err(error) => return Err(error.into()),
             }
         }
         for object in &render.objects {
             self.fence(CALL_TIMEOUT).await?;
-            try_apply!(cluster.apply(namespace, object).await);
+            cluster.apply(namespace, object).await?;
         }
 
         let superfluous: Vec<ObjectKey> = before.into_iter().filter(|key| !key.is_among(render.applied())).collect();
         for ObjectKey { api_version, kind, name } in &superfluous {
             self.fence(CALL_TIMEOUT).await?;
-            try_apply!(cluster.delete_object(namespace, api_version, kind, name, None).await);
+            cluster.delete_object(namespace, api_version, kind, name, None).await?;
         }
         if !superfluous.is_empty() {
             store.remove_from_inventory(&self.lease, &superfluous).await??;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn render(&self, observed: &Observed) -> Result<Render, Cause> {
@@ -199,18 +140,18 @@ impl Pass<'_> {
         namespace: &Namespace,
         environment_id: &str,
         object: &Object,
-    ) -> Result<Result<(), NotApplied>, Interrupted> {
+    ) -> Result<(), NotApplied> {
         let owner = self.owner(environment_id);
         let mut state = self.engine.cluster.namespace(namespace, &owner).await?;
         if state == NamespaceState::Absent {
             self.fence(CALL_TIMEOUT).await?;
             match self.engine.cluster.create_namespace(object).await {
-                Ok(Creation::Created { .. }) => return Ok(Ok(())),
+                Ok(Creation::Created { .. }) => return Ok(()),
                 Ok(Creation::AlreadyThere) => state = self.engine.cluster.namespace(namespace, &owner).await?,
-                Err(error) => return Ok(Err(sort(error)?)),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(match state {
+        match state {
             NamespaceState::Ours { terminating: None, .. } => Ok(()),
             NamespaceState::Ours { terminating: Some(_), .. } | NamespaceState::Absent => {
                 Err(NotApplied::NamespaceGoes)
@@ -218,7 +159,7 @@ impl Pass<'_> {
             NamespaceState::Foreign => {
                 Err(NotApplied::Refused(Cause::NamespaceTaken { namespace: namespace.to_string() }))
             }
-        })
+        }
     }
 
     pub(super) fn owner(&self, environment_id: &str) -> Owner {

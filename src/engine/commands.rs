@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    observe::access,
-    pass::{Interrupted, Pass},
-};
+use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
     environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState, Urgency},
     github::{self, GitHubError},

@@ -5,8 +5,10 @@
 
 mod apply;
 mod commands;
+mod interrupted;
 mod observe;
 mod pass;
+mod records;
 mod repair;
 mod report;
 

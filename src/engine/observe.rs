@@ -1,11 +1,8 @@
 //! Observing: everything that the plan decides on, read anew for each step.
 
-use rand::RngExt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{
-    Engine,
-    pass::{Interrupted, Pass},
-};
+use super::{Engine, interrupted::Interrupted, pass::Pass, records::Seen};
 use crate::{
     cluster::{self, Expected, NamespaceState, Owner, Workloads, assess},
     environment::{
@@ -31,16 +28,22 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// The recipe's text as it is to be kept, where this pass read it.
-    pub fn recipe_to_store(&self) -> Option<Option<String>> {
-        match &self.recipe {
-            Some(Ok(text)) => Some(Some(text.clone())),
-            Some(Err(_)) | None => None,
+    /// What records say of it.
+    pub fn seen(&self) -> Seen<'_> {
+        let deployment = self.deployment.as_ref();
+        Seen {
+            head: &self.overview.pull_request.facts.head_sha,
+            recipe: self.recipe.as_ref().and_then(|recipe| recipe.as_deref().ok()),
+            round: deployment.map_or(0, |deployment| deployment.round),
+            attempt: deployment.map_or(0, |deployment| deployment.attempt),
+            still_serving: self.still_serving(),
+            holds_objects: self.overview.environment.applied_commit.is_some(),
+            outcome: deployment.map(|row| (row.status, row.reason, row.message.as_deref())),
         }
     }
 
     /// The commit that served before, if some of its pods still do.
-    pub fn still_serving(&self) -> Option<&CommitSha> {
+    fn still_serving(&self) -> Option<&CommitSha> {
         let serving = self.overview.environment.serving_commit.as_ref()?;
         match &self.workloads {
             Some(workloads) => workloads.serves(serving).then_some(serving),
@@ -132,7 +135,7 @@ impl Pass<'_> {
             check_is_due: environment.check_is_due,
             deletion_started_at: environment.deletion_started_at,
             observed_at: environment.observed_at,
-            jitter: rand::rng().random_range(-1.0..=1.0),
+            jitter: jitter(environment, deployment.as_ref()),
         };
         Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, facts })
     }
@@ -273,6 +276,14 @@ impl Pass<'_> {
         let progress = assess(&workloads, &expected(&deployments, attempt_deadline, self.lease.now()));
         Ok((workloads, progress))
     }
+}
+
+/// Spreads the attempts of environments that failed together, and those of one environment: -1 to 1.
+fn jitter(environment: &Environment, deployment: Option<&Deployment>) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    let attempt = deployment.map(|deployment| (deployment.round, deployment.attempt));
+    (environment.namespace.as_str(), attempt).hash(&mut hasher);
+    (hasher.finish() % 2_001) as f64 / 1_000.0 - 1.0
 }
 
 pub(super) fn expected(deployments: &[String], attempt_deadline: Option<Millis>, now: Millis) -> Expected<'_> {

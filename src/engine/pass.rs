@@ -1,28 +1,30 @@
 //! One pass over one environment, read top to bottom: observe, decide, take the step, look again; report; release.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::Engine;
+use super::{
+    Engine,
+    interrupted::{Interrupted, NotApplied},
+    observe::Observed,
+    records::{self, record_of},
+};
 use crate::{
-    cluster::{CALL_TIMEOUT, ClusterError},
+    cluster::CALL_TIMEOUT,
     environment::{
-        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Hold, Millis, Place, Step, Urgency, next_step,
-        wait_after_failures,
+        Cause, CommitSha, Decision, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
     },
-    github::{self, GitHubError},
-    metrics,
-    store::{
-        Deployment, DeploymentChanges, Environment, EnvironmentChanges, Event, EventKind, Installation, Lease,
-        LeaseLost, Record, StoreError, Turn,
-    },
+    github, metrics,
+    store::{Environment, Event, Installation, Lease, Record, Turn as Budget},
 };
 
 /// A pass takes a handful of steps; more would be a plan that goes in circles.
 const STEPS_AT_MOST: usize = 12;
 /// How often those that wait in line look where they stand. A place that becomes free wakes whoever gets it.
 const IN_LINE: Duration = Duration::from_secs(60);
+/// How soon to look again at a namespace that is on its way out; the watch usually says it before.
+const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
@@ -37,107 +39,41 @@ pub(super) struct Pass<'a> {
     pub in_paths: Option<(CommitSha, bool)>,
 }
 
-/// Why a pass ended early. None of it counts towards an attempt.
-#[derive(Debug)]
-pub(super) enum Interrupted {
-    /// The lease is lost, or something newer was asked for: whoever holds the row goes on.
-    Over,
-    /// Something that a pass needs is away, or does not do what it should. The next pass tries again.
-    Failed { why: String, retry_after: Option<Duration> },
-    /// GitHub may not be asked before this has passed, and nothing is wrong.
-    NotYet(Duration),
-    /// GitHub asked for silence.
-    Silenced { why: String, wait: Duration },
-}
-
-impl From<LeaseLost> for Interrupted {
-    fn from(LeaseLost: LeaseLost) -> Self {
-        Self::Over
-    }
-}
-
-impl Interrupted {
-    pub fn failed(why: &str) -> Self {
-        Self::Failed { why: why.to_owned(), retry_after: None }
-    }
-
-    fn by(error: &dyn fmt::Display, retry_after: Option<Duration>) -> Self {
-        Self::Failed { why: error.to_string(), retry_after }
-    }
-}
-
-impl From<StoreError> for Interrupted {
-    fn from(error: StoreError) -> Self {
-        let why = format!("{:#}", anyhow::Error::from(error));
-        Self::Failed { why, retry_after: None }
-    }
-}
-
-impl From<ClusterError> for Interrupted {
-    fn from(error: ClusterError) -> Self {
-        let retry_after = match &error {
-            ClusterError::Away { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        Self::by(&error, retry_after)
-    }
-}
-
-impl From<GitHubError> for Interrupted {
-    fn from(error: GitHubError) -> Self {
-        match &error {
-            GitHubError::RateLimited { retry_after, .. } => {
-                Self::Silenced { why: error.to_string(), wait: *retry_after }
-            }
-            _ => Self::by(&error, None),
-        }
-    }
+/// How a pass goes on after a step.
+enum Turn {
+    /// It looks again at once.
+    Again,
+    /// It ends; the next begins after this at the latest. None: when something happens.
+    Wait(Option<Duration>),
 }
 
 /// Runs one pass and gives the row back.
 pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lease, claimed: Environment) {
     let mut pass =
         Pass { engine, installation, lease, observed_cluster: false, app_installation_id: None, in_paths: None };
-    let steps = pass.take_steps().await;
-    let reported = match &steps {
-        Ok(_) => pass.report().await,
-        Err(_) => Ok(()),
+    let (next, interrupted) = match pass.take_steps().await {
+        Ok(next) => (next, pass.report().await.err()),
+        Err(interrupted) => (None, Some(interrupted)),
     };
-
-    if let (Err(Interrupted::Silenced { wait, .. }), _) | (_, Err(Interrupted::Silenced { wait, .. })) =
-        (&steps, &reported)
-        && let Err(error) = engine.store.block_github(pass.app_installation_id, *wait).await
-    {
-        warn!(error = %error, "could not tell the others that GitHub asked for silence");
-    }
-    let (next, failures, outcome) = match (steps, reported) {
+    // Where only the report failed the environment itself is well: what it awaits is still looked at in time.
+    let at_the_latest = |wait: Duration| Some(next.map_or(wait, |next| next.min(wait)));
+    let (next, failures, outcome) = match interrupted {
+        None => (next, 0, "done"),
         // Where somebody else has the row, or made it due, this changes nothing; where time ran out, the next pass is owed.
-        (Err(Interrupted::Over), _) | (Ok(_), Err(Interrupted::Over)) => (Some(Duration::ZERO), 0, "lost"),
-        (Ok(next), Ok(())) => (next, 0, "done"),
-        (Err(Interrupted::NotYet(wait)), _) => (Some(wait), claimed.failures, "postponed"),
-        (Ok(next), Err(Interrupted::NotYet(wait))) => {
-            (Some(next.map_or(wait, |next| next.min(wait))), claimed.failures, "postponed")
-        }
-        (Err(Interrupted::Silenced { why, wait }), _) => {
+        Some(Interrupted::Over) => (Some(Duration::ZERO), 0, "lost"),
+        Some(Interrupted::NotYet(wait)) => (at_the_latest(wait), claimed.failures, "postponed"),
+        Some(Interrupted::Silenced { why, wait }) => {
             warn!(error = why, retry_in_seconds = wait.as_secs(), "GitHub asked for silence");
-            (Some(wait), claimed.failures, "postponed")
+            if let Err(error) = engine.store.block_github(pass.app_installation_id, wait).await {
+                warn!(error = %error, "could not tell the others that GitHub asked for silence");
+            }
+            (at_the_latest(wait), claimed.failures, "postponed")
         }
-        (Ok(next), Err(Interrupted::Silenced { why, wait })) => {
-            warn!(error = why, retry_in_seconds = wait.as_secs(), "GitHub asked for silence");
-            (Some(next.map_or(wait, |next| next.min(wait))), claimed.failures, "postponed")
-        }
-        (Err(Interrupted::Failed { why, retry_after }), _) => {
+        Some(Interrupted::Failed { why, retry_after }) => {
             let failures = claimed.failures + 1;
             let wait = retry_after.unwrap_or_default().max(wait_after_failures(failures));
             warn!(error = why, failures, retry_in_seconds = wait.as_secs(), "a pass failed");
-            (Some(wait), failures, "failed")
-        }
-        // The environment itself is well: what it awaits is still looked at in time.
-        (Ok(next), Err(Interrupted::Failed { why, retry_after })) => {
-            let failures = claimed.failures + 1;
-            let wait = retry_after.unwrap_or_default().max(wait_after_failures(failures));
-            warn!(error = why, failures, "could not report to GitHub");
-            (Some(next.map_or(wait, |next| next.min(wait))), failures, "failed")
+            (at_the_latest(wait), failures, "failed")
         }
     };
     metrics::PASSES.count(outcome);
@@ -154,183 +90,92 @@ impl Pass<'_> {
             self.run_commands(&observed.overview).await?;
             let step = next_step(&observed.facts, self.lease.now());
             tracing::debug!(?step, "next step");
-            let head = &observed.overview.pull_request.facts.head_sha;
-            let deployment = observed.deployment.as_ref();
-            match step {
-                Step::Settle { until } => return Ok(until.map(|until| self.until(until))),
-                Step::Await { until, cause } => {
-                    self.show_while_waiting(&observed.overview.environment, &observed.facts.decision, cause).await?;
-                    return Ok(Some(self.until(until)));
-                }
-                Step::AskForPlace => {
-                    if let Some(cause) = self.ask_for_place().await? {
-                        self.show_in_line(&observed.overview.environment, &cause).await?;
-                        return Ok(Some(IN_LINE));
-                    }
-                }
-                Step::ShowWaiting { cause } => {
-                    let mut shown = EnvironmentChanges::status(EnvironmentStatus::Pending, Some(&cause));
-                    if observed.overview.environment.applied_commit.is_none() {
-                        shown = shown.without_place();
-                    }
-                    self.record(Record {
-                        environment: Some(shown),
-                        end_others: Some(DeploymentStatus::Superseded),
-                        event: event(EventKind::Waiting, cause.reason().code()),
-                        ..Record::default()
-                    })
-                    .await?;
-                    self.give_places(&observed.overview.environment).await?;
-                }
-                Step::CreateDeployment { commit } => {
-                    let changes = DeploymentChanges { recipe: observed.recipe_to_store(), ..Default::default() };
-                    self.record(Record {
-                        deployment: Some((commit, changes)),
-                        end_others: Some(DeploymentStatus::Superseded),
-                        ..Record::default()
-                    })
-                    .await?;
-                }
-                Step::RenewDeployment => self.renew(head, deployment).await?,
-                Step::BeginAttempt { attempt, deadline } => {
-                    let now = self.lease.now();
-                    let changes = DeploymentChanges {
-                        status: Some(DeploymentStatus::Deploying.code()),
-                        attempt: Some(attempt),
-                        attempt_deadline: Some(Some(deadline)),
-                        retry_at: Some(None),
-                        recipe: observed.recipe_to_store(),
-                        applied_digest: Some(None),
-                        started_at: if attempt == 1 { Some(Some(now)) } else { None },
-                        ..Default::default()
-                    };
-                    self.record(Record {
-                        environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, None)),
-                        deployment: Some((head.clone(), changes)),
-                        end_others: Some(DeploymentStatus::Superseded),
-                        event: event(EventKind::Deploying, format!("{head} attempt {attempt}")),
-                    })
-                    .await?;
-                }
-                Step::Apply { restart_pods } => match self.apply(&observed, restart_pods).await? {
-                    Ok(digest) => {
-                        let changes = DeploymentChanges { applied_digest: Some(Some(digest)), ..Default::default() };
-                        self.record(Record { deployment: Some((head.clone(), changes)), ..Record::default() }).await?;
-                    }
-                    Err(super::apply::NotApplied::Refused(cause)) => self.fail(&observed, &cause).await?,
-                    Err(super::apply::NotApplied::NamespaceGoes) => return Ok(Some(Duration::from_secs(1))),
-                },
-                Step::ExtendAttempt { deadline } => {
-                    let changes = DeploymentChanges { attempt_deadline: Some(Some(deadline)), ..Default::default() };
-                    self.record(Record { deployment: Some((head.clone(), changes)), ..Record::default() }).await?;
-                    self.engine.store.record_observation(&self.lease).await?;
-                }
-                Step::EndAttempt { cause, retry_at } => {
-                    let changes = DeploymentChanges { retry_at: Some(Some(retry_at)), ..Default::default() };
-                    let attempt = deployment.map_or(0, |deployment| deployment.attempt);
-                    self.record(Record {
-                        environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, Some(&cause))),
-                        deployment: Some((head.clone(), changes.cause(Some(&cause)))),
-                        event: event(EventKind::AttemptFailed, format!("attempt {attempt}: {cause}")),
-                        ..Record::default()
-                    })
-                    .await?;
-                }
-                Step::Succeed => self.succeed(head).await?,
-                Step::Fail { cause } => self.fail(&observed, &cause).await?,
-                Step::RollBack { commit } => match self.put_back(&observed.overview.environment, &commit).await? {
-                    Ok(serves) => self.rolled_back(&commit, serves).await?,
-                    Err(super::apply::NotApplied::Refused(cause)) => self.give_up_going_back(&commit, &cause).await?,
-                    Err(super::apply::NotApplied::NamespaceGoes) => return Ok(Some(Duration::from_secs(1))),
-                },
-                Step::ShowServing { commit } => {
-                    let shown = EnvironmentChanges::default().serving(Some(&commit));
-                    self.record(Record { environment: Some(shown), ..Record::default() }).await?;
-                }
-                Step::Reapply { commit } => {
-                    let reapplied = self.reapply(&observed.overview.environment, &commit).await?;
-                    let checked = EnvironmentChanges::default().checked(self.lease.now());
-                    self.record(Record { environment: Some(checked), ..Record::default() }).await?;
-                    if let Err(not_applied) = reapplied {
-                        warn!(%not_applied, "what was applied cannot be applied again");
-                    }
-                }
-                Step::FallAsleep { commit } => self.fall_asleep(&observed.overview.environment, &commit).await?,
-                Step::ShowOutcome => self.show_outcome(deployment).await?,
-                Step::BeginDeletion { cause } => {
-                    let mut shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
-                    if cause == Some(Cause::Expired) {
-                        shown = shown.held(Hold::Expired);
-                    }
-                    self.record(Record {
-                        environment: Some(shown.serving(None).deletion_started(self.lease.now())),
-                        end_others: Some(DeploymentStatus::Cancelled),
-                        event: event(EventKind::Deleting, reason_code(cause.as_ref())),
-                        ..Record::default()
-                    })
-                    .await?;
-                }
-                Step::DeleteNamespace => self.delete_namespace(&observed).await?,
-                Step::FinishDeletion { cause } => {
-                    let shown = EnvironmentChanges::status(EnvironmentStatus::Deleted, cause.as_ref());
-                    self.record(Record {
-                        environment: Some(shown.nothing_applied().without_place().deleted(self.lease.now())),
-                        end_others: Some(DeploymentStatus::Cancelled),
-                        event: event(EventKind::Deleted, reason_code(cause.as_ref())),
-                        ..Record::default()
-                    })
-                    .await?;
-                    self.give_places(&observed.overview.environment).await?;
-                }
+            if let Turn::Wait(wait) = self.take_step(&step, &observed).await? {
+                return Ok(wait);
             }
         }
         Err(Interrupted::failed("the plan goes in circles"))
+    }
+
+    /// Takes one step and records it.
+    async fn take_step(&mut self, step: &Step, observed: &Observed) -> Result<Turn, Interrupted> {
+        let environment = &observed.overview.environment;
+        let seen = observed.seen();
+        let record = match step {
+            Step::Settle { until } => return Ok(Turn::Wait(until.map(|until| self.until(until)))),
+            Step::Await { until, cause } => {
+                self.show_while_waiting(environment, &observed.facts.decision, cause.as_ref()).await?;
+                return Ok(Turn::Wait(Some(self.until(*until))));
+            }
+            Step::AskForPlace => return self.ask_for_place(environment).await,
+            Step::Apply { restart_pods } => match self.apply(observed, *restart_pods).await {
+                Ok(digest) => records::applied(digest, &seen),
+                Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
+                Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
+                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+            },
+            Step::RollBack { commit } => match self.put_back(environment, commit).await {
+                Ok(serves) => records::rolled_back(commit, serves),
+                Err(NotApplied::Refused(cause)) => records::gave_up_going_back(commit, &cause),
+                Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
+                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+            },
+            Step::Reapply { commit } => {
+                match self.reapply(environment, commit).await {
+                    Ok(()) => {}
+                    Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                    Err(NotApplied::Refused(cause)) => warn!(%cause, "what was applied cannot be applied again"),
+                    Err(NotApplied::NamespaceGoes) => warn!("what was applied cannot be applied again: it goes"),
+                }
+                record_of(step, &seen, self.lease.now())
+            }
+            Step::FallAsleep { commit } => {
+                self.stop_pods(environment, commit).await?;
+                record_of(step, &seen, self.lease.now())
+            }
+            Step::DeleteNamespace => {
+                self.delete_namespace(observed).await?;
+                return Ok(Turn::Again);
+            }
+            Step::ExtendAttempt { .. } => {
+                self.record(record_of(step, &seen, self.lease.now())).await?;
+                self.engine.store.record_observation(&self.lease).await?;
+                return Ok(Turn::Again);
+            }
+            Step::ShowWaiting { .. }
+            | Step::CreateDeployment { .. }
+            | Step::RenewDeployment
+            | Step::BeginAttempt { .. }
+            | Step::EndAttempt { .. }
+            | Step::Succeed
+            | Step::Fail { .. }
+            | Step::ShowServing { .. }
+            | Step::ShowOutcome
+            | Step::BeginDeletion { .. }
+            | Step::FinishDeletion { .. } => record_of(step, &seen, self.lease.now()),
+        };
+        self.record(record).await?;
+        // Should this be missed, whoever waits asks again soon.
+        let gives_its_place = matches!(step, Step::ShowWaiting { .. } | Step::FinishDeletion { .. });
+        if gives_its_place && environment.has_place {
+            self.engine.store.give_places(&self.engine.capacity).await?;
+        }
+        Ok(Turn::Again)
     }
 
     fn until(&self, moment: Millis) -> Duration {
         Duration::from_millis(u64::try_from(moment - self.lease.now()).unwrap_or(0))
     }
 
-    /// Why the environment has no place, if it has none.
-    async fn ask_for_place(&self) -> Result<Option<Cause>, Interrupted> {
-        match self.engine.store.ask_for_place(&self.lease, &self.engine.capacity).await?? {
-            Place::Free => Ok(None),
-            Place::Waits { scope, at_most, position } => {
-                Ok(Some(Cause::QueuedForCapacity { scope, at_most, position }))
-            }
+    /// Gets a place, or shows where in the line the environment stands.
+    async fn ask_for_place(&self, environment: &Environment) -> Result<Turn, Interrupted> {
+        let place = self.engine.store.ask_for_place(&self.lease, &self.engine.capacity).await??;
+        let Place::Waits { scope, at_most, position } = place else { return Ok(Turn::Again) };
+        let cause = Cause::QueuedForCapacity { scope, at_most, position };
+        if environment.message.as_ref() != Some(&cause.to_string()) {
+            self.record(records::in_line(&cause, environment.reason != Some(cause.reason()))).await?;
         }
-    }
-
-    async fn show_in_line(&self, environment: &Environment, cause: &Cause) -> Result<(), Interrupted> {
-        if environment.message.as_ref() == Some(&cause.to_string()) {
-            return Ok(());
-        }
-        // Its position changes with everybody's; that it waits is news once.
-        let is_news = environment.reason != Some(cause.reason());
-        self.record(Record {
-            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, Some(cause))),
-            event: is_news.then(|| event(EventKind::Waiting, cause.reason().code())).flatten(),
-            ..Record::default()
-        })
-        .await
-    }
-
-    /// The place that `environment` had is somebody else's now. Should this be missed, whoever waits asks again soon.
-    async fn give_places(&self, environment: &Environment) -> Result<(), Interrupted> {
-        if environment.has_place {
-            self.engine.store.give_places(&self.engine.capacity).await?;
-        }
-        Ok(())
-    }
-
-    async fn fall_asleep(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), Interrupted> {
-        self.stop_pods(environment, commit).await?;
-        self.record(Record {
-            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep))),
-            event: event(EventKind::Asleep, commit.to_string()),
-            ..Record::default()
-        })
-        .await
+        Ok(Turn::Wait(Some(IN_LINE)))
     }
 
     /// Records a step, and logs its event once it is stored.
@@ -354,7 +199,7 @@ impl Pass<'_> {
 
     /// Before each read from GitHub.
     pub(super) async fn github_read(&mut self) -> Result<(), Interrupted> {
-        if let Turn::After(wait) = self.engine.store.may_read(self.app_installation_id).await? {
+        if let Budget::After(wait) = self.engine.store.may_read(self.app_installation_id).await? {
             return Err(Interrupted::NotYet(wait));
         }
         self.fence(github::CALL_TIMEOUT).await
@@ -364,98 +209,9 @@ impl Pass<'_> {
     pub(super) async fn github_write(&mut self, urgency: Urgency) -> Result<(), Interrupted> {
         self.fence(github::CALL_TIMEOUT).await?;
         match self.engine.store.take_write(self.app_installation_id, urgency).await? {
-            Turn::Now => Ok(()),
-            Turn::After(wait) => Err(Interrupted::NotYet(wait)),
+            Budget::Now => Ok(()),
+            Budget::After(wait) => Err(Interrupted::NotYet(wait)),
         }
-    }
-
-    async fn renew(&self, head: &CommitSha, deployment: Option<&Deployment>) -> Result<(), Interrupted> {
-        let changes = DeploymentChanges {
-            status: Some(DeploymentStatus::Pending.code()),
-            round: Some(deployment.map_or(0, |deployment| deployment.round) + 1),
-            attempt: Some(0),
-            attempt_deadline: Some(None),
-            retry_at: Some(None),
-            applied_digest: Some(None),
-            finished_at: Some(None),
-            ..Default::default()
-        };
-        self.record(Record {
-            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, None)),
-            deployment: Some((head.clone(), changes.cause(None))),
-            end_others: Some(DeploymentStatus::Superseded),
-            ..Record::default()
-        })
-        .await
-    }
-
-    async fn succeed(&self, head: &CommitSha) -> Result<(), Interrupted> {
-        let changes = DeploymentChanges {
-            status: Some(DeploymentStatus::Succeeded.code()),
-            retry_at: Some(None),
-            finished_at: Some(Some(self.lease.now())),
-            ..Default::default()
-        };
-        self.record(Record {
-            environment: Some(
-                EnvironmentChanges::status(EnvironmentStatus::Running, None).serving(Some(head)).good(Some(head)),
-            ),
-            deployment: Some((head.clone(), changes.cause(None))),
-            event: event(EventKind::Running, head.to_string()),
-            ..Record::default()
-        })
-        .await
-    }
-
-    async fn fail(&self, observed: &super::observe::Observed, cause: &Cause) -> Result<(), Interrupted> {
-        let head = &observed.overview.pull_request.facts.head_sha;
-        let changes = DeploymentChanges {
-            status: Some(DeploymentStatus::Failed.code()),
-            retry_at: Some(None),
-            finished_at: Some(Some(self.lease.now())),
-            ..Default::default()
-        };
-        let still_serving = observed.still_serving();
-        self.record(Record {
-            environment: Some(
-                EnvironmentChanges::status(EnvironmentStatus::Failed, Some(cause)).serving(still_serving),
-            ),
-            deployment: Some((head.clone(), changes.cause(Some(cause)))),
-            event: event(EventKind::Failed, format!("{head} {}: {cause}", cause.reason())),
-            ..Record::default()
-        })
-        .await
-    }
-
-    async fn rolled_back(&self, commit: &CommitSha, serves: bool) -> Result<(), Interrupted> {
-        self.record(Record {
-            environment: Some(EnvironmentChanges::default().serving(serves.then_some(commit))),
-            event: event(EventKind::RolledBack, commit.to_string()),
-            ..Record::default()
-        })
-        .await
-    }
-
-    /// The cluster refuses what it once took.
-    async fn give_up_going_back(&self, commit: &CommitSha, cause: &Cause) -> Result<(), Interrupted> {
-        self.record(Record {
-            environment: Some(EnvironmentChanges::default().serving(None).good(None)),
-            event: event(EventKind::RolledBack, format!("not to {commit}: {cause}")),
-            ..Record::default()
-        })
-        .await
-    }
-
-    async fn show_outcome(&self, deployment: Option<&Deployment>) -> Result<(), Interrupted> {
-        let Some(deployment) = deployment else { return Ok(()) };
-        let status = match deployment.status {
-            DeploymentStatus::Failed => EnvironmentStatus::Failed,
-            DeploymentStatus::Succeeded => EnvironmentStatus::Running,
-            DeploymentStatus::Pending | DeploymentStatus::Deploying => EnvironmentStatus::Deploying,
-            DeploymentStatus::Superseded | DeploymentStatus::Cancelled => EnvironmentStatus::Pending,
-        };
-        let shown = EnvironmentChanges::outcome(status, deployment.reason, deployment.message.clone());
-        self.record(Record { environment: Some(shown), ..Record::default() }).await
     }
 
     /// While something is awaited, the row shows what it was last seen to wait for.
@@ -463,7 +219,7 @@ impl Pass<'_> {
         &self,
         environment: &Environment,
         decision: &Decision,
-        cause: Option<Cause>,
+        cause: Option<&Cause>,
     ) -> Result<(), Interrupted> {
         let Some(cause) = cause else { return Ok(()) };
         let message = cause.to_string();
@@ -475,8 +231,7 @@ impl Pass<'_> {
             Decision::Gone(_) => EnvironmentStatus::Deleting,
             Decision::Deploy(_) | Decision::Wait(_) => EnvironmentStatus::Deploying,
         };
-        let shown = EnvironmentChanges::outcome(status, Some(cause.reason()), Some(message.clone()));
-        self.record(Record { environment: Some(shown), ..Record::default() }).await?;
+        self.record(records::waiting_for(cause, status)).await?;
         if is_news {
             // Only whoever recorded it tells it: once.
             tracing::error!(event = "namespace_stuck", "{message}");
@@ -488,7 +243,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn delete_namespace(&mut self, observed: &super::observe::Observed) -> Result<(), Interrupted> {
+    async fn delete_namespace(&mut self, observed: &Observed) -> Result<(), Interrupted> {
         let Some(uid) = &observed.namespace_uid else { return Ok(()) };
         let (cluster, environment) = (&self.engine.cluster, &observed.overview.environment);
         self.fence(CALL_TIMEOUT).await?;
@@ -506,12 +261,4 @@ impl Pass<'_> {
         }
         Ok(())
     }
-}
-
-fn event(kind: EventKind, detail: impl Into<String>) -> Option<Event> {
-    Some(Event { kind, actor: "previewd".to_owned(), detail: Some(detail.into()) })
-}
-
-fn reason_code(cause: Option<&Cause>) -> &'static str {
-    cause.map_or("closed", |cause| cause.reason().code())
 }

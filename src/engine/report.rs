@@ -3,10 +3,7 @@
 
 use tracing::warn;
 
-use super::{
-    observe::access,
-    pass::{Interrupted, Pass},
-};
+use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
     environment::{
         ATTEMPTS, DeploymentStatus, EnvironmentStatus, GitHubState, Millis, PublicUrl, Reason, ReportTo, Urgency,

@@ -89,7 +89,7 @@ pub struct Facts {
     pub check_is_due: bool,
     pub deletion_started_at: Option<Millis>,
     pub observed_at: Option<Millis>,
-    /// From -1 to 1, drawn anew for each pass.
+    /// From -1 to 1, another for each environment and attempt.
     pub jitter: f64,
 }
 

@@ -1,0 +1,99 @@
+//! Why a pass, or what it applies, ended early.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    cluster::ClusterError,
+    environment::Cause,
+    github::GitHubError,
+    store::{LeaseLost, StoreError},
+};
+
+/// Why a pass ended early. None of it counts towards an attempt.
+#[derive(Debug)]
+pub(super) enum Interrupted {
+    /// The lease is lost, or something newer was asked for: whoever holds the row goes on.
+    Over,
+    /// Something that a pass needs is away, or does not do what it should. The next pass tries again.
+    Failed { why: String, retry_after: Option<Duration> },
+    /// GitHub may not be asked before this has passed, and nothing is wrong.
+    NotYet(Duration),
+    /// GitHub asked for silence.
+    Silenced { why: String, wait: Duration },
+}
+
+impl Interrupted {
+    pub fn failed(why: impl fmt::Display) -> Self {
+        Self::Failed { why: why.to_string(), retry_after: None }
+    }
+}
+
+impl From<LeaseLost> for Interrupted {
+    fn from(LeaseLost: LeaseLost) -> Self {
+        Self::Over
+    }
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(error: StoreError) -> Self {
+        Self::failed(format_args!("{:#}", anyhow::Error::from(error)))
+    }
+}
+
+impl From<ClusterError> for Interrupted {
+    fn from(error: ClusterError) -> Self {
+        let retry_after = match &error {
+            ClusterError::Away { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        Self::Failed { why: error.to_string(), retry_after }
+    }
+}
+
+impl From<GitHubError> for Interrupted {
+    fn from(error: GitHubError) -> Self {
+        match &error {
+            GitHubError::RateLimited { retry_after, .. } => {
+                Self::Silenced { why: error.to_string(), wait: *retry_after }
+            }
+            _ => Self::failed(error),
+        }
+    }
+}
+
+/// Why nothing, or not everything, was applied.
+pub(super) enum NotApplied {
+    /// The cluster, or previewd itself, does not take what the recipe says.
+    Refused(Cause),
+    /// The namespace is on its way out; it is made anew once it is gone.
+    NamespaceGoes,
+    Interrupted(Interrupted),
+}
+
+impl From<Interrupted> for NotApplied {
+    fn from(interrupted: Interrupted) -> Self {
+        Self::Interrupted(interrupted)
+    }
+}
+
+impl From<LeaseLost> for NotApplied {
+    fn from(lost: LeaseLost) -> Self {
+        Self::Interrupted(lost.into())
+    }
+}
+
+impl From<StoreError> for NotApplied {
+    fn from(error: StoreError) -> Self {
+        Self::Interrupted(error.into())
+    }
+}
+
+impl From<ClusterError> for NotApplied {
+    fn from(error: ClusterError) -> Self {
+        match error {
+            ClusterError::Refused(cause) => Self::Refused(cause),
+            ClusterError::NamespaceTerminating | ClusterError::NamespaceGone => Self::NamespaceGoes,
+            other => Self::Interrupted(other.into()),
+        }
+    }
+}

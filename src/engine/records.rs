@@ -1,0 +1,231 @@
+//! What a step leaves in the rows. Pure: from the step and what was seen to the record of it.
+
+use crate::{
+    environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, Reason, Step},
+    store::{DeploymentChanges, EnvironmentChanges, Event, EventKind, Record},
+};
+
+/// What was seen, as far as records say it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub head: &'a CommitSha,
+    /// The recipe's text, where this pass read it and the row is to keep it.
+    pub recipe: Option<&'a str>,
+    /// Of the head commit's row.
+    pub round: i64,
+    pub attempt: i64,
+    /// The commit that served before, if some of its pods still do.
+    pub still_serving: Option<&'a CommitSha>,
+    /// Something of a commit is in the cluster.
+    pub holds_objects: bool,
+    /// How the head commit's row says it ended, with its reason and message.
+    pub outcome: Option<(DeploymentStatus, Option<Reason>, Option<&'a str>)>,
+}
+
+/// What `step` leaves behind, once what it does to the cluster is done.
+pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
+    let head = || seen.head.clone();
+    match step {
+        Step::Settle { .. }
+        | Step::Await { .. }
+        | Step::AskForPlace
+        | Step::Apply { .. }
+        | Step::RollBack { .. }
+        | Step::DeleteNamespace => Record::default(),
+        Step::ShowWaiting { cause } => {
+            let shown = EnvironmentChanges::status(EnvironmentStatus::Pending, Some(cause));
+            Record {
+                environment: Some(if seen.holds_objects { shown } else { shown.without_place() }),
+                end_others: Some(DeploymentStatus::Superseded),
+                event: event(EventKind::Waiting, cause.reason().code()),
+                ..Record::default()
+            }
+        }
+        Step::CreateDeployment { commit } => Record {
+            deployment: Some((
+                commit.clone(),
+                DeploymentChanges { recipe: seen.recipe_to_keep(), ..Default::default() },
+            )),
+            end_others: Some(DeploymentStatus::Superseded),
+            ..Record::default()
+        },
+        Step::RenewDeployment => {
+            let changes = DeploymentChanges {
+                status: Some(DeploymentStatus::Pending.code()),
+                round: Some(seen.round + 1),
+                attempt: Some(0),
+                attempt_deadline: Some(None),
+                retry_at: Some(None),
+                applied_digest: Some(None),
+                finished_at: Some(None),
+                ..Default::default()
+            };
+            Record {
+                environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, None)),
+                deployment: Some((head(), changes.cause(None))),
+                end_others: Some(DeploymentStatus::Superseded),
+                ..Record::default()
+            }
+        }
+        Step::BeginAttempt { attempt, deadline } => {
+            let changes = DeploymentChanges {
+                status: Some(DeploymentStatus::Deploying.code()),
+                attempt: Some(*attempt),
+                attempt_deadline: Some(Some(*deadline)),
+                retry_at: Some(None),
+                recipe: seen.recipe_to_keep(),
+                applied_digest: Some(None),
+                started_at: if *attempt == 1 { Some(Some(now)) } else { None },
+                ..Default::default()
+            };
+            Record {
+                environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, None)),
+                deployment: Some((head(), changes)),
+                end_others: Some(DeploymentStatus::Superseded),
+                event: event(EventKind::Deploying, format!("{} attempt {attempt}", seen.head)),
+            }
+        }
+        Step::ExtendAttempt { deadline } => {
+            let changes = DeploymentChanges { attempt_deadline: Some(Some(*deadline)), ..Default::default() };
+            Record { deployment: Some((head(), changes)), ..Record::default() }
+        }
+        Step::EndAttempt { cause, retry_at } => {
+            let changes = DeploymentChanges { retry_at: Some(Some(*retry_at)), ..Default::default() };
+            Record {
+                environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, Some(cause))),
+                deployment: Some((head(), changes.cause(Some(cause)))),
+                event: event(EventKind::AttemptFailed, format!("attempt {}: {cause}", seen.attempt)),
+                ..Record::default()
+            }
+        }
+        Step::Succeed => {
+            let shown = EnvironmentChanges::status(EnvironmentStatus::Running, None);
+            Record {
+                environment: Some(shown.serving(Some(seen.head)).good(Some(seen.head))),
+                deployment: Some((head(), ended(DeploymentStatus::Succeeded, now).cause(None))),
+                event: event(EventKind::Running, seen.head.to_string()),
+                ..Record::default()
+            }
+        }
+        Step::Fail { cause } => failed(cause, seen, now),
+        Step::ShowServing { commit } => shown(EnvironmentChanges::default().serving(Some(commit))),
+        Step::Reapply { .. } => shown(EnvironmentChanges::default().checked(now)),
+        Step::FallAsleep { commit } => Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep))),
+            event: event(EventKind::Asleep, commit.to_string()),
+            ..Record::default()
+        },
+        Step::ShowOutcome => {
+            let Some((status, reason, message)) = seen.outcome else { return Record::default() };
+            shown(EnvironmentChanges::outcome(status_while(status), reason, message.map(str::to_owned)))
+        }
+        Step::BeginDeletion { cause } => {
+            let shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
+            let shown = if *cause == Some(Cause::Expired) { shown.held(Hold::Expired) } else { shown };
+            Record {
+                environment: Some(shown.serving(None).deletion_started(now)),
+                end_others: Some(DeploymentStatus::Cancelled),
+                event: event(EventKind::Deleting, reason_code(cause.as_ref())),
+                ..Record::default()
+            }
+        }
+        Step::FinishDeletion { cause } => {
+            let shown = EnvironmentChanges::status(EnvironmentStatus::Deleted, cause.as_ref());
+            Record {
+                environment: Some(shown.nothing_applied().without_place().deleted(now)),
+                end_others: Some(DeploymentStatus::Cancelled),
+                event: event(EventKind::Deleted, reason_code(cause.as_ref())),
+                ..Record::default()
+            }
+        }
+    }
+}
+
+/// The head commit cannot run.
+pub(super) fn failed(cause: &Cause, seen: &Seen<'_>, now: Millis) -> Record {
+    let shown = EnvironmentChanges::status(EnvironmentStatus::Failed, Some(cause));
+    Record {
+        environment: Some(shown.serving(seen.still_serving)),
+        deployment: Some((seen.head.clone(), ended(DeploymentStatus::Failed, now).cause(Some(cause)))),
+        event: event(EventKind::Failed, format!("{} {}: {cause}", seen.head, cause.reason())),
+        ..Record::default()
+    }
+}
+
+/// Everything of the head commit is in the cluster, and has this digest.
+pub(super) fn applied(digest: String, seen: &Seen<'_>) -> Record {
+    let changes = DeploymentChanges { applied_digest: Some(Some(digest)), ..Default::default() };
+    Record { deployment: Some((seen.head.clone(), changes)), ..Record::default() }
+}
+
+/// What was applied for `commit` is back; `serves`: it is what answers already.
+pub(super) fn rolled_back(commit: &CommitSha, serves: bool) -> Record {
+    Record {
+        environment: Some(EnvironmentChanges::default().serving(serves.then_some(commit))),
+        event: event(EventKind::RolledBack, commit.to_string()),
+        ..Record::default()
+    }
+}
+
+/// The cluster refuses what it once took: there is nothing left to go back to.
+pub(super) fn gave_up_going_back(commit: &CommitSha, cause: &Cause) -> Record {
+    Record {
+        environment: Some(EnvironmentChanges::default().serving(None).good(None)),
+        event: event(EventKind::RolledBack, format!("not to {commit}: {cause}")),
+        ..Record::default()
+    }
+}
+
+/// It waits for a place. Its position changes with everybody's; that it waits is news once.
+pub(super) fn in_line(cause: &Cause, is_news: bool) -> Record {
+    Record {
+        environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, Some(cause))),
+        event: if is_news { event(EventKind::Waiting, cause.reason().code()) } else { None },
+        ..Record::default()
+    }
+}
+
+/// What it was last seen to wait for, while something is under way.
+pub(super) fn waiting_for(cause: &Cause, status: EnvironmentStatus) -> Record {
+    shown(EnvironmentChanges::status(status, Some(cause)))
+}
+
+impl Seen<'_> {
+    fn recipe_to_keep(&self) -> Option<Option<String>> {
+        self.recipe.map(|text| Some(text.to_owned()))
+    }
+}
+
+fn shown(environment: EnvironmentChanges) -> Record {
+    Record { environment: Some(environment), ..Record::default() }
+}
+
+fn ended(status: DeploymentStatus, now: Millis) -> DeploymentChanges {
+    DeploymentChanges {
+        status: Some(status.code()),
+        retry_at: Some(None),
+        finished_at: Some(Some(now)),
+        ..Default::default()
+    }
+}
+
+/// What an environment shows whose head commit's row has this status.
+fn status_while(deployment: DeploymentStatus) -> EnvironmentStatus {
+    match deployment {
+        DeploymentStatus::Failed => EnvironmentStatus::Failed,
+        DeploymentStatus::Succeeded => EnvironmentStatus::Running,
+        DeploymentStatus::Pending | DeploymentStatus::Deploying => EnvironmentStatus::Deploying,
+        DeploymentStatus::Superseded | DeploymentStatus::Cancelled => EnvironmentStatus::Pending,
+    }
+}
+
+fn event(kind: EventKind, detail: impl Into<String>) -> Option<Event> {
+    Some(Event { kind, actor: "previewd".to_owned(), detail: Some(detail.into()) })
+}
+
+fn reason_code(cause: Option<&Cause>) -> &'static str {
+    cause.map_or("closed", |cause| cause.reason().code())
+}
+
+#[cfg(test)]
+mod tests;
