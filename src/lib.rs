@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod environment;
+pub mod faults;
 pub mod github;
 pub mod http;
 pub mod identity;

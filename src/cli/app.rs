@@ -7,7 +7,8 @@ use previewd::{
     alerts::Alerts,
     cluster::Cluster,
     config::{Config, DatabaseUrl, Migrate, refuse_network_filesystem},
-    engine::{Engine, Roles},
+    engine::{self, Engine, Roles},
+    faults::Faults,
     github::GitHub,
     service::{Addresses, Service},
     store::{self, Retention, Store},
@@ -55,5 +56,7 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         repositories: config.named_repositories(),
         orphans_told: Arc::default(),
         workers: config.engine.workers.count().get(),
+        look: engine::LOOK,
+        faults: Faults::default(),
     }
 }

@@ -32,13 +32,14 @@ use crate::{
     cluster::{Cluster, WatchHealth},
     config::{LifetimeSettings, Limits},
     environment::{BaseDomain, Capacity, Millis, ReportTo, RepositoryName, TriggerSettings},
+    faults::Faults,
     github::GitHub,
     recipe::Policy,
     store::{Installation, Retention, Store},
 };
 
 /// How often a process that nobody woke looks for rows that are due: another process may have made them so.
-const LOOK: Duration = Duration::from_millis(500);
+pub const LOOK: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The wait before another try at a cluster or a database that is away.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -70,6 +71,10 @@ pub struct Engine {
     pub orphans_told: Arc<Mutex<usize>>,
     /// How many passes run at once.
     pub workers: usize,
+    /// How often to look for rows that another process made due: [`LOOK`].
+    pub look: Duration,
+    /// What is to go wrong, in a simulation.
+    pub faults: Faults,
 }
 
 impl Engine {
@@ -218,7 +223,7 @@ impl Engine {
         loop {
             tokio::select! {
                 () = self.store.made_due() => return,
-                () = tokio::time::sleep(LOOK) => match self.store.has_due_environment().await {
+                () = tokio::time::sleep(self.look) => match self.store.has_due_environment().await {
                     Ok(false) => {}
                     Ok(true) | Err(_) => return,
                 },

@@ -10,6 +10,7 @@ use crate::{
         Hold, LabelName, Millis, NamespaceFacts, Progress, PullRequestFacts, RecipeFacts, RepositoryState, Terms,
         Triggers, gate, gate_without_recipe,
     },
+    faults::Fault,
     github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
     recipe::{RECIPE_FILE, Recipe},
     store::{Confirmed, Deployment, Environment, EnvironmentChanges, Overview, Record},
@@ -63,6 +64,7 @@ impl Pass<'_> {
         let repository = overview.pull_request.repository_state;
         let has_expired = environment.has_place && environment.lifetime.has_expired(self.lease.now());
         let hold = if has_expired && environment.hold == Hold::None { Hold::Expired } else { environment.hold };
+        let hold = if self.engine.faults.has(Fault::HoldIgnored) { Hold::None } else { hold };
         let mut recipe = None;
         let decision = match gate_without_recipe(repository, pull_request.state, hold) {
             Some(decision) => decision,
@@ -118,7 +120,7 @@ impl Pass<'_> {
             status: environment.status,
             reason: environment.reason,
             serving: environment.serving_commit.clone(),
-            good: environment.good_commit.clone(),
+            good: environment.good_commit.clone().filter(|_| !self.engine.faults.has(Fault::NoRollback)),
             deployment: deployment.as_ref().map(|deployment| DeploymentFacts {
                 status: deployment.status,
                 reason: deployment.reason,
@@ -200,7 +202,7 @@ impl Pass<'_> {
         if overview.environment.revision != self.lease.revision {
             return Err(Interrupted::Over);
         }
-        if !overview.environment.refresh {
+        if !overview.environment.refresh || self.engine.faults.has(Fault::Unconfirmed) {
             return Ok(overview);
         }
         let stored = &overview.pull_request;
@@ -255,6 +257,9 @@ impl Pass<'_> {
             NamespaceState::Absent => (NamespaceFacts::Absent, None),
             NamespaceState::Foreign => (NamespaceFacts::Foreign, None),
             NamespaceState::Ours { uid, terminating: None } => (NamespaceFacts::Ours, Some(uid)),
+            NamespaceState::Ours { terminating: Some(_), .. } if self.engine.faults.has(Fault::EarlyFarewell) => {
+                (NamespaceFacts::Absent, None)
+            }
             NamespaceState::Ours { uid, terminating: Some(terminating) } => {
                 (NamespaceFacts::Terminating { blocked_by: terminating.blocked_by }, Some(uid))
             }

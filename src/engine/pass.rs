@@ -15,6 +15,7 @@ use crate::{
     environment::{
         Cause, CommitSha, Decision, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
     },
+    faults::Fault,
     github, metrics,
     store::{Environment, Event, Installation, Lease, Record, Turn as Budget},
 };
@@ -86,6 +87,7 @@ impl Pass<'_> {
     /// Takes steps until one waits. Gives how long it waits at most; None: until something happens.
     async fn take_steps(&mut self) -> Result<Option<Duration>, Interrupted> {
         for _ in 0..STEPS_AT_MOST {
+            self.engine.faults.stall().await;
             let observed = self.observe().await?;
             self.run_commands(&observed.overview).await?;
             let step = next_step(&observed.facts, self.lease.now());
@@ -180,6 +182,7 @@ impl Pass<'_> {
 
     /// Records a step, and logs its event once it is stored.
     pub(super) async fn record(&self, record: Record) -> Result<(), Interrupted> {
+        self.engine.faults.stall().await;
         let event = record.event.clone();
         self.engine.store.record(&self.lease, record).await??;
         if let Some(Event { kind, actor: _, detail }) = event {
@@ -191,7 +194,8 @@ impl Pass<'_> {
     /// Before each call to the outside, which may take as long as `timeout`: it must have ended, whatever comes of it,
     /// while the lease holds. One that is too short is renewed, unless something newer was asked for.
     pub(super) async fn fence(&mut self, timeout: Duration) -> Result<(), Interrupted> {
-        if !self.lease.outlasts(timeout) {
+        self.engine.faults.stall().await;
+        if !self.lease.outlasts(timeout) && !self.engine.faults.has(Fault::UnfencedCall) {
             self.engine.store.renew(&mut self.lease).await??;
         }
         Ok(())

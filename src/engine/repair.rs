@@ -2,7 +2,11 @@
 //! all. It only stores facts and makes rows due: the pass decides, on what it reads itself. Nothing is removed without
 //! proof, and nothing is brought back that was removed on purpose.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -10,6 +14,7 @@ use tracing::{info, warn};
 use super::Engine;
 use crate::{
     environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
+    faults::Fault,
     github::{GitHubError, Listing, RepositoryAccess},
     store::{Installation, Overview, StoreError, SweepPeriods, SweptRepository},
 };
@@ -153,6 +158,9 @@ impl Engine {
     pub async fn repair(&self, installation: &Installation, sweep: Sweep) -> anyhow::Result<Vec<Finding>> {
         let Sweep { periods, dry_run } = sweep;
         let mut findings = Vec::new();
+        if self.faults.has(Fault::NoRepair) {
+            return Ok(findings);
+        }
         // One that fails keeps none of the others from being done.
         let stages = [
             self.ask_for_lost_deliveries(dry_run, &mut findings).await,
@@ -254,7 +262,7 @@ impl Engine {
         findings: &mut Vec<Finding>,
     ) -> Result<(), StoreError> {
         let stored = self.store.open_pull_requests_of(repository.github_id).await?;
-        let mut stored: HashMap<i64, PullRequestFacts> =
+        let mut stored: BTreeMap<i64, PullRequestFacts> =
             stored.into_iter().map(|stored| (stored.facts.github_id, stored.facts)).collect();
         for facts in listed {
             let name = format!("{}#{}", facts.repository.name, facts.number);

@@ -20,7 +20,7 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 
 use super::postgres;
-use crate::environment::Millis;
+use crate::{environment::Millis, faults::Faults};
 
 pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection>;
 
@@ -54,6 +54,17 @@ pub struct Store {
     pub(super) pools: Pools,
     /// Wakes the engine of this process after a commit that made a row due.
     due: Arc<Notify>,
+    clock: Clock,
+    pub(super) faults: Faults,
+}
+
+/// Whose time counts.
+#[derive(Clone)]
+enum Clock {
+    /// The database's, so that leases mean the same to every process.
+    Database,
+    /// That of a simulation. Unix milliseconds.
+    Given(Arc<dyn Fn() -> Millis + Send + Sync>),
 }
 
 #[derive(Clone)]
@@ -81,7 +92,12 @@ impl Store {
                 Pool::builder(postgres_manager(url)).max_size(POSTGRES_CONNECTIONS).build().map_err(unreachable)?,
             ),
         };
-        Ok(Self { pools, due: Arc::new(Notify::new()) })
+        Ok(Self { pools, due: Arc::new(Notify::new()), clock: Clock::Database, faults: Faults::default() })
+    }
+
+    /// The same database under the clock of a simulation, which gives Unix milliseconds, and with its faults.
+    pub fn simulated(self, clock: impl Fn() -> Millis + Send + Sync + 'static, faults: Faults) -> Self {
+        Self { clock: Clock::Given(Arc::new(clock)), faults, ..self }
     }
 
     /// Whether the database answers.
@@ -120,13 +136,17 @@ impl Store {
     }
 
     fn clock_moved_by(&self, milliseconds: i64) -> String {
-        let clock = match self.pools {
-            Pools::Sqlite { .. } => "unixepoch('subsec')",
+        match (&self.clock, &self.pools) {
+            (Clock::Given(clock), _) => format!("({})", clock() + milliseconds),
+            (Clock::Database, Pools::Sqlite { .. }) => {
+                format!("(CAST(unixepoch('subsec') * 1000 AS BIGINT) + {milliseconds})")
+            }
             // Not clock_timestamp(): it may change within a statement, so that no index is used for what is compared
             // with it.
-            Pools::Postgres(_) => "extract(epoch FROM statement_timestamp())",
-        };
-        format!("(CAST({clock} * 1000 AS BIGINT) + {milliseconds})")
+            (Clock::Database, Pools::Postgres(_)) => {
+                format!("(CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT) + {milliseconds})")
+            }
+        }
     }
 
     /// What the database's clock says.

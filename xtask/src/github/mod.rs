@@ -30,6 +30,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::body::Bytes;
+use axum::http::Request;
+use axum::response::Response;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -123,7 +126,7 @@ struct Inner {
     url: String,
     users: Vec<String>,
     client: reqwest::Client,
-    description: Description,
+    description: Arc<Description>,
     state: Mutex<State>,
     credentials: Mutex<Credentials>,
     limits: Mutex<Limits>,
@@ -134,6 +137,47 @@ struct Inner {
     on_write: Mutex<Option<WriteHook>>,
     away: watch::Sender<bool>,
     is_away: watch::Receiver<bool>,
+}
+
+impl Inner {
+    fn new(
+        options: Options,
+        url: String,
+        mut state: State,
+        away: watch::Sender<bool>,
+        is_away: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let mut credentials = Credentials::new(options.tokens.clone(), options.installation_token_lifetime);
+        for (_, login) in &options.tokens {
+            state.ensure_user(login, UserKind::User);
+        }
+        if let Some(app) = options.app {
+            let client_id = format!("Iv23li{:014}", app.id);
+            credentials.trust_app(app.id, &client_id, &app.public_key)?;
+            let owner = "previewd".to_owned();
+            state.ensure_user(&owner, UserKind::Organization);
+            let AppOptions { id, slug, public_key: _, permissions, events } = app;
+            let app = App { id, slug, client_id, owner, permissions, events, created_at: state.now() };
+            state.ensure_user(&app.bot(), UserKind::Bot);
+            state.app = Some(app);
+        }
+        Ok(Self {
+            url,
+            users: options.tokens.into_iter().map(|(_, login)| login).collect(),
+            client: http_client()?,
+            description: Description::shared()?,
+            state: Mutex::new(state),
+            credentials: Mutex::new(credentials),
+            limits: Mutex::new(Limits::new(options.rate_limit)),
+            hook: Mutex::new(Hook::default()),
+            faults: Faults::default(),
+            log: Mutex::default(),
+            violations: Mutex::default(),
+            on_write: Mutex::default(),
+            away,
+            is_away,
+        })
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -155,38 +199,8 @@ impl GitHub {
         let (went_away, is_away) = watch::channel(false);
         let port = Port::bind(options.port, asked_away, went_away).await;
         let port = port.with_context(|| format!("cannot listen on 127.0.0.1:{}", options.port))?;
-        let mut state = State::default();
-        let mut credentials = Credentials::new(options.tokens.clone(), options.installation_token_lifetime);
-        for (_, login) in &options.tokens {
-            state.ensure_user(login, UserKind::User);
-        }
-        if let Some(app) = options.app {
-            let client_id = format!("Iv23li{:014}", app.id);
-            credentials.trust_app(app.id, &client_id, &app.public_key)?;
-            let owner = "previewd".to_owned();
-            state.ensure_user(&owner, UserKind::Organization);
-            let AppOptions { id, slug, public_key: _, permissions, events } = app;
-            let app = App { id, slug, client_id, owner, permissions, events, created_at: state.now() };
-            state.ensure_user(&app.bot(), UserKind::Bot);
-            state.app = Some(app);
-        }
-        let inner = Inner {
-            url: format!("http://{}", port.address()),
-            users: options.tokens.into_iter().map(|(_, login)| login).collect(),
-            client: http_client()?,
-            description: Description::published().context("the published description is unusable")?,
-            state: Mutex::new(state),
-            credentials: Mutex::new(credentials),
-            limits: Mutex::new(Limits::new(options.rate_limit)),
-            hook: Mutex::new(Hook::default()),
-            faults: Faults::default(),
-            log: Mutex::default(),
-            violations: Mutex::default(),
-            on_write: Mutex::default(),
-            away,
-            is_away,
-        };
-        let inner = Arc::new(inner);
+        let url = format!("http://{}", port.address());
+        let inner = Arc::new(Inner::new(options, url, State::default(), away, is_away)?);
         let served = Self { inner: Arc::clone(&inner), _guard: None };
         let router = Router::new().nest("/_control", control_http::router()).fallback(rest::serve).with_state(served);
         let service = router.into_make_service_with_connect_info::<Cut>();
@@ -203,6 +217,21 @@ impl GitHub {
             }
         });
         Ok(Self { inner, _guard: Some(Arc::new(stop.drop_guard())) })
+    }
+
+    /// Without a socket, under `clock`, which gives Unix seconds: requests come through [`GitHub::exchange`], and
+    /// deliveries are kept back for [`GitHub::take_deliveries`].
+    pub fn in_process(options: Options, clock: impl Fn() -> i64 + Send + Sync + 'static) -> anyhow::Result<Self> {
+        let (away, is_away) = watch::channel(false);
+        let inner = Inner::new(options, "http://github.invalid".to_owned(), State::with_clock(clock), away, is_away)?;
+        let github = Self { inner: Arc::new(inner), _guard: None };
+        github.hold_deliveries();
+        Ok(github)
+    }
+
+    /// Answers one request to the API. None: the connection was reset.
+    pub async fn exchange(&self, request: Request<Bytes>) -> Option<Response> {
+        rest::exchange(self, request).await
     }
 
     /// Root of the API and of the pages: `http://127.0.0.1:port`. The API is under `/api/v3` too.

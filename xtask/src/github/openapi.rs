@@ -1,7 +1,7 @@
 //! Requests and answers held against GitHub's published OpenAPI description.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Context as _;
 use jsonschema::Validator;
@@ -72,6 +72,16 @@ pub struct Description {
 }
 
 impl Description {
+    /// The published one, read once for all that run in this process.
+    pub fn shared() -> anyhow::Result<Arc<Self>> {
+        static SHARED: OnceLock<Arc<Description>> = OnceLock::new();
+        if let Some(read) = SHARED.get() {
+            return Ok(Arc::clone(read));
+        }
+        let read = Self::published().context("the published description is unusable")?;
+        Ok(Arc::clone(SHARED.get_or_init(|| Arc::new(read))))
+    }
+
     pub fn published() -> anyhow::Result<Self> {
         let mut document: Value = serde_json::from_str(PUBLISHED)?;
         for (place, schema, reason) in AMENDMENTS {

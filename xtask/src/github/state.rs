@@ -16,9 +16,14 @@ pub use super::model::{
 /// Ids start beyond 32 bits, as GitHub's own comment ids soon do: a client that stores them too small fails here.
 const FIRST_ID: u64 = 5_000_000_001;
 
+/// Unix seconds.
+type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
+
 #[derive(Default)]
 pub struct State {
     frozen: Option<i64>,
+    /// The machine's, if None.
+    clock: Option<Clock>,
     next_id: u64,
     users: BTreeMap<String, User>,
     pub repositories: BTreeMap<u64, Repository>,
@@ -30,11 +35,19 @@ pub struct State {
 }
 
 impl State {
+    pub fn with_clock(clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self { clock: Some(Box::new(clock)), ..Self::default() }
+    }
+
     /// Unix seconds.
     pub fn now(&self) -> i64 {
-        self.frozen.unwrap_or_else(|| {
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
-        })
+        match (self.frozen, &self.clock) {
+            (Some(at), _) => at,
+            (None, Some(clock)) => clock(),
+            (None, None) => {
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+            }
+        }
     }
 
     pub fn freeze(&mut self, at: Option<i64>) {

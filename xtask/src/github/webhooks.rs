@@ -175,6 +175,11 @@ impl GitHub {
         self.hook().held.get_or_insert_default();
     }
 
+    /// What was kept back since it was taken last, oldest first; later deliveries are kept back too.
+    pub fn take_deliveries(&self) -> Vec<Delivery> {
+        self.hook().held.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// What was kept back, oldest first; later deliveries are sent again as they come.
     pub fn release_deliveries(&self) -> Vec<Delivery> {
         self.hook().held.take().unwrap_or_default()

@@ -14,9 +14,11 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Query, State as Extract};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use self::answer::{Answer, Body};
 use self::auth::permitted;
@@ -58,6 +60,15 @@ pub async fn serve(
     // A client that goes away mid-request must not undo what took effect, nor its place in the log.
     let answered = tokio::spawn(async move { process(&github, incoming).await }).await;
     answered.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// As [`serve`], without a socket. None: the connection was reset.
+pub async fn exchange(github: &GitHub, request: Request<Bytes>) -> Option<Response> {
+    let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+    let cut = Cut(CancellationToken::new());
+    let incoming = Incoming { method, uri, headers, body, cut: cut.clone() };
+    let answered = process(github, incoming).await;
+    (!cut.0.is_cancelled()).then_some(answered)
 }
 
 async fn process(github: &GitHub, incoming: Incoming) -> Response {

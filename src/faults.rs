@@ -1,0 +1,88 @@
+//! Deliberate faults. The simulation of the engine has to find each of them, or its stories would show nothing. Release
+//! builds have none.
+
+use std::{fmt, sync::Arc};
+
+use futures::future::BoxFuture;
+
+/// A thing that must not be left out, left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A pass gives its row back without noticing that somebody woke it meanwhile.
+    LostWake,
+    /// A pass whose lease is over records its step all the same.
+    UncheckedLease,
+    /// A pass records what it saw before something newer was asked for.
+    UncheckedRevision,
+    /// A pass believes what webhooks told, and does not ask GitHub.
+    Unconfirmed,
+    /// An approval of one commit is taken for all.
+    AnyApproval,
+    /// What was removed by hand is deployed again by whatever looks at it.
+    HoldIgnored,
+    /// A comment is created without looking for the one that an answer got lost of.
+    BlindComment,
+    /// A call is sent although the lease may end before it does.
+    UnfencedCall,
+    /// An environment counts as deleted while its namespace is still going.
+    EarlyFarewell,
+    /// Nobody looks for what webhooks did not tell.
+    NoRepair,
+    /// What ran before is not put back after a failure.
+    NoRollback,
+    /// What is under way for older commits is not ended.
+    OthersGoOn,
+    /// The place of what is gone stays taken.
+    PlaceKept,
+}
+
+impl Fault {
+    pub const ALL: [Self; 13] = [
+        Self::LostWake,
+        Self::UncheckedLease,
+        Self::UncheckedRevision,
+        Self::Unconfirmed,
+        Self::AnyApproval,
+        Self::HoldIgnored,
+        Self::BlindComment,
+        Self::UnfencedCall,
+        Self::EarlyFarewell,
+        Self::NoRepair,
+        Self::NoRollback,
+        Self::OthersGoOn,
+        Self::PlaceKept,
+    ];
+}
+
+/// A process that may stop for a while, or for ever, between any two steps.
+type Stall = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What a process is to do wrong. By default nothing.
+#[derive(Clone, Default)]
+pub struct Faults {
+    fault: Option<Fault>,
+    stall: Option<Stall>,
+}
+
+impl Faults {
+    pub fn new(fault: Option<Fault>, stall: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self { fault, stall: Some(Arc::new(stall)) }
+    }
+
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        cfg!(debug_assertions) && self.fault == Some(fault)
+    }
+
+    /// Where a process may be stopped by whoever runs it.
+    pub(crate) async fn stall(&self) {
+        if let Some(stall) = &self.stall {
+            stall().await;
+        }
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
