@@ -7,7 +7,7 @@ use previewd::{
     alerts::Alerts,
     cluster::Cluster,
     config::{Config, DatabaseUrl, Migrate, refuse_network_filesystem},
-    engine::{self, Engine, Roles},
+    engine::{self, Engine, Prober, Roles},
     faults::Faults,
     github::GitHub,
     service::{Addresses, Service},
@@ -35,8 +35,9 @@ pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>, github:
 }
 
 /// What works on the environments.
-pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub) -> Engine {
-    Engine {
+pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub) -> anyhow::Result<Engine> {
+    let prober = config.probe_urls.then(Prober::new).transpose().context("cannot ask URLs (probe_urls)")?;
+    Ok(Engine {
         store: store.clone(),
         cluster: cluster.clone(),
         github: github.clone(),
@@ -58,5 +59,6 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         workers: config.engine.workers.count().get(),
         look: engine::LOOK,
         faults: Faults::default(),
-    }
+        prober,
+    })
 }

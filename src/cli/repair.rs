@@ -19,7 +19,7 @@ pub async fn run(Args { dry_run }: Args, global: Global) -> anyhow::Result<ExitC
     let store = app::open_store(&config).await?;
     let cluster = Cluster::new(config.kubernetes.clone()).await?;
     let github = GitHub::new(&config.github)?;
-    let engine = app::engine(&config, &store, &cluster, &github);
+    let engine = app::engine(&config, &store, &cluster, &github)?;
     let installation = engine.installation().await?;
     let findings = engine.repair(&installation, Sweep::whole(dry_run)).await.context("the repair was not finished")?;
     for finding in &findings {

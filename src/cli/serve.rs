@@ -38,8 +38,9 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
     let address = listen.unwrap_or(config.listen);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let stop = CancellationToken::new();
-    let engine = (!no_engine).then(|| {
-        let (engine, stop) = (app::engine(&config, &store, &cluster, &github), stop.clone());
+    let engine = if no_engine { None } else { Some(app::engine(&config, &store, &cluster, &github)?) };
+    let engine = engine.map(|engine| {
+        let stop = stop.clone();
         tokio::spawn(async move {
             let outcome = engine.run(stop.clone()).await;
             // Serving goes on only with an engine: whoever looks at a server must be able to trust what it shows.

@@ -34,15 +34,27 @@ pub struct Cluster {
 }
 
 struct Shared {
-    settings: KubernetesSettings,
+    way: Way,
     client: Mutex<Option<Client>>,
+}
+
+/// How clients are made.
+enum Way {
+    Settings(KubernetesSettings),
+    /// There is one, which stays.
+    Given(Client),
 }
 
 impl Cluster {
     /// Checks the settings and the files that they name. Nothing is sent before the first call.
     pub async fn new(settings: KubernetesSettings) -> Result<Self, SettingsError> {
         settings.load().await?;
-        Ok(Self { shared: Arc::new(Shared { settings, client: Mutex::new(None) }) })
+        Ok(Self { shared: Arc::new(Shared { way: Way::Settings(settings), client: Mutex::new(None) }) })
+    }
+
+    /// The cluster behind a client that is given, whatever its way there.
+    pub fn with_client(client: Client) -> Self {
+        Self { shared: Arc::new(Shared { way: Way::Given(client), client: Mutex::new(None) }) }
     }
 
     /// The cluster's id: the UID of its namespace kube-system, which lives as long as the cluster.
@@ -110,7 +122,10 @@ impl Cluster {
                 return Ok(client.clone());
             }
         }
-        let client = connect(&self.shared.settings).await?;
+        let client = match &self.shared.way {
+            Way::Settings(settings) => connect(settings).await?,
+            Way::Given(client) => client.clone(),
+        };
         *slot = Some(client.clone());
         Ok(client)
     }

@@ -1,7 +1,11 @@
 //! Which commit still answers while a newer one is on its way.
 
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+
 use super::Workloads;
-use crate::environment::CommitSha;
+use crate::environment::{CommitSha, RunningImage};
 
 /// The label of pods whose template uses the commit.
 const COMMIT_LABEL: &str = "previewd.dev/commit";
@@ -9,7 +13,22 @@ const COMMIT_LABEL: &str = "previewd.dev/commit";
 impl Workloads {
     /// Whether a ready pod runs `commit`. Pods whose template does not use the commit run every one of them.
     pub fn serves(&self, commit: &CommitSha) -> bool {
-        self.pods.iter().any(|pod| {
+        self.ready_pods_of(commit).next().is_some()
+    }
+
+    /// The images that the ready pods of `commit` run, each once.
+    pub fn running_images(&self, commit: &CommitSha) -> Vec<RunningImage> {
+        let statuses = self.ready_pods_of(commit).filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());
+        let images = statuses.flatten().map(|status| RunningImage {
+            container: status.name.clone(),
+            image: status.image.clone(),
+            digest: digest(&status.image_id),
+        });
+        images.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn ready_pods_of(&self, commit: &CommitSha) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().filter(move |pod| {
             let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(COMMIT_LABEL));
             let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
             let is_ready = conditions.is_some_and(|conditions| {
@@ -17,5 +36,49 @@ impl Workloads {
             });
             is_ready && label.is_none_or(|label| label == commit.as_str())
         })
+    }
+}
+
+/// Of what the kubelet calls an image's id: `name@sha256:…`, or the digest alone.
+fn digest(image_id: &str) -> Option<String> {
+    let digest = image_id.rsplit_once('@').map_or(image_id, |(_, digest)| digest);
+    digest.starts_with("sha256:").then(|| digest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(commit: char, ready: &str, image_id: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "labels": { COMMIT_LABEL: commit.to_string().repeat(40) } },
+            "status": {
+                "conditions": [{ "type": "Ready", "status": ready }],
+                "containerStatuses": [{
+                    "name": "app", "image": "shop:1", "imageID": image_id, "ready": true, "restartCount": 0,
+                }],
+            },
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn the_images_of_a_commit_are_those_of_its_ready_pods() {
+        let digest = format!("sha256:{}", "1".repeat(64));
+        let pods = vec![
+            pod('a', "True", &format!("registry.example.com/shop@{digest}")),
+            pod('a', "True", &digest),
+            pod('a', "False", "shop@sha256:2"),
+            pod('b', "True", "shop@sha256:3"),
+            pod('c', "True", "shop:1"),
+        ];
+        let workloads = Workloads { pods, ..Workloads::default() };
+        let of = |commit: char| workloads.running_images(&commit.to_string().repeat(40).parse().expect("a commit"));
+        let image = |digest| RunningImage { container: "app".to_owned(), image: "shop:1".to_owned(), digest };
+        assert_eq!(of('a'), [image(Some(digest))]);
+        assert_eq!(of('c'), [image(None)]);
+        assert_eq!(of('d'), []);
     }
 }

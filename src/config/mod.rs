@@ -57,6 +57,9 @@ pub struct Config {
     #[serde(deserialize_with = "settings::base_domain")]
     #[schemars(with = "String")]
     pub base_domain: BaseDomain,
+    /// Whether an environment counts as running only once its URL answers, asked from here. Turn it on where previewd
+    /// reaches the URLs.
+    pub probe_urls: bool,
     pub github: GitHubSettings,
     pub kubernetes: KubernetesSettings,
     /// Which pull requests get a preview where their recipe does not say it.
@@ -95,6 +98,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             public_url: None,
             base_domain: "localhost".parse().expect("localhost is a domain"),
+            probe_urls: false,
             github: Default::default(),
             kubernetes: Default::default(),
             triggers: TriggerSettings::default(),

@@ -4,8 +4,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{

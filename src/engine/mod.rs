@@ -8,6 +8,7 @@ mod commands;
 mod interrupted;
 mod observe;
 mod pass;
+mod probe;
 mod records;
 mod repair;
 mod report;
@@ -25,6 +26,7 @@ use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
 pub use commands::Roles;
+pub use probe::Prober;
 pub use repair::{Finding, Sweep};
 
 use crate::{
@@ -65,6 +67,8 @@ pub struct Engine {
     pub alerts: Alerts,
     pub roles: Roles,
     pub retention: Retention,
+    /// What asks public URLs. None: they are not asked.
+    pub prober: Option<Prober>,
     /// Repositories that teams name, heard of or not.
     pub repositories: Vec<RepositoryName>,
     /// How many namespaces without a row operators were told of last.

@@ -7,8 +7,8 @@ use crate::{
     cluster::{self, Expected, NamespaceState, Owner, Workloads, assess},
     environment::{
         ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
-        Hold, LabelName, Millis, NamespaceFacts, Progress, PullRequestFacts, RecipeFacts, RepositoryState, Terms,
-        Triggers, gate, gate_without_recipe,
+        Hold, LabelName, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness, RecipeFacts,
+        RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
     },
     faults::Fault,
     github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
@@ -25,6 +25,8 @@ pub(super) struct Observed {
     pub recipe: Option<Result<String, Cause>>,
     pub namespace_uid: Option<String>,
     pub workloads: Option<Workloads>,
+    /// Of the head commit, where it is ready.
+    pub readiness: Option<Readiness>,
     pub facts: Facts,
 }
 
@@ -38,6 +40,7 @@ impl Observed {
             round: deployment.map_or(0, |deployment| deployment.round),
             attempt: deployment.map_or(0, |deployment| deployment.attempt),
             still_serving: self.still_serving(),
+            readiness: self.readiness.as_ref(),
             holds_objects: self.overview.environment.applied_commit.is_some(),
             outcome: deployment.map(|row| (row.status, row.reason, row.message.as_deref())),
         }
@@ -106,7 +109,7 @@ impl Pass<'_> {
             }
         };
         let applied = environment.applied_commit.clone().filter(|_| namespace == NamespaceFacts::Ours);
-        let (workloads, progress) = match (&decision, &applied) {
+        let (workloads, mut progress) = match (&decision, &applied) {
             (Decision::Deploy(_) | Decision::Wait(_), Some(_)) => {
                 let since = deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
                 let (workloads, progress) = self.read_workloads(environment, since, &owner).await?;
@@ -114,6 +117,17 @@ impl Pass<'_> {
             }
             (Decision::Gone(_), _) | (_, None) => (None, None),
         };
+
+        let mut readiness = None;
+        if let (Decision::Deploy(commit), Some(workloads), Some(Progress::Ready)) = (&decision, &workloads, &progress)
+            && applied.as_ref() == Some(commit)
+            && let Some(deployment) = deployment.as_ref().filter(|row| row.status != DeploymentStatus::Succeeded)
+        {
+            match self.prove(environment, deployment, workloads).await {
+                Ok(proof) => readiness = Some(proof),
+                Err(cause) => progress = Some(Progress::Stumbling(cause)),
+            }
+        }
 
         let facts = Facts {
             decision,
@@ -139,7 +153,7 @@ impl Pass<'_> {
             observed_at: environment.observed_at,
             jitter: jitter(environment, deployment.as_ref()),
         };
-        Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, facts })
+        Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, readiness, facts })
     }
 
     /// Keeps in the row what the recipe says and others need, who do not read it: which label means that somebody wants
@@ -264,6 +278,30 @@ impl Pass<'_> {
                 (NamespaceFacts::Terminating { blocked_by: terminating.blocked_by }, Some(uid))
             }
         })
+    }
+
+    /// What shows that what is ready is the deployment's commit, and that people reach it.
+    async fn prove(
+        &self,
+        environment: &Environment,
+        deployment: &Deployment,
+        workloads: &Workloads,
+    ) -> Result<Readiness, Cause> {
+        let pods_at = self.lease.now();
+        let url = match &self.engine.prober {
+            None => None,
+            Some(prober) => {
+                let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
+                let recipe = deployment.recipe.as_deref().and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
+                // The pods say the same of themselves at this path.
+                let path = recipe.map_or_else(|| "/".to_owned(), |recipe| recipe.app.health.as_str().to_owned());
+                match prober.ask(&url, &path).await {
+                    Some(status) if (200..400).contains(&status) => Some(UrlAnswer { status, at: self.lease.now() }),
+                    answered => return Err(Cause::UrlUnreachable { answered }),
+                }
+            }
+        };
+        Ok(Readiness { pods_at, images: workloads.running_images(&deployment.commit), url })
     }
 
     /// What runs of what is applied, and how far it is.

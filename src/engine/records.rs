@@ -1,7 +1,7 @@
 //! What a step leaves in the rows. Pure: from the step and what was seen to the record of it.
 
 use crate::{
-    environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, Reason, Step},
+    environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, Readiness, Reason, Step},
     store::{DeploymentChanges, EnvironmentChanges, Event, EventKind, Record},
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Seen<'a> {
     pub still_serving: Option<&'a CommitSha>,
     /// Something of a commit is in the cluster.
     pub holds_objects: bool,
+    /// What shows that the head commit runs.
+    pub readiness: Option<&'a Readiness>,
     /// How the head commit's row says it ended, with its reason and message.
     pub outcome: Option<(DeploymentStatus, Option<Reason>, Option<&'a str>)>,
 }
@@ -62,7 +64,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             };
             Record {
                 environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, None)),
-                deployment: Some((head(), changes.cause(None))),
+                deployment: Some((head(), changes.cause(None).readiness(None))),
                 end_others: Some(DeploymentStatus::Superseded),
                 ..Record::default()
             }
@@ -102,7 +104,10 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             let shown = EnvironmentChanges::status(EnvironmentStatus::Running, None);
             Record {
                 environment: Some(shown.serving(Some(seen.head)).good(Some(seen.head))),
-                deployment: Some((head(), ended(DeploymentStatus::Succeeded, now).cause(None))),
+                deployment: Some((
+                    head(),
+                    ended(DeploymentStatus::Succeeded, now).cause(None).readiness(seen.readiness),
+                )),
                 event: event(EventKind::Running, seen.head.to_string()),
                 ..Record::default()
             }

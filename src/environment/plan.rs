@@ -11,6 +11,8 @@ pub const ATTEMPT: Duration = Duration::from_secs(180);
 pub const ATTEMPTS: i64 = 3;
 /// The longest time between two looks at something that is awaited: a watch event usually comes first.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// The same for a URL, of which no watch tells.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Passes look every 10 s while they await something; a gap this long means that previewd or the cluster was away, and
 /// nobody's attempt pays for that.
 const UNOBSERVED: Duration = Duration::from_secs(30);
@@ -302,7 +304,10 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
             let seconds = ATTEMPT.as_secs() as i64;
             end_attempt(facts, deployment, Cause::NotReadyInTime { container: None, seconds }, now)
         }
-        Progress::Stumbling(cause) => Step::Await { until: deadline.min(now + millis(LOOK_AGAIN)), cause: Some(cause) },
+        Progress::Stumbling(cause) => {
+            let look_again = if let Cause::UrlUnreachable { .. } = cause { ASK_AGAIN } else { LOOK_AGAIN };
+            Step::Await { until: deadline.min(now + millis(look_again)), cause: Some(cause) }
+        }
         Progress::Progressing => Step::Await { until: deadline.min(now + millis(LOOK_AGAIN)), cause: None },
     }
 }

@@ -98,6 +98,7 @@ codes! {
         OutOfMemory = "out_of_memory",
         Unschedulable = "unschedulable",
         NotReadyInTime = "not_ready_in_time",
+        UrlUnreachable = "url_unreachable",
         Asleep = "asleep",
         NamespaceStuck = "namespace_stuck",
         Expired = "expired",
@@ -129,6 +130,7 @@ pub enum Cause {
     OutOfMemory { container: String, limit: Option<String> },
     Unschedulable,
     NotReadyInTime { container: Option<String>, seconds: i64 },
+    UrlUnreachable { answered: Option<u16> },
     Asleep,
     NamespaceStuck { blocked_by: String },
     Expired,
@@ -158,41 +160,12 @@ impl Cause {
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Unschedulable => Reason::Unschedulable,
             Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
+            Self::UrlUnreachable { .. } => Reason::UrlUnreachable,
             Self::Asleep => Reason::Asleep,
             Self::NamespaceStuck { .. } => Reason::NamespaceStuck,
             Self::Expired => Reason::Expired,
             Self::RemovedByHand => Reason::RemovedByHand,
             Self::AccessRevoked => Reason::AccessRevoked,
-        }
-    }
-
-    /// Whether waiting or restarting pods can heal it. What cannot heal fails its deployment at once.
-    pub fn can_heal(&self) -> bool {
-        match self {
-            Self::QueuedForCapacity { .. }
-            | Self::AwaitingApproval
-            | Self::ForkDenied
-            | Self::NotLabelled { .. }
-            | Self::BranchNotIncluded
-            | Self::PathsNotIncluded
-            | Self::Draft
-            | Self::NoRecipe
-            | Self::ImagePullFailed { .. }
-            | Self::CrashLoop { .. }
-            | Self::OutOfMemory { .. }
-            | Self::Unschedulable
-            | Self::NotReadyInTime { .. }
-            | Self::Asleep
-            | Self::NamespaceStuck { .. } => true,
-            Self::InvalidRecipe { .. }
-            | Self::ObjectRefused { .. }
-            | Self::NamespaceTaken { .. }
-            | Self::QuotaExceeded { .. }
-            | Self::RunsAsRoot { .. }
-            | Self::ContainerConfig { .. }
-            | Self::Expired
-            | Self::RemovedByHand
-            | Self::AccessRevoked => false,
         }
     }
 }
@@ -256,6 +229,12 @@ impl std::fmt::Display for Cause {
                     "Container {container} runs, but was not ready within {seconds} seconds; see its health path."
                 )
             }
+            Self::UrlUnreachable { answered: None } => {
+                write!(f, "The application is ready, but its URL does not answer; see DNS and the ingress controller.")
+            }
+            Self::UrlUnreachable { answered: Some(status) } => {
+                write!(f, "The application is ready, but its URL answers {status}; see the ingress controller.")
+            }
             Self::Asleep => write!(f, "It sleeps, because nobody used it for a while; a retry wakes it."),
             Self::NamespaceStuck { blocked_by } => write!(f, "The namespace cannot be removed: {blocked_by}."),
             Self::Expired => write!(f, "Nobody used it for a while; a new commit or /preview deploy brings it back."),
@@ -291,6 +270,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(OutOfMemory),
             Some(Unschedulable),
             Some(NotReadyInTime),
+            Some(UrlUnreachable),
         ],
         EnvironmentStatus::Running => &[None, Some(Asleep)],
         EnvironmentStatus::Failed => &[
@@ -305,6 +285,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(OutOfMemory),
             Some(Unschedulable),
             Some(NotReadyInTime),
+            Some(UrlUnreachable),
         ],
         EnvironmentStatus::Deleting => &[
             None,

@@ -3,15 +3,17 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::body::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, combinators::BoxBody};
-use octocrab::{Octocrab, service::middleware::retry::RetryConfig};
+use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder, service::middleware::retry::RetryConfig};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::time::Instant;
+use tower::{BoxError, Service};
 
 use super::{
     error::{GitHubError, NOT_GITHUB},
@@ -161,6 +163,29 @@ impl GitHub {
                 identity: tokio::sync::Mutex::default(),
             }),
         })
+    }
+
+    /// GitHub behind a service that is given, which adds the credentials of a token by itself: a way to it that is no
+    /// socket.
+    pub fn over<S, B>(service: S) -> Self
+    where
+        S: Service<Request<OctoBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError> + Send,
+        B: hyper::body::Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<BoxError> + Send,
+    {
+        let built = OctocrabBuilder::new_empty().with_service(service).with_auth(AuthState::None).build();
+        let Ok(octocrab) = built;
+        Self {
+            connection: Arc::new(Connection {
+                own: Account::new(octocrab),
+                is_app: false,
+                base_path: String::new(),
+                installations: Mutex::default(),
+                identity: tokio::sync::Mutex::default(),
+            }),
+        }
     }
 
     /// Whether GitHub answers and takes previewd's credentials. GitHub's yes is believed for a minute, its no for five

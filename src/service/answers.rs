@@ -10,7 +10,7 @@ use url::Url;
 use crate::{
     environment::{
         BaseDomain, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, PullRequestFacts,
-        PullRequestState, Reason,
+        PullRequestState, Readiness, Reason, RunningImage,
     },
     store::{Deployment, Overview},
 };
@@ -106,6 +106,35 @@ pub struct DeploymentSummary {
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<String>,
+    /// What showed that it runs. Absent before it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<ReadinessSummary>,
+}
+
+impl From<&Readiness> for ReadinessSummary {
+    fn from(Readiness { pods_at, images, url }: &Readiness) -> Self {
+        Self {
+            images: images.clone(),
+            pods_seen_at: rfc3339(*pods_at),
+            url_status: url.map(|answer| answer.status),
+            url_seen_at: url.map(|answer| rfc3339(answer.at)),
+        }
+    }
+}
+
+/// What was seen of a deployment that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ReadinessSummary {
+    /// What the ready pods of the commit run.
+    pub images: Vec<RunningImage>,
+    /// RFC 3339.
+    pub pods_seen_at: String,
+    /// The HTTP status that the URL answered. Absent where it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url_status: Option<u16>,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url_seen_at: Option<String>,
 }
 
 /// What an environment's containers printed.
@@ -205,6 +234,7 @@ impl From<Deployment> for DeploymentSummary {
             created_at: rfc3339(deployment.created_at),
             started_at: deployment.started_at.map(rfc3339),
             finished_at: deployment.finished_at.map(rfc3339),
+            readiness: deployment.readiness.as_ref().map(ReadinessSummary::from),
         }
     }
 }

@@ -265,6 +265,7 @@ fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
             Reason::CrashLoop | Reason::OutOfMemory | Reason::NotReadyInTime => {
                 "Read get_preview_logs, then push a commit that mends it; retry only where the cause lay outside."
             }
+            Reason::UrlUnreachable => "An operator mends DNS or the ingress controller; then retry.",
             Reason::Unschedulable => "An operator gives the cluster room; then retry.",
             Reason::Asleep => "Retry it: that wakes it.",
             Reason::NamespaceStuck => "An operator frees what the message names.",

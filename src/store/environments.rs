@@ -1,10 +1,15 @@
 //! Environments: the unit of work. Triggers make a row due, a pass claims it under a lease, writes what it did, and
 //! releases it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use diesel::{dsl::case_when, prelude::*, sql_types::BigInt};
+use diesel::{
+    dsl::case_when,
+    prelude::*,
+    sql_types::{BigInt, Bool},
+};
 use diesel_async::RunQueryDsl;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -14,8 +19,12 @@ use super::{
     pull_requests::{PullRequest, PullRequestRow, RepositoryRow, commit, from_code},
     schema::{deployments, environments, pull_requests, repositories},
 };
-use crate::environment::{
-    CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName, Terms,
+use crate::{
+    environment::{
+        CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName,
+        Terms,
+    },
+    faults::Fault,
 };
 
 /// How long a claim holds, unless it is renewed. It is what a process that dies costs its environments: short, so that
@@ -480,8 +489,9 @@ impl Store {
         let next = self.now_plus_or_never(next);
         let lease = lease.clone();
         let now = lease.now();
+        let loses_wakes = self.faults.has(Fault::LostWake);
         write!(self, |connection| {
-            let untouched = environments::due_at.eq(lease.due_at);
+            let untouched = environments::due_at.eq(lease.due_at).or(loses_wakes.into_sql::<Bool>().nullable());
             // What was asked for meanwhile starts without the waits of what failed before it.
             let still_asked = environments::revision.eq(lease.revision);
             diesel::update(environments::table)

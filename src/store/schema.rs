@@ -101,6 +101,7 @@ diesel::table! {
         finished_at -> Nullable<BigInt>,
         github_id -> Nullable<BigInt>,
         github_state -> Nullable<Text>,
+        readiness -> Nullable<Text>,
     }
 }
 

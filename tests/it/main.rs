@@ -6,5 +6,6 @@ mod http;
 mod interfaces;
 mod lifecycle;
 mod mcp;
+mod simulation;
 mod store;
 mod support;

@@ -47,6 +47,7 @@ fn what_each_step_leaves_in_the_rows() {
         round: 2,
         attempt: 1,
         still_serving: Some(&before),
+        readiness: None,
         holds_objects: true,
         outcome: Some((DeploymentStatus::Failed, Some(Reason::CrashLoop), Some("It crashes."))),
     };
@@ -91,6 +92,7 @@ fn an_environment_that_waits_with_nothing_in_the_cluster_gives_its_place_back() 
         round: 0,
         attempt: 0,
         still_serving: None,
+        readiness: None,
         holds_objects: false,
         outcome: None,
     };

@@ -1,0 +1,126 @@
+//! The whole engine on a real database, in random stories under a clock that is not real: only GitHub and Kubernetes
+//! are played. Each story is told by its seed, again and again the same.
+
+mod kubernetes;
+mod network;
+mod outcome;
+mod story;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use previewd::faults::Fault;
+
+use self::story::Told;
+
+const SEEDS: u64 = 1_000;
+/// What `cargo xtask simulate` asks for.
+const SEEDS_VARIABLE: &str = "PREVIEWD_SEEDS";
+const FROM_VARIABLE: &str = "PREVIEWD_FROM";
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+/// One story, whose panic is an end like any other.
+fn tell(seed: u64, fault: Option<Fault>) -> Result<Told, String> {
+    let told = catch_unwind(AssertUnwindSafe(|| story::tell(seed, fault)));
+    told.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(format!(
+            "panicked: {}",
+            text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+        ))
+    })
+}
+
+/// Tells stories on every core until one ends badly, or all are told.
+fn first_failure(
+    seeds: std::ops::Range<u64>,
+    fault: Option<Fault>,
+    told: impl Fn(Told) + Sync,
+) -> Option<(u64, String)> {
+    let next = AtomicU64::new(seeds.start);
+    let failure = Mutex::new(None);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || failure.lock().unwrap().is_some() {
+                        return;
+                    }
+                    match tell(seed, fault) {
+                        Ok(story) => told(story),
+                        Err(why) => {
+                            failure.lock().unwrap().get_or_insert((seed, why));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failure.into_inner().unwrap()
+}
+
+#[test]
+fn every_story_ends_as_it_should() {
+    let from = variable(FROM_VARIABLE).unwrap_or(0);
+    let seeds = variable(SEEDS_VARIABLE).unwrap_or(SEEDS);
+    let began = Instant::now();
+    let all: Mutex<(u64, BTreeMap<&'static str, usize>, u64)> = Mutex::default();
+    let failure = first_failure(from..from + seeds, None, |story| {
+        let mut all = all.lock().unwrap();
+        all.0 += 1;
+        all.2 += story.lasted.as_secs();
+        for (action, times) in story.actions {
+            *all.1.entry(action).or_default() += times;
+        }
+        let mishaps = story.mishaps;
+        let counts = [
+            ("calls to GitHub and Kubernetes", mishaps.calls),
+            ("calls that were slow", mishaps.slow),
+            ("calls that were refused", mishaps.refused),
+            ("answers that got lost", mishaps.answers_lost),
+            ("processes that stalled", mishaps.stalls),
+            ("processes that died", mishaps.deaths),
+        ];
+        for (what, times) in counts {
+            *all.1.entry(what).or_default() += times;
+        }
+    });
+    let (stories, counts, seconds) = all.into_inner().unwrap();
+    println!("{stories} stories of {} h in {:.0} s", seconds / 3_600, began.elapsed().as_secs_f32());
+    for (what, times) in counts {
+        println!("  {times:>8} {what}");
+    }
+    if let Some((seed, why)) = failure {
+        panic!(
+            "the story of seed {seed} did not end well: {why}\ntell it again: cargo xtask simulate --seeds 1 --from {seed}"
+        );
+    }
+}
+
+#[test]
+fn every_deliberate_fault_is_found() {
+    let mut missed = Vec::new();
+    for fault in Fault::ALL {
+        match first_failure(0..SEEDS, Some(fault), drop) {
+            Some((seed, why)) => {
+                let why: String = why.chars().take(160).collect();
+                println!("{fault:?} is found by seed {seed}: {why}");
+            }
+            None => missed.push(fault),
+        }
+    }
+    assert!(missed.is_empty(), "no story of {SEEDS} finds {missed:?}");
+}

@@ -1,0 +1,227 @@
+//! How a story has to end, and what must not have happened in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use previewd::{
+    environment::{EnvironmentStatus, Hold, PullRequestState, Reason},
+    store::{EnvironmentFilter, Overview},
+};
+use xtask::github::PullState;
+
+use super::{
+    kubernetes::Write,
+    story::{Told, is_good},
+    world::{REPOSITORY, World},
+};
+
+/// Repair comes every five minutes, and a round of three attempts takes up to ten.
+const AT_LEAST: Duration = Duration::from_secs(12 * 60);
+const AT_MOST: Duration = Duration::from_secs(90 * 60);
+
+const EVERY_STATUS: [EnvironmentStatus; 6] = [
+    EnvironmentStatus::Pending,
+    EnvironmentStatus::Deploying,
+    EnvironmentStatus::Running,
+    EnvironmentStatus::Failed,
+    EnvironmentStatus::Deleting,
+    EnvironmentStatus::Deleted,
+];
+
+async fn rows(world: &World) -> Vec<Overview> {
+    let filter = EnvironmentFilter { statuses: EVERY_STATUS.to_vec(), limit: 100, ..Default::default() };
+    world.store.list_environments(&filter).await.expect("the database answers").0
+}
+
+/// Lets everything come to its end, with nothing that breaks.
+pub async fn settle(world: &mut World) -> Result<(), String> {
+    world.calm_down();
+    world.pass(AT_LEAST).await;
+    let mut waited = AT_LEAST;
+    loop {
+        let unsettled = unsettled(world).await;
+        if unsettled.is_empty() {
+            return Ok(());
+        }
+        if waited >= AT_MOST {
+            return Err(format!("this never settled: {}", unsettled.join("; ")));
+        }
+        world.pass(Duration::from_secs(60)).await;
+        waited += Duration::from_secs(60);
+    }
+}
+
+async fn unsettled(world: &World) -> Vec<String> {
+    let mut unsettled = Vec::new();
+    if world.store.has_due_environment().await.expect("the database answers") {
+        unsettled.push("a row is due".to_owned());
+    }
+    for row in rows(world).await {
+        let environment = &row.environment;
+        let is_under_way = matches!(environment.status, EnvironmentStatus::Deploying | EnvironmentStatus::Deleting)
+            || (environment.status == EnvironmentStatus::Pending && environment.reason.is_none());
+        if is_under_way || environment.refresh || environment.failures > 0 {
+            unsettled.push(describe(&row));
+        }
+    }
+    unsettled
+}
+
+fn describe(Overview { environment, pull_request }: &Overview) -> String {
+    let reason = environment.reason.map_or("", Reason::code);
+    format!(
+        "#{} is {} {reason}, revision {}, {} failures",
+        pull_request.facts.number, environment.status, environment.revision, environment.failures
+    )
+}
+
+/// What has to hold at the end.
+pub async fn check(world: &World, told: &Told) -> Result<(), String> {
+    let mut wrong = world.breaches.lock().expect("no story goes on after a panic").clone();
+    wrong.extend(world.github.violations());
+    let writes = world.kubernetes.writes();
+    wrong.extend(two_at_once(&writes));
+    wrong.extend(strangers_applied(&writes, told));
+    let rows = rows(world).await;
+    let mut namespaces: BTreeMap<String, bool> =
+        world.kubernetes.namespaces().into_iter().map(|found| (found.name, found.terminating)).collect();
+    let mut number = 1;
+    while let Ok(pull) = world.github.pull_request(REPOSITORY, number) {
+        let row = rows.iter().find(|row| row.pull_request.facts.number == number.cast_signed());
+        match row {
+            None if pull.state == PullState::Open => wrong.push(format!("#{number} is open, and nobody knows of it")),
+            None => {}
+            Some(row) => {
+                let terminating = namespaces.remove(row.environment.namespace.as_str());
+                wrong.extend(
+                    check_one(world, row, pull.state, &pull.head.sha, pull.head.owner == "mallory", terminating, &rows)
+                        .await
+                        .into_iter()
+                        .map(|what| format!("#{number}: {what} ({})", describe(row))),
+                );
+            }
+        }
+        let comments = world.github.comments(REPOSITORY, number);
+        let ours = comments.iter().filter(|comment| is_the_comment(&comment.body)).count();
+        if ours > 1 {
+            wrong.push(format!("#{number} has {ours} comments"));
+        }
+        number += 1;
+    }
+    wrong.extend(namespaces.into_keys().map(|name| format!("nobody owns the namespace {name}")));
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// The pull request's own comment, and not the answer to a command.
+fn is_the_comment(body: &str) -> bool {
+    body.starts_with("<!-- previewd:") && !body.lines().next().unwrap_or_default().contains(":command:")
+}
+
+async fn check_one(
+    world: &World,
+    row: &Overview,
+    state: PullState,
+    head: &str,
+    stranger: bool,
+    namespace: Option<bool>,
+    rows: &[Overview],
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Overview { environment, pull_request } = row;
+    let facts = &pull_request.facts;
+    if facts.head_sha.as_str() != head {
+        wrong.push(format!("its head is {head}, and the row has {}", facts.head_sha));
+    }
+    if (facts.state == PullRequestState::Open) != (state == PullState::Open) {
+        wrong.push(format!("it is {state:?}, and the row has {:?}", facts.state));
+    }
+    for deployment in world.store.deployments_of(&environment.id, 100).await.expect("the database answers") {
+        if !deployment.status.is_final() {
+            wrong.push(format!("the deployment of {} is {}", deployment.commit, deployment.status));
+        }
+    }
+    if namespace == Some(true) {
+        wrong.push("its namespace still goes".to_owned());
+    }
+    if state != PullState::Open || environment.hold != Hold::None {
+        if environment.status != EnvironmentStatus::Deleted || namespace.is_some() {
+            wrong.push("it should be gone".to_owned());
+        }
+        if environment.has_place {
+            wrong.push("it is gone and keeps its place".to_owned());
+        }
+        return wrong;
+    }
+    let served = world.kubernetes.serving(environment.namespace.as_str());
+    let is_approved = world.store.is_approved(facts.github_id, &facts.head_sha).await.expect("the database answers");
+    if stranger && !is_approved {
+        if (environment.status, environment.reason) != (EnvironmentStatus::Pending, Some(Reason::AwaitingApproval)) {
+            wrong.push("it should wait for an approval".to_owned());
+        }
+        return wrong;
+    }
+    if environment.reason == Some(Reason::QueuedForCapacity) {
+        let taken = rows.iter().filter(|row| row.environment.has_place).count() as u64;
+        if Some(taken) != world.places {
+            wrong.push(format!("it waits for a place, and {taken} of {:?} are taken", world.places));
+        }
+        return wrong;
+    }
+    if is_good(world, &facts.head_sha, stranger) {
+        if environment.status != EnvironmentStatus::Running
+            || environment.serving_commit.as_ref() != Some(&facts.head_sha)
+        {
+            wrong.push("it should be running".to_owned());
+        }
+        if served.as_deref() != Some(head) {
+            wrong.push(format!("{served:?} answers, and not {head}"));
+        }
+    } else {
+        if environment.status != EnvironmentStatus::Failed {
+            wrong.push("it should have failed".to_owned());
+        }
+        // What ran before is back.
+        if let Some(good) = &environment.good_commit
+            && served.as_deref() != Some(good.as_str())
+        {
+            wrong.push(format!("{served:?} answers, and not {good}, which ran before"));
+        }
+        if environment.serving_commit.as_ref().map(|commit| commit.as_str()) != served.as_deref() {
+            wrong.push(format!("{served:?} answers, and the row says {:?}", environment.serving_commit));
+        }
+    }
+    if namespace.is_none() {
+        wrong.push("it has no namespace".to_owned());
+    }
+    wrong
+}
+
+/// Writes of two processes to the same namespace, at the same time.
+fn two_at_once(writes: &[Write]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut by_namespace: BTreeMap<&str, Vec<&Write>> = BTreeMap::new();
+    for write in writes {
+        by_namespace.entry(&write.namespace).or_default().push(write);
+    }
+    for (namespace, writes) in by_namespace {
+        for (index, one) in writes.iter().enumerate() {
+            let Some(ended) = one.ended else { continue };
+            let other = writes[index + 1..].iter().find(|other| other.process != one.process && other.began < ended);
+            if let Some(other) = other {
+                wrong.push(format!(
+                    "processes {} and {} write to {namespace} at once: {} and {}",
+                    one.process, other.process, one.what, other.what
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+/// Nothing of a stranger is applied that nobody approved.
+fn strangers_applied(writes: &[Write], told: &Told) -> Vec<String> {
+    let of_strangers = writes.iter().filter(|write| {
+        let commit = write.commit.as_deref();
+        commit.is_some_and(|commit| told.strangers.contains(commit) && !told.approved.contains(commit))
+    });
+    of_strangers.map(|write| format!("{} of a stranger's commit that nobody approved", write.what)).take(1).collect()
+}
