@@ -35,12 +35,11 @@ use crate::environment::Namespace;
 pub(super) const WATCH_SECONDS: u32 = 285;
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The waits between attempts at a watch that cannot be had.
+/// The waits between attempts at a watch that cannot be had. A few processes with three watches each need no jitter.
 const RETRY: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(500))
     .with_max_delay(LONGEST_WAIT)
-    .without_max_times()
-    .with_jitter();
+    .without_max_times();
 
 /// Whether the watches stand. Clones look at the same ones.
 #[derive(Debug, Clone)]

@@ -128,6 +128,7 @@ impl Engine {
                 told = true;
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return Ok(None),
                 () = tokio::time::sleep(TRY_AGAIN) => {}
             }
@@ -158,6 +159,7 @@ impl Engine {
                 warn!(error = %error, "could not store the engine's heartbeat");
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
@@ -173,6 +175,7 @@ impl Engine {
         let mut changes = std::pin::pin!(changes);
         loop {
             let namespace = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 namespace = changes.next() => namespace,
             };
@@ -187,6 +190,7 @@ impl Engine {
         let slots = Arc::new(Semaphore::new(self.workers));
         loop {
             let slot = tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 slot = slots.clone().acquire_owned() => slot,
             };
@@ -206,6 +210,7 @@ impl Engine {
                 Ok(None) => {
                     drop(slot);
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => break,
                         () = self.something_is_due() => {}
                     }
@@ -226,6 +231,7 @@ impl Engine {
     async fn something_is_due(&self) {
         loop {
             tokio::select! {
+                biased;
                 () = self.store.made_due() => return,
                 () = tokio::time::sleep(self.look) => match self.store.has_due_environment().await {
                     Ok(false) => {}

@@ -110,6 +110,7 @@ impl Engine {
     pub(super) async fn repair_until(self, id: String, installation: Installation, stop: CancellationToken) {
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -122,6 +123,7 @@ impl Engine {
                 }
             }
             let swept = tokio::select! {
+                biased;
                 () = stop.cancelled() => None,
                 swept = self.repair_under_lease(&id, &installation) => Some(swept),
             };
@@ -144,6 +146,7 @@ impl Engine {
             }
         };
         tokio::select! {
+            biased;
             swept = self.repair(installation, Sweep::DUE) => {
                 for finding in swept? {
                     info!(event = "repaired", "{finding}");

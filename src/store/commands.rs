@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Store, StoreError,
-    connection::{read, wall_clock, write},
+    connection::{read, write},
     schema::commands,
 };
 use crate::environment::{CommandComment, Millis};
@@ -84,7 +84,7 @@ impl Store {
 
     /// Records that the author of a command was told.
     pub async fn record_answered(&self, comment_id: i64) -> Result<(), StoreError> {
-        let at = wall_clock();
+        let at = self.wall_clock();
         write!(self, |connection| {
             diesel::update(commands::table.find(comment_id)).set(commands::answered_at.eq(at)).execute(connection).await
         })?;

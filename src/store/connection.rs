@@ -14,15 +14,48 @@ use diesel_async::{
         AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
         deadpool::{Pool, PoolError},
     },
-    sync_connection_wrapper::SyncConnectionWrapper,
+    sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper},
 };
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 
 use super::postgres;
 use crate::{environment::Millis, faults::Faults};
 
-pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection>;
+pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection, Statements>;
+
+/// Where SQLite's statements run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statements {
+    /// On threads that may wait for the file.
+    OnThreads,
+    /// Where they are asked for, one after the other: a simulation has no other threads, whose turn would be chance.
+    InPlace,
+}
+
+impl SpawnBlocking for Statements {
+    fn spawn_blocking<'a, R: Send + 'static>(
+        &mut self,
+        task: impl FnOnce() -> R + Send + 'static,
+    ) -> BoxFuture<'a, Result<R, Box<dyn std::error::Error + Send + Sync>>> {
+        match self {
+            Self::OnThreads => tokio::task::spawn_blocking(task).map_err(Into::into).boxed(),
+            Self::InPlace => {
+                let done = task();
+                async move {
+                    // Others go on between two statements here as well.
+                    tokio::task::yield_now().await;
+                    Ok(done)
+                }
+                .boxed()
+            }
+        }
+    }
+
+    fn get_runtime() -> Self {
+        Self::OnThreads
+    }
+}
 
 /// Set first on every SQLite connection, so that the later ones wait as well. FULL: an answered webhook survives a
 /// power cut.
@@ -81,12 +114,19 @@ pub(super) enum Pools {
 impl Store {
     /// Opens `url`: `sqlite:PATH`, or `postgres://…`. Connects at the first use.
     pub fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, Statements::OnThreads)
+    }
+
+    fn open_with(url: &str, statements: Statements) -> Result<Self, StoreError> {
         let unreachable =
             |error: diesel_async::pooled_connection::deadpool::BuildError| StoreError::Unreachable(Box::new(error));
         let pools = match url.strip_prefix("sqlite:") {
             Some(path) => Pools::Sqlite {
-                writer: Pool::builder(sqlite_manager(path)).max_size(1).build().map_err(unreachable)?,
-                readers: Pool::builder(sqlite_manager(path)).max_size(SQLITE_READERS).build().map_err(unreachable)?,
+                writer: Pool::builder(sqlite_manager(path, statements)).max_size(1).build().map_err(unreachable)?,
+                readers: Pool::builder(sqlite_manager(path, statements))
+                    .max_size(SQLITE_READERS)
+                    .build()
+                    .map_err(unreachable)?,
             },
             None => Pools::Postgres(
                 Pool::builder(postgres_manager(url)).max_size(POSTGRES_CONNECTIONS).build().map_err(unreachable)?,
@@ -95,9 +135,15 @@ impl Store {
         Ok(Self { pools, due: Arc::new(Notify::new()), clock: Clock::Database, faults: Faults::default() })
     }
 
-    /// The same database under the clock of a simulation, which gives Unix milliseconds, and with its faults.
-    pub fn simulated(self, clock: impl Fn() -> Millis + Send + Sync + 'static, faults: Faults) -> Self {
-        Self { clock: Clock::Given(Arc::new(clock)), faults, ..self }
+    /// Opens `url` in a simulation, under a clock that gives Unix milliseconds.
+    pub fn simulated(url: &str, clock: impl Fn() -> Millis + Send + Sync + 'static) -> Result<Self, StoreError> {
+        Ok(Self { clock: Clock::Given(Arc::new(clock)), ..Self::open_with(url, Statements::InPlace)? })
+    }
+
+    /// As another process of the simulation has it. The connections are shared: two that wait for each other's lock
+    /// would do so in real time.
+    pub fn of_process(&self, faults: Faults) -> Self {
+        Self { due: Arc::new(Notify::new()), faults, ..self.clone() }
     }
 
     /// Whether the database answers.
@@ -145,6 +191,17 @@ impl Store {
             // with it.
             (Clock::Database, Pools::Postgres(_)) => {
                 format!("(CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT) + {milliseconds})")
+            }
+        }
+    }
+
+    /// This process's clock, for times that people read. What processes compare goes by the database's, [`Store::now`].
+    pub(super) fn wall_clock(&self) -> Millis {
+        match &self.clock {
+            Clock::Given(clock) => clock(),
+            Clock::Database => {
+                let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                Millis::try_from(since_epoch.unwrap_or_default().as_millis()).unwrap_or(Millis::MAX)
             }
         }
     }
@@ -245,18 +302,16 @@ macro_rules! write {
 }
 pub(super) use write;
 
-/// This process's clock, for times that people read. What processes compare goes by the database's, [`Store::now`].
-pub(super) fn wall_clock() -> Millis {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
-}
-
-fn sqlite_manager(path: &str) -> AsyncDieselConnectionManager<AsyncSqlite> {
+fn sqlite_manager(path: &str, statements: Statements) -> AsyncDieselConnectionManager<AsyncSqlite> {
     let mut config = ManagerConfig::<AsyncSqlite>::default();
-    config.custom_setup = Box::new(|path| {
+    config.custom_setup = Box::new(move |path| {
         let path = path.to_owned();
         async move {
-            let mut connection = AsyncSqlite::establish(&path).await?;
+            let mut threads = statements;
+            let opened =
+                threads.spawn_blocking(move || <SqliteConnection as diesel::Connection>::establish(&path)).await;
+            let opened = opened.map_err(|error| diesel::ConnectionError::BadConnection(error.to_string()))??;
+            let mut connection = AsyncSqlite::with_runtime(opened, statements);
             connection
                 .batch_execute(SQLITE_PRAGMAS)
                 .await

@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     commands::NewCommand,
-    connection::{read, wall_clock, write},
+    connection::{read, write},
     environments::{NewEnvironment, Trigger, apply_trigger},
     events::{EventKind, EventRow},
     facts::{
@@ -141,7 +141,7 @@ impl Store {
             Change::Nothing { reason } => Some(*reason),
             _ => None,
         };
-        let at = wall_clock();
+        let at = self.wall_clock();
         let guid = delivery.guid.clone();
         let row = DeliveryRow {
             guid: delivery.guid,
@@ -257,7 +257,7 @@ impl Store {
 
     /// Records what GitHub itself says of a pull request, as if a delivery had brought it.
     pub async fn record_pull_request(&self, facts: PullRequestFacts) -> Result<(), StoreError> {
-        let (at, now) = (wall_clock(), self.now());
+        let (at, now) = (self.wall_clock(), self.now());
         let created = write!(self, |connection| Ok(take_pull_request!(connection, facts, None, at, now)))?;
         self.announce_created(created);
         Ok(())

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Lease, LeaseLost, Store, StoreError,
-    connection::{read, wall_clock, write},
+    connection::{read, write},
     environments::{Trigger, apply_trigger, lift_hold},
     events::{Event, EventRow},
     facts::{free_name, lock_repository, lock_row, store_pull_request, store_repository, trigger},
@@ -423,7 +423,7 @@ impl Store {
         facts: PullRequestFacts,
     ) -> Result<Result<Confirmed, LeaseLost>, StoreError> {
         let lease = lease.clone();
-        let at = wall_clock();
+        let at = self.wall_clock();
         let now = self.now();
         let confirmed = write!(self, |connection| {
             // Locks are taken in the order of `record_delivery`, the environment's last: two transactions that take

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    connection::{read, wall_clock, write},
+    connection::{read, write},
     schema::installation,
 };
 
@@ -31,7 +31,7 @@ impl Store {
             return Ok(known);
         }
         let fresh = Uuid::new_v4().simple().to_string();
-        let at = wall_clock();
+        let at = self.wall_clock();
         write!(self, |connection| {
             diesel::insert_into(installation::table)
                 .values((

@@ -11,7 +11,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Overview, PullRequest, Store, StoreError,
-    connection::{read, wall_clock, write},
+    connection::{read, write},
     environments::asked,
     pull_requests::{PullRequestRow, RepositoryRow, unreadable},
     schema::{deliveries, environments, github_budgets, leases, orphans, pull_requests, repositories},
@@ -167,7 +167,7 @@ impl Store {
 
     /// Has the environment of a pull request looked at, and the pull request read from GitHub before.
     pub async fn ask_for_proof(&self, pull_request_id: i64) -> Result<(), StoreError> {
-        let (at, now) = (wall_clock(), self.now());
+        let (at, now) = (self.wall_clock(), self.now());
         write!(self, |connection| {
             diesel::update(environments::table.filter(environments::pull_request_id.eq(pull_request_id)))
                 .set(asked!(now, at))

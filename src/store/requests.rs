@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Keyed, Store, StoreError,
-    connection::{read, wall_clock, write},
+    connection::{read, write},
     environments::asked,
     events::{Event, EventRow},
     schema::{approvals, commands, deployments, environments, events, idempotency, pull_requests},
@@ -109,7 +109,7 @@ impl Store {
     /// where the environment is neither failed nor asleep.
     pub async fn request_retry(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
-        let (at, now) = (wall_clock(), self.now());
+        let (at, now) = (self.wall_clock(), self.now());
         let asked = write!(self, |connection| {
             refuse_stale!(connection, id, request);
             let failed = environments::status.eq(EnvironmentStatus::Failed.code());
@@ -134,7 +134,7 @@ impl Store {
     /// What runs, or is on its way, stays as it is. False, and nothing written, where the pull request is not open.
     pub async fn request_deployment(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
-        let (at, now) = (wall_clock(), self.now());
+        let (at, now) = (self.wall_clock(), self.now());
         let asked = write!(self, |connection| {
             refuse_stale!(connection, id, request);
             let open = pull_requests::table
@@ -178,7 +178,7 @@ impl Store {
     /// False, and nothing written, where it is going or gone already.
     pub async fn request_deletion(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
-        let (at, now) = (wall_clock(), self.now());
+        let (at, now) = (self.wall_clock(), self.now());
         let cause = Cause::RemovedByHand;
         let asked = write!(self, |connection| {
             refuse_stale!(connection, id, request);
@@ -214,7 +214,7 @@ impl Store {
         request: Request,
     ) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
-        let (at, now) = (wall_clock(), self.now());
+        let (at, now) = (self.wall_clock(), self.now());
         let asked = write!(self, |connection| {
             refuse_stale!(connection, id, request);
             let asked = diesel::update(environments::table.find(&id))
@@ -243,7 +243,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let request = Request { expected: Some(commit.clone()), ..request };
         let (id, commit) = (environment_id.to_owned(), commit.to_string());
-        let (at, now) = (wall_clock(), self.now());
+        let (at, now) = (self.wall_clock(), self.now());
         let approved = write!(self, |connection| {
             refuse_stale!(connection, id, request);
             let pull_request_id: i64 = diesel::update(environments::table.find(&id))

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    connection::{read, wall_clock, write},
+    connection::{read, write},
     pull_requests::unreadable,
     schema::tokens,
 };
@@ -81,7 +81,7 @@ impl Store {
             hash: token.hash,
             role: token.role,
             teams: serde_json::Value::from(token.teams).to_string(),
-            created_at: wall_clock(),
+            created_at: self.wall_clock(),
             expires_at: token.expires_at,
             last_used_at: None,
             revoked_at: None,
@@ -93,11 +93,11 @@ impl Store {
 
     /// Remembers that a token was used. One write a minute at most, so that reads stay reads.
     pub async fn record_token_use(&self, token: &Token) -> Result<(), StoreError> {
-        let is_known = |at: Millis| wall_clock() - at < USE_RESOLUTION.as_millis() as Millis;
+        let is_known = |at: Millis| self.wall_clock() - at < USE_RESOLUTION.as_millis() as Millis;
         if token.last_used_at.is_some_and(is_known) {
             return Ok(());
         }
-        let (id, at) = (token.id.clone(), wall_clock());
+        let (id, at) = (token.id.clone(), self.wall_clock());
         write!(self, |connection| {
             let used = diesel::update(tokens::table.find(&id)).set(tokens::last_used_at.eq(at));
             used.execute(connection).await
@@ -130,7 +130,7 @@ impl Store {
 
     /// Revokes a token. False where there is none of this id, or it was revoked before.
     pub async fn revoke_token(&self, id: &str) -> Result<bool, StoreError> {
-        let (id, at) = (id.to_owned(), wall_clock());
+        let (id, at) = (id.to_owned(), self.wall_clock());
         let revoked = write!(self, |connection| {
             diesel::update(tokens::table.find(&id))
                 .filter(tokens::revoked_at.is_null())

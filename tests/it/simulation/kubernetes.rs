@@ -13,7 +13,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -22,6 +22,8 @@ use tokio::{
 pub struct CallSeen {
     pub process: usize,
     pub is_write: bool,
+    /// Method and path.
+    pub what: String,
 }
 
 /// What becomes of a call.
@@ -110,6 +112,8 @@ struct Change {
 #[derive(Default)]
 struct State {
     serial: u64,
+    /// Of what changed last.
+    version: u64,
     namespaces: BTreeMap<String, Namespace>,
     changes: Vec<Change>,
     writes: Vec<Write>,
@@ -119,7 +123,8 @@ struct State {
 pub struct Kubernetes {
     state: Arc<Mutex<State>>,
     network: Network,
-    version: watch::Sender<u64>,
+    /// Not a watch channel: that one wakes who waits in a random order.
+    changed: Arc<Notify>,
     began: Instant,
 }
 
@@ -172,7 +177,7 @@ impl State {
 
 impl Kubernetes {
     pub fn new(network: Network) -> Self {
-        Self { state: Arc::default(), network, version: watch::Sender::new(1), began: Instant::now() }
+        Self { state: Arc::default(), network, changed: Arc::default(), began: Instant::now() }
     }
 
     pub fn client(&self, process: usize) -> kube::Client {
@@ -195,7 +200,8 @@ impl Kubernetes {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let is_write = parts.method != Method::GET;
-        let fate = (self.network)(&CallSeen { process, is_write });
+        let what = format!("{} {}", parts.method, parts.uri.path());
+        let fate = (self.network)(&CallSeen { process, is_write, what });
         sleep(fate.before).await;
         match fate.outcome {
             Outcome::NeverArrives => return std::future::pending().await,
@@ -426,22 +432,23 @@ impl Kubernetes {
     }
 
     fn change(&self, state: &mut State, plural: &'static str, type_: &'static str, metadata: &Value) {
-        let version = *self.version.borrow() + 1;
+        state.version += 1;
+        let version = state.version;
         let mut metadata = metadata.clone();
         metadata["resourceVersion"] = json!(version.to_string());
         state.changes.push(Change { version, plural, type_, metadata });
-        self.version.send_replace(version);
+        self.changed.notify_waiters();
     }
 
     fn watch(&self, plural: &str, query: Query) -> Response<Body> {
         let (kubernetes, plural) = (self.clone(), plural.to_owned());
         let ends_at = Instant::now() + Duration::from_secs(query.timeout_seconds);
-        let changed = self.version.subscribe();
         let from = query.resource_version;
-        let stream = futures::stream::unfold((from, changed), move |(seen, mut changed)| {
+        let stream = futures::stream::unfold(from, move |seen| {
             let (kubernetes, plural, query) = (kubernetes.clone(), plural.clone(), query.clone());
             async move {
                 loop {
+                    let changed = kubernetes.changed.notified();
                     let (lines, version) = {
                         let state = kubernetes.state();
                         let new =
@@ -453,14 +460,14 @@ impl Kubernetes {
                                 format!("{event}\n")
                             })
                             .collect();
-                        (lines.concat(), *kubernetes.version.borrow())
+                        (lines.concat(), state.version)
                     };
                     if !lines.is_empty() {
-                        return Some((Ok::<_, std::io::Error>(Bytes::from(lines)), (version, changed)));
+                        return Some((Ok::<_, std::io::Error>(Bytes::from(lines)), version));
                     }
-                    changed.borrow_and_update();
                     tokio::select! {
-                        _ = changed.changed() => {}
+                        biased;
+                        () = changed => {}
                         () = sleep_until(ends_at) => return None,
                     }
                 }
@@ -493,7 +500,7 @@ impl Kubernetes {
             }
         }
         items.retain(|item| query.selects(&item["metadata"]["labels"]));
-        let version = self.version.borrow().to_string();
+        let version = state.version.to_string();
         answer(
             &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }),
         )

@@ -111,6 +111,14 @@ fn every_story_ends_as_it_should() {
 }
 
 #[test]
+fn a_story_is_the_same_each_time() {
+    for seed in 0..12 {
+        let stories: Vec<String> = (0..2).map(|_| format!("{:?}", tell(seed, None))).collect();
+        assert!(stories.iter().all(|story| *story == stories[0]), "seed {seed}: {stories:#?}");
+    }
+}
+
+#[test]
 fn every_deliberate_fault_is_found() {
     let mut missed = Vec::new();
     for fault in Fault::ALL {

@@ -31,6 +31,9 @@ pub enum Peer {
 
 struct State {
     rng: StdRng,
+    began: Instant,
+    /// Whether what happens is printed.
+    is_told: bool,
     calm: bool,
     away_until: BTreeMap<Peer, Instant>,
     dead: BTreeSet<usize>,
@@ -42,6 +45,8 @@ struct State {
 /// it still waits for never comes.
 pub struct Network(Mutex<State>);
 
+/// Set, it has everything printed that happens in a story.
+const TELL_VARIABLE: &str = "PREVIEWD_TELL";
 /// Milliseconds that a call takes on its way, most of the time.
 const NEAR: std::ops::Range<u64> = 1..60;
 
@@ -49,6 +54,8 @@ impl Network {
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(State {
             rng: StdRng::seed_from_u64(seed),
+            began: Instant::now(),
+            is_told: std::env::var_os(TELL_VARIABLE).is_some(),
             calm: false,
             away_until: BTreeMap::new(),
             dead: BTreeSet::new(),
@@ -64,6 +71,14 @@ impl Network {
     /// A process that `stop` ends as far as it can still be told.
     pub fn join(&self, process: usize, stop: CancellationToken) {
         self.state().stops.insert(process, stop);
+    }
+
+    /// Prints what happens, where that was asked for.
+    pub fn note(&self, what: std::fmt::Arguments<'_>) {
+        let state = self.state();
+        if state.is_told {
+            println!("{:>9.3} {what}", state.began.elapsed().as_secs_f64());
+        }
     }
 
     pub fn is_dead(&self, process: usize) -> bool {
@@ -89,7 +104,14 @@ impl Network {
         self.state().mishaps
     }
 
-    pub fn fate(&self, peer: Peer, process: usize, is_write: bool) -> Fate {
+    /// What becomes of a call; `what` is its method and path.
+    pub fn fate(&self, peer: Peer, process: usize, is_write: bool, what: &str) -> Fate {
+        let fate = self.draw_fate(peer, process, is_write);
+        self.note(format_args!("{process}: {what}: {:?}", fate.outcome));
+        fate
+    }
+
+    fn draw_fate(&self, peer: Peer, process: usize, is_write: bool) -> Fate {
         let mut state = self.state();
         let state = &mut *state;
         state.mishaps.calls += 1;
@@ -140,6 +162,7 @@ impl Network {
             (roll < 10).then(|| Duration::from_secs(seconds))
         };
         if let Some(wait) = wait {
+            self.note(format_args!("{process}: stalls for {wait:?}"));
             sleep(wait).await;
         }
         if self.is_dead(process) {

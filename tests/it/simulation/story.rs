@@ -13,7 +13,7 @@ use xtask::github::{NewPullRequest, PullState, Role};
 use super::{
     network::{Mishaps, Peer},
     outcome,
-    world::{REPOSITORY, World},
+    world::{REPOSITORY, World, template},
 };
 
 /// How many pull requests there are at most.
@@ -43,12 +43,12 @@ pub fn tell(seed: u64, fault: Option<Fault>) -> Result<Told, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
-        // One after the other, in the order in which they were asked: the same story each time.
-        .max_blocking_threads(1)
         .build()
         .expect("a runtime can be had");
-    let told = runtime.block_on(async {
-        let mut world = World::new(seed, fault).await;
+    let template = template();
+    // A task like all others: what a runtime blocks on comes out of turn.
+    let story = runtime.spawn(async move {
+        let mut world = World::new(seed, fault, template);
         let mut told = Told::default();
         begin(&mut world, &mut told).await;
         outcome::settle(&mut world).await?;
@@ -57,9 +57,10 @@ pub fn tell(seed: u64, fault: Option<Fault>) -> Result<Told, String> {
         outcome::check(&world, &told).await?;
         Ok(told)
     });
+    let told = runtime.block_on(story);
     // What still waits for a peer that never answers goes with it.
     runtime.shutdown_background();
-    told
+    told.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }
 
 async fn begin(world: &mut World, told: &mut Told) {
@@ -72,6 +73,7 @@ async fn begin(world: &mut World, told: &mut Told) {
     let mut opened = Vec::new();
     for _ in 0..world.rng.random_range(ACTIONS) {
         let action = act(world, told, &mut opened).await;
+        world.network.note(format_args!("{action}"));
         *told.actions.entry(action).or_default() += 1;
         world.deliver();
         // Much of what matters happens within one second.

@@ -75,7 +75,6 @@ pub struct World {
     /// How many environments there may be at once.
     pub places: Option<u64>,
     fault: Option<Fault>,
-    database: String,
     slots: Vec<Process>,
     started: usize,
     receivers: Arc<Mutex<Vec<(usize, Router)>>>,
@@ -85,11 +84,11 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new(seed: u64, fault: Option<Fault>) -> Self {
+    pub fn new(seed: u64, fault: Option<Fault>, template: &Path) -> Self {
         let clock = Clock { began: Instant::now() };
         let folder = folder();
         let path = folder.path().join("previewd.db");
-        std::fs::copy(template().await, &path).expect("the tables can be copied");
+        std::fs::copy(template, &path).expect("the tables can be copied");
         let database = format!("sqlite:{}", path.display());
         let network = Arc::new(Network::new(seed));
         let github = loopback::GitHub::in_process(loopback::Options::default(), move || clock.now() / 1_000)
@@ -99,9 +98,11 @@ impl World {
         github.create_repository(owner, name).expect("the repository is new");
         let kubernetes = {
             let network = Arc::clone(&network);
-            Kubernetes::new(Arc::new(move |call| network.fate(Peer::Kubernetes, call.process, call.is_write)))
+            Kubernetes::new(Arc::new(move |call| {
+                network.fate(Peer::Kubernetes, call.process, call.is_write, &call.what)
+            }))
         };
-        let store = Store::open(&database).expect("SQLite opens").simulated(move || clock.now(), Faults::default());
+        let store = Store::simulated(&database, move || clock.now()).expect("SQLite opens");
         let config = Config::default();
         let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
         let service = Service::new(store.clone(), None, None, addresses, config.limits.clone());
@@ -117,7 +118,6 @@ impl World {
             clock,
             places,
             fault,
-            database,
             slots: Vec::new(),
             started: 0,
             receivers: Arc::default(),
@@ -189,8 +189,7 @@ impl World {
                 Box::pin(async move { network.stall(number).await })
             })
         };
-        let clock = self.clock;
-        let store = Store::open(&self.database).expect("SQLite opens").simulated(move || clock.now(), faults.clone());
+        let store = self.store.of_process(faults.clone());
         let config = Config::default();
         let engine = Engine {
             store: store.clone(),
@@ -237,7 +236,8 @@ impl World {
                 parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("previewd"));
                 let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
                 let is_write = parts.method != http::Method::GET;
-                let fate = network.fate(Peer::GitHub, process, is_write);
+                let what = format!("{} {}", parts.method, parts.uri.path());
+                let fate = network.fate(Peer::GitHub, process, is_write, &what);
                 sleep(fate.before).await;
                 match fate.outcome {
                     Outcome::NeverArrives => std::future::pending().await,
@@ -339,16 +339,16 @@ fn folder() -> TempDir {
     if memory.is_dir() { builder().tempdir_in(memory) } else { builder().tempdir() }.expect("a folder can be made")
 }
 
-/// A database with this version's tables, made once.
-async fn template() -> PathBuf {
+/// A database with this version's tables, made once, in no story's time.
+pub fn template() -> &'static Path {
     static TEMPLATE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    if let Some((_, path)) = TEMPLATE.get() {
-        return path.clone();
-    }
-    let folder = folder();
-    let path = folder.path().join("template.db");
-    let url = format!("sqlite:{}", path.display());
-    migrate(&url, Migrate::Auto).await.expect("the tables can be made");
-    let (_, path) = TEMPLATE.get_or_init(|| (folder, path));
-    path.clone()
+    let (_, path) = TEMPLATE.get_or_init(|| {
+        let folder = folder();
+        let path = folder.path().join("template.db");
+        let url = format!("sqlite:{}", path.display());
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime can be had");
+        runtime.block_on(migrate(&url, Migrate::Auto)).expect("the tables can be made");
+        (folder, path)
+    });
+    path
 }
