@@ -16,6 +16,12 @@ impl Workloads {
         self.ready_pods_of(commit).next().is_some()
     }
 
+    /// A commit that a ready pod says it runs.
+    pub fn served(&self) -> Option<CommitSha> {
+        let ready = self.pods.iter().filter(|pod| is_ready(pod));
+        ready.filter_map(|pod| pod.metadata.labels.as_ref()?.get(COMMIT_LABEL)?.parse().ok()).next()
+    }
+
     /// The images that the ready pods of `commit` run, each once.
     pub fn running_images(&self, commit: &CommitSha) -> Vec<RunningImage> {
         let statuses = self.ready_pods_of(commit).filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());
@@ -30,13 +36,14 @@ impl Workloads {
     fn ready_pods_of(&self, commit: &CommitSha) -> impl Iterator<Item = &Pod> {
         self.pods.iter().filter(move |pod| {
             let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(COMMIT_LABEL));
-            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-            let is_ready = conditions.is_some_and(|conditions| {
-                conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-            });
-            is_ready && label.is_none_or(|label| label == commit.as_str())
+            is_ready(pod) && label.is_none_or(|label| label == commit.as_str())
         })
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| &status.conditions).flatten();
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Of what the kubelet calls an image's id: `name@sha256:…`, or the digest alone.
@@ -80,5 +87,7 @@ mod tests {
         assert_eq!(of('a'), [image(Some(digest))]);
         assert_eq!(of('c'), [image(None)]);
         assert_eq!(of('d'), []);
+        assert_eq!(workloads.served(), Some("a".repeat(40).parse().expect("a commit")));
+        assert_eq!(Workloads::default().served(), None);
     }
 }

@@ -46,13 +46,14 @@ impl Observed {
         }
     }
 
-    /// The commit that served before, if some of its pods still do.
-    fn still_serving(&self) -> Option<&CommitSha> {
-        let serving = self.overview.environment.serving_commit.as_ref()?;
+    /// The commit that answers although it is not the head: the one that served before, if some of its pods still do,
+    /// or one whose pods became ready just as it was superseded.
+    fn still_serving(&self) -> Option<CommitSha> {
+        let serving = self.overview.environment.serving_commit.clone();
         match &self.workloads {
-            Some(workloads) => workloads.serves(serving).then_some(serving),
+            Some(workloads) => serving.filter(|serving| workloads.serves(serving)).or_else(|| workloads.served()),
             // Nothing was touched yet.
-            None => Some(serving),
+            None => serving,
         }
     }
 }

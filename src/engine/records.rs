@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// What was seen, as far as records say it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Seen<'a> {
     pub head: &'a CommitSha,
     /// The recipe's text, where this pass read it and the row is to keep it.
@@ -15,7 +15,7 @@ pub(super) struct Seen<'a> {
     pub round: i64,
     pub attempt: i64,
     /// The commit that served before, if some of its pods still do.
-    pub still_serving: Option<&'a CommitSha>,
+    pub still_serving: Option<CommitSha>,
     /// Something of a commit is in the cluster.
     pub holds_objects: bool,
     /// What shows that the head commit runs.
@@ -150,7 +150,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
 pub(super) fn failed(cause: &Cause, seen: &Seen<'_>, now: Millis) -> Record {
     let shown = EnvironmentChanges::status(EnvironmentStatus::Failed, Some(cause));
     Record {
-        environment: Some(shown.serving(seen.still_serving)),
+        environment: Some(shown.serving(seen.still_serving.as_ref())),
         deployment: Some((seen.head.clone(), ended(DeploymentStatus::Failed, now).cause(Some(cause)))),
         event: event(EventKind::Failed, format!("{} {}: {cause}", seen.head, cause.reason())),
         ..Record::default()

@@ -46,7 +46,7 @@ fn what_each_step_leaves_in_the_rows() {
         recipe: Some("app: {}"),
         round: 2,
         attempt: 1,
-        still_serving: Some(&before),
+        still_serving: Some(before.clone()),
         readiness: None,
         holds_objects: true,
         outcome: Some((DeploymentStatus::Failed, Some(Reason::CrashLoop), Some("It crashes."))),
