@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -16,7 +17,7 @@ use crate::{
     environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
     faults::Fault,
     github::{GitHubError, Listing, RepositoryAccess},
-    store::{Installation, Overview, StoreError, SweepPeriods, SweptRepository},
+    store::{Installation, ListTag, Overview, StoreError, SweepPeriods, SweptRepository},
 };
 
 const LEASE_NAME: &str = "repair";
@@ -219,7 +220,7 @@ impl Engine {
         for name in &self.repositories {
             if !self.store.knows_repository(name).await? {
                 // Never heard of: it is listed until it is.
-                due.push(SweptRepository { github_id: 0, name: name.clone(), app_installation_id: None, etag: None });
+                due.push(SweptRepository { github_id: 0, name: name.clone(), app_installation_id: None, tag: None });
             }
         }
         let count = due.len();
@@ -231,15 +232,19 @@ impl Engine {
             }
             let access =
                 RepositoryAccess { name: repository.name.clone(), app_installation_id: repository.app_installation_id };
-            match self.github.open_pull_requests(&access, repository.etag.as_deref()).await {
+            let stored = self.store.open_pull_requests_of(repository.github_id).await?;
+            let stored: Vec<PullRequestFacts> = stored.into_iter().map(|stored| stored.facts).collect();
+            let tag = repository.tag.filter(|tag| tag.digest == digest(&stored));
+            match self.github.open_pull_requests(&access, tag.as_ref().map(|tag| tag.etag.as_str())).await {
                 Ok(Listing::Unchanged) => {
                     self.store.give_sweep_read_back(installation).await?;
-                    self.store.record_swept(repository.github_id, repository.etag).await?;
+                    self.store.record_swept(repository.github_id, tag).await?;
                 }
                 Ok(Listing::Listed { pull_requests, etag }) => {
-                    self.compare_pull_requests(&repository, pull_requests, dry_run, findings).await?;
+                    let tag = etag.map(|etag| ListTag { etag, digest: digest(&pull_requests) });
+                    self.compare_pull_requests(stored, pull_requests, dry_run, findings).await?;
                     if !dry_run {
-                        self.store.record_swept(repository.github_id, etag).await?;
+                        self.store.record_swept(repository.github_id, tag).await?;
                     }
                 }
                 Err(GitHubError::NotFound { .. }) => {
@@ -259,14 +264,13 @@ impl Engine {
 
     async fn compare_pull_requests(
         &self,
-        repository: &SweptRepository,
+        stored: Vec<PullRequestFacts>,
         listed: Vec<PullRequestFacts>,
         dry_run: bool,
         findings: &mut Vec<Finding>,
     ) -> Result<(), StoreError> {
-        let stored = self.store.open_pull_requests_of(repository.github_id).await?;
         let mut stored: BTreeMap<i64, PullRequestFacts> =
-            stored.into_iter().map(|stored| (stored.facts.github_id, stored.facts)).collect();
+            stored.into_iter().map(|facts| (facts.github_id, facts)).collect();
         for facts in listed {
             let name = format!("{}#{}", facts.repository.name, facts.number);
             match stored.remove(&facts.github_id) {
@@ -295,7 +299,7 @@ impl Engine {
     ) -> anyhow::Result<()> {
         let labelled = self.cluster.namespaces(&installation.id).await?;
         let names: Vec<Namespace> = labelled.iter().map(|found| found.namespace.clone()).collect();
-        for namespace in self.store.applied_namespaces().await? {
+        for namespace in self.store.needed_namespaces().await? {
             if !names.contains(&namespace) {
                 if !dry_run {
                     self.store.wake(&namespace).await?;
@@ -363,14 +367,67 @@ impl Engine {
 
 /// Whether GitHub says something else than the row.
 fn differ(known: &PullRequestFacts, listed: &PullRequestFacts) -> bool {
-    // An installation is not in a list's answer, and a title that changed needs nobody.
-    let without = |facts: &PullRequestFacts| {
-        let mut facts = facts.clone();
-        facts.repository.app_installation_id = None;
-        facts.github_updated_at = 0;
-        facts.title.clear();
-        facts.labels.sort();
-        facts
-    };
-    without(known) != without(listed)
+    compared(known) != compared(listed)
+}
+
+/// What of a pull request is compared. An installation is not in a list's answer, and a title that changed needs nobody.
+fn compared(facts: &PullRequestFacts) -> PullRequestFacts {
+    let mut facts = facts.clone();
+    facts.repository.app_installation_id = None;
+    facts.github_updated_at = 0;
+    facts.title.clear();
+    facts.labels.sort();
+    facts
+}
+
+/// Of what is compared of all open pull requests, in whatever order they come.
+fn digest(facts: &[PullRequestFacts]) -> String {
+    let mut compared: Vec<PullRequestFacts> = facts.iter().map(compared).collect();
+    compared.sort_by_key(|facts| facts.github_id);
+    hex::encode(Sha256::digest(format!("{compared:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::{PullRequestState, RepositoryFacts};
+
+    fn facts(id: i64) -> PullRequestFacts {
+        PullRequestFacts {
+            repository: RepositoryFacts {
+                github_id: 1,
+                name: "acme/shop".parse().expect("a name"),
+                default_branch: "main".to_owned(),
+                app_installation_id: Some(7),
+            },
+            github_id: id,
+            number: id,
+            title: "A change".to_owned(),
+            author: "alice".to_owned(),
+            head_sha: "a".repeat(40).parse().expect("a commit"),
+            head_ref: "change".to_owned(),
+            base_ref: "main".to_owned(),
+            from_fork: false,
+            draft: false,
+            state: PullRequestState::Open,
+            labels: vec!["one".to_owned(), "two".to_owned()],
+            github_updated_at: 5,
+        }
+    }
+
+    #[test]
+    fn a_digest_is_of_what_is_compared() {
+        let both = [facts(1), facts(2)];
+        let told_otherwise = PullRequestFacts {
+            title: "Another".to_owned(),
+            github_updated_at: 9,
+            labels: vec!["two".to_owned(), "one".to_owned()],
+            ..facts(1)
+        };
+        assert_eq!(digest(&both), digest(&[facts(2), told_otherwise]));
+        let pushed = PullRequestFacts { head_sha: "b".repeat(40).parse().expect("a commit"), ..facts(1) };
+        for other in [vec![facts(1)], vec![pushed, facts(2)], vec![]] {
+            assert_ne!(digest(&both), digest(&other), "{other:?}");
+        }
+    }
 }

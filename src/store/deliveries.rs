@@ -111,7 +111,9 @@ macro_rules! take_pull_request {
             false => Trigger::Edited { new_labels: Vec::new() },
         };
         let mut created = None;
-        if trigger == Trigger::Opened {
+        // Of one that may be open without an environment GitHub can be asked only by a pass over it.
+        let may_be_open = !believed && facts.state == PullRequestState::Open;
+        if trigger == Trigger::Opened || may_be_open {
             let RepositoryFacts { github_id, name, .. } = &facts.repository;
             let namespace = Namespace::of_pull_request(*github_id, name, facts.number);
             let environment = NewEnvironment::of(facts, &namespace, $at);

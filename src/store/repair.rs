@@ -24,8 +24,18 @@ pub struct SweptRepository {
     pub github_id: i64,
     pub name: RepositoryName,
     pub app_installation_id: Option<i64>,
-    /// GitHub's tag of the last list.
-    pub etag: Option<String>,
+    /// Of the last list.
+    pub tag: Option<ListTag>,
+}
+
+/// What tells whether a list of open pull requests has to be read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListTag {
+    /// GitHub's: the list is still the same.
+    pub etag: String,
+    /// Ours, of what the list said: the rows still say the same. Webhooks change rows, so that GitHub's tag alone would
+    /// take a list for agreed with that is the one before last.
+    pub digest: String,
 }
 
 /// How often repositories are listed: those with something going on, and all others.
@@ -94,7 +104,7 @@ impl Store {
     /// their last list after `periods.busy`, all others after `periods.quiet`.
     pub async fn repositories_to_sweep(&self, periods: SweepPeriods) -> Result<Vec<SweptRepository>, StoreError> {
         let (busy, quiet) = (self.now_minus(periods.busy), self.now_minus(periods.quiet));
-        type Row = (i64, String, String, Option<i64>, Option<String>);
+        type Row = (i64, String, String, Option<i64>, Option<String>, Option<String>);
         let rows: Vec<Row> = read!(self, |connection| {
             let has_environment = environments::table
                 .inner_join(pull_requests::table)
@@ -115,23 +125,30 @@ impl Store {
                     repositories::name,
                     repositories::app_installation_id,
                     repositories::pulls_etag,
+                    repositories::pulls_digest,
                 ))
                 .load(connection)
                 .await
         })?;
-        let repository = |(github_id, owner, name, app_installation_id, etag): Row| {
+        let repository = |(github_id, owner, name, app_installation_id, etag, digest): Row| {
             let name = format!("{owner}/{name}").parse().map_err(unreadable)?;
-            Ok(SweptRepository { github_id, name, app_installation_id, etag })
+            let tag = etag.zip(digest).map(|(etag, digest)| ListTag { etag, digest });
+            Ok(SweptRepository { github_id, name, app_installation_id, tag })
         };
         rows.into_iter().map(repository).collect()
     }
 
-    /// Records that a repository was listed just now, and GitHub's tag of the list.
-    pub async fn record_swept(&self, github_id: i64, etag: Option<String>) -> Result<(), StoreError> {
+    /// Records that a repository was listed just now, and what tells that the list is still the same.
+    pub async fn record_swept(&self, github_id: i64, tag: Option<ListTag>) -> Result<(), StoreError> {
         let now = self.now();
+        let (etag, digest) = tag.map(|tag| (tag.etag, tag.digest)).unzip();
         write!(self, |connection| {
             diesel::update(repositories::table.find(github_id))
-                .set((repositories::swept_at.eq(now), repositories::pulls_etag.eq(etag)))
+                .set((
+                    repositories::swept_at.eq(now),
+                    repositories::pulls_etag.eq(etag),
+                    repositories::pulls_digest.eq(digest),
+                ))
                 .execute(connection)
                 .await
         })?;
@@ -187,11 +204,12 @@ impl Store {
         Ok(found)
     }
 
-    /// The namespaces in which something of an environment is applied, as far as the rows know.
-    pub async fn applied_namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
+    /// The namespaces that have to be there, as far as the rows know. What failed with nothing to go back to is not
+    /// deployed again because somebody took it away.
+    pub async fn needed_namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
         let names: Vec<String> = read!(self, |connection| {
             environments::table
-                .filter(environments::applied_commit.is_not_null())
+                .filter(environments::good_commit.is_not_null())
                 .filter(
                     environments::status.eq_any([EnvironmentStatus::Running.code(), EnvironmentStatus::Failed.code()]),
                 )

@@ -22,6 +22,7 @@ diesel::table! {
         updated_at -> BigInt,
         swept_at -> BigInt,
         pulls_etag -> Nullable<Text>,
+        pulls_digest -> Nullable<Text>,
     }
 }
 

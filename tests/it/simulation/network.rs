@@ -46,7 +46,7 @@ struct State {
 pub struct Network(Mutex<State>);
 
 /// Set, it has everything printed that happens in a story.
-const TELL_VARIABLE: &str = "PREVIEWD_TELL";
+pub const TELL_VARIABLE: &str = "PREVIEWD_TELL";
 /// Milliseconds that a call takes on its way, most of the time.
 const NEAR: std::ops::Range<u64> = 1..60;
 

@@ -201,7 +201,9 @@ async fn check_one(
             wrong.push(format!("{served:?} answers, and the row says {:?}", environment.serving_commit));
         }
     }
-    if namespace.is_none() {
+    // What never ran is not put back where somebody took it away.
+    let never_ran = environment.status == EnvironmentStatus::Failed && environment.good_commit.is_none();
+    if namespace.is_none() && !never_ran {
         wrong.push("it has no namespace".to_owned());
     }
     wrong

@@ -45,6 +45,21 @@ async fn running_environment(store: &Store) -> PullRequestFacts {
     facts
 }
 
+/// Closed and opened again within one second, and told in the other order: nobody but GitHub knows what came last.
+#[tokio::test]
+async fn what_may_be_open_is_looked_at() {
+    for_each_database(async |database| {
+        let store = database.store();
+        tell_of(&store, &in_state(&pull_request(7), PullRequestState::Closed, 0)).await;
+        assert!(store.find_environment_of(&repository().name, 7).await.unwrap().is_none());
+        tell_of(&store, &pull_request(7)).await;
+        let Overview { environment, pull_request: stored } = environment_of(&store, 7).await;
+        assert_eq!(stored.facts.state, PullRequestState::Closed, "of the same second, without proof");
+        assert!(environment.refresh && store.has_due_environment().await.unwrap(), "and a pass asks GitHub");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_pull_request_gets_one_environment() {
     for_each_database(async |database| {
