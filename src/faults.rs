@@ -12,8 +12,6 @@ pub enum Fault {
     LostWake,
     /// A pass whose lease is over records its step all the same.
     UncheckedLease,
-    /// A pass records what it saw before something newer was asked for.
-    UncheckedRevision,
     /// A pass believes what webhooks told, and does not ask GitHub.
     Unconfirmed,
     /// An approval of one commit is taken for all.
@@ -37,10 +35,9 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::LostWake,
         Self::UncheckedLease,
-        Self::UncheckedRevision,
         Self::Unconfirmed,
         Self::AnyApproval,
         Self::HoldIgnored,

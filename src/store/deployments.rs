@@ -1,6 +1,6 @@
 //! Deployments, and the one transaction in which a pass records a step of an environment and of its deployment.
 
-use diesel::{prelude::*, sql_types::Bool};
+use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -256,11 +256,7 @@ impl Store {
             let held = diesel::update(environments::table)
                 .filter(environments::id.eq(&lease.environment_id))
                 .filter(environments::lease_token.eq(&lease.token))
-                .filter(
-                    environments::revision
-                        .eq(lease.revision)
-                        .or(faults.has(Fault::UncheckedRevision).into_sql::<Bool>()),
-                )
+                .filter(environments::revision.eq(lease.revision))
                 .set(environments::updated_at.eq(at))
                 .execute(connection)
                 .await?;

@@ -16,7 +16,10 @@ use super::{
 
 /// Repair comes every five minutes, and a round of three attempts takes up to ten.
 const AT_LEAST: Duration = Duration::from_secs(12 * 60);
-const AT_MOST: Duration = Duration::from_secs(90 * 60);
+const AT_MOST: Duration = Duration::from_secs(30 * 60);
+/// What webhooks did not tell is found by the next list: within the hour, where nothing else goes on.
+const UNKNOWN_AT_MOST: Duration = Duration::from_secs(75 * 60);
+const LOOK: Duration = Duration::from_secs(60);
 
 const EVERY_STATUS: [EnvironmentStatus; 6] = [
     EnvironmentStatus::Pending,
@@ -36,37 +39,46 @@ async fn rows(world: &World) -> Vec<Overview> {
 pub async fn settle(world: &mut World) -> Result<(), String> {
     world.calm_down();
     world.pass(AT_LEAST).await;
-    let mut waited = AT_LEAST;
+    let (mut known, mut unknown) = (AT_LEAST, AT_LEAST);
     loop {
-        let unsettled = unsettled(world).await;
-        if unsettled.is_empty() {
+        let (untold, unsettled) = (untold(world).await, unsettled(world).await);
+        if untold.is_empty() && unsettled.is_empty() {
             return Ok(());
         }
-        if waited >= AT_MOST {
-            return Err(format!("this never settled: {}", unsettled.join("; ")));
+        if unknown >= UNKNOWN_AT_MOST {
+            return Err(format!("nobody hears of {}", untold.join("; ")));
         }
-        world.pass(Duration::from_secs(60)).await;
-        waited += Duration::from_secs(60);
+        if known >= AT_MOST {
+            return Err(format!("this does not settle: {}", unsettled.join("; ")));
+        }
+        world.pass(LOOK).await;
+        (known, unknown) = if untold.is_empty() { (known + LOOK, unknown) } else { (Duration::ZERO, unknown + LOOK) };
     }
 }
 
-async fn unsettled(world: &World) -> Vec<String> {
-    let mut unsettled = Vec::new();
-    if world.store.has_due_environment().await.expect("the database answers") {
-        unsettled.push("a row is due".to_owned());
-    }
+/// Open pull requests of which the rows do not say what GitHub does.
+async fn untold(world: &World) -> Vec<String> {
     let rows = rows(world).await;
-    // What webhooks did not tell is found by the next list, within the hour where nothing else goes on.
+    let mut untold = Vec::new();
     let mut number = 1;
     while let Ok(pull) = world.github.pull_request(REPOSITORY, number) {
         let row = rows.iter().find(|row| row.pull_request.facts.number == number.cast_signed());
         let is_known = row.is_some_and(|row| row.pull_request.facts.head_sha.as_str() == pull.head.sha);
         if pull.state == PullState::Open && !is_known {
-            unsettled.push(format!("#{number} at {} is not known", pull.head.sha));
+            untold.push(format!("#{number} at {}", pull.head.sha));
         }
         number += 1;
     }
-    for row in rows {
+    untold
+}
+
+/// Rows of which something is still owed.
+async fn unsettled(world: &World) -> Vec<String> {
+    let mut unsettled = Vec::new();
+    if world.store.has_due_environment().await.expect("the database answers") {
+        unsettled.push("a row is due".to_owned());
+    }
+    for row in rows(world).await {
         let environment = &row.environment;
         let is_under_way = matches!(environment.status, EnvironmentStatus::Deploying | EnvironmentStatus::Deleting)
             || (environment.status == EnvironmentStatus::Pending && environment.reason.is_none());
@@ -146,7 +158,13 @@ async fn check_one(
     if (facts.state == PullRequestState::Open) != (state == PullState::Open) {
         wrong.push(format!("it is {state:?}, and the row has {:?}", facts.state));
     }
+    let events = world.store.events_of(&environment.id, 1_000).await.expect("the database answers");
     for deployment in world.store.deployments_of(&environment.id, 100).await.expect("the database answers") {
+        let first = format!("{} attempt 1", deployment.commit);
+        let began = events.iter().filter(|past| past.detail.as_deref() == Some(&first)).count();
+        if began > usize::try_from(deployment.round).expect("rounds are counted from 1") {
+            wrong.push(format!("{} began {began} times in {} rounds", deployment.commit, deployment.round));
+        }
         if !deployment.status.is_final() {
             wrong.push(format!("the deployment of {} is {}", deployment.commit, deployment.status));
         }

@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod demo;
 mod image;
+mod simulate;
 mod test;
 
 use anyhow::Result;
@@ -24,6 +25,8 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     Demo(demo::DemoArgs),
     Image(image::ImageArgs),
+    /// Random stories of the engine, each told by its seed.
+    Simulate(simulate::SimulateArgs),
     /// Run every test, with a PostgreSQL beside them.
     Test(test::TestArgs),
 }
@@ -35,6 +38,7 @@ impl Cli {
             Command::Cluster(args) => args.run().await,
             Command::Demo(args) => args.run().await,
             Command::Image(args) => args.run().await,
+            Command::Simulate(args) => args.run(),
             Command::Test(args) => args.run().await,
         }
     }

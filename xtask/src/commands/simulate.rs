@@ -1,0 +1,42 @@
+//! `cargo xtask simulate`: stories of the engine beyond those of the test run.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use xtask::cargo::cargo;
+
+#[derive(Args)]
+pub struct SimulateArgs {
+    /// How many stories to tell
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first one's seed; the others follow it
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Print everything that happens in them
+    #[arg(long)]
+    tell: bool,
+}
+
+impl SimulateArgs {
+    /// Ends the process with the exit code of `cargo test` where that is not 0.
+    pub fn run(self) -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in a folder of the repository")?;
+        let mut command = cargo();
+        command.args(["test", "--workspace", "--locked", "--test", "it", "--"]);
+        command.args(["simulation::every_story_ends_as_it_should", "--exact", "--nocapture"]);
+        command.current_dir(root);
+        command.env("PREVIEWD_SEEDS", self.seeds.to_string()).env("PREVIEWD_FROM", self.from.to_string());
+        // How a story ends says more than where the test that tells it panics.
+        command.env("RUST_BACKTRACE", "0");
+        if self.tell {
+            command.env("PREVIEWD_TELL", "1");
+        }
+        let ended = command.status().context("cannot run cargo")?;
+        if !ended.success() {
+            std::process::exit(ended.code().unwrap_or(1));
+        }
+        Ok(())
+    }
+}
