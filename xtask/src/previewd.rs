@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
@@ -124,6 +128,20 @@ impl Server {
         self.child.kill().await.context("cannot kill previewd")
     }
 
+    /// Stops it where it stands, as a machine that is suspended does, until [`Server::go_on`].
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let id = self.child.id().context("previewd has ended")?;
+        kill(Pid::from_raw(i32::try_from(id)?), signal).context("cannot signal previewd")
+    }
+
     /// What ends it as a crash does, from wherever a test has to: it returns when nothing of the process runs any more.
     /// Later calls do nothing.
     pub fn crash_switch(&self) -> impl Fn() + Send + Sync + 'static {
@@ -141,9 +159,8 @@ impl Server {
 
     /// Asks it to end, and waits.
     pub async fn stop(mut self) -> Result<()> {
-        if let Some(id) = self.child.id() {
-            let id = nix::unistd::Pid::from_raw(i32::try_from(id)?);
-            nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM)?;
+        if self.child.id().is_some() {
+            self.signal(Signal::SIGTERM)?;
             tokio::time::timeout(STOP, self.child.wait()).await.context("previewd did not end when asked to")??;
         }
         Ok(())

@@ -10,6 +10,7 @@ mod lifetime;
 mod many;
 mod objects;
 mod once;
+mod processes;
 mod refusals;
 mod repair;
 mod reports;

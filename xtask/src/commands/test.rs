@@ -16,6 +16,8 @@ use xtask::{
     testing,
 };
 
+/// The names of the tests that tell the simulation's stories begin so.
+const STORIES: &str = "simulation::every_";
 /// How the runner of Rust's tests is told how many to run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
@@ -36,7 +38,13 @@ impl TestArgs {
         let requirements = Requirements::read(root)?;
         // On this thread, which lasts as long as the process: the server ends with it.
         let postgres = Postgres::start()?;
-        let (code, results) = self.run_cargo(root, &postgres).await?;
+        let mut results = Results::default();
+        let mut code = 0;
+        for arguments in self.turns() {
+            let (ended, said) = self.run_cargo(root, &postgres, &arguments).await?;
+            code = if code == 0 { ended } else { code };
+            results.add(said);
+        }
         drop(postgres);
         // The cluster that tests share ends with their process, which leaves its folder.
         xtask::cluster::clean_leftovers()?;
@@ -60,9 +68,19 @@ impl TestArgs {
         Ok(())
     }
 
-    async fn run_cargo(&self, root: &Path, postgres: &Postgres) -> Result<(i32, Results)> {
+    /// What the runner is given, one turn after the other: the stories of the simulation take every core for minutes,
+    /// for which those that wait for a cluster would pay.
+    fn turns(&self) -> Vec<Vec<String>> {
+        if self.runner.is_empty() {
+            vec![vec!["--skip".to_owned(), STORIES.to_owned()], vec![STORIES.to_owned(), "--nocapture".to_owned()]]
+        } else {
+            vec![self.runner.clone()]
+        }
+    }
+
+    async fn run_cargo(&self, root: &Path, postgres: &Postgres, runner: &[String]) -> Result<(i32, Results)> {
         let mut command = Command::from(cargo());
-        command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(&self.runner);
+        command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(runner);
         command.current_dir(root);
         command.env(testing::POSTGRES, postgres.url()).env(testing::POSTGRES_CA, postgres.authority());
         // A snapshot that differs fails with its difference, and leaves no file in the tree.
@@ -126,6 +144,15 @@ impl Results {
         if let Some((name, _reason)) = line.strip_prefix(testing::SKIPPED).and_then(|line| line.split_once(": ")) {
             self.ran.skipped.insert(name.to_owned());
         }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.ran.passed.extend(other.ran.passed);
+        self.ran.failed.extend(other.ran.failed);
+        self.ran.skipped.extend(other.ran.skipped);
     }
 
     /// The results, with what said that it does not run taken out of what passed.
