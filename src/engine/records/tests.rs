@@ -99,5 +99,5 @@ fn an_environment_that_waits_with_nothing_in_the_cluster_gives_its_place_back() 
     let waiting = written(&record_of(&Step::ShowWaiting { cause: Cause::Draft }, &seen, 100));
     assert!(waiting[0].contains("admitted_at: Some(None)"), "{waiting:?}");
     // Without a row there is no outcome to show.
-    assert_eq!(written(&record_of(&Step::ShowOutcome, &seen, 100)), [String::new(); 0]);
+    assert!(written(&record_of(&Step::ShowOutcome, &seen, 100)).is_empty());
 }

@@ -68,10 +68,15 @@ pub async fn api_only() -> Option<&'static Ground> {
 }
 
 impl Ground {
+    /// A cluster that is not shared.
+    pub fn of(cluster: LocalCluster) -> Self {
+        Self { cluster, ingress: None }
+    }
+
     async fn start(has_node: bool) -> Self {
         if !has_node {
             let cluster = LocalCluster::start(Options::api_only("lifecycle-api")).await.unwrap();
-            return Self { cluster, ingress: None };
+            return Self::of(cluster);
         }
         let cluster = LocalCluster::start(Options::with_node("lifecycle")).await.unwrap();
         let mut image = sample_image_of_any_commit(IMAGE).unwrap();
@@ -169,6 +174,15 @@ impl Life {
     pub fn configure(&self, lines: &str) {
         let mut config = OpenOptions::new().append(true).open(&self.stand.config).unwrap();
         config.write_all(lines.as_bytes()).unwrap();
+    }
+
+    /// The same with keys that belong to no section; they take the place of those that are there.
+    pub fn configure_first(&self, lines: &str) {
+        let keys: Vec<&str> = lines.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
+        let text = std::fs::read_to_string(&self.stand.config).unwrap();
+        let is_kept = |line: &&str| !keys.iter().any(|key| line.starts_with(&format!("{key} = ")));
+        let kept: Vec<&str> = text.lines().filter(is_kept).collect();
+        std::fs::write(&self.stand.config, format!("{lines}{}\n", kept.join("\n"))).unwrap();
     }
 
     pub fn store(&self) -> Store {

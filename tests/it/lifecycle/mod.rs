@@ -11,6 +11,7 @@ mod many;
 mod objects;
 mod once;
 mod processes;
+mod readiness;
 mod refusals;
 mod repair;
 mod reports;

@@ -3,19 +3,24 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Json, Router, extract::State, routing::post};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
-    api::{Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::life::{self, Life, SOON, TO_GONE, recipe};
+use xtask::{
+    cluster::{LocalCluster, Options},
+    testing,
+};
+
+use super::life::{self, Ground, Life, SOON, TO_GONE, recipe};
 
 /// Five minutes until somebody is told, on a machine with much else to do.
 const UNTIL_TOLD: Duration = Duration::from_secs(420);
@@ -55,8 +60,7 @@ async fn operators_are_told_once_what_holds_a_namespace() {
     let stuck = life.until(number, UNTIL_TOLD, |found| found["reason"] == "namespace_stuck").await;
     assert_eq!(stuck["status"], "deleting", "{stuck:#}");
     assert!(stuck["message"].as_str().unwrap().contains("example.com/nobody"), "{stuck:#}");
-    xtask::testing::eventually("the chat is told", SOON, async || (!told.lock().unwrap().is_empty()).then_some(()))
-        .await;
+    testing::eventually("the chat is told", SOON, async || (!told.lock().unwrap().is_empty()).then_some(())).await;
 
     let freed = json!({ "metadata": { "finalizers": null } });
     config_maps.patch("held", &PatchParams::default(), &Patch::Merge(freed)).await.unwrap();
@@ -67,5 +71,57 @@ async fn operators_are_told_once_what_holds_a_namespace() {
     let [line] = &told[..] else { panic!("{told:#?}") };
     let text = line["text"].as_str().unwrap();
     assert!(text.contains(&namespace) && text.contains("example.com/nobody"), "{text}");
+    life.finish().await;
+}
+
+/// An API that is gone keeps every namespace of its cluster: hence a cluster of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_that_is_gone_is_named_as_what_holds_a_namespace() {
+    if !testing::has_cluster(false) {
+        return;
+    }
+    let cluster = LocalCluster::start(Options::api_only("gone-api")).await.unwrap();
+    let ground = Ground::of(cluster);
+    let life = Life::start(&ground, "gone-api").await;
+    let service = json!({
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": { "name": "v1.gone.example.com" },
+        "spec": {
+            "group": "gone.example.com",
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "insecureSkipTLSVerify": true,
+            "service": { "namespace": "default", "name": "nobody" },
+        },
+    });
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apiregistration.k8s.io", "v1", "APIService"));
+    let services: Api<DynamicObject> = Api::all_with(life.kube.clone(), &resource);
+    services.create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
+
+    let number = life.open("change", &recipe("ok")).await;
+    life.until_applied(number).await;
+    life.stand.github.close(&life.repository, number).await.unwrap();
+    let stuck = life.until(number, UNTIL_TOLD, |found| found["reason"] == "namespace_stuck").await;
+    assert!(stuck["message"].as_str().unwrap().contains("an API of the cluster does not answer"), "{stuck:#}");
+
+    services.delete("v1.gone.example.com", &DeleteParams::default()).await.unwrap();
+    life.until(number, TO_GONE, |found| found["status"] == "deleted").await;
+    life.finish().await;
+    ground.cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_does_not_end_when_asked_to_is_ended() {
+    let Some(ground) = life::node().await else { return };
+    let life = Life::start(ground, "stays").await;
+    let number = life.open("change", &recipe("stay")).await;
+    life.until_running(number).await;
+    let closed = Instant::now();
+    life.stand.github.close(&life.repository, number).await.unwrap();
+    life.until(number, TO_GONE, |found| found["status"] == "deleted").await;
+    // It was asked before it was killed: that takes its grace period.
+    assert!(closed.elapsed() >= Duration::from_secs(8), "{:?}", closed.elapsed());
     life.finish().await;
 }

@@ -4,6 +4,7 @@
 mod kubernetes;
 mod network;
 mod outcome;
+mod peer;
 mod story;
 mod world;
 

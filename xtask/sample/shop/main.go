@@ -8,6 +8,7 @@
 //	hang         accepts connections and never answers
 //	never-ready  answers, but /healthz says 503
 //	oom          allocates until it is killed
+//	stay         answers, and does not end when it is asked to
 //
 // GET /resolve?name=NAME answers with NAME's addresses, as the pod's resolver sees them.
 package main
@@ -67,12 +68,18 @@ func main() {
 	go func() {
 		log.Fatal(http.ListenAndServe(":"+environment("PORT", "8080"), unlessHanging(http.DefaultServeMux)))
 	}()
-	log.Printf("shop %s ends at %v", commit, <-ended)
+	for signal := range ended {
+		if mode.Load() != "stay" {
+			log.Printf("shop %s ends at %v", commit, signal)
+			return
+		}
+		log.Printf("shop %s stays in spite of %v", commit, signal)
+	}
 }
 
 func known(asked string) bool {
 	switch asked {
-	case "ok", "crash", "hang", "never-ready", "oom":
+	case "ok", "crash", "hang", "never-ready", "oom", "stay":
 		return true
 	}
 	return false
@@ -80,7 +87,7 @@ func known(asked string) bool {
 
 func enter(asked string) {
 	if !known(asked) {
-		log.Fatalf("MODE is ok, crash, hang, never-ready or oom, not %q", asked)
+		log.Fatalf("MODE is ok, crash, hang, never-ready, oom or stay, not %q", asked)
 	}
 	mode.Store(asked)
 	switch asked {

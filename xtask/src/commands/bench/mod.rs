@@ -4,6 +4,7 @@
 mod applied;
 mod calls;
 mod cold_start;
+mod engine;
 mod figure;
 mod ground;
 mod load;
@@ -34,7 +35,8 @@ pub struct BenchArgs {
     /// Write every figure with its samples to this file, as JSON [default: target/bench.json]
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
-    /// Measure only groups with this in their names: cold_start, memory, tools, calls, webhooks, applied.
+    /// Measure only groups with this in their names: cold_start, memory, tools, calls, webhooks, applied,
+    /// engine.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// Say nothing but the table.
@@ -79,11 +81,13 @@ enum Group {
     Webhooks,
     Memory,
     Applied,
+    Engine,
 }
 
 impl Group {
     /// What needs no cluster comes first: a cluster takes a part of the processors.
-    const ALL: [Self; 6] = [Self::ColdStart, Self::Tools, Self::Calls, Self::Webhooks, Self::Memory, Self::Applied];
+    const ALL: [Self; 7] =
+        [Self::ColdStart, Self::Tools, Self::Calls, Self::Webhooks, Self::Memory, Self::Applied, Self::Engine];
 
     fn name(self) -> &'static str {
         match self {
@@ -93,6 +97,7 @@ impl Group {
             Self::Webhooks => "webhooks",
             Self::Memory => "memory",
             Self::Applied => "applied",
+            Self::Engine => "engine",
         }
     }
 
@@ -104,6 +109,7 @@ impl Group {
             Self::Webhooks => Box::pin(webhooks::measure(ground)).await,
             Self::Memory => Box::pin(memory::measure(ground)).await,
             Self::Applied => Box::pin(applied::measure(ground)).await,
+            Self::Engine => Box::pin(engine::measure(ground)).await,
         }
     }
 }

@@ -99,11 +99,15 @@ impl DemoArgs {
             Some((context, image)) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path())?, image },
         };
 
-        let base_domain = match &ground {
-            Ground::Local { ingress, .. } => Some(format!("localhost:{}", ingress.address().port())),
-            Ground::Context { .. } => None,
+        // Whether previewd reaches the URLs of a cluster that is somebody's nobody knows here.
+        let (base_domain, probe) = match &ground {
+            Ground::Local { ingress, .. } => {
+                (Some(format!("localhost:{}", ingress.address().port())), "probe_urls = true\n")
+            }
+            Ground::Context { .. } => (None, ""),
         };
-        let settings = Settings { port: self.port, config: TEAMS.to_owned(), base_domain, ..Settings::default() };
+        let config = format!("{probe}{TEAMS}");
+        let settings = Settings { port: self.port, config, base_domain, ..Settings::default() };
         let mut stand = Stand::prepare(&ground.kubeconfig(), settings).await?;
         stand.github.create_repository("acme", "shop")?;
         stand.github.commit(REPOSITORY, "main", &[(".preview.yaml", &ground.recipe("hello"))]).await?;
