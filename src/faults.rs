@@ -51,8 +51,17 @@ impl Fault {
     ];
 }
 
+/// Where in its work a process may be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before it makes sure that its lease holds.
+    Before,
+    /// After that, and before it sends what the lease is for.
+    After,
+}
+
 /// A process that may stop for a while, or for ever, between any two steps.
-type Stall = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+type Stall = Arc<dyn Fn(Moment) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a process is to do wrong. By default nothing.
 #[derive(Clone, Default)]
@@ -62,7 +71,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub fn new(fault: Option<Fault>, stall: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+    pub fn new(fault: Option<Fault>, stall: impl Fn(Moment) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
         Self { fault, stall: Some(Arc::new(stall)) }
     }
 
@@ -71,9 +80,9 @@ impl Faults {
     }
 
     /// Where a process may be stopped by whoever runs it.
-    pub(crate) async fn stall(&self) {
+    pub(crate) async fn stall(&self, moment: Moment) {
         if let Some(stall) = &self.stall {
-            stall().await;
+            stall(moment).await;
         }
     }
 }

@@ -42,11 +42,11 @@ pub static REQUESTS: Counters<5> = Counters::new(
     ["1xx", "2xx", "3xx", "4xx", "5xx"],
 );
 
-pub static ALERTS: Counters<2> = Counters::new(
+pub static ALERTS: Counters<3> = Counters::new(
     "previewd_alerts_total",
     "What operators had to be told, by what it was.",
     "condition",
-    ["namespace_stuck", "orphans"],
+    ["namespace_stuck", "orphans", "repository_not_shown"],
 );
 
 impl<const N: usize> Counters<N> {

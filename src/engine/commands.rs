@@ -217,9 +217,9 @@ impl Pass<'_> {
         let Some(sentence) = &command.answer else { return Ok(Ok(())) };
         let marker = github::reply_marker(&self.installation.id, command.comment_id);
         let number = overview.pull_request.facts.number;
-        match self.find_comment(access, number, &marker).await? {
-            Ok(None) => {}
-            Ok(Some(_)) => return Ok(Ok(())),
+        match self.find_comments(access, number, &marker).await? {
+            Ok(found) if found.is_empty() => {}
+            Ok(_) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         }
         let verb = Command::parse(&command.line).map_or("", |command| command.verb());

@@ -15,7 +15,7 @@ use crate::{
     environment::{
         Cause, CommitSha, Decision, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
     },
-    faults::Fault,
+    faults::{Fault, Moment},
     github, metrics,
     store::{Environment, Event, Installation, Lease, Record, Turn as Budget},
 };
@@ -34,6 +34,10 @@ pub(super) struct Pass<'a> {
     pub lease: Lease,
     /// The cluster was seen in this pass.
     pub observed_cluster: bool,
+    /// Something was sent since the lease was last known to hold.
+    sent: bool,
+    /// Something may have been sent when the lease no longer held.
+    late: bool,
     /// On whose budget this pass speaks to GitHub.
     pub app_installation_id: Option<i64>,
     /// Whether the pull request at this head changes something that gets a preview.
@@ -50,8 +54,16 @@ enum Turn {
 
 /// Runs one pass and gives the row back.
 pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lease, claimed: Environment) {
-    let mut pass =
-        Pass { engine, installation, lease, observed_cluster: false, app_installation_id: None, in_paths: None };
+    let mut pass = Pass {
+        engine,
+        installation,
+        lease,
+        observed_cluster: false,
+        sent: false,
+        late: false,
+        app_installation_id: None,
+        in_paths: None,
+    };
     let (next, interrupted) = match pass.take_steps().await {
         Ok(next) => (next, pass.report().await.err()),
         Err(interrupted) => (None, Some(interrupted)),
@@ -77,6 +89,13 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
             (at_the_latest(wait), failures, "failed")
         }
     };
+    pass.look_back();
+    if pass.late {
+        warn!("this process was stopped while it worked; what it wrote since is looked at again");
+        if let Err(error) = engine.store.doubt(&pass.lease.environment_id).await {
+            warn!(error = %error, "could not have an environment looked at again");
+        }
+    }
     metrics::PASSES.count(outcome);
     if let Err(error) = engine.store.release(&pass.lease, next, failures, pass.observed_cluster).await {
         warn!(error = %error, "could not give an environment back; its lease runs out by itself");
@@ -87,7 +106,7 @@ impl Pass<'_> {
     /// Takes steps until one waits. Gives how long it waits at most; None: until something happens.
     async fn take_steps(&mut self) -> Result<Option<Duration>, Interrupted> {
         for _ in 0..STEPS_AT_MOST {
-            self.engine.faults.stall().await;
+            self.engine.faults.stall(Moment::Before).await;
             let observed = self.observe().await?;
             self.run_commands(&observed.overview).await?;
             let step = next_step(&observed.facts, self.lease.now());
@@ -182,7 +201,7 @@ impl Pass<'_> {
 
     /// Records a step, and logs its event once it is stored.
     pub(super) async fn record(&self, record: Record) -> Result<(), Interrupted> {
-        self.engine.faults.stall().await;
+        self.engine.faults.stall(Moment::Before).await;
         let event = record.event.clone();
         self.engine.store.record(&self.lease, record).await??;
         if let Some(Event { kind, actor: _, detail }) = event {
@@ -194,11 +213,21 @@ impl Pass<'_> {
     /// Before each call to the outside, which may take as long as `timeout`: it must have ended, whatever comes of it,
     /// while the lease holds. One that is too short is renewed, unless something newer was asked for.
     pub(super) async fn fence(&mut self, timeout: Duration) -> Result<(), Interrupted> {
-        self.engine.faults.stall().await;
+        self.engine.faults.stall(Moment::Before).await;
+        self.look_back();
         if !self.lease.outlasts(timeout) && !self.engine.faults.has(Fault::UnfencedCall) {
             self.engine.store.renew(&mut self.lease).await??;
         }
+        self.sent = true;
+        self.engine.faults.stall(Moment::After).await;
         Ok(())
+    }
+
+    /// A process that is stopped between the fence and the call sends it late, over whatever another one wrote meanwhile.
+    /// It shows in the lease, which has run out by then.
+    fn look_back(&mut self) {
+        self.late |= self.sent && !self.lease.outlasts(Duration::ZERO);
+        self.sent = false;
     }
 
     /// Before each read from GitHub.

@@ -2,11 +2,7 @@
 //! all. It only stores facts and makes rows due: the pass decides, on what it reads itself. Nothing is removed without
 //! proof, and nothing is brought back that was removed on purpose.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +12,7 @@ use super::Engine;
 use crate::{
     environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
     faults::Fault,
-    github::{GitHubError, Listing, RepositoryAccess},
+    github::{FailedDelivery, GitHubError, Listing, RepositoryAccess},
     store::{Installation, ListTag, Overview, StoreError, SweepPeriods, SweptRepository},
 };
 
@@ -190,15 +186,9 @@ impl Engine {
                 return Ok(());
             }
         };
-        let mut tries: HashMap<&str, usize> = HashMap::new();
-        for delivery in &failed {
-            *tries.entry(&delivery.guid).or_default() += 1;
-        }
         let mut asked = 0;
-        for delivery in &failed {
-            // Once for all of its tries; what is always refused is not sent for ever.
-            let tried = tries.remove(delivery.guid.as_str()).unwrap_or(usize::MAX);
-            if tried > TRIES || asked == REDELIVERIES || self.store.has_delivery(&delivery.guid).await? {
+        for delivery in worth_another_try(&failed) {
+            if asked == REDELIVERIES || self.store.has_delivery(&delivery.guid).await? {
                 continue;
             }
             asked += 1;
@@ -234,7 +224,7 @@ impl Engine {
                 RepositoryAccess { name: repository.name.clone(), app_installation_id: repository.app_installation_id };
             let stored = self.store.open_pull_requests_of(repository.github_id).await?;
             let stored: Vec<PullRequestFacts> = stored.into_iter().map(|stored| stored.facts).collect();
-            let tag = repository.tag.filter(|tag| tag.digest == digest(&stored));
+            let tag = repository.tag.clone().filter(|tag| tag.digest == digest(&stored));
             match self.github.open_pull_requests(&access, tag.as_ref().map(|tag| tag.etag.as_str())).await {
                 Ok(Listing::Unchanged) => {
                     self.store.give_sweep_read_back(installation).await?;
@@ -248,6 +238,10 @@ impl Engine {
                     }
                 }
                 Err(GitHubError::NotFound { .. }) => {
+                    // It was there at the last list: once for each time that it goes.
+                    if repository.tag.is_some() && !dry_run {
+                        self.alert_of_lost_repository(&repository.name);
+                    }
                     findings.push(Finding::RepositoryNotShown { name: repository.name });
                     self.store.record_swept(repository.github_id, None).await?;
                 }
@@ -353,6 +347,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Its environments go as they expire: that GitHub does not show it is no proof that it is gone.
+    fn alert_of_lost_repository(&self, name: &RepositoryName) {
+        tracing::error!(event = "repository_not_shown", "GitHub does not show {name} any more");
+        crate::metrics::ALERTS.count("repository_not_shown");
+        self.alerts.tell(format!(
+            "previewd: GitHub does not show {name} any more. Give previewd access again, or delete its environments."
+        ));
+    }
+
     /// Once for each number of them: a sweep comes every five minutes.
     fn alert_of_orphans(&self, finding: &Finding, count: usize) {
         let mut told = self.orphans_told.lock().expect("never poisoned");
@@ -363,6 +366,18 @@ impl Engine {
             self.alerts.tell(format!("previewd: {finding}. If they are not needed, remove them by hand."));
         }
     }
+}
+
+/// Of each delivery one try, the newest: those that failed so often that they always will are left out.
+fn worth_another_try(failed: &[FailedDelivery]) -> Vec<&FailedDelivery> {
+    let mut tries: BTreeMap<&str, usize> = BTreeMap::new();
+    for delivery in failed {
+        *tries.entry(&delivery.guid).or_default() += 1;
+    }
+    // Once for all of its tries: its count is taken out with the first.
+    let is_worth =
+        |delivery: &&FailedDelivery| tries.remove(delivery.guid.as_str()).is_some_and(|tried| tried <= TRIES);
+    failed.iter().filter(is_worth).collect()
 }
 
 /// Whether GitHub says something else than the row.
@@ -413,6 +428,16 @@ mod tests {
             labels: vec!["one".to_owned(), "two".to_owned()],
             github_updated_at: 5,
         }
+    }
+
+    #[test]
+    fn a_delivery_is_asked_for_once_and_not_for_ever() {
+        let failed =
+            |id: i64, guid: &str| FailedDelivery { id, guid: guid.to_owned(), event: "pull_request".to_owned() };
+        let lists = [(7, "a"), (6, "b"), (5, "a"), (4, "c"), (3, "c"), (2, "c"), (1, "c")];
+        let lists: Vec<FailedDelivery> = lists.into_iter().map(|(id, guid)| failed(id, guid)).collect();
+        let ids: Vec<i64> = worth_another_try(&lists).into_iter().map(|delivery| delivery.id).collect();
+        assert_eq!(ids, [7, 6], "c failed four times");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
         github_state,
     },
     faults::Fault,
-    github::{self, CommentDeployment, CommentFacts, GitHubError, Page, RepositoryAccess},
+    github::{self, CommentDeployment, CommentFacts, GitHubError, RepositoryAccess},
     store::{Deployment, Environment, Overview},
 };
 
@@ -80,34 +80,47 @@ impl Pass<'_> {
         }
         let marker = github::marker(&self.installation.id, &overview.environment.id);
         let found = if self.engine.faults.has(Fault::BlindComment) {
-            Ok(None)
+            Ok(Vec::new())
         } else {
-            self.find_comment(access, number, &marker).await?
+            self.find_comments(access, number, &marker).await?
         };
-        let found = match found {
-            Ok(found) => found,
+        let mut found = match found {
+            Ok(found) => found.into_iter(),
             Err(error) => return Ok(Err(error)),
         };
+        let kept = found.next();
+        // A process that was stopped just as it sent one may have made another.
+        for superfluous in found {
+            self.github_write(urgency).await?;
+            if let Err(error) = github.delete_comment(access, superfluous).await {
+                warn!(%error, "a comment that is there twice cannot be removed");
+            }
+        }
         self.github_write(urgency).await?;
-        Ok(match found {
+        Ok(match kept {
             Some(found) => github.update_comment(access, found, text).await.map(|()| found),
             None => github.create_comment(access, number, text).await,
         })
     }
 
-    /// Our comment that begins with `marker`, looked for on every page.
-    pub(super) async fn find_comment(
+    /// Our comments that begin with `marker`, on all pages, the oldest first.
+    pub(super) async fn find_comments(
         &mut self,
         access: &RepositoryAccess,
         number: i64,
         marker: &str,
-    ) -> Result<Result<Option<i64>, GitHubError>, Interrupted> {
-        let mut page = 1;
+    ) -> Result<Result<Vec<i64>, GitHubError>, Interrupted> {
+        let (mut found, mut page) = (Vec::new(), 1);
         loop {
             self.github_read().await?;
-            match self.engine.github.find_comment(access, number, marker, page).await {
-                Ok(Page { found: None, more: true }) => page += 1,
-                Ok(Page { found, .. }) => return Ok(Ok(found)),
+            match self.engine.github.find_comments(access, number, marker, page).await {
+                Ok((on_page, more)) => {
+                    found.extend(on_page);
+                    if !more {
+                        return Ok(Ok(found));
+                    }
+                    page += 1;
+                }
                 Err(error) => return Ok(Err(error)),
             }
         }

@@ -246,15 +246,15 @@ impl GitHub {
         self.call(Actor::On(access), call).await.map(drop)
     }
 
-    /// The comment on a page of them, from 1, that begins with `marker` and that previewd itself wrote; the oldest, should
-    /// there be several.
-    pub async fn find_comment(
+    /// The comments on a page of them, from 1, that begin with `marker` and that previewd itself wrote, the oldest first;
+    /// and whether there is another page.
+    pub async fn find_comments(
         &self,
         access: &RepositoryAccess,
         number: i64,
         marker: &str,
         page: usize,
-    ) -> Result<Page<i64>, GitHubError> {
+    ) -> Result<(Vec<i64>, bool), GitHubError> {
         #[derive(Deserialize)]
         struct Comment {
             id: i64,
@@ -272,12 +272,15 @@ impl GitHub {
         let path = format!("/repos/{name}/issues/{number}/comments?per_page={PER_PAGE}&page={page}");
         let answer = self.call(Actor::On(access), Call::get(tried, path)).await?;
         // Ids ascend, as the list does.
-        let found = answer.json::<Vec<Comment>>(tried)?.into_iter().find(is_ours).map(|comment| comment.id);
-        Ok(Page { found, more: has_next_page(&answer) })
+        let comments = answer.json::<Vec<Comment>>(tried)?;
+        Ok((
+            comments.iter().filter(|comment| is_ours(comment)).map(|comment| comment.id).collect(),
+            has_next_page(&answer),
+        ))
     }
 
     /// Comments on a pull request; returns the comment's id. After [`GitHubError::Away`] it may exist all the same:
-    /// look with [`Self::find_comment`] before sending it again.
+    /// look with [`Self::find_comments`] before sending it again.
     pub async fn create_comment(&self, access: &RepositoryAccess, number: i64, text: &str) -> Result<i64, GitHubError> {
         let name = &access.name;
         let tried = &format!("commenting on {name}#{number}");
@@ -297,6 +300,15 @@ impl GitHub {
         let tried = &format!("updating comment {comment_id} of {name}");
         let path = format!("/repos/{name}/issues/comments/{comment_id}");
         let call = Call::write(tried, Method::PATCH, path, json!({ "body": text }));
+        self.call(Actor::On(access), call).await.map(drop)
+    }
+
+    /// Removes a comment. [`GitHubError::NotFound`] where somebody else did.
+    pub async fn delete_comment(&self, access: &RepositoryAccess, comment_id: i64) -> Result<(), GitHubError> {
+        let name = &access.name;
+        let tried = &format!("deleting comment {comment_id} of {name}");
+        let path = format!("/repos/{name}/issues/comments/{comment_id}");
+        let call = Call { method: Method::DELETE, ..Call::get(tried, path) };
         self.call(Actor::On(access), call).await.map(drop)
     }
 

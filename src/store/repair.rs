@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel::{
     dsl::{case_when, exists},
     prelude::*,
+    sql_types::{Nullable, Text},
 };
 use diesel_async::RunQueryDsl;
 
@@ -188,6 +189,30 @@ impl Store {
         write!(self, |connection| {
             diesel::update(environments::table.filter(environments::pull_request_id.eq(pull_request_id)))
                 .set(asked!(now, at))
+                .execute(connection)
+                .await
+        })?;
+        self.announce_due();
+        Ok(())
+    }
+
+    /// Has an environment looked at of which a pass may have written something outside without its lease: what is applied
+    /// is held against what is there, and its comment is written again.
+    pub async fn doubt(&self, environment_id: &str) -> Result<(), StoreError> {
+        let (id, now) = (environment_id.to_owned(), self.now());
+        write!(self, |connection| {
+            let asked = case_when(environments::checked_at.ge(0), environments::checked_at * -1 - 1)
+                .otherwise(environments::checked_at);
+            // There may be a comment where there was one, and it has to be written.
+            let no_text = case_when(environments::comment_digest.is_not_null(), Some("").into_sql::<Nullable<Text>>())
+                .otherwise(environments::comment_digest);
+            diesel::update(environments::table.find(&id))
+                .set((
+                    environments::checked_at.eq(asked),
+                    environments::comment_id.eq(None::<i64>),
+                    environments::comment_digest.eq(no_text),
+                    environments::due_at.eq(now.nullable()),
+                ))
                 .execute(connection)
                 .await
         })?;

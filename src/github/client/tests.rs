@@ -77,7 +77,8 @@ impl Scene {
 
     async fn find(&self) -> Option<i64> {
         for page in 1.. {
-            let Page { found, more } = self.github.find_comment(&self.access, self.number, MARKER, page).await.unwrap();
+            let (found, more) = self.github.find_comments(&self.access, self.number, MARKER, page).await.unwrap();
+            let found = found.first().copied();
             if found.is_some() || !more {
                 return found;
             }

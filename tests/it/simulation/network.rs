@@ -10,6 +10,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use previewd::faults::Moment;
+
 use super::kubernetes::{Fate, Outcome};
 
 /// What went wrong in a story.
@@ -39,6 +41,8 @@ struct State {
     dead: BTreeSet<usize>,
     stops: BTreeMap<usize, CancellationToken>,
     mishaps: Mishaps,
+    /// Processes that went on to send something, stopped for so long that their leases may have ended, and when.
+    late: Vec<(usize, Instant)>,
 }
 
 /// Decides what becomes of each call. A process is dead once one of its calls, or of its steps, was its last: whatever
@@ -61,6 +65,7 @@ impl Network {
             dead: BTreeSet::new(),
             stops: BTreeMap::new(),
             mishaps: Mishaps::default(),
+            late: Vec::new(),
         }))
     }
 
@@ -98,6 +103,11 @@ impl Network {
 
     pub fn send_away(&self, peer: Peer, wait: Duration) {
         self.state().away_until.insert(peer, Instant::now() + wait);
+    }
+
+    /// Whether what a process sent at this moment comes late: nothing can keep it back.
+    pub fn is_late(&self, process: usize, began: Instant) -> bool {
+        self.state().late.contains(&(process, began))
     }
 
     pub fn mishaps(&self) -> Mishaps {
@@ -149,7 +159,7 @@ impl Network {
     }
 
     /// Between two steps of a process: it may be stopped for longer than its leases hold, or for ever.
-    pub async fn stall(&self, process: usize) {
+    pub async fn stall(&self, process: usize, moment: Moment) {
         let wait = {
             let mut state = self.state();
             let roll = if state.calm { 1_000 } else { state.rng.random_range(0..1_000) };
@@ -162,8 +172,11 @@ impl Network {
             (roll < 10).then(|| Duration::from_secs(seconds))
         };
         if let Some(wait) = wait {
-            self.note(format_args!("{process}: stalls for {wait:?}"));
+            self.note(format_args!("{process}: stalls for {wait:?} ({moment:?})"));
             sleep(wait).await;
+            if moment == Moment::After {
+                self.state().late.push((process, Instant::now()));
+            }
         }
         if self.is_dead(process) {
             std::future::pending::<()>().await;

@@ -50,10 +50,11 @@ async fn namespace_in(outcome: Outcome) -> (Kubernetes, Cluster, Namespace) {
     (kubernetes, cluster, "pr-1".parse().unwrap())
 }
 
-async fn progress(cluster: &Cluster, namespace: &Namespace) -> Progress {
+/// How far it is in an attempt that began so many seconds ago.
+async fn progress(cluster: &Cluster, namespace: &Namespace, seconds: i64) -> Progress {
     let workloads = cluster.workloads(namespace, &owner()).await.unwrap();
-    let expected =
-        Expected { deployments: &["app".to_owned()], attempt_started_at: 1_800_000_000_000, now: 1_800_000_060_000 };
+    let now = 1_800_000_000_000 + seconds * 1_000;
+    let expected = Expected { deployments: &["app".to_owned()], attempt_started_at: 1_800_000_000_000, now };
     assess(&workloads, &expected)
 }
 
@@ -66,24 +67,24 @@ async fn an_application_becomes_ready_or_stumbles_as_its_image_says() {
     assert_eq!(again, Creation::AlreadyThere);
 
     cluster.apply(&namespace, &deployment("registry.invalid/good:1")).await.unwrap();
-    assert_eq!(progress(&cluster, &namespace).await, Progress::Progressing);
+    assert_eq!(progress(&cluster, &namespace, 0).await, Progress::Progressing);
     sleep(Duration::from_secs(10)).await;
-    assert_eq!(progress(&cluster, &namespace).await, Progress::Ready);
+    assert_eq!(progress(&cluster, &namespace, 10).await, Progress::Ready);
     assert_eq!(kubernetes.serving("pr-1"), Some("a".repeat(40)));
 
     // What serves goes on while the next does not come.
     cluster.apply(&namespace, &deployment("registry.invalid/nopull:1")).await.unwrap();
     sleep(Duration::from_secs(10)).await;
-    let stumbles = progress(&cluster, &namespace).await;
+    let stumbles = progress(&cluster, &namespace, 20).await;
     assert!(matches!(stumbles, Progress::Stumbling(Cause::ImagePullFailed { .. })), "{stumbles:?}");
     assert_eq!(kubernetes.serving("pr-1"), Some("a".repeat(40)));
     cluster.apply(&namespace, &deployment("registry.invalid/crash:1")).await.unwrap();
     sleep(Duration::from_secs(60)).await;
-    let crashes = progress(&cluster, &namespace).await;
+    let crashes = progress(&cluster, &namespace, 80).await;
     assert!(matches!(crashes, Progress::AttemptOver(Cause::CrashLoop { .. })), "{crashes:?}");
     cluster.apply(&namespace, &deployment("registry.invalid/never-ready:1")).await.unwrap();
     sleep(Duration::from_secs(60)).await;
-    let never = progress(&cluster, &namespace).await;
+    let never = progress(&cluster, &namespace, 80).await;
     assert!(matches!(never, Progress::Stumbling(Cause::NotReadyInTime { .. })), "{never:?}");
 }
 

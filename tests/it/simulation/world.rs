@@ -19,7 +19,7 @@ use previewd::{
     cluster::Cluster,
     config::Config,
     engine::{Engine, Roles},
-    environment::{Capacity, CommitSha, Millis},
+    environment::{Capacity, CommitSha, Millis, ReportTo},
     faults::{Fault, Faults},
     github::GitHub,
     service::{Addresses, Service},
@@ -74,6 +74,7 @@ pub struct World {
     pub clock: Clock,
     /// How many environments there may be at once.
     pub places: Option<u64>,
+    pub report_to: ReportTo,
     fault: Option<Fault>,
     slots: Vec<Process>,
     started: usize,
@@ -108,6 +109,7 @@ impl World {
         let service = Service::new(store.clone(), None, None, addresses, config.limits.clone());
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
         let places = rng.random_bool(0.3).then_some(2);
+        let report_to = if rng.random_bool(0.5) { ReportTo::Both } else { ReportTo::Comment };
         let mut world = Self {
             rng,
             github,
@@ -117,6 +119,7 @@ impl World {
             service,
             clock,
             places,
+            report_to,
             fault,
             slots: Vec::new(),
             started: 0,
@@ -184,9 +187,9 @@ impl World {
         self.network.join(number, stop.clone());
         let faults = {
             let network = Arc::clone(&self.network);
-            Faults::new(self.fault, move || {
+            Faults::new(self.fault, move |moment| {
                 let network = Arc::clone(&network);
-                Box::pin(async move { network.stall(number).await })
+                Box::pin(async move { network.stall(number, moment).await })
             })
         };
         let store = self.store.of_process(faults.clone());
@@ -201,7 +204,7 @@ impl World {
             lifetime: config.lifetime.clone(),
             limits: config.limits.clone(),
             capacity: Arc::new(Capacity { cluster: self.places, ..config.capacity() }),
-            report_to: config.github.report,
+            report_to: self.report_to,
             alerts: Default::default(),
             roles: Roles::default(),
             retention: Retention { deliveries: None, events: None },
