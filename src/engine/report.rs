@@ -6,8 +6,8 @@ use tracing::warn;
 use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
     environment::{
-        ATTEMPTS, DeploymentStatus, EnvironmentStatus, GitHubState, Millis, PublicUrl, Reason, ReportTo, Urgency,
-        github_state,
+        ATTEMPTS, CommitSha, DeploymentStatus, EnvironmentStatus, GitHubState, Millis, PublicUrl, Reason, ReportTo,
+        Urgency, github_state,
     },
     faults::Fault,
     github::{self, CommentDeployment, CommentFacts, GitHubError, RepositoryAccess},
@@ -34,7 +34,8 @@ impl Pass<'_> {
         if (report_to.comments() || has_comment) && is_worth_telling(&overview) {
             self.report_by_comment(&overview, &deployments).await?;
         }
-        let deployments = store.deployments_to_report(&environment.id, &overview.pull_request.facts.head_sha).await?;
+        let head = &overview.pull_request.facts.head_sha;
+        let deployments = store.deployments_to_report(&environment.id, head, report_to.deployments()).await?;
         self.report_by_deployments(&overview, &deployments, report_to).await
     }
 
@@ -139,8 +140,9 @@ impl Pass<'_> {
         for deployment in deployments {
             let state = github_state(environment.status, deployment.status, &deployment.commit, serving);
             let Some(state) = state.filter(|state| deployment.github_state != Some(*state)) else { continue };
-            let is_known = deployment.github_id.is_some();
-            if !is_known && (state == GitHubState::Inactive || !report_to.deployments()) {
+            // GitHub cannot have one of what never began.
+            let may_exist = deployment.started_at.is_some() || state != GitHubState::Inactive;
+            if deployment.github_id.is_none() && !(report_to.deployments() && may_exist) {
                 continue;
             }
             match self.report_deployment(overview, deployment, state).await? {
@@ -180,6 +182,11 @@ impl Pass<'_> {
                 };
                 let github_id = match found {
                     Some(found) => found,
+                    // It ended before GitHub was told of it, and no answer got lost.
+                    None if state == GitHubState::Inactive => {
+                        store.record_github_deployment(&self.lease, &deployment.id, None, Some(state)).await??;
+                        return Ok(Ok(()));
+                    }
                     None => {
                         self.github_write(urgency).await?;
                         match github.create_deployment(access, &deployment.commit, name).await {
@@ -188,7 +195,12 @@ impl Pass<'_> {
                         }
                     }
                 };
-                store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), None).await??;
+                let recorded =
+                    store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), None).await?;
+                if let Err(lost) = recorded {
+                    self.end_superfluous(overview, &deployment.commit, github_id).await?;
+                    return Err(lost.into());
+                }
                 github_id
             }
         };
@@ -201,6 +213,24 @@ impl Pass<'_> {
         }
         store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), Some(state)).await??;
         Ok(Ok(()))
+    }
+
+    /// Made when the lease no longer held: another process has made one as well, or found this one.
+    async fn end_superfluous(
+        &self,
+        overview: &Overview,
+        commit: &CommitSha,
+        github_id: i64,
+    ) -> Result<(), Interrupted> {
+        let row = self.engine.store.deployment(&overview.environment.id, commit).await?;
+        if row.is_some_and(|row| row.github_id != Some(github_id)) {
+            let (github, access) = (&self.engine.github, access(overview));
+            let ended = github.set_deployment_state(&access, github_id, GitHubState::Inactive, None, "").await;
+            if let Err(error) = ended {
+                warn!(%error, "a deployment that is there twice cannot be ended");
+            }
+        }
+        Ok(())
     }
 
     fn comment_facts(&self, overview: &Overview, deployments: &[Deployment]) -> CommentFacts {

@@ -1,6 +1,6 @@
 //! Deployments, and the one transaction in which a pass records a step of an environment and of its deployment.
 
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_types::Bool};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -338,19 +338,27 @@ impl Store {
     }
 
     /// The deployments of which GitHub may have to be told something: the head commit's, and all that it does not show
-    /// as ended. Oldest first.
+    /// as ended; with `untold` also those that began and of which it was told nothing yet. Oldest first.
     pub async fn deployments_to_report(
         &self,
         environment_id: &str,
         head: &CommitSha,
+        untold: bool,
     ) -> Result<Vec<Deployment>, StoreError> {
         let rows: Vec<DeploymentRow> = read!(self, |connection| {
             let under_way = [GitHubState::InProgress.code(), GitHubState::Success.code()];
             let is_shown = deployments::github_state.is_null().or(deployments::github_state.eq_any(under_way));
+            let is_untold = deployments::github_state
+                .is_null()
+                .and(deployments::started_at.is_not_null())
+                .and(untold.into_sql::<Bool>());
             deployments::table
                 .filter(deployments::environment_id.eq(environment_id))
                 .filter(
-                    deployments::commit_sha.eq(head.as_str()).or(deployments::github_id.is_not_null().and(is_shown)),
+                    deployments::commit_sha
+                        .eq(head.as_str())
+                        .or(deployments::github_id.is_not_null().and(is_shown))
+                        .or(is_untold),
                 )
                 .order((deployments::created_at, deployments::id))
                 .select(DeploymentRow::as_select())
