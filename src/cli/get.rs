@@ -43,6 +43,15 @@ pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::
             text += &line("commit", &summary.commit);
             text += &line("namespace", &summary.namespace);
             text += &line("pull request", &summary.pull_request.url);
+            if let Some(proof) = detail.deployments.first().and_then(|newest| newest.readiness.as_ref()) {
+                for image in &proof.images {
+                    let digest = image.digest.as_deref().unwrap_or("of no known digest");
+                    text += &line("runs", &format!("{} {digest}, seen {}", image.image, proof.pods_seen_at));
+                }
+                if let Some((status, at)) = proof.url_status.zip(proof.url_seen_at.as_ref()) {
+                    text += &line("url answered", &format!("{status}, seen {at}"));
+                }
+            }
             let rows: Vec<[String; 3]> = detail
                 .deployments
                 .iter()
