@@ -335,8 +335,8 @@ impl Engine {
         }
         for found in orphans {
             let namespace = found.namespace.clone();
-            let orphan = self.store.remember_orphan(&namespace).await?;
-            let removed = now - orphan.found_at >= ORPHANED_FOR && allowed > 0 && !dry_run;
+            let found_at = self.store.remember_orphan(&namespace).await?;
+            let removed = now - found_at >= ORPHANED_FOR && allowed > 0 && !dry_run;
             if removed {
                 allowed -= 1;
                 self.cluster.delete_namespace(&namespace, &found.uid).await?;

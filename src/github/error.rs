@@ -74,14 +74,6 @@ impl GitHubError {
     pub(super) fn away(tried: &str, how: impl ToString) -> Self {
         Self::Away { tried: tried.to_owned(), how: how.to_string() }
     }
-
-    /// Whether the same call may succeed later, without anybody doing anything.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            Self::Away { .. } | Self::RateLimited { .. } => true,
-            Self::NotFound { .. } | Self::Forbidden { .. } | Self::Unauthorized { .. } | Self::Other { .. } => false,
-        }
-    }
 }
 
 /// A proxy's page, or a body that was cut short.

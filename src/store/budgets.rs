@@ -64,6 +64,17 @@ fn after(millis: Millis) -> Turn {
     Turn::After(Duration::from_millis(millis.max(1).unsigned_abs()))
 }
 
+/// Inside a transaction: there is a row from here on.
+macro_rules! make_row {
+    ($connection:expr, $key:expr) => {
+        diesel::insert_into(github_budgets::table)
+            .values(BudgetRow::of($key, 0, Writes::default()))
+            .on_conflict_do_nothing()
+            .execute($connection)
+            .await?
+    };
+}
+
 impl Store {
     /// Whether something may be read from GitHub now.
     pub async fn may_read(&self, app_installation_id: Option<i64>) -> Result<Turn, StoreError> {
@@ -88,11 +99,7 @@ impl Store {
         let key = app_installation_id.unwrap_or(OF_TOKEN);
         let clock = self.now();
         write!(self, |connection| {
-            diesel::insert_into(github_budgets::table)
-                .values(BudgetRow::of(key, 0, Writes::default()))
-                .on_conflict_do_nothing()
-                .execute(connection)
-                .await?;
+            make_row!(connection, key);
             // Locks the row: of two processes one counts after the other.
             let row: BudgetRow = diesel::update(github_budgets::table.find(key))
                 .set(github_budgets::blocked_until.eq(github_budgets::blocked_until))
@@ -121,14 +128,43 @@ impl Store {
         let key = app_installation_id.unwrap_or(OF_TOKEN);
         let until = self.now_plus(wait);
         write!(self, |connection| {
-            diesel::insert_into(github_budgets::table)
-                .values(BudgetRow::of(key, 0, Writes::default()))
-                .on_conflict_do_nothing()
-                .execute(connection)
-                .await?;
+            make_row!(connection, key);
             diesel::update(github_budgets::table.find(key))
                 .filter(github_budgets::blocked_until.lt(until.clone()))
                 .set(github_budgets::blocked_until.eq(until))
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
+    }
+
+    /// Takes one read of a sweep out of the budget of an hour, where there is one left.
+    pub async fn take_sweep_read(&self, app_installation_id: Option<i64>, at_most: i64) -> Result<bool, StoreError> {
+        let key = app_installation_id.unwrap_or(OF_TOKEN);
+        let (now, an_hour_ago) = (self.now(), self.now_minus(Duration::from_secs(3_600)));
+        let taken = write!(self, |connection| {
+            make_row!(connection, key);
+            diesel::update(github_budgets::table.find(key).filter(github_budgets::sweep_began.le(an_hour_ago)))
+                .set((github_budgets::sweep_began.eq(now.clone()), github_budgets::sweep_reads.eq(0)))
+                .execute(connection)
+                .await?;
+            diesel::update(github_budgets::table.find(key))
+                .filter(github_budgets::sweep_reads.lt(at_most))
+                .filter(github_budgets::blocked_until.le(now))
+                .set(github_budgets::sweep_reads.eq(github_budgets::sweep_reads + 1))
+                .execute(connection)
+                .await
+        })?;
+        Ok(taken == 1)
+    }
+
+    /// Gives back what cost GitHub nothing.
+    pub async fn give_sweep_read_back(&self, app_installation_id: Option<i64>) -> Result<(), StoreError> {
+        let key = app_installation_id.unwrap_or(OF_TOKEN);
+        write!(self, |connection| {
+            diesel::update(github_budgets::table.find(key))
+                .filter(github_budgets::sweep_reads.gt(0))
+                .set(github_budgets::sweep_reads.eq(github_budgets::sweep_reads - 1))
                 .execute(connection)
                 .await
         })?;

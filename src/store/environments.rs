@@ -562,6 +562,22 @@ impl Store {
         row.map(Overview::from_rows).transpose()
     }
 
+    /// The environments by their namespaces; those that no row is for are left out.
+    pub async fn environments_in(&self, namespaces: &[Namespace]) -> Result<Vec<Overview>, StoreError> {
+        let mut found = Vec::new();
+        // SQLite takes so many parameters, and some more.
+        for namespaces in namespaces.chunks(500) {
+            let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
+            let rows = read!(self, |connection| {
+                overview_query!().filter(environments::namespace.eq_any(&names)).load(connection).await
+            })?;
+            for row in rows {
+                found.push(Overview::from_rows(row)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The environment of pull request `number` of `repository`.
     pub async fn find_environment_of(
         &self,

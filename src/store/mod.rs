@@ -39,7 +39,7 @@ pub use installation::Installation;
 pub use migrations::{Migrate, MigrationError, migrate};
 pub use objects::ObjectKey;
 pub use pull_requests::{PullRequest, Repository};
-pub use repair::{ListTag, Orphan, SweepPeriods, SweptRepository};
+pub use repair::{ListTag, SweepPeriods, SweptRepository};
 pub use requests::Request;
 pub use retention::Retention;
 pub use tokens::{NewToken, Token};

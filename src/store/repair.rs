@@ -11,11 +11,11 @@ use diesel::{
 use diesel_async::RunQueryDsl;
 
 use super::{
-    Overview, PullRequest, Store, StoreError,
+    PullRequest, Store, StoreError,
     connection::{read, write},
     environments::asked,
     pull_requests::{PullRequestRow, RepositoryRow, unreadable},
-    schema::{deliveries, environments, github_budgets, leases, orphans, pull_requests, repositories},
+    schema::{deliveries, environments, leases, orphans, pull_requests, repositories},
 };
 use crate::environment::{EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryName, RepositoryState};
 
@@ -44,13 +44,6 @@ pub struct ListTag {
 pub struct SweepPeriods {
     pub busy: Duration,
     pub quiet: Duration,
-}
-
-/// A namespace with our label that no row is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
-pub struct Orphan {
-    pub found_at: Millis,
-    pub removed_at: Option<Millis>,
 }
 
 impl Store {
@@ -220,15 +213,6 @@ impl Store {
         Ok(())
     }
 
-    /// The environments by their namespaces; those that no row is for are left out.
-    pub async fn environments_in(&self, namespaces: &[Namespace]) -> Result<Vec<Overview>, StoreError> {
-        let mut found = Vec::new();
-        for namespace in namespaces {
-            found.extend(self.find_environment(namespace.as_str()).await?);
-        }
-        Ok(found)
-    }
-
     /// The namespaces that have to be there, as far as the rows know. What failed with nothing to go back to is not
     /// deployed again because somebody took it away.
     pub async fn needed_namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
@@ -276,53 +260,7 @@ impl Store {
         Ok(asked)
     }
 
-    /// Takes one read of a sweep out of the budget of an hour, where there is one left.
-    pub async fn take_sweep_read(&self, app_installation_id: Option<i64>, at_most: i64) -> Result<bool, StoreError> {
-        let key = app_installation_id.unwrap_or(0);
-        let (now, an_hour_ago) = (self.now(), self.now_minus(Duration::from_secs(3_600)));
-        let taken = write!(self, |connection| {
-            diesel::insert_into(github_budgets::table)
-                .values((
-                    github_budgets::app_installation_id.eq(key),
-                    github_budgets::blocked_until.eq(0),
-                    github_budgets::minute_began.eq(0),
-                    github_budgets::minute_writes.eq(0),
-                    github_budgets::minute_before.eq(0),
-                    github_budgets::hour_began.eq(0),
-                    github_budgets::hour_writes.eq(0),
-                    github_budgets::hour_before.eq(0),
-                ))
-                .on_conflict_do_nothing()
-                .execute(connection)
-                .await?;
-            diesel::update(github_budgets::table.find(key).filter(github_budgets::sweep_began.le(an_hour_ago)))
-                .set((github_budgets::sweep_began.eq(now.clone()), github_budgets::sweep_reads.eq(0)))
-                .execute(connection)
-                .await?;
-            diesel::update(github_budgets::table.find(key))
-                .filter(github_budgets::sweep_reads.lt(at_most))
-                .filter(github_budgets::blocked_until.le(now))
-                .set(github_budgets::sweep_reads.eq(github_budgets::sweep_reads + 1))
-                .execute(connection)
-                .await
-        })?;
-        Ok(taken == 1)
-    }
-
-    /// Gives back what cost GitHub nothing.
-    pub async fn give_sweep_read_back(&self, app_installation_id: Option<i64>) -> Result<(), StoreError> {
-        let key = app_installation_id.unwrap_or(0);
-        write!(self, |connection| {
-            diesel::update(github_budgets::table.find(key))
-                .filter(github_budgets::sweep_reads.gt(0))
-                .set(github_budgets::sweep_reads.eq(github_budgets::sweep_reads - 1))
-                .execute(connection)
-                .await
-        })?;
-        Ok(())
-    }
-
-    /// Which of these deliveries arrived after all.
+    /// Whether a delivery arrived, by its GUID.
     pub async fn has_delivery(&self, guid: &str) -> Result<bool, StoreError> {
         let found: i64 =
             read!(self, |connection| { deliveries::table.find(guid).count().get_result(connection).await })?;
@@ -330,7 +268,7 @@ impl Store {
     }
 
     /// Remembers a namespace that no row is for; gives since when.
-    pub async fn remember_orphan(&self, namespace: &Namespace) -> Result<Orphan, StoreError> {
+    pub async fn remember_orphan(&self, namespace: &Namespace) -> Result<Millis, StoreError> {
         let name = namespace.to_string();
         let now = self.now();
         write!(self, |connection| {
@@ -339,7 +277,7 @@ impl Store {
                 .on_conflict_do_nothing()
                 .execute(connection)
                 .await?;
-            orphans::table.find(&name).select((orphans::found_at, orphans::removed_at)).first(connection).await
+            orphans::table.find(&name).select(orphans::found_at).first(connection).await
         })
     }
 
