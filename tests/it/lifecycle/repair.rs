@@ -12,7 +12,7 @@ use xtask::{
     testing::eventually,
 };
 
-use super::life::{self, Life, SOON, recipe};
+use super::life::{self, Life, SOON, TO_GONE, recipe};
 
 /// Runs `previewd repair`, and gives its lines.
 async fn repair(life: &Life, dry_run: bool) -> Vec<String> {
@@ -119,12 +119,16 @@ async fn namespaces_without_a_row_go_slowly_or_not_at_all() {
     assert!(namespaces.get_opt(&first).await.unwrap().unwrap().metadata.deletion_timestamp.is_none());
 
     namespaces.delete(&second, &DeleteParams::default()).await.unwrap();
-    eventually("the second is gone", SOON, async || namespaces.get_opt(&second).await.unwrap().is_none().then_some(()))
-        .await;
+    eventually("the second is gone", TO_GONE, async || {
+        namespaces.get_opt(&second).await.unwrap().is_none().then_some(())
+    })
+    .await;
     assert!(has(&repair(&life, true).await, &format!("{first} has no row: watched")), "a dry run removes nothing");
     assert!(has(&repair(&life, false).await, &format!("{first} has no row: removed")));
-    eventually("the first is gone", SOON, async || namespaces.get_opt(&first).await.unwrap().is_none().then_some(()))
-        .await;
+    eventually("the first is gone", TO_GONE, async || {
+        namespaces.get_opt(&first).await.unwrap().is_none().then_some(())
+    })
+    .await;
     assert_eq!(life.get(number).await["status"], "deploying");
     life.finish().await;
 }

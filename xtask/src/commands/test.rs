@@ -16,8 +16,8 @@ use xtask::{
     testing,
 };
 
-/// The names of the tests that tell the simulation's stories begin so.
-const STORIES: &str = "simulation::every_";
+/// The names of tests that need the whole machine for minutes: each has a turn of its own.
+const ALONE: [&str; 2] = ["lifecycle::processes::", "simulation::every_"];
 /// How the runner of Rust's tests is told how many to run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
@@ -68,14 +68,15 @@ impl TestArgs {
         Ok(())
     }
 
-    /// What the runner is given, one turn after the other: the stories of the simulation take every core for minutes,
-    /// for which those that wait for a cluster would pay.
+    /// What the runner is given, one turn after the other: for what takes every core those would pay that wait for a
+    /// cluster.
     fn turns(&self) -> Vec<Vec<String>> {
-        if self.runner.is_empty() {
-            vec![vec!["--skip".to_owned(), STORIES.to_owned()], vec![STORIES.to_owned(), "--nocapture".to_owned()]]
-        } else {
-            vec![self.runner.clone()]
+        if !self.runner.is_empty() {
+            return vec![self.runner.clone()];
         }
+        let all_others = ALONE.iter().flat_map(|name| ["--skip".to_owned(), (*name).to_owned()]).collect();
+        let alone = ALONE.iter().map(|name| vec![(*name).to_owned(), "--nocapture".to_owned()]);
+        std::iter::once(all_others).chain(alone).collect()
     }
 
     async fn run_cargo(&self, root: &Path, postgres: &Postgres, runner: &[String]) -> Result<(i32, Results)> {
