@@ -15,9 +15,12 @@ use super::{
     connection::{read, write},
     environments::asked,
     pull_requests::{PullRequestRow, RepositoryRow, unreadable},
-    schema::{deliveries, environments, leases, orphans, pull_requests, repositories},
+    schema::{deliveries, deployments, environments, leases, orphans, pull_requests, repositories},
 };
 use crate::environment::{EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryName, RepositoryState};
+
+/// Whatever was written late was about one of the last.
+const DOUBTED_DEPLOYMENTS: i64 = 3;
 
 /// A repository whose open pull requests are to be listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,7 +193,7 @@ impl Store {
     }
 
     /// Has an environment looked at of which a pass may have written something outside without its lease: what is applied
-    /// is held against what is there, and its comment is written again.
+    /// is held against what is there, its comment is written again, and GitHub is told again of its newest deployments.
     pub async fn doubt(&self, environment_id: &str) -> Result<(), StoreError> {
         let (id, now) = (environment_id.to_owned(), self.now());
         write!(self, |connection| {
@@ -206,6 +209,17 @@ impl Store {
                     environments::comment_digest.eq(no_text),
                     environments::due_at.eq(now.nullable()),
                 ))
+                .execute(connection)
+                .await?;
+            let told = diesel::alias!(deployments as told);
+            let newest = told
+                .filter(told.field(deployments::environment_id).eq(&id))
+                .filter(told.field(deployments::github_id).is_not_null())
+                .order(told.field(deployments::created_at).desc())
+                .limit(DOUBTED_DEPLOYMENTS)
+                .select(told.field(deployments::id));
+            diesel::update(deployments::table.filter(deployments::id.eq_any(newest)))
+                .set(deployments::github_state.eq(None::<String>))
                 .execute(connection)
                 .await
         })?;
