@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use previewd::{
-    environment::{Cause, DeploymentStatus, EnvironmentStatus, PullRequestState, Reason},
+    environment::{Cause, DeploymentStatus, EnvironmentStatus, GitHubState, PullRequestState, Reason},
     store::{Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, Record, Store},
 };
 
@@ -222,6 +222,39 @@ async fn the_lease_follows_the_clock_of_the_database() {
         let (lease, _) = claimed_environment(&store).await;
         let apart = Duration::from_millis((lease.now() - store.clock().await.unwrap()).unsigned_abs());
         assert!(apart < Duration::from_secs(5), "{apart:?} apart");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_may_have_come_late_is_looked_at_again() {
+    for_each_database(async |database| {
+        let store = database.store();
+        tell_of(&store, &pull_request(7)).await;
+        let lease = claim(&store).await;
+        let begun = DeploymentChanges { started_at: Some(Some(1)), ..Default::default() };
+        store
+            .record(&lease, Record { deployment: Some((commit(1), begun)), ..Record::default() })
+            .await
+            .unwrap()
+            .unwrap();
+        let deployment = store.deployment(&lease.environment_id, &commit(1)).await.unwrap().unwrap();
+        let told = store.record_github_deployment(&lease, &deployment.id, Some(9), Some(GitHubState::Success));
+        told.await.unwrap().unwrap();
+        store.record_comment(&lease, Some(5), "digest").await.unwrap().unwrap();
+        store.release(&lease, None, 0, true).await.unwrap();
+        assert!(!store.has_due_environment().await.unwrap());
+
+        store.doubt(&lease.environment_id).await.unwrap();
+        let found = environment_of(&store, 7).await.environment;
+        assert!(found.check_is_due && store.has_due_environment().await.unwrap());
+        assert_eq!(
+            (found.comment_id, found.comment_digest.as_deref()),
+            (None, Some("")),
+            "to be looked for, and written"
+        );
+        let deployment = store.deployment(&lease.environment_id, &commit(1)).await.unwrap().unwrap();
+        assert_eq!((deployment.github_id, deployment.github_state), (Some(9), None));
     })
     .await;
 }
