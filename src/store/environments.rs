@@ -1,53 +1,35 @@
-//! Environments: the unit of work. Triggers make a row due, a pass claims it under a lease, writes what it did, and
-//! releases it.
+//! Environments: their rows, what newer facts of a pull request mean for them, and how they are found.
 
-use std::time::Duration;
-
-use diesel::{
-    dsl::case_when,
-    prelude::*,
-    sql_types::{BigInt, Bool},
-};
+use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    connection::{Pools, read, uncancelled, write},
-    deployments::{Deployment, DeploymentRow},
+    connection::read,
     pull_requests::{PullRequest, PullRequestRow, RepositoryRow, commit, from_code},
-    schema::{deployments, environments, pull_requests, repositories},
+    schema::{environments, pull_requests, repositories},
 };
-use crate::{
-    environment::{
-        CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName,
-        Terms,
-    },
-    faults::Fault,
+use crate::environment::{
+    CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName, Terms,
 };
-
-/// How long a claim holds, unless it is renewed. It is what a process that dies costs its environments: short, so that
-/// they wait little, and longer than the longest single call to GitHub (15 s) or the cluster (10 s), so that a pass can
-/// always renew between two calls.
-pub const LEASE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = environments)]
 pub(super) struct EnvironmentRow {
-    id: String,
+    pub id: String,
     pull_request_id: i64,
     namespace: String,
     status: String,
     reason: Option<String>,
     message: Option<String>,
-    revision: i64,
+    pub revision: i64,
     refresh: bool,
     hold: String,
     serving_commit: Option<String>,
     comment_id: Option<i64>,
     comment_digest: Option<String>,
-    lease_until: Millis,
+    pub lease_until: Millis,
     failures: i64,
     observed_at: Option<Millis>,
     deletion_started_at: Option<Millis>,
@@ -291,49 +273,6 @@ macro_rules! lift_hold {
 }
 pub(super) use lift_hold;
 
-/// A claim on one environment, with the revision of what was asked for when it was made.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    pub environment_id: String,
-    pub revision: i64,
-    pub(super) token: String,
-    /// The claim's own `due_at`: still there at the end, nobody woke the row meanwhile.
-    due_at: Millis,
-    /// Before the database was asked for the claim, so that it never holds for longer than this process thinks.
-    asked_at: Instant,
-    /// The database's clock at the claim, and this process's when it heard of it.
-    claimed_at: (Millis, Instant),
-}
-
-impl Lease {
-    /// On the row as the claim left it, which the database was asked for at `asked_at`.
-    fn of(row: &EnvironmentRow, token: String, asked_at: Instant) -> Self {
-        Self {
-            environment_id: row.id.clone(),
-            revision: row.revision,
-            token,
-            due_at: row.lease_until,
-            asked_at,
-            claimed_at: (row.lease_until - LEASE.as_millis() as Millis, Instant::now()),
-        }
-    }
-
-    /// The database's clock, carried on by this process's.
-    pub fn now(&self) -> Millis {
-        let (database, ours) = self.claimed_at;
-        database + ours.elapsed().as_millis() as Millis
-    }
-
-    /// Whether a call that may take as long as `timeout` ends while the lease holds.
-    pub fn outlasts(&self, timeout: Duration) -> bool {
-        self.asked_at.elapsed() + timeout < LEASE
-    }
-}
-
-/// A write found that its pass is over: the lease was lost, or something newer was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseLost;
-
 /// Which environments a list shows.
 #[derive(Debug, Clone, Default)]
 pub struct EnvironmentFilter {
@@ -345,29 +284,6 @@ pub struct EnvironmentFilter {
     /// The id after which the page begins, newest first.
     pub after: Option<String>,
     pub limit: i64,
-}
-
-/// The statement that claims the most overdue environment; `$locked` adds what the backend has to lock it with.
-macro_rules! claim {
-    ($now:expr, $until:expr, $token:expr, |$most_overdue:ident| $locked:expr) => {{
-        let candidates = diesel::alias!(environments as candidates);
-        let $most_overdue = candidates
-            .filter(candidates.field(environments::due_at).le($now.clone().nullable()))
-            .filter(candidates.field(environments::lease_until).le($now.clone()))
-            .order(candidates.field(environments::due_at).asc())
-            .select(candidates.field(environments::id))
-            .limit(1);
-        diesel::update(environments::table)
-            .filter(environments::id.nullable().eq($locked.single_value()))
-            .filter(environments::due_at.le($now.clone().nullable()))
-            .filter(environments::lease_until.le($now.clone()))
-            .set((
-                environments::lease_token.eq($token),
-                environments::lease_until.eq($until.clone()),
-                environments::due_at.eq($until.nullable()),
-            ))
-            .returning(EnvironmentRow::as_returning())
-    }};
 }
 
 /// Environments with their pull request and repository, as [`Overview::from_rows`] takes them.
@@ -414,122 +330,6 @@ macro_rules! filtered {
 }
 
 impl Store {
-    /// Claims the most overdue environment that nobody holds. None where nothing is due.
-    pub async fn claim_due_environment(&self) -> Result<Option<(Lease, Environment)>, StoreError> {
-        let token = Uuid::new_v4().to_string();
-        let claim_token = token.clone();
-        let (now, until) = (self.now(), self.now_plus(LEASE));
-        let asked_at = Instant::now();
-        let pools = self.pools.clone();
-        let row: Option<EnvironmentRow> = uncancelled(Box::pin(async move {
-            Ok(match pools {
-                // One writer: nobody else can be at the same row, and the statement repeats the conditions.
-                Pools::Sqlite { writer, .. } => {
-                    let mut connection = writer.get().await?;
-                    let claim = claim!(now, until, claim_token, |most_overdue| most_overdue);
-                    claim.get_result(&mut *connection).await.optional()?
-                }
-                // Others pass over the row that one has locked, instead of waiting for it in a queue.
-                Pools::Postgres(pool) => {
-                    let mut connection = pool.get().await?;
-                    let claim = claim!(now, until, claim_token, |most_overdue| most_overdue.for_update().skip_locked());
-                    claim.get_result(&mut *connection).await.optional()?
-                }
-            })
-        }))
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let lease = Lease::of(&row, token, asked_at);
-        Ok(Some((lease, row.try_into()?)))
-    }
-
-    /// Makes a lease as long as a new one. [`LeaseLost`]: somebody else holds the row, or something newer was asked for.
-    pub async fn renew(&self, lease: &mut Lease) -> Result<Result<(), LeaseLost>, StoreError> {
-        let (held, until, asked_at) = (lease.clone(), self.now_plus(LEASE), Instant::now());
-        let row: Option<EnvironmentRow> = write!(self, |connection| {
-            // A wake during the pass stays.
-            let untouched = environments::due_at.eq(held.due_at);
-            let due_at = case_when(untouched, until.clone().nullable()).otherwise(environments::due_at);
-            diesel::update(environments::table)
-                .filter(environments::id.eq(&held.environment_id))
-                .filter(environments::lease_token.eq(&held.token))
-                .filter(environments::revision.eq(held.revision))
-                .set((environments::lease_until.eq(until), environments::due_at.eq(due_at)))
-                .returning(EnvironmentRow::as_returning())
-                .get_result(connection)
-                .await
-                .optional()
-        })?;
-        let Some(row) = row else { return Ok(Err(LeaseLost)) };
-        *lease = Lease::of(&row, lease.token.clone(), asked_at);
-        Ok(Ok(()))
-    }
-
-    /// Whether a claim would find something. A read: it takes no lock.
-    pub async fn has_due_environment(&self) -> Result<bool, StoreError> {
-        let now = self.now();
-        let due = environments::table
-            .filter(environments::due_at.le(now.clone().nullable()))
-            .filter(environments::lease_until.le(now))
-            .select(environments::id)
-            .limit(1);
-        let found: Option<String> = read!(self, |connection| due.first(connection).await.optional())?;
-        Ok(found.is_some())
-    }
-
-    /// Ends a pass: the next is owed after `next` (None: when something happens), unless something was asked for
-    /// meanwhile, which is owed at once.
-    pub async fn release(
-        &self,
-        lease: &Lease,
-        next: Option<Duration>,
-        failures: i64,
-        observed: bool,
-    ) -> Result<(), StoreError> {
-        let next = self.now_plus_or_never(next);
-        let lease = lease.clone();
-        let now = lease.now();
-        let loses_wakes = self.faults.has(Fault::LostWake);
-        write!(self, |connection| {
-            let untouched = environments::due_at.eq(lease.due_at).or(loses_wakes.into_sql::<Bool>().nullable());
-            // What was asked for meanwhile starts without the waits of what failed before it.
-            let still_asked = environments::revision.eq(lease.revision);
-            diesel::update(environments::table)
-                .filter(environments::id.eq(&lease.environment_id))
-                .filter(environments::lease_token.eq(&lease.token))
-                .set((
-                    environments::lease_token.eq(None::<String>),
-                    environments::lease_until.eq(0),
-                    environments::failures
-                        .eq(case_when(still_asked, failures.into_sql::<BigInt>()).otherwise(environments::failures)),
-                    environments::due_at.eq(case_when(untouched, next).otherwise(environments::due_at)),
-                    observed.then(|| environments::observed_at.eq(now)),
-                ))
-                .execute(connection)
-                .await
-        })?;
-        self.announce_due();
-        Ok(())
-    }
-
-    /// Makes the environment of a namespace due, because something of it changed in the cluster.
-    pub async fn wake(&self, namespace: &Namespace) -> Result<(), StoreError> {
-        let now = self.now();
-        let namespace = namespace.to_string();
-        let woken = write!(self, |connection| {
-            diesel::update(environments::table)
-                .filter(environments::namespace.eq(&namespace))
-                .filter(environments::due_at.is_null().or(environments::due_at.gt(now.clone().nullable())))
-                .set(environments::due_at.eq(now.nullable()))
-                .execute(connection)
-                .await
-        })?;
-        if woken > 0 {
-            self.announce_due();
-        }
-        Ok(())
-    }
-
     /// A page of environments, newest first, and whether there are more.
     pub async fn list_environments(&self, filter: &EnvironmentFilter) -> Result<(Vec<Overview>, bool), StoreError> {
         let rows: Vec<(EnvironmentRow, PullRequestRow, RepositoryRow)> = read!(self, |connection| {
@@ -594,20 +394,6 @@ impl Store {
                 .optional()
         })?;
         row.map(Overview::from_rows).transpose()
-    }
-
-    /// The newest deployments of an environment, newest first.
-    pub async fn deployments_of(&self, environment_id: &str, limit: i64) -> Result<Vec<Deployment>, StoreError> {
-        let rows: Vec<DeploymentRow> = read!(self, |connection| {
-            deployments::table
-                .filter(deployments::environment_id.eq(environment_id))
-                .order(deployments::created_at.desc())
-                .limit(limit)
-                .select(DeploymentRow::as_select())
-                .load(connection)
-                .await
-        })?;
-        rows.into_iter().map(Deployment::try_from).collect()
     }
 }
 

@@ -3,7 +3,17 @@
 //! Rows are locked in one order everywhere: repository, pull request, environment, deployments. Transactions that took
 //! them in different orders would end as deadlocks on PostgreSQL.
 
-use super::{environments::Trigger, pull_requests::PullRequestRow};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Lease, LeaseLost, Store, StoreError,
+    connection::write,
+    environments::{Trigger, apply_trigger, lift_hold},
+    lease::held_unasked,
+    pull_requests::{PullRequestRow, RepositoryRow},
+    schema::{environments, pull_requests, repositories},
+};
 use crate::environment::{PullRequestFacts, PullRequestState};
 
 /// How a payload relates to the row that is there.
@@ -161,3 +171,54 @@ macro_rules! store_pull_request {
 }
 
 pub(super) use {free_name, lock_repository, lock_row, store_pull_request, store_repository};
+
+impl Store {
+    /// Stores what GitHub itself says of the pull request, believed over the row. Where that is news, the row is due
+    /// again, as if a webhook had told it.
+    pub async fn confirm_pull_request(
+        &self,
+        lease: &Lease,
+        facts: PullRequestFacts,
+    ) -> Result<Result<Confirmed, LeaseLost>, StoreError> {
+        let lease = lease.clone();
+        let at = self.wall_clock();
+        let now = self.now();
+        let confirmed = write!(self, |connection| {
+            // Locks are taken in the order of `record_delivery`, the environment's last: two transactions that take
+            // them in different orders would end as a deadlock.
+            let (stored, _) = store_pull_request!(connection, &facts, at, |_stored| true);
+            let held = diesel::update(environments::table)
+                .filter(held_unasked(&lease))
+                .set(environments::refresh.eq(false))
+                .execute(connection)
+                .await?;
+            if held == 0 {
+                return Err(diesel::result::Error::RollbackTransaction);
+            }
+            let trigger = trigger(stored.as_ref(), &facts);
+            match trigger {
+                Trigger::Edited { new_labels } => {
+                    lift_hold!(connection, facts, new_labels);
+                    Ok(Confirmed::AsStored)
+                }
+                Trigger::Opened | Trigger::Pushed | Trigger::Closed => {
+                    apply_trigger!(connection, now, at, facts, trigger);
+                    Ok(Confirmed::News)
+                }
+            }
+        });
+        match confirmed {
+            Ok(confirmed) => Ok(Ok(confirmed)),
+            Err(StoreError::Query(diesel::result::Error::RollbackTransaction)) => Ok(Err(LeaseLost)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What GitHub's word was beside the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmed {
+    AsStored,
+    /// The head or the state is another: the pass is over, and the next is due.
+    News,
+}

@@ -45,8 +45,7 @@ struct ObjectRow {
 macro_rules! lease_held {
     ($connection:expr, $lease:expr) => {
         diesel::update(environments::table)
-            .filter(environments::id.eq(&$lease.environment_id))
-            .filter(environments::lease_token.eq(&$lease.token))
+            .filter($crate::store::lease::held(&$lease))
             .set(environments::lease_until.eq(environments::lease_until))
             .execute($connection)
             .await?

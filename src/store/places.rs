@@ -8,6 +8,7 @@ use super::{
     Lease, LeaseLost, Store, StoreError,
     connection::write,
     deliveries::one_at_a_time,
+    lease::held_unasked,
     pull_requests::unreadable,
     schema::{environments, installation, pull_requests, repositories},
 };
@@ -73,9 +74,7 @@ impl Store {
             let at = diesel::dsl::case_when(environments::queued_at.is_null(), now.clone().nullable())
                 .otherwise(environments::queued_at);
             let held = diesel::update(environments::table)
-                .filter(environments::id.eq(&lease.environment_id))
-                .filter(environments::lease_token.eq(&lease.token))
-                .filter(environments::revision.eq(lease.revision))
+                .filter(held_unasked(&lease))
                 .filter(environments::admitted_at.is_null())
                 .set(environments::queued_at.eq(at))
                 .execute(connection)
