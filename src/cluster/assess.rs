@@ -3,12 +3,13 @@
 //! Only pods of a Deployment's newest template count: what the last commit's pods do is not this attempt's matter.
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    batch::v1::Job,
     core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod},
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
 
-use super::{PodReference, Workloads, refusal};
+use super::{PodReference, WorkloadKind, Workloads, refusal};
 use crate::environment::{Cause, Millis, Progress};
 
 #[cfg(test)]
@@ -17,8 +18,8 @@ mod tests;
 /// What should run, and since when.
 #[derive(Debug, Clone)]
 pub struct Expected<'a> {
-    /// The Deployments that were applied, by name.
-    pub deployments: &'a [String],
+    /// What was applied and is waited for, by kind and name.
+    pub workloads: &'a [(WorkloadKind, String)],
     /// When the attempt began, by the database's clock.
     pub attempt_started_at: Millis,
     /// By the same clock.
@@ -32,22 +33,39 @@ const NOT_READY_AFTER: Millis = 15_000;
 /// The clocks of the database, the API server and the nodes differ, and Kubernetes' times are whole seconds.
 const CLOCK_DIFFERENCE: Millis = 5_000;
 
-/// How far the expected Deployments are. The worst finding decides; of equal ones the first.
+/// How far the expected workloads are. The worst finding decides; of equal ones the first.
 pub fn assess(workloads: &Workloads, expected: &Expected<'_>) -> Progress {
-    let found = expected.deployments.iter().map(|name| of_deployment(workloads, name, expected));
+    let found = expected.workloads.iter().map(|(kind, name)| match kind {
+        WorkloadKind::Deployment => of_deployment(workloads, name, expected),
+        WorkloadKind::StatefulSet => of_stateful_set(workloads, name, expected),
+        WorkloadKind::Job => of_job(workloads, name, expected),
+    });
     found.reduce(worse).unwrap_or(Progress::Ready)
 }
 
 /// The pods of the newest templates that are not ready: the ones that a new attempt begins anew.
 pub fn pods_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<PodReference> {
-    let replica_sets = expected
-        .deployments
-        .iter()
-        .filter_map(|name| deployment_named(workloads, name))
-        .filter_map(|deployment| newest_replica_set(workloads, deployment));
-    let pods = replica_sets.flat_map(|replica_set| living_pods_of(workloads, replica_set));
+    let pods = expected.workloads.iter().flat_map(|(kind, name)| match kind {
+        WorkloadKind::Deployment => deployment_named(workloads, name)
+            .and_then(|deployment| newest_replica_set(workloads, deployment))
+            .map(|replica_set| living_pods_of(workloads, replica_set.uid()).collect::<Vec<_>>())
+            .unwrap_or_default(),
+        WorkloadKind::StatefulSet => {
+            stateful_set_named(workloads, name).map(|set| newest_pods_of(workloads, set).collect()).unwrap_or_default()
+        }
+        // They are run anew as a whole.
+        WorkloadKind::Job => Vec::new(),
+    });
     pods.filter(|pod| !has_condition(pod, "Ready", "True"))
         .filter_map(|pod| Some(PodReference { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? }))
+        .collect()
+}
+
+/// The expected Jobs that have not done their work: a new attempt runs them anew.
+pub fn jobs_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<String> {
+    let jobs = expected.workloads.iter().filter(|(kind, _)| *kind == WorkloadKind::Job).map(|(_, name)| name);
+    jobs.filter(|name| job_named(workloads, name).is_some_and(|job| !has_job_condition(job, "Complete")))
+        .cloned()
         .collect()
 }
 
@@ -71,7 +89,7 @@ fn of_deployment(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> 
         return Progress::Progressing;
     }
     let Some(replica_set) = newest_replica_set(workloads, deployment) else { return Progress::Progressing };
-    let pods = || living_pods_of(workloads, replica_set);
+    let pods = || living_pods_of(workloads, replica_set.uid());
     if is_rolled_out(deployment) {
         // Pods of an older template may still answer while they end: only when they are gone does the URL always lead
         // to what was applied last.
@@ -127,11 +145,68 @@ fn is_controlled_by(object: &impl ResourceExt, owner: Option<String>) -> bool {
     owner.is_some_and(|owner| controllers.into_iter().any(|reference| reference.uid == owner))
 }
 
-fn living_pods_of<'a>(
-    workloads: &'a Workloads,
-    replica_set: &PartialObjectMeta<ReplicaSet>,
-) -> impl Iterator<Item = &'a Pod> + use<'a> {
-    let owner = replica_set.uid();
+fn stateful_set_named<'a>(workloads: &'a Workloads, name: &str) -> Option<&'a StatefulSet> {
+    workloads.stateful_sets.iter().find(|set| set.metadata.name.as_deref() == Some(name))
+}
+
+fn job_named<'a>(workloads: &'a Workloads, name: &str) -> Option<&'a Job> {
+    workloads.jobs.iter().find(|job| job.metadata.name.as_deref() == Some(name))
+}
+
+fn of_stateful_set(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
+    let Some(set) = stateful_set_named(workloads, name) else { return Progress::Progressing };
+    let Some(status) = &set.status else { return Progress::Progressing };
+    if status.observed_generation.is_none() || status.observed_generation < set.metadata.generation {
+        return Progress::Progressing;
+    }
+    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let is_newest = status.update_revision == status.current_revision || status.updated_replicas == Some(wanted);
+    if is_newest && status.replicas == wanted && status.ready_replicas.unwrap_or_default() == wanted {
+        return Progress::Ready;
+    }
+    newest_pods_of(workloads, set).map(|pod| of_pod(pod, expected)).reduce(worse).unwrap_or(Progress::Progressing)
+}
+
+/// The StatefulSet controller's label for the revision of a pod's template.
+const REVISION_LABEL: &str = "controller-revision-hash";
+
+fn newest_pods_of<'a>(workloads: &'a Workloads, set: &StatefulSet) -> impl Iterator<Item = &'a Pod> + use<'a> {
+    let revision = set.status.as_ref().and_then(|status| status.update_revision.clone());
+    living_pods_of(workloads, set.uid()).filter(move |pod| pod.labels().get(REVISION_LABEL) == revision.as_ref())
+}
+
+fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
+    let Some(job) = job_named(workloads, name) else { return Progress::Progressing };
+    if has_job_condition(job, "Complete") {
+        return Progress::Ready;
+    }
+    let pods = || workloads.pods.iter().filter(|pod| is_controlled_by(*pod, job.uid()));
+    let failed = |exit_code| Cause::SetupFailed { job: name.to_owned(), exit_code };
+    if has_job_condition(job, "Failed") || has_job_condition(job, "FailureTarget") {
+        return Progress::AttemptOver(failed(pods().filter_map(exit_code).next()));
+    }
+    let of_pods = pods().map(|pod| of_pod(pod, expected)).reduce(worse).unwrap_or(Progress::Progressing);
+    match of_pods {
+        // It is no server: it works for as long as it takes, and is late at the end of the attempt.
+        Progress::Stumbling(Cause::NotReadyInTime { .. }) => Progress::Stumbling(failed(None)),
+        progress => progress,
+    }
+}
+
+fn has_job_condition(job: &Job, kind: &str) -> bool {
+    let conditions = job.status.iter().flat_map(|status| &status.conditions).flatten();
+    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// Of the first container that ended badly.
+fn exit_code(pod: &Pod) -> Option<i32> {
+    let status = pod.status.as_ref()?;
+    let statuses = [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten();
+    let ended = statuses.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.exit_code));
+    ended.filter(|code| *code != 0).next()
+}
+
+fn living_pods_of(workloads: &Workloads, owner: Option<String>) -> impl Iterator<Item = &Pod> + use<'_> {
     workloads
         .pods
         .iter()
@@ -183,9 +258,10 @@ fn of_pod_creation(
 /// Whether pods are there that make room in the quota by going: those that shut down, those of older templates, and
 /// those of Jobs.
 fn something_leaves(workloads: &Workloads) -> bool {
-    let newest: Vec<_> = workloads.deployments.iter().filter_map(|d| newest_replica_set(workloads, d)).collect();
+    let newest = workloads.deployments.iter().filter_map(|d| newest_replica_set(workloads, d)).map(ResourceExt::uid);
+    let staying: Vec<_> = newest.chain(workloads.stateful_sets.iter().map(ResourceExt::uid)).collect();
     workloads.pods.iter().any(|pod| {
-        pod.metadata.deletion_timestamp.is_some() || !newest.iter().any(|set| is_controlled_by(pod, set.uid()))
+        pod.metadata.deletion_timestamp.is_some() || !staying.iter().any(|owner| is_controlled_by(pod, owner.clone()))
     })
 }
 

@@ -92,6 +92,15 @@ impl Cluster {
         result
     }
 
+    /// As [`Self::send`], and None where there is nothing of that name.
+    pub(super) async fn send_optional(&self, call: &Call<'_>, request: Built) -> Result<Option<String>, ClusterError> {
+        match self.try_send(call, request).await {
+            Ok(body) => Ok(Some(body)),
+            Err(Failure::Status(status)) if status.code == 404 => Ok(None),
+            Err(failure) => Err(failure.into_error(call)),
+        }
+    }
+
     /// Sends a request and parses the answer. The parsing is done here, because kube's own logs the body where it fails.
     pub(super) async fn read<T: DeserializeOwned>(&self, call: &Call<'_>, request: Built) -> Result<T, ClusterError> {
         let body = self.send(call, request).await?;

@@ -27,6 +27,9 @@ pub enum ClusterError {
     /// The object breaks a rule of the cluster; the same object will be refused again.
     #[error("{0}")]
     Refused(Cause),
+    /// A field of the object cannot be changed where it stands; deleted and made anew, it can.
+    #[error("{0}")]
+    Immutable(Cause),
     /// previewd's own account lacks a permission. The operator's matter.
     #[error("previewd's account in the cluster may not {call}; give it that permission")]
     Forbidden { call: String },
@@ -176,6 +179,9 @@ pub(super) fn classify(call: &Call<'_>, status: &Status) -> ClusterError {
         // Two writers met, for instance on the status of a quota.
         409 if status.reason == reason::CONFLICT => call.away("another write came between"),
         413 if call.sends_object => call.refused("it is too large"),
+        422 if call.sends_object && refusal::is_immutable(&status.message) => {
+            ClusterError::Immutable(refusal::of_validation(call.kind, call.name, &status.message, causes))
+        }
         422 if call.sends_object => {
             ClusterError::Refused(refusal::of_validation(call.kind, call.name, &status.message, causes))
         }

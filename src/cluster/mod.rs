@@ -19,7 +19,7 @@ mod workloads;
 
 use std::collections::BTreeMap;
 
-pub use assess::{Expected, assess, pods_to_restart};
+pub use assess::{Expected, assess, jobs_to_restart, pods_to_restart};
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;
 pub use log_text::LogLine;
@@ -27,7 +27,7 @@ pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog};
 pub use namespaces::{Creation, Deletion, LabelledNamespace, NamespaceState, Terminating};
 pub use settings::{KubernetesSettings, SettingsError};
 pub use watch::WatchHealth;
-pub use workloads::{PodReference, Workloads};
+pub use workloads::{PodReference, WorkloadKind, Workloads};
 
 /// The field manager of everything that previewd applies.
 pub const FIELD_MANAGER: &str = "previewd";

@@ -1,8 +1,8 @@
 //! The objects in an environment's namespace: tried, applied, deleted.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
-    api::{ApiResource, PartialObjectMeta, Patch, PatchParams, PostParams, Resource},
+    api::{ApiResource, GetParams, PartialObjectMeta, Patch, PatchParams, PostParams, Resource},
     core::{DynamicObject, GroupVersion, Request as Build},
 };
 
@@ -33,6 +33,34 @@ impl Cluster {
         let body = self.send(&call, metadata_only(request)).await?;
         let applied: PartialObjectMeta = parse(&call, &body)?;
         uid_of(&call, &applied)
+    }
+
+    /// Whether the object is there, be it on its way out.
+    pub async fn has_object(
+        &self,
+        namespace: &Namespace,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<bool, ClusterError> {
+        let call = Call::new("read", kind, name).in_namespace(namespace);
+        let request = resource(&call, namespace, api_version, kind)?.get(name, &GetParams::default());
+        Ok(self.send_optional(&call, metadata_only(request)).await?.is_some())
+    }
+
+    /// One value of a Secret, as text. None where there is no such Secret, or no such value in it.
+    pub async fn secret_value(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        key: &str,
+    ) -> Result<Option<String>, ClusterError> {
+        let call = Call::new("read", "Secret", name).in_namespace(namespace);
+        let request = Build::new(Secret::url_path(&(), Some(namespace.as_str()))).get(name, &GetParams::default());
+        let Some(body) = self.send_optional(&call, request).await? else { return Ok(None) };
+        let secret: Secret = parse(&call, &body)?;
+        let value = secret.data.and_then(|mut data| data.remove(key));
+        Ok(value.and_then(|value| String::from_utf8(value.0).ok()))
     }
 
     /// Deletes an object, where a UID is given only the one that has it. What it owns goes after it.

@@ -89,6 +89,14 @@ pub(super) fn of_validation(kind: &str, name: &str, message: &str, causes: &[Sta
     Cause::ObjectRefused { kind: kind.to_owned(), name: name.to_owned(), rule }
 }
 
+/// Whether a 422 is about a field that is set for good: `ValidateImmutableField` of k8s.io/apimachinery, and the words of
+/// k8s.io/kubernetes' `ValidateStatefulSetUpdate` and `ValidatePersistentVolumeClaimUpdate`.
+pub(super) fn is_immutable(message: &str) -> bool {
+    ["field is immutable", "updates to statefulset spec for fields other than", "spec is immutable after creation"]
+        .into_iter()
+        .any(|words| message.contains(words))
+}
+
 /// k8s.io/apimachinery's `field.ErrorType`, and the words of `ValidateImmutableField`.
 fn field_rule(cause: &StatusCause) -> &'static str {
     match cause.reason.as_str() {

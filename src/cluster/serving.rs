@@ -19,7 +19,7 @@ impl Workloads {
     /// A commit that a ready pod says it runs.
     pub fn served(&self) -> Option<CommitSha> {
         let ready = self.pods.iter().filter(|pod| is_ready(pod));
-        ready.filter_map(|pod| pod.metadata.labels.as_ref()?.get(COMMIT_LABEL)?.parse().ok()).next()
+        ready.filter_map(|pod| commit_of(pod)?.parse().ok()).next()
     }
 
     /// The images that the ready pods of `commit` run, each once.
@@ -33,12 +33,26 @@ impl Workloads {
         images.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Where the commit is on none of the templates, every ready pod runs every commit; elsewhere a database beside the
+    /// application says nothing.
     fn ready_pods_of(&self, commit: &CommitSha) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().filter(move |pod| {
-            let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(COMMIT_LABEL));
-            is_ready(pod) && label.is_none_or(|label| label == commit.as_str())
-        })
+        let of_commits = self.pods.iter().any(|pod| commit_of(pod).is_some()) || self.has_stamped_template();
+        self.pods
+            .iter()
+            .filter(move |pod| is_ready(pod) && commit_of(pod).map_or(!of_commits, |label| label == commit.as_str()))
     }
+
+    fn has_stamped_template(&self) -> bool {
+        let deployments = self.deployments.iter().filter_map(|deployment| Some(&deployment.spec.as_ref()?.template));
+        let stateful_sets = self.stateful_sets.iter().filter_map(|set| Some(&set.spec.as_ref()?.template));
+        let labels =
+            deployments.chain(stateful_sets).filter_map(|template| template.metadata.as_ref()?.labels.as_ref());
+        labels.into_iter().any(|labels| labels.contains_key(COMMIT_LABEL))
+    }
+}
+
+fn commit_of(pod: &Pod) -> Option<&String> {
+    pod.metadata.labels.as_ref()?.get(COMMIT_LABEL)
 }
 
 fn is_ready(pod: &Pod) -> bool {

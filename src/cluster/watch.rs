@@ -15,7 +15,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, StatefulSet},
+    batch::v1::Job,
     core::v1::{Namespace as ApiNamespace, Pod},
 };
 use kube::{
@@ -35,7 +36,7 @@ use crate::environment::Namespace;
 pub(super) const WATCH_SECONDS: u32 = 285;
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The waits between attempts at a watch that cannot be had. A few processes with three watches each need no jitter.
+/// The waits between attempts at a watch that cannot be had. A few processes with five watches each need no jitter.
 const RETRY: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(500))
     .with_max_delay(LONGEST_WAIT)
@@ -44,7 +45,7 @@ const RETRY: ExponentialBuilder = ExponentialBuilder::new()
 /// Whether the watches stand. Clones look at the same ones.
 #[derive(Debug, Clone)]
 pub struct WatchHealth {
-    live: Arc<[(&'static str, AtomicBool); 3]>,
+    live: Arc<[(&'static str, AtomicBool); 5]>,
 }
 
 impl WatchHealth {
@@ -56,7 +57,7 @@ impl WatchHealth {
 }
 
 impl Cluster {
-    /// The names of namespaces of this installation in which a Namespace, Deployment or Pod changed, with those that
+    /// The names of namespaces of this installation in which a Namespace, a Pod or what makes pods changed, with those that
     /// are there already at first and after each gap. Names come as often as things change: whoever reads them keeps
     /// only that there is something to look at.
     ///
@@ -68,15 +69,15 @@ impl Cluster {
             list_semantic: ListSemantic::Any,
             ..watcher::Config::default().labels(&format!("{INSTALLATION_LABEL}={installation_id}"))
         };
-        let kinds = ["Namespace", "Deployment", "Pod"];
+        let kinds = ["Namespace", "Deployment", "Pod", "StatefulSet", "Job"];
         let health = WatchHealth { live: Arc::new(kinds.map(|kind| (kind, AtomicBool::new(false)))) };
-        let touched = stream::select(
-            self.watch_kind::<ApiNamespace>(config.clone(), health.clone(), 0),
-            stream::select(
-                self.watch_kind::<Deployment>(config.clone(), health.clone(), 1),
-                self.watch_kind::<Pod>(config, health.clone(), 2),
-            ),
-        );
+        let touched = stream::select_all([
+            self.watch_kind::<ApiNamespace>(config.clone(), health.clone(), 0).boxed(),
+            self.watch_kind::<Deployment>(config.clone(), health.clone(), 1).boxed(),
+            self.watch_kind::<Pod>(config.clone(), health.clone(), 2).boxed(),
+            self.watch_kind::<StatefulSet>(config.clone(), health.clone(), 3).boxed(),
+            self.watch_kind::<Job>(config, health.clone(), 4).boxed(),
+        ]);
         (touched, health)
     }
 

@@ -1,7 +1,8 @@
 //! What runs in an environment's namespace, read at once for [`assess`](super::assess).
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    batch::v1::Job,
     core::v1::Pod,
 };
 use kube::{
@@ -12,10 +13,32 @@ use kube::{
 use super::{Cluster, ClusterError, Owner};
 use crate::environment::Namespace;
 
-/// The environment's Deployments, which ReplicaSets they have, and all pods.
+/// What makes pods and is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WorkloadKind {
+    Deployment,
+    StatefulSet,
+    Job,
+}
+
+impl WorkloadKind {
+    /// None for a kind that nobody waits for.
+    pub fn of(kind: &str) -> Option<Self> {
+        match kind {
+            "Deployment" => Some(Self::Deployment),
+            "StatefulSet" => Some(Self::StatefulSet),
+            "Job" => Some(Self::Job),
+            _ => None,
+        }
+    }
+}
+
+/// What runs in an environment.
 #[derive(Debug, Clone, Default)]
 pub struct Workloads {
     pub deployments: Vec<Deployment>,
+    pub stateful_sets: Vec<StatefulSet>,
+    pub jobs: Vec<Job>,
     /// Only what ties pods to Deployments: owner, revision.
     pub replica_sets: Vec<PartialObjectMeta<ReplicaSet>>,
     pub pods: Vec<Pod>,
@@ -29,17 +52,37 @@ pub struct PodReference {
 }
 
 impl Cluster {
-    /// Reads the environment's Deployments, ReplicaSets and pods: three requests at once. Objects that do not carry
-    /// both of the owner's labels are not seen.
-    pub async fn workloads(&self, namespace: &Namespace, owner: &Owner) -> Result<Workloads, ClusterError> {
+    /// Reads the environment's Deployments, ReplicaSets and pods, and StatefulSets and Jobs where they are among `kinds`:
+    /// three to five requests at once. Objects that do not carry both of the owner's labels are not seen.
+    pub async fn workloads(
+        &self,
+        namespace: &Namespace,
+        owner: &Owner,
+        kinds: &[WorkloadKind],
+    ) -> Result<Workloads, ClusterError> {
         let selected = ListParams::default().labels(&owner.selector());
         let path = |path: String| Build::new(path);
         let within = Some(namespace.as_str());
-        let (deployments, replica_sets, pods) = tokio::try_join!(
+        let stateful_sets = async {
+            if !kinds.contains(&WorkloadKind::StatefulSet) {
+                return Ok(Vec::new());
+            }
+            let request = path(StatefulSet::url_path(&(), within)).list(&selected);
+            self.list(namespace, request, "StatefulSets").await
+        };
+        let jobs = async {
+            if !kinds.contains(&WorkloadKind::Job) {
+                return Ok(Vec::new());
+            }
+            self.list(namespace, path(Job::url_path(&(), within)).list(&selected), "Jobs").await
+        };
+        let (deployments, replica_sets, pods, stateful_sets, jobs) = tokio::try_join!(
             self.list(namespace, path(Deployment::url_path(&(), within)).list(&selected), "Deployments"),
             self.list(namespace, path(ReplicaSet::url_path(&(), within)).list_metadata(&selected), "ReplicaSets"),
             self.list(namespace, path(Pod::url_path(&(), within)).list(&selected), "Pods"),
+            stateful_sets,
+            jobs,
         )?;
-        Ok(Workloads { deployments, replica_sets, pods })
+        Ok(Workloads { deployments, stateful_sets, jobs, replica_sets, pods })
     }
 }

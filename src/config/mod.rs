@@ -71,6 +71,8 @@ pub struct Config {
     pub ingress: recipe::IngressPolicy,
     /// Ranges that environments may not reach, besides private and link-local addresses.
     pub denied_egress: Vec<recipe::Cidr>,
+    /// The images of the databases that recipes ask for.
+    pub database_images: recipe::DatabaseImages,
     pub mcp: McpSettings,
     /// Who belongs together, by the team's name.
     pub teams: BTreeMap<String, Team>,
@@ -108,6 +110,7 @@ impl Default for Config {
             quota: Default::default(),
             ingress: Default::default(),
             denied_egress: Vec::new(),
+            database_images: recipe::DatabaseImages::default(),
             mcp: McpSettings::default(),
             teams: BTreeMap::new(),
             engine: EngineSettings::default(),
@@ -134,6 +137,7 @@ impl Config {
             quota: self.quota.clone(),
             ingress: self.ingress.clone(),
             denied_egress: self.denied_egress.clone(),
+            database_images: self.database_images.clone(),
         }
     }
 

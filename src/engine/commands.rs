@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
+    cluster::{CALL_TIMEOUT, NamespaceState},
     environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState, Urgency},
     github::{self, GitHubError},
     identity::{Action, Identity, Permission, Role, may},
-    store::{self, Event, EventKind, Overview, Request},
+    store::{self, Environment, Event, EventKind, Overview, Request},
 };
 
 /// How long GitHub's word on somebody's role is believed.
@@ -104,7 +105,8 @@ impl Pass<'_> {
         };
         let action = match command {
             Command::Deploy => Action::Create,
-            Command::Retry => Action::Retry,
+            // It takes nothing away for good but what a preview was fed with.
+            Command::Retry | Command::Reset => Action::Retry,
             Command::Delete => Action::Delete,
             Command::Keep(_) => Action::Keep,
             Command::Approve(_) => Action::Approve,
@@ -127,13 +129,14 @@ impl Pass<'_> {
     }
 
     async fn carry_out(
-        &self,
+        &mut self,
         overview: &Overview,
         command: &Command,
         by: impl Fn(EventKind, String) -> Request,
     ) -> Result<Outcome, Interrupted> {
         let Overview { environment, pull_request } = overview;
-        let (store, id, head) = (&self.engine.store, &environment.id, &pull_request.facts.head_sha);
+        let engine = self.engine;
+        let (store, id, head) = (&engine.store, &environment.id, &pull_request.facts.head_sha);
         let status = environment.status;
         let granted = |asked: bool, otherwise: Outcome| if asked { Outcome::Granted } else { otherwise };
         Ok(match command {
@@ -145,6 +148,11 @@ impl Pass<'_> {
                 let asked = store.request_retry(id, by(EventKind::RetryRequested, head.to_string())).await?;
                 let sentence = format!("It is {status}; only what failed or sleeps is retried.");
                 granted(asked, Outcome::Refused(sentence))
+            }
+            Command::Reset => {
+                self.begin_anew(environment).await?;
+                let asked = store.request_deployment(id, by(EventKind::DeploymentRequested, head.to_string())).await?;
+                granted(asked, Outcome::Refused("The pull request is closed; reopen it first.".to_owned()))
             }
             Command::Delete => {
                 let request = by(EventKind::DeletionRequested, head.to_string());
@@ -158,6 +166,18 @@ impl Pass<'_> {
             Command::Approve(prefix) => self.approve(overview, prefix, by).await?,
             Command::Status => Outcome::Settled(Some(self.status_sentence(overview))),
         })
+    }
+
+    /// Removes the namespace with its volumes. The pass that is asked for next makes it anew.
+    async fn begin_anew(&mut self, environment: &Environment) -> Result<(), Interrupted> {
+        let (engine, owner) = (self.engine, self.owner(&environment.id));
+        self.fence(CALL_TIMEOUT).await?;
+        let state = engine.cluster.namespace(&environment.namespace, &owner).await?;
+        if let NamespaceState::Ours { uid, terminating: None } = state {
+            self.fence(CALL_TIMEOUT).await?;
+            engine.cluster.delete_namespace(&environment.namespace, &uid).await?;
+        }
+        Ok(())
     }
 
     async fn approve(

@@ -88,10 +88,16 @@ impl From<StoreError> for NotApplied {
     }
 }
 
+impl From<GitHubError> for NotApplied {
+    fn from(error: GitHubError) -> Self {
+        Self::Interrupted(error.into())
+    }
+}
+
 impl From<ClusterError> for NotApplied {
     fn from(error: ClusterError) -> Self {
         match error {
-            ClusterError::Refused(cause) => Self::Refused(cause),
+            ClusterError::Refused(cause) | ClusterError::Immutable(cause) => Self::Refused(cause),
             ClusterError::NamespaceTerminating | ClusterError::NamespaceGone => Self::NamespaceGoes,
             other => Self::Interrupted(other.into()),
         }

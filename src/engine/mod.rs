@@ -6,6 +6,7 @@
 mod apply;
 mod commands;
 mod interrupted;
+mod made;
 mod observe;
 mod pass;
 mod probe;

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Engine, interrupted::Interrupted, pass::Pass, records::Seen};
 use crate::{
-    cluster::{self, Expected, NamespaceState, Owner, Workloads, assess},
+    cluster::{self, Expected, NamespaceState, Owner, WorkloadKind, Workloads, assess},
     environment::{
         ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
         Hold, LabelName, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness, RecipeFacts,
@@ -113,7 +113,10 @@ impl Pass<'_> {
         let (workloads, mut progress) = match (&decision, &applied) {
             (Decision::Deploy(_) | Decision::Wait(_), Some(_)) => {
                 let since = deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
-                let (workloads, progress) = self.read_workloads(environment, since, &owner).await?;
+                // Of an attempt that is under way only what was applied of it.
+                let under_way = deployment.as_ref().filter(|row| row.applied_digest.is_none());
+                let phases = under_way.filter(|row| applied.as_ref() == Some(&row.commit)).map(|row| row.phase);
+                let (workloads, progress) = self.read_workloads(environment, phases, since, &owner).await?;
                 (Some(workloads), Some(progress))
             }
             (Decision::Gone(_), _) | (_, None) => (None, None),
@@ -142,6 +145,7 @@ impl Pass<'_> {
                 attempt: deployment.attempt,
                 attempt_deadline: deployment.attempt_deadline,
                 retry_at: deployment.retry_at,
+                phase: if applied.as_ref() == Some(&deployment.commit) { deployment.phase } else { 0 },
                 applied: deployment.applied_digest.is_some() && applied.as_ref() == Some(&deployment.commit),
             }),
             applied,
@@ -237,12 +241,7 @@ impl Pass<'_> {
     /// None where the commit has no recipe.
     async fn read_recipe(&mut self, overview: &Overview) -> Result<Option<Result<String, Cause>>, Interrupted> {
         let pull_request = &overview.pull_request.facts;
-        // A stranger does not say what runs, not even after an approval, which is for the commit's code.
-        let place = if pull_request.from_fork {
-            GitRef::Branch(&pull_request.base_ref)
-        } else {
-            GitRef::Commit(&pull_request.head_sha)
-        };
+        let place = recipe_place(pull_request);
         let refused = |rule: &str| {
             Some(Err(Cause::InvalidRecipe {
                 file: RECIPE_FILE.to_owned(),
@@ -295,7 +294,7 @@ impl Pass<'_> {
                 let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
                 let recipe = deployment.recipe.as_deref().and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
                 // The pods say the same of themselves at this path.
-                let path = recipe.map_or_else(|| "/".to_owned(), |recipe| recipe.app.health.as_str().to_owned());
+                let path = recipe.map_or_else(|| "/".to_owned(), |recipe| recipe.health().as_str().to_owned());
                 match prober.ask(&url, &path).await {
                     Some(status) if (200..400).contains(&status) => Some(UrlAnswer { status, at: self.lease.now() }),
                     answered => return Err(Cause::UrlUnreachable { answered }),
@@ -309,17 +308,25 @@ impl Pass<'_> {
     async fn read_workloads(
         &mut self,
         environment: &Environment,
+        phases: Option<i64>,
         attempt_deadline: Option<Millis>,
         owner: &Owner,
     ) -> Result<(Workloads, Progress), Interrupted> {
+        let inventory = self.engine.store.inventory_until(&environment.id, phases.unwrap_or(Millis::MAX)).await?;
+        let waited_for: Vec<(WorkloadKind, String)> =
+            inventory.into_iter().filter_map(|key| Some((WorkloadKind::of(&key.kind)?, key.name))).collect();
+        let kinds: Vec<WorkloadKind> = waited_for.iter().map(|(kind, _)| *kind).collect();
         self.fence(cluster::CALL_TIMEOUT).await?;
-        let workloads = self.engine.cluster.workloads(&environment.namespace, owner).await?;
-        let inventory = self.engine.store.inventory(&environment.id).await?;
-        let deployments: Vec<String> =
-            inventory.into_iter().filter(|key| key.kind == "Deployment").map(|key| key.name).collect();
-        let progress = assess(&workloads, &expected(&deployments, attempt_deadline, self.lease.now()));
+        let workloads = self.engine.cluster.workloads(&environment.namespace, owner, &kinds).await?;
+        let progress = assess(&workloads, &expected(&waited_for, attempt_deadline, self.lease.now()));
         Ok((workloads, progress))
     }
+}
+
+/// Where the recipe and what it names is read. A stranger does not say what runs, not even after an approval, which is
+/// for the commit's code.
+pub(super) fn recipe_place(pull_request: &PullRequestFacts) -> GitRef<'_> {
+    if pull_request.from_fork { GitRef::Branch(&pull_request.base_ref) } else { GitRef::Commit(&pull_request.head_sha) }
 }
 
 /// Spreads the attempts of environments that failed together, and those of one environment: -1 to 1.
@@ -330,9 +337,13 @@ fn jitter(environment: &Environment, deployment: Option<&Deployment>) -> f64 {
     (hasher.finish() % 2_001) as f64 / 1_000.0 - 1.0
 }
 
-pub(super) fn expected(deployments: &[String], attempt_deadline: Option<Millis>, now: Millis) -> Expected<'_> {
+pub(super) fn expected(
+    workloads: &[(WorkloadKind, String)],
+    attempt_deadline: Option<Millis>,
+    now: Millis,
+) -> Expected<'_> {
     let deadline = attempt_deadline.unwrap_or(now);
-    Expected { deployments, attempt_started_at: deadline - ATTEMPT.as_millis() as Millis, now }
+    Expected { workloads, attempt_started_at: deadline - ATTEMPT.as_millis() as Millis, now }
 }
 
 /// Whether the recipe must be read from GitHub: not where the row keeps it, nor where nothing is started any more.

@@ -6,12 +6,13 @@ use tracing::{info, warn};
 
 use super::{
     Engine,
+    apply::Applied,
     interrupted::{Interrupted, NotApplied},
     observe::Observed,
     records::{self, record_of},
 };
 use crate::{
-    cluster::CALL_TIMEOUT,
+    cluster::{CALL_TIMEOUT, WorkloadKind},
     environment::{
         Cause, CommitSha, Decision, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
     },
@@ -129,8 +130,8 @@ impl Pass<'_> {
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
             Step::AskForPlace => return self.ask_for_place(environment).await,
-            Step::Apply { restart_pods } => match self.apply(observed, *restart_pods).await {
-                Ok(digest) => records::applied(digest, &seen),
+            Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
+                Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
@@ -285,7 +286,7 @@ impl Pass<'_> {
         // The namespace controller waits 5 s before it deletes what is inside, and then half of the pods' grace period
         // where some are left. Ended now, they are gone by then. What this misses, the controller deletes.
         let inventory = self.engine.store.inventory(&environment.id).await?;
-        for key in inventory.iter().filter(|key| key.kind == "Deployment") {
+        for key in inventory.iter().filter(|key| WorkloadKind::of(&key.kind).is_some()) {
             self.fence(CALL_TIMEOUT).await?;
             let deleted = cluster.delete_object(&environment.namespace, &key.api_version, &key.kind, &key.name, None);
             if let Err(error) = deleted.await {

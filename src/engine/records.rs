@@ -58,6 +58,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
                 attempt: Some(0),
                 attempt_deadline: Some(None),
                 retry_at: Some(None),
+                phase: Some(0),
                 applied_digest: Some(None),
                 finished_at: Some(None),
                 ..Default::default()
@@ -76,6 +77,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
                 attempt_deadline: Some(Some(*deadline)),
                 retry_at: Some(None),
                 recipe: seen.recipe_to_keep(),
+                phase: Some(0),
                 applied_digest: Some(None),
                 started_at: if *attempt == 1 { Some(Some(now)) } else { None },
                 ..Default::default()
@@ -157,9 +159,10 @@ pub(super) fn failed(cause: &Cause, seen: &Seen<'_>, now: Millis) -> Record {
     }
 }
 
-/// Everything of the head commit is in the cluster, and has this digest.
-pub(super) fn applied(digest: String, seen: &Seen<'_>) -> Record {
-    let changes = DeploymentChanges { applied_digest: Some(Some(digest)), ..Default::default() };
+/// So many phases of the head commit are in the cluster. `digest`: that is everything, and has this digest.
+pub(super) fn applied(phases: i64, digest: Option<String>, seen: &Seen<'_>) -> Record {
+    let applied_digest = digest.map(Some);
+    let changes = DeploymentChanges { phase: Some(phases), applied_digest, ..Default::default() };
     Record { deployment: Some((seen.head.clone(), changes)), ..Record::default() }
 }
 

@@ -10,6 +10,8 @@ pub enum Command {
     Deploy,
     Retry,
     Delete,
+    /// Begin anew, with empty volumes.
+    Reset,
     /// For this long.
     Keep(Duration),
     /// A stranger's commit, by its first digits.
@@ -51,6 +53,7 @@ impl Command {
             ("deploy", ..) => plain(Self::Deploy),
             ("retry", ..) => plain(Self::Retry),
             ("delete", ..) => plain(Self::Delete),
+            ("reset", ..) => plain(Self::Reset),
             ("status", ..) => plain(Self::Status),
             ("keep", None, _) => Ok(Self::Keep(KEPT)),
             ("keep", Some(text), None) => {
@@ -66,7 +69,9 @@ impl Command {
                 Err("Say which commit: /preview approve, and its first 7 digits or more.".to_owned())
             }
             ("keep" | "approve", Some(_), Some(_)) => Err(format!("/preview {verb} takes one word after it.")),
-            _ => Err("There are /preview deploy, retry, delete, keep 48h, approve COMMIT and status.".to_owned()),
+            _ => {
+                Err("There are /preview deploy, retry, reset, delete, keep 48h, approve COMMIT and status.".to_owned())
+            }
         }
     }
 
@@ -76,6 +81,7 @@ impl Command {
             Self::Deploy => "deploy",
             Self::Retry => "retry",
             Self::Delete => "delete",
+            Self::Reset => "reset",
             Self::Keep(_) => "keep",
             Self::Approve(_) => "approve",
             Self::Status => "status",

@@ -65,7 +65,9 @@ pub struct DeploymentFacts {
     pub attempt: i64,
     pub attempt_deadline: Option<Millis>,
     pub retry_at: Option<Millis>,
-    /// Everything of the current attempt is in the cluster, and nothing of another commit.
+    /// How many phases of the current attempt are in the cluster.
+    pub phase: i64,
+    /// All of them are, and nothing of another commit.
     pub applied: bool,
 }
 
@@ -125,8 +127,9 @@ pub enum Step {
         attempt: i64,
         deadline: Millis,
     },
-    /// Put everything of the recipe into the cluster. `restart_pods`: those that are there have failed before.
+    /// Put the next phase of the recipe into the cluster. `restart_pods`: those that are there have failed before.
     Apply {
+        phase: i64,
         restart_pods: bool,
     },
     /// Give the attempt the time back in which nobody could look.
@@ -289,13 +292,16 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
     if let Some(gap) = unobserved.filter(|gap| *gap > millis(UNOBSERVED)) {
         return Step::ExtendAttempt { deadline: deadline + gap };
     }
-    if !deployment.applied || facts.namespace == NamespaceFacts::Absent {
-        let restart_pods = deployment.attempt > 1 && deployment.reason.is_some_and(is_in_a_pod);
-        return Step::Apply { restart_pods };
+    let phase = if facts.namespace == NamespaceFacts::Absent { 0 } else { deployment.phase };
+    let restart_pods = deployment.attempt > 1 && deployment.reason.is_some_and(is_in_a_pod);
+    if phase == 0 {
+        return Step::Apply { phase, restart_pods };
     }
 
     let progress = facts.progress.clone().unwrap_or(Progress::Progressing);
     match progress {
+        // What comes next waits for what there is.
+        Progress::Ready if !deployment.applied => Step::Apply { phase, restart_pods },
         Progress::Ready => Step::Succeed,
         Progress::Failed(cause) => Step::Fail { cause },
         Progress::AttemptOver(cause) => end_attempt(facts, deployment, cause, now),
@@ -325,6 +331,7 @@ fn is_in_a_pod(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::ImagePullFailed
+            | Reason::SetupFailed
             | Reason::CrashLoop
             | Reason::OutOfMemory
             | Reason::NotReadyInTime

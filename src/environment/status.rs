@@ -93,6 +93,8 @@ codes! {
         QuotaExceeded = "quota_exceeded",
         RunsAsRoot = "runs_as_root",
         ContainerConfig = "container_config",
+        NeedsReset = "needs_reset",
+        SetupFailed = "setup_failed",
         ImagePullFailed = "image_pull_failed",
         CrashLoop = "crash_loop",
         OutOfMemory = "out_of_memory",
@@ -125,6 +127,8 @@ pub enum Cause {
     QuotaExceeded { resource: String, needed: String, allowed: String },
     RunsAsRoot { container: String },
     ContainerConfig { container: String, missing: Option<String> },
+    NeedsReset { kind: String, name: String },
+    SetupFailed { job: String, exit_code: Option<i32> },
     ImagePullFailed { container: String, image: String },
     CrashLoop { container: String, restarts: i32, exit_code: Option<i32> },
     OutOfMemory { container: String, limit: Option<String> },
@@ -155,6 +159,8 @@ impl Cause {
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::RunsAsRoot { .. } => Reason::RunsAsRoot,
             Self::ContainerConfig { .. } => Reason::ContainerConfig,
+            Self::NeedsReset { .. } => Reason::NeedsReset,
+            Self::SetupFailed { .. } => Reason::SetupFailed,
             Self::ImagePullFailed { .. } => Reason::ImagePullFailed,
             Self::CrashLoop { .. } => Reason::CrashLoop,
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
@@ -196,6 +202,17 @@ impl std::fmt::Display for Cause {
             }
             Self::QuotaExceeded { resource, needed, allowed } => {
                 write!(f, "The recipe asks for {needed} of {resource}, and an environment may have {allowed}.")
+            }
+            Self::NeedsReset { kind, name } => write!(
+                f,
+                "{kind} {name} cannot be changed without losing what it holds; comment /preview reset to begin anew.",
+            ),
+            Self::SetupFailed { job, exit_code } => {
+                match exit_code {
+                    Some(code) => write!(f, "The job {job} ended with exit code {code}; its log says why.")?,
+                    None => write!(f, "The job {job} did not end in time; its log says how far it came.")?,
+                }
+                write!(f, " What it changed in a database stays changed, for the commit that serves as well.")
             }
             Self::RunsAsRoot { container } => {
                 write!(f, "The image of container {container} runs as root; give it a USER that is not 0.")
@@ -265,6 +282,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
         EnvironmentStatus::Deploying => &[
             None,
             Some(QuotaExceeded),
+            Some(SetupFailed),
             Some(ImagePullFailed),
             Some(CrashLoop),
             Some(OutOfMemory),
@@ -278,6 +296,8 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(ObjectRefused),
             Some(NamespaceTaken),
             Some(QuotaExceeded),
+            Some(NeedsReset),
+            Some(SetupFailed),
             Some(RunsAsRoot),
             Some(ContainerConfig),
             Some(ImagePullFailed),

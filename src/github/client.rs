@@ -132,6 +132,40 @@ impl GitHub {
         }
     }
 
+    /// The paths of the files in a folder of the repository, those in folders below it not. Empty where there is no such
+    /// folder.
+    pub async fn folder(
+        &self,
+        access: &RepositoryAccess,
+        path: &str,
+        place: GitRef<'_>,
+    ) -> Result<Vec<String>, GitHubError> {
+        #[derive(Deserialize)]
+        struct Entry {
+            #[serde(rename = "type")]
+            kind: String,
+            path: String,
+        }
+        let name = &access.name;
+        let place = match place {
+            GitRef::Commit(commit) => commit.to_string(),
+            GitRef::Branch(branch) => query_value(branch),
+        };
+        let tried = &format!("listing the files in a folder of {name}");
+        let call = Call::get(tried, format!("/repos/{name}/contents/{}?ref={place}", encoded(path)));
+        match self.call(Actor::On(access), call).await {
+            Ok(answer) => {
+                let entries: Vec<Entry> = answer.json(tried)?;
+                Ok(entries.into_iter().filter(|entry| entry.kind == "file").map(|entry| entry.path).collect())
+            }
+            Err(GitHubError::NotFound { .. }) => {
+                self.call(Actor::On(access), Call::get(tried, format!("/repos/{name}"))).await?;
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The open pull requests of a repository, all of them or none: a list that is cut short would say of the rest that
     /// they are closed. `known_etag`: GitHub's tag of the list that is known.
     pub async fn open_pull_requests(

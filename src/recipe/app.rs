@@ -1,21 +1,22 @@
-//! The built-in recipe: one container behind one URL, as a Deployment, a Service and an Ingress.
+//! The built-in recipe: the app behind the URL, other services and databases beside it, and tasks before it.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{
-    App, Bytes, Context, Millicores, Object, Quota, Recipe, Template, Variable,
+    Backend, Context, Draft, ONCE, Object, Recipe, Template, Variable,
+    format::{APP, Database, DatabaseEngine, Resources, Service, ServiceName, Task, UserId, VariableName},
     image::{is_image_reference, is_tag},
-    walls,
 };
 use crate::environment::Cause;
 
-/// The name of the container and of every object of the recipe: there is one of each kind in the namespace.
-const NAME: &str = "app";
-
-/// The name of the container's port.
+/// The name of a container's port.
 const PORT: &str = "http";
+/// The port of the app's Service.
+const SERVICE_PORT: u32 = 80;
 
 /// kube-proxy writes its rules once a second at most, ingress controllers are as quick:
 /// <https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/> (`minSyncPeriod`).
@@ -34,263 +35,418 @@ const LONGER_THAN_ANY_ROUND_SECONDS: u32 = 900;
 /// The environment variables of all containers together, in bytes. Kubernetes' database takes 1.5 MiB for an object.
 const LARGEST_ENVIRONMENT: usize = 256 * 1_024;
 
-/// A Deployment needs its resources twice to put a new commit beside the old one.
-const TIMES_FOR_SURGE: u32 = 2;
+/// The group that owns volumes where the recipe names no user.
+const VOLUME_GROUP: u32 = 65_532;
 
-/// The objects, and the dry-run Pod of their only template.
-pub(super) fn render(recipe: &Recipe, context: &Context<'_>) -> Result<(Vec<Object>, Vec<Object>), Cause> {
-    let app = &recipe.app;
-    let replicas = app.replicas.get();
-    let quota = &context.policy.quota;
-    let share = PodResources::of(app, quota);
-    share.refuse_beyond(quota, replicas)?;
-
-    let template = pod_template(recipe, context, &share)?;
-    let objects = vec![
-        deployment(context, replicas, share.fits(quota, replicas * TIMES_FOR_SURGE), &template),
-        service(context),
-        ingress(context),
-    ];
-    Ok((objects, vec![dry_run_pod(&template)]))
-}
-
-/// What one pod may use, as its requests and its limits at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PodResources {
-    cpu: Millicores,
-    memory: Bytes,
-}
-
-impl PodResources {
-    /// What the recipe says; what it leaves out is an equal share of half of the quota, so that it fits twice. Never
-    /// nothing: Kubernetes takes a limit of 0 for no limit.
-    fn of(app: &App, quota: &Quota) -> Self {
-        let shares = u64::from(app.replicas.get() * TIMES_FOR_SURGE);
-        // Whole MiB are what people can read.
-        let share_of_memory = Bytes::mebibytes(((quota.memory.0 / shares) >> 20).max(1));
-        Self {
-            cpu: app.resources.cpu.unwrap_or(Millicores((quota.cpu.0 / shares).max(1))),
-            memory: app.resources.memory.unwrap_or(share_of_memory),
-        }
+/// What the recipe asks for, in the order in which it starts.
+pub(super) fn draft(recipe: &Recipe, app: &Service, context: &Context<'_>) -> Result<Draft, Cause> {
+    let maker = Maker { recipe, context };
+    let mut databases = Vec::new();
+    for (name, database) in &recipe.databases {
+        databases.extend(maker.database(name, database));
     }
+    let mut phases = vec![databases];
+    if let Some(task) = &recipe.seed {
+        let mut job = maker.task("seed", app, task)?;
+        job.body["metadata"]["annotations"] = json!({ ONCE: "true" });
+        phases.push(vec![job]);
+    }
+    if let Some(task) = &recipe.setup {
+        let mut job = maker.task("setup", app, task)?;
+        // A Job cannot be changed, and one that did its work is not to do it again: its name says what it does.
+        let digest = hex::encode(Sha256::digest(job.body["spec"].to_string()));
+        job.rename(format!("setup-{}", &digest[..8]));
+        phases.push(vec![job]);
+    }
+    let mut services = maker.service(APP, "app", app)?;
+    for (name, service) in &recipe.services {
+        services.extend(maker.service(name.as_str(), &format!("services.{}", name.as_str()), service)?);
+    }
+    phases.push(services);
+    let backend = Some(Backend { service: APP.to_owned(), port: SERVICE_PORT });
+    Ok(Draft { phases, backend })
+}
 
-    fn refuse_beyond(self, quota: &Quota, pods: u32) -> Result<(), Cause> {
-        let exceeded = |resource: &str, needed: String, allowed: String| {
-            Err(Cause::QuotaExceeded { resource: resource.to_owned(), needed, allowed })
+/// What objects are made from.
+struct Maker<'a> {
+    recipe: &'a Recipe,
+    context: &'a Context<'a>,
+}
+
+/// What starts in a container, wherever the recipe says it.
+struct Command<'a> {
+    /// Where it stands in the recipe, dotted.
+    field: &'a str,
+    image: (&'a str, &'a Template),
+    command: &'a Option<Vec<Template>>,
+    args: &'a Option<Vec<Template>>,
+    /// From the lowest to the one that counts.
+    env: Vec<(&'a str, &'a BTreeMap<VariableName, Template>)>,
+    resources: &'a Resources,
+}
+
+impl Maker<'_> {
+    /// A Deployment, with a Service where it has a port and claims for its volumes.
+    fn service(&self, name: &str, field: &str, service: &Service) -> Result<Vec<Object>, Cause> {
+        let mut container = self.container(
+            name,
+            &Command {
+                field,
+                image: (&format!("{field}.image"), &service.image),
+                command: &service.command,
+                args: &service.args,
+                env: vec![(field, &service.env)],
+                resources: &service.resources,
+            },
+        )?;
+        if let Some(port) = service.port {
+            container["ports"] = json!([{ "name": PORT, "containerPort": port, "protocol": "TCP" }]);
+            let question = if name == APP {
+                json!({ "httpGet": { "path": service.health, "port": PORT, "scheme": "HTTP" } })
+            } else {
+                json!({ "tcpSocket": { "port": PORT } })
+            };
+            let probe = |times: Value| merged(&question, times);
+            container["startupProbe"] = probe(json!({
+                "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": LONGER_THAN_ANY_ROUND_SECONDS,
+            }));
+            container["readinessProbe"] =
+                probe(json!({ "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 3 }));
+            // Routers learn of a pod's end a moment after the pod does: until then it goes on answering.
+            container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": DRAIN_SECONDS } } });
+        }
+
+        let mut objects = Vec::new();
+        let mut volumes = Vec::new();
+        for (path, size) in &service.volumes {
+            let claim = format!("{name}{}", path.as_str().to_ascii_lowercase().replace(['/', '.', '_'], "-"));
+            volumes.push((claim.clone(), path.as_str().to_owned()));
+            objects.push(claim_of(&claim, &json!(size)));
+        }
+        let strategy = if volumes.is_empty() {
+            json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } })
+        } else {
+            // Two pods do not write to one volume.
+            json!({ "type": "Recreate" })
         };
-        let (cpu, memory) = (self.cpu.times(pods), self.memory.times(pods));
-        if cpu > quota.cpu {
-            return exceeded("CPU", cpu.to_string(), quota.cpu.to_string());
+        objects.push(deployment(name, service.replicas.get(), strategy, pod(container, service.run_as, &volumes)));
+        if let Some(port) = service.port {
+            let own = if name == APP { SERVICE_PORT } else { port.get() };
+            objects.push(service_of(name, own));
         }
-        if memory > quota.memory {
-            return exceeded("memory", memory.to_string(), quota.memory.to_string());
-        }
-        if pods > quota.pods {
-            return exceeded("pods", pods.to_string(), quota.pods.to_string());
-        }
-        Ok(())
+        Ok(objects)
     }
 
-    fn fits(self, quota: &Quota, pods: u32) -> bool {
-        self.refuse_beyond(quota, pods).is_ok()
+    /// A Job, run once.
+    fn task(&self, name: &str, app: &Service, task: &Task) -> Result<Object, Cause> {
+        let image_field = if task.image.is_some() { format!("{name}.image") } else { "app.image".to_owned() };
+        let container = self.container(
+            name,
+            &Command {
+                field: name,
+                image: (&image_field, task.image.as_ref().unwrap_or(&app.image)),
+                command: &task.command,
+                args: &task.args,
+                env: vec![("app", &app.env), (name, &task.env)],
+                resources: &task.resources,
+            },
+        )?;
+        let mut spec = pod(container, task.run_as.or(app.run_as), &[]);
+        spec["restartPolicy"] = json!("Never");
+        Ok(Object::from_body(json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": { "name": name },
+            // previewd has attempts of its own.
+            "spec": { "backoffLimit": 0, "template": { "metadata": { "labels": selector(name) }, "spec": spec } },
+        })))
     }
 
-    fn to_json(self) -> Value {
-        let amounts = json!({ "cpu": self.cpu, "memory": self.memory });
-        json!({ "requests": amounts, "limits": amounts })
+    fn container(&self, name: &str, command: &Command<'_>) -> Result<Value, Cause> {
+        let mut container = json!({
+            "name": name,
+            "image": self.image(command.image.0, command.image.1)?,
+            "imagePullPolicy": "IfNotPresent",
+            "env": self.environment(command)?,
+            "resources": resources(command.resources),
+        });
+        for (field, arguments) in [("command", command.command), ("args", command.args)] {
+            if let Some(arguments) = arguments {
+                container[field] = arguments
+                    .iter()
+                    .enumerate()
+                    .map(|(index, argument)| {
+                        let field = format!("{}.{field}[{index}]", command.field);
+                        self.context.render(self.recipe, &field, argument).map(|text| unexpanded(&text))
+                    })
+                    .collect::<Result<Value, Cause>>()?;
+            }
+        }
+        Ok(container)
+    }
+
+    fn image(&self, field: &str, template: &Template) -> Result<String, Cause> {
+        let image = self.context.render(self.recipe, field, template)?;
+        // A fork's author names its branch: it may be in a tag, but must not choose another registry, image or digest.
+        if template.uses(Variable::Branch) && !is_tag(self.context.branch) {
+            let rule = "uses the branch, whose name may not stand in a tag; use {{ sha }} or {{ pull_request }}";
+            return Err(self.recipe.source.refuse(field, rule));
+        }
+        if !is_image_reference(&image) {
+            return Err(self.recipe.source.refuse(field, "must be an image such as ghcr.io/acme/shop:{{ sha }}"));
+        }
+        Ok(image)
+    }
+
+    /// The recipe's environment variables, and those of previewd and of the databases where it does not set them itself.
+    fn environment(&self, command: &Command<'_>) -> Result<Value, Cause> {
+        let context = self.context;
+        let value = |text: String| json!({ "value": text });
+        let mut variables = BTreeMap::from([
+            ("PREVIEW_URL".to_owned(), value(context.url.as_str().to_owned())),
+            ("PREVIEW_PULL_REQUEST".to_owned(), value(context.pull_request.to_string())),
+        ]);
+        // Like the label: it would restart pods that have nothing to do with the commit.
+        if command.templates().any(Template::uses_commit) {
+            variables.insert("PREVIEW_COMMIT".to_owned(), value(context.commit.to_string()));
+        }
+        for name in self.recipe.databases.keys() {
+            for key in CREDENTIALS {
+                let variable = format!("{}_{key}", name.as_str().to_ascii_uppercase().replace('-', "_"));
+                variables.insert(variable, from_secret(name.as_str(), key));
+            }
+        }
+        for (field, env) in &command.env {
+            for (name, template) in *env {
+                let name = name.as_str();
+                let text = context.render(self.recipe, &format!("{field}.env.{name}"), template)?;
+                variables.insert(name.to_owned(), value(unexpanded(&text)));
+            }
+        }
+        let size: usize = variables.iter().map(|(name, value)| name.len() + value.to_string().len()).sum();
+        if size > LARGEST_ENVIRONMENT {
+            let rule = format!("must be at most {} KiB with its variables filled in", LARGEST_ENVIRONMENT / 1_024);
+            return Err(self.recipe.source.refuse(&format!("{}.env", command.field), rule));
+        }
+        Ok(variables.into_iter().map(|(name, value)| merged(&json!({ "name": name }), value)).collect())
+    }
+
+    /// A database with its credentials, its volume and its Service.
+    fn database(&self, name: &ServiceName, database: &Database) -> Vec<Object> {
+        let name = name.as_str();
+        // What is not there is refused by whoever renders; see `Context::passwords`.
+        let password = self.context.passwords.get(name).map_or("", String::as_str);
+        let Engine { scheme, port, account, base, user, folder, question } = engine(database.engine);
+        let credentials = [
+            ("URL", format!("{scheme}://{account}:{password}@{name}:{port}/{base}")),
+            ("HOST", name.to_owned()),
+            ("PORT", port.to_string()),
+            ("USER", account.to_owned()),
+            ("PASSWORD", password.to_owned()),
+            ("DATABASE", base.to_owned()),
+        ];
+        let encoded: Map<String, Value> =
+            credentials.into_iter().map(|(key, text)| (key.to_owned(), json!(BASE64.encode(text)))).collect();
+        let mut objects = vec![Object::from_body(json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": name },
+            "type": "Opaque",
+            "data": encoded,
+        }))];
+
+        let images = &self.context.policy.database_images;
+        let image = match database.engine {
+            DatabaseEngine::Postgres => &images.postgres,
+            DatabaseEngine::Redis => &images.redis,
+        };
+        let storage = match (database.engine, database.storage) {
+            (_, Some(storage)) => Some(json!(storage)),
+            (DatabaseEngine::Postgres, None) => Some(json!(DEFAULT_STORAGE)),
+            (DatabaseEngine::Redis, None) => None,
+        };
+        let mut container = json!({
+            "name": name,
+            "image": format!("{image}:{}", database.version.as_str()),
+            "imagePullPolicy": "IfNotPresent",
+            "ports": [{ "name": "database", "containerPort": port, "protocol": "TCP" }],
+            "resources": resources(&database.resources),
+            "readinessProbe": merged(
+                &question, json!({ "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 3 }),
+            ),
+        });
+        match database.engine {
+            DatabaseEngine::Postgres => {
+                container["env"] = json!([
+                    { "name": "POSTGRES_USER", "value": account },
+                    { "name": "POSTGRES_DB", "value": base },
+                    merged(&json!({ "name": "POSTGRES_PASSWORD" }), from_secret(name, "PASSWORD")),
+                    // The volume's own folder may hold `lost+found`, which initdb refuses.
+                    { "name": "PGDATA", "value": format!("{folder}/pgdata") },
+                ]);
+            }
+            DatabaseEngine::Redis => {
+                container["env"] = json!([merged(&json!({ "name": "PASSWORD" }), from_secret(name, "PASSWORD"))]);
+                let mut args = vec!["redis-server", "--requirepass", "$(PASSWORD)"];
+                args.extend(if storage.is_some() { ["--appendonly", "yes"] } else { ["--save", ""] });
+                container["args"] = json!(args);
+            }
+        }
+        let mut volumes = Vec::new();
+        if let Some(storage) = storage {
+            objects.push(claim_of(name, &storage));
+            volumes.push((name.to_owned(), folder.to_owned()));
+        }
+        let mut spec = pod(container, None, &volumes);
+        spec["securityContext"] = json!({ "runAsUser": user, "runAsGroup": user, "fsGroup": user });
+        objects.push(deployment(name, 1, json!({ "type": "Recreate" }), spec));
+        objects.push(service_of(name, port));
+        objects
     }
 }
 
-fn labels(context: &Context<'_>) -> Value {
-    let mut labels = walls::labels(context);
-    labels["app.kubernetes.io/name"] = json!(NAME);
-    labels
+/// The keys of a database's Secret, and the ends of its variables' names.
+const CREDENTIALS: [&str; 6] = ["URL", "HOST", "PORT", "USER", "PASSWORD", "DATABASE"];
+/// A database without a size of its own.
+const DEFAULT_STORAGE: super::Bytes = super::Bytes::mebibytes(256);
+
+/// What is known of an engine's official image.
+struct Engine {
+    scheme: &'static str,
+    port: u32,
+    /// Whose password it has, and the database that is theirs.
+    account: &'static str,
+    base: &'static str,
+    /// Its user and group in the container, by number.
+    user: u32,
+    /// Where its volume is mounted.
+    folder: &'static str,
+    /// The probe's question.
+    question: Value,
 }
 
-fn selector() -> Value {
-    json!({ "app.kubernetes.io/name": NAME })
+/// Source: the Dockerfiles of <https://github.com/docker-library/postgres> and <https://github.com/redis/docker-library-redis>.
+fn engine(engine: DatabaseEngine) -> Engine {
+    match engine {
+        DatabaseEngine::Postgres => Engine {
+            scheme: "postgres",
+            port: 5432,
+            account: "preview",
+            base: "preview",
+            user: 999,
+            folder: "/var/lib/postgresql/data",
+            // Over TCP: while the image sets it up, PostgreSQL listens on its socket only.
+            question: json!({ "exec": { "command": ["pg_isready", "-h", "127.0.0.1"] } }),
+        },
+        DatabaseEngine::Redis => Engine {
+            scheme: "redis",
+            port: 6379,
+            account: "default",
+            base: "0",
+            user: 999,
+            folder: "/data",
+            question: json!({ "tcpSocket": { "port": "database" } }),
+        },
+    }
 }
 
-fn metadata(context: &Context<'_>) -> Value {
-    json!({ "name": NAME, "labels": labels(context) })
+impl<'a> Command<'a> {
+    fn templates(&self) -> impl Iterator<Item = &'a Template> {
+        let arguments = self.command.iter().chain(self.args).flatten();
+        let env: Vec<_> = self.env.iter().flat_map(|(_, env)| env.values()).collect();
+        [self.image.1].into_iter().chain(env).chain(arguments)
+    }
 }
 
-fn deployment(context: &Context<'_>, replicas: u32, fits_twice: bool, template: &Value) -> Object {
-    let strategy = if fits_twice {
-        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } })
-    } else {
-        json!({ "type": "Recreate" })
-    };
+fn selector(name: &str) -> Value {
+    json!({ "app.kubernetes.io/name": name })
+}
+
+fn pod(container: Value, user: Option<UserId>, volumes: &[(String, String)]) -> Value {
+    let mut security = json!({});
+    if let Some(user) = user {
+        security["runAsUser"] = json!(user);
+        security["runAsGroup"] = json!(user);
+    }
+    let mut container = container;
+    let mut spec = json!({
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
+    });
+    if !volumes.is_empty() {
+        security["fsGroup"] = user.map_or(json!(VOLUME_GROUP), |user| json!(user));
+        let volume =
+            |(claim, _): &(String, String)| json!({ "name": claim, "persistentVolumeClaim": { "claimName": claim } });
+        let mount = |(claim, path): &(String, String)| json!({ "name": claim, "mountPath": path });
+        spec["volumes"] = volumes.iter().map(volume).collect();
+        container["volumeMounts"] = volumes.iter().map(mount).collect();
+    }
+    spec["securityContext"] = security;
+    spec["containers"] = json!([container]);
+    spec
+}
+
+fn deployment(name: &str, replicas: u32, strategy: Value, spec: Value) -> Object {
     Object::from_body(json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(context),
+        "metadata": { "name": name, "labels": selector(name) },
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,
             "minReadySeconds": STAYS_READY_SECONDS,
             "progressDeadlineSeconds": LONGER_THAN_ANY_ROUND_SECONDS,
             "strategy": strategy,
-            "selector": { "matchLabels": selector() },
-            "template": template,
+            "selector": { "matchLabels": selector(name) },
+            "template": { "metadata": { "labels": selector(name) }, "spec": spec },
         },
     }))
 }
 
-fn service(context: &Context<'_>) -> Object {
+fn service_of(name: &str, port: u32) -> Object {
+    let target = if port == SERVICE_PORT { json!(PORT) } else { json!(port) };
     Object::from_body(json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(context),
+        "metadata": { "name": name, "labels": selector(name) },
         "spec": {
             "type": "ClusterIP",
-            "selector": selector(),
-            "ports": [{ "name": PORT, "protocol": "TCP", "port": 80, "targetPort": PORT }],
+            "selector": selector(name),
+            "ports": [{ "name": PORT, "protocol": "TCP", "port": port, "targetPort": target }],
         },
     }))
 }
 
-fn ingress(context: &Context<'_>) -> Object {
-    let policy = &context.policy.ingress;
-    let host = context.url.host();
-    let backend = json!({ "service": { "name": NAME, "port": { "name": PORT } } });
-    let path = json!({ "path": "/", "pathType": "Prefix", "backend": backend });
-
-    let mut spec = json!({ "rules": [{ "host": host, "http": { "paths": [path] } }] });
-    if let Some(class) = &policy.class {
-        spec["ingressClassName"] = json!(class);
-    }
-    if context.url.as_str().starts_with("https://") {
-        let mut tls = json!({ "hosts": [host] });
-        if let Some(secret) = &policy.tls_secret {
-            tls["secretName"] = json!(secret);
-        }
-        spec["tls"] = json!([tls]);
-    }
-    let mut metadata = metadata(context);
-    if !policy.annotations.is_empty() {
-        metadata["annotations"] = json!(policy.annotations);
-    }
+fn claim_of(name: &str, size: &Value) -> Object {
     Object::from_body(json!({
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": metadata,
-        "spec": spec,
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": { "name": name },
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": size } } },
     }))
 }
 
-fn dry_run_pod(template: &Value) -> Object {
-    let mut metadata = template["metadata"].clone();
-    metadata["name"] = json!(NAME);
-    Object::from_body(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] }))
+fn resources(resources: &Resources) -> Value {
+    let mut amounts = json!({});
+    if let Some(cpu) = resources.cpu {
+        amounts["cpu"] = json!(cpu);
+    }
+    if let Some(memory) = resources.memory {
+        amounts["memory"] = json!(memory);
+    }
+    json!({ "requests": amounts, "limits": amounts })
 }
 
-fn pod_template(recipe: &Recipe, context: &Context<'_>, resources: &PodResources) -> Result<Value, Cause> {
-    let app = &recipe.app;
-    let mut labels = labels(context);
-    // Stamped only where the commit is used: otherwise the pods survive a push that does not concern them.
-    if templates(app).any(Template::uses_commit) {
-        labels["previewd.dev/commit"] = json!(context.commit);
-    }
-    // Pod Security's standard `restricted` asks for all of this.
-    let mut security = json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
-    if let Some(user) = app.run_as {
-        security["runAsUser"] = json!(user);
-        security["runAsGroup"] = json!(user);
-    }
-    Ok(json!({
-        "metadata": { "labels": labels },
-        "spec": {
-            "serviceAccountName": walls::SERVICE_ACCOUNT,
-            "automountServiceAccountToken": false,
-            "enableServiceLinks": false,
-            "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
-            "securityContext": security,
-            "containers": [container(recipe, context, resources)?],
-        },
-    }))
+fn from_secret(name: &str, key: &str) -> Value {
+    json!({ "valueFrom": { "secretKeyRef": { "name": name, "key": key } } })
 }
 
-fn container(recipe: &Recipe, context: &Context<'_>, resources: &PodResources) -> Result<Value, Cause> {
-    let app = &recipe.app;
-    let health = json!({ "path": app.health, "port": PORT, "scheme": "HTTP" });
-    let mut container = json!({
-        "name": NAME,
-        "image": image(recipe, context)?,
-        "imagePullPolicy": "IfNotPresent",
-        "ports": [{ "name": PORT, "containerPort": app.port, "protocol": "TCP" }],
-        "env": environment(recipe, context)?,
-        "resources": resources.to_json(),
-        "securityContext": {
-            "runAsNonRoot": true,
-            "allowPrivilegeEscalation": false,
-            "capabilities": { "drop": ["ALL"] },
-        },
-        "startupProbe": {
-            "httpGet": health,
-            "periodSeconds": 1,
-            "timeoutSeconds": 5,
-            "failureThreshold": LONGER_THAN_ANY_ROUND_SECONDS,
-        },
-        // Routers learn of a pod's end a moment after the pod does: until then it goes on answering.
-        "lifecycle": { "preStop": { "sleep": { "seconds": DRAIN_SECONDS } } },
-        "readinessProbe": { "httpGet": health, "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 3 },
-    });
-    for (field, arguments) in [("command", &app.command), ("args", &app.args)] {
-        if let Some(arguments) = arguments {
-            container[field] = arguments
-                .iter()
-                .enumerate()
-                .map(|(index, argument)| {
-                    context.render(recipe, &format!("app.{field}[{index}]"), argument).map(|text| unexpanded(&text))
-                })
-                .collect::<Result<Value, Cause>>()?;
-        }
+fn merged(one: &Value, other: Value) -> Value {
+    let mut merged = one.clone();
+    if let (Value::Object(merged), Value::Object(other)) = (&mut merged, other) {
+        merged.extend(other);
     }
-    Ok(container)
-}
-
-/// Every template of the recipe.
-fn templates(app: &App) -> impl Iterator<Item = &Template> {
-    let arguments = app.command.iter().chain(&app.args).flatten();
-    [&app.image].into_iter().chain(app.env.values()).chain(arguments)
-}
-
-fn image(recipe: &Recipe, context: &Context<'_>) -> Result<String, Cause> {
-    let template = &recipe.app.image;
-    let image = context.render(recipe, "app.image", template)?;
-    // A fork's author names its branch: it may be in a tag, but must not choose another registry, image or digest.
-    if template.uses(Variable::Branch) && !is_tag(context.branch) {
-        let rule = "uses the branch, whose name may not stand in a tag; use {{ sha }} or {{ pull_request }}";
-        return Err(recipe.source.refuse("app.image", rule));
-    }
-    if !is_image_reference(&image) {
-        return Err(recipe.source.refuse("app.image", "must be an image such as ghcr.io/acme/shop:{{ sha }}"));
-    }
-    Ok(image)
-}
-
-/// The recipe's environment variables, and previewd's where the recipe does not set them itself.
-fn environment(recipe: &Recipe, context: &Context<'_>) -> Result<Value, Cause> {
-    let mut variables = BTreeMap::from([
-        ("PREVIEW_URL", context.url.as_str().to_owned()),
-        ("PREVIEW_PULL_REQUEST", context.pull_request.to_string()),
-    ]);
-    // Like the label: it would restart pods that have nothing to do with the commit.
-    if templates(&recipe.app).any(Template::uses_commit) {
-        variables.insert("PREVIEW_COMMIT", context.commit.to_string());
-    }
-    for (name, template) in &recipe.app.env {
-        let name = name.as_str();
-        let text = context.render(recipe, &format!("app.env.{name}"), template)?;
-        variables.insert(name, unexpanded(&text));
-    }
-    let size: usize = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if size > LARGEST_ENVIRONMENT {
-        let rule = format!("must be at most {} KiB with its variables filled in", LARGEST_ENVIRONMENT / 1_024);
-        return Err(recipe.source.refuse("app.env", rule));
-    }
-    Ok(variables.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect())
+    merged
 }
 
 /// `text` so that Kubernetes passes it on as it is. It would take `$(NAME)` for the value of another variable and `$$`

@@ -6,8 +6,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{BrokenRule, Bytes, Millicores, Template, outline::Source};
-use crate::environment::{Lifespan, ReportTo, TriggerSettings};
+use super::{BrokenRule, Bytes, Millicores, Template, image::is_tag, outline::Source};
+use crate::environment::{Cause, Lifespan, ReportTo, TriggerSettings};
 
 /// What to run for every pull request of a repository: the file `.preview.yaml` at its root.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,26 +28,124 @@ pub struct Recipe {
     /// How the pull request is told of its preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportTo>,
-    /// One container behind one URL.
-    pub app: App,
+    /// What the URL leads to: one container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("required" = ["port"], "properties" = { "port": { "type": "integer" } }))]
+    pub app: Option<Service>,
+    /// Other containers beside the app, which reaches them by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Databases beside the app. Their rows stay from commit to commit. Each gives every container `<NAME>_URL`,
+    /// `<NAME>_HOST`, `<NAME>_PORT`, `<NAME>_USER`, `<NAME>_PASSWORD` and `<NAME>_DATABASE`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<ServiceName, Database>,
+    /// Runs to its end once the databases are there, before anything else of a commit starts: migrations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Task>,
+    /// Runs to its end once in the life of an environment, before `setup`: data to begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Task>,
+    /// Kubernetes objects instead of `app`: YAML files of the repository, such as `k8s/*.yaml`. Text in them may use
+    /// variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<FilePattern>>,
+    /// A Helm chart instead of `app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helm: Option<Helm>,
+    /// The Service of a chart or of manifests that the URL leads to. Without it they must bring a route for `{{ host }}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expose: Option<Expose>,
     /// Where the values stand in the file, for what only shows when they are rendered.
     #[serde(skip)]
     pub(super) source: Source,
 }
 
+/// What a recipe deploys. There is one of them.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    App(&'a Service),
+    Manifests(&'a [FilePattern]),
+    Helm(&'a Helm),
+}
+
+impl Recipe {
+    pub fn content(&self) -> Content<'_> {
+        match (&self.app, &self.manifests, &self.helm) {
+            (Some(app), _, _) => Content::App(app),
+            (None, Some(patterns), _) => Content::Manifests(patterns),
+            (None, None, Some(helm)) => Content::Helm(helm),
+            // Refused when it was parsed.
+            (None, None, None) => Content::Manifests(&[]),
+        }
+    }
+
+    /// The path that says whether what the URL leads to is ready.
+    pub fn health(&self) -> HealthPath {
+        self.app.as_ref().map(|app| app.health.clone()).unwrap_or_default()
+    }
+
+    /// What the types alone cannot say.
+    pub(super) fn check(&self) -> Result<(), Cause> {
+        let refuse = |field: &str, rule: &str| Err(self.source.refuse(field, rule));
+        let kinds = [self.app.is_some(), self.manifests.is_some(), self.helm.is_some()];
+        match kinds.into_iter().filter(|is_there| *is_there).count() {
+            0 => return refuse("app", "must be set, or manifests, or helm"),
+            1 => {}
+            _ => return refuse("the recipe", "must have one of app, manifests and helm, not several"),
+        }
+        if let Some(app) = &self.app {
+            if app.port.is_none() {
+                return refuse("app.port", "must be set");
+            }
+            if self.expose.is_some() {
+                return refuse("expose", "is for manifests and helm; the URL leads to the app");
+            }
+        } else {
+            let beside = [
+                ("services", !self.services.is_empty()),
+                ("databases", !self.databases.is_empty()),
+                ("setup", self.setup.is_some()),
+                ("seed", self.seed.is_some()),
+            ];
+            if let Some((field, _)) = beside.into_iter().find(|(_, is_there)| *is_there) {
+                return refuse(field, "is only there beside app");
+            }
+        }
+        for (kind, names) in
+            [("services", self.services.keys().collect::<Vec<_>>()), ("databases", self.databases.keys().collect())]
+        {
+            for name in names {
+                let field = format!("{kind}.{}", name.as_str());
+                if name.as_str() == APP {
+                    return refuse(&field, "must have another name: app is the app's");
+                }
+                if kind == "databases" && self.services.contains_key(name) {
+                    return refuse(&field, "must have another name: a service has this one");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of the app's container and of its objects.
+pub(super) const APP: &str = "app";
+
 fn is_default(settings: &TriggerSettings) -> bool {
     *settings == TriggerSettings::default()
 }
 
-/// One container behind one URL.
+/// One container, in as many pods as it is to have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct App {
+pub struct Service {
     /// The image to run, such as `ghcr.io/acme/shop:{{ sha }}`.
     pub image: Template,
-    /// The port on which the application answers HTTP.
-    pub port: Bounded<1, 65_535>,
-    /// The path that answers 200 to 399 once the application is ready.
+    /// The port on which it answers: HTTP, for the app. Others reach it at this port, and at 80.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Bounded<1, 65_535>>,
+    /// The path that answers 200 to 399 once the app is ready. What is not the app is ready once its port takes
+    /// connections.
     #[serde(default)]
     pub health: HealthPath,
     /// Environment variables. Their values are passed on as they are: Kubernetes' `$(NAME)` is not expanded.
@@ -67,7 +165,89 @@ pub struct App {
     pub resources: Resources,
     /// The numeric user that runs it, where the image does not name one other than root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_as: Option<Bounded<1, 2_147_483_647>>,
+    pub run_as: Option<UserId>,
+    /// Folders that outlive its pods, each with its size. They go with the environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<FolderPath, Bytes>,
+}
+
+/// The numeric id of a user that is not root.
+pub type UserId = Bounded<1, 2_147_483_647>;
+
+/// A database, made by previewd, with a user and a password of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub engine: DatabaseEngine,
+    /// The tag of the engine's official image, such as `16`.
+    pub version: ImageTag,
+    /// How large its volume is. The default is 256Mi for PostgreSQL; Redis keeps everything in memory without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Bytes>,
+    /// What it may use. What is left out is a share of the environment's quota.
+    #[serde(default)]
+    pub resources: Resources,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseEngine {
+    Postgres,
+    Redis,
+}
+
+/// One container that runs to its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The app's image where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Template>,
+    /// Replaces the image's entry point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<Template>>,
+    /// Replaces the image's arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<Template>>,
+    /// Environment variables, besides those of the app.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<VariableName, Template>,
+    /// What its pod may use. What is left out is a share of the environment's quota.
+    #[serde(default)]
+    pub resources: Resources,
+    /// The numeric user that runs it; the app's where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<UserId>,
+}
+
+/// A Helm chart, and what it is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Helm {
+    /// A folder of the repository such as `./chart`, or `oci://registry/chart`, or a chart's name in `repository`.
+    pub chart: Template,
+    /// The chart repository that a chart's name is looked up in, such as `https://charts.example.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The version of a chart that is not of this repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Values files of the repository, later ones over earlier ones. They may use variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values_files: Vec<FilePattern>,
+    /// Values, over those of the files. Text in them may use variables.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub values: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What the URL leads to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expose {
+    /// The name of a Service; it may use variables.
+    pub service: Template,
+    /// The Service's port.
+    pub port: Bounded<1, 65_535>,
 }
 
 /// What one pod may use, as its requests and its limits at once.
@@ -257,6 +437,130 @@ impl JsonSchema for VariableName {
     }
 }
 
+/// A type of text with one rule: its pattern, its greatest length and what is said of other text.
+macro_rules! patterned_text {
+    ($(#[$attribute:meta])* $name:ident, $is_valid:expr, $pattern:literal, $longest:literal, $rule:literal) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        checked_text!($name);
+
+        impl FromStr for $name {
+            type Err = BrokenRule;
+
+            fn from_str(text: &str) -> Result<Self, BrokenRule> {
+                let is_valid: fn(&str) -> bool = $is_valid;
+                if text.len() <= $longest && is_valid(text) {
+                    return Ok(Self(text.to_owned()));
+                }
+                Err(BrokenRule::new($rule))
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "maxLength": $longest })
+            }
+        }
+    };
+}
+
+patterned_text!(
+    /// The name under which others reach a service or a database, and the prefix of a database's variables.
+    ServiceName,
+    |text| {
+        let goes_on_well = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        text.starts_with(|first: char| first.is_ascii_lowercase()) && goes_on_well && !text.ends_with('-')
+    },
+    "^[a-z]([a-z0-9-]*[a-z0-9])?$",
+    40,
+    "must be a name of lower-case letters, digits and dashes that begins with a letter, at most 40 long"
+);
+
+patterned_text!(
+    /// An absolute path of a folder in a container.
+    FolderPath,
+    |text| {
+        let segments = || text.split('/').skip(1);
+        text.starts_with('/')
+            && segments().all(|segment| !segment.is_empty() && segment != "." && segment != "..")
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-'))
+    },
+    "^(/(?!\\.{1,2}(/|$))[A-Za-z0-9._-]+)+$",
+    200,
+    "must be an absolute path of a folder, such as /var/data"
+);
+
+patterned_text!(
+    /// A path of files of the repository; in the name of the file `*` stands for anything.
+    FilePattern,
+    |text| {
+        let text = text.strip_prefix("./").unwrap_or(text);
+        let is_segment = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
+        let has_starred_folder = text.rsplit_once('/').is_some_and(|(folder, _)| folder.contains('*'));
+        !has_starred_folder
+            && text.split('/').all(is_segment)
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-' | b'*'))
+    },
+    "^(\\./)?((?!\\.{1,2}/)[A-Za-z0-9._-]+/)*(?!\\.{1,2}$)[A-Za-z0-9._*-]+$",
+    200,
+    "must be a path of files in the repository, such as k8s/*.yaml"
+);
+
+impl FilePattern {
+    /// The path, from the root of the repository.
+    pub fn path(&self) -> &str {
+        self.0.strip_prefix("./").unwrap_or(&self.0)
+    }
+
+    /// Whether it may stand for several files.
+    pub fn has_star(&self) -> bool {
+        self.0.contains('*')
+    }
+
+    /// The folder of all the files that it stands for.
+    pub fn folder(&self) -> &str {
+        self.path().rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    pub fn matches(&self, path: &str) -> bool {
+        let glob = globset::GlobBuilder::new(self.path()).literal_separator(true).build();
+        glob.is_ok_and(|glob| glob.compile_matcher().is_match(path))
+    }
+}
+
+/// An image's tag. Bare numbers are taken as they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageTag(String);
+
+checked_text!(ImageTag);
+
+impl FromStr for ImageTag {
+    type Err = BrokenRule;
+
+    fn from_str(text: &str) -> Result<Self, BrokenRule> {
+        if is_tag(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(BrokenRule::new("must be an image's tag, such as 16"))
+    }
+}
+
+impl JsonSchema for ImageTag {
+    fn schema_name() -> Cow<'static, str> {
+        "ImageTag".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number"], "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -287,7 +591,10 @@ mod tests {
                 vec![json!({}), json!({ "cpu": 1, "memory": "1Gi" }), json!({ "cpu": "1 core" }), json!({ "disk": 1 })],
             ),
             ("run_as", vec![json!(1_000), json!(0)]),
-            ("volumes", vec![json!([])]),
+            (
+                "volumes",
+                vec![json!([]), json!({ "/data": "1Gi" }), json!({ "data": "1Gi" }), json!({ "/a/../b": "1Gi" })],
+            ),
         ] {
             for value in values {
                 let mut recipe = json!({ "version": 1, "app": { "image": "shop", "port": 80 } });

@@ -5,23 +5,30 @@
 //!
 //! [`Cause`]: crate::environment::Cause
 
+mod admission;
 mod app;
 mod cidr;
+mod documents;
 mod format;
 mod image;
+mod manifests;
 mod outline;
 mod parse;
+mod pods;
 mod policy;
 mod quantity;
 mod render;
+mod route;
+mod shares;
 mod template;
 mod walls;
 
 pub use cidr::Cidr;
-pub use format::{App, Bounded, HealthPath, Recipe, Resources, VariableName};
-pub use policy::{IngressPolicy, IngressSource, PodSelector, Policy, Quota};
+pub use format::{Bounded, Content, Expose, FilePattern, HealthPath, Helm, Recipe, Resources, Service, VariableName};
+pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};
-pub use render::{Context, Render, render};
+use render::{Backend, Draft};
+pub use render::{Context, Files, Render, render};
 pub use template::{Template, Variable};
 
 /// Where a repository keeps its recipe.
@@ -54,6 +61,9 @@ pub struct Object {
     pub body: Value,
 }
 
+/// The annotation of what does its work once.
+const ONCE: &str = "previewd.dev/once";
+
 impl From<Value> for Object {
     fn from(body: Value) -> Self {
         Self::from_body(body)
@@ -76,6 +86,21 @@ impl Object {
             name: text(&body["metadata"]["name"]),
             body,
         }
+    }
+
+    /// Whether it says how many pods there are.
+    pub fn has_replicas(&self) -> bool {
+        matches!(self.kind.as_str(), "Deployment" | "StatefulSet")
+    }
+
+    /// Whether it does its work once in the life of an environment.
+    pub fn is_done_once(&self) -> bool {
+        self.body["metadata"]["annotations"][ONCE] == "true"
+    }
+
+    fn rename(&mut self, name: String) {
+        self.body["metadata"]["name"] = Value::String(name.clone());
+        self.name = name;
     }
 
     /// Hex SHA-256 of the body. serde_json keeps maps sorted, so equal objects have equal digests.

@@ -39,6 +39,12 @@ impl PartialEq for Source {
 }
 
 impl Source {
+    /// The same, `lines` further down in the file.
+    pub(super) fn moved_by(mut self, lines: u64) -> Self {
+        self.lines.values_mut().for_each(|line| *line += lines);
+        self
+    }
+
     /// The cause that `field` breaks `rule`. Where the recipe does not write the field, the line is that of what it
     /// would stand in.
     pub(super) fn refuse(&self, field: &str, rule: impl Into<String>) -> Cause {
@@ -59,7 +65,12 @@ pub(super) struct Outline {
 impl Outline {
     /// Reads `text` as YAML of any shape.
     pub(super) fn read(text: &str) -> Result<Self, serde_saphyr::Error> {
-        let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, yaml_options())?;
+        Self::read_with(text, yaml_options())
+    }
+
+    /// The same, with other options than a recipe's.
+    pub(super) fn read_with(text: &str, options: Options) -> Result<Self, serde_saphyr::Error> {
+        let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options)?;
         let mut outline = Self::default();
         outline.add(String::new(), &root);
         Ok(outline)
@@ -75,7 +86,8 @@ impl Outline {
             }
             Node::Map(entries) => {
                 for (key, value) in entries {
-                    let path = join(&path, &key.value.shown());
+                    let key_text = if let Node::Scalar(text) = &key.value { shown(text) } else { "?".to_owned() };
+                    let path = join(&path, &key_text);
                     self.keys.insert(place(key.referenced), path.clone());
                     self.add(path, value);
                 }
@@ -121,17 +133,14 @@ enum Node {
     Map(Vec<(Spanned<Node>, Spanned<Node>)>),
 }
 
-impl Node {
-    /// The key as it may be shown. It is text of somebody else and ends up in a comment, so nothing is left of it that
-    /// could be markup, a mention or a link.
-    fn shown(&self) -> String {
-        let Self::Scalar(text) = self else { return "?".to_owned() };
-        let harmless = |character: char| match character {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' => character,
-            _ => '?',
-        };
-        text.chars().take(LONGEST_SHOWN_KEY).map(harmless).collect()
-    }
+/// A key as it may be shown. It is text of somebody else and ends up in a comment, so nothing is left of it that could
+/// be markup, a mention or a link.
+pub(super) fn shown(key: &str) -> String {
+    let harmless = |character: char| match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' => character,
+        _ => '?',
+    };
+    key.chars().take(LONGEST_SHOWN_KEY).map(harmless).collect()
 }
 
 impl<'de> Deserialize<'de> for Node {

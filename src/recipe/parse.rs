@@ -43,8 +43,15 @@ impl Recipe {
             refuse(location.line(), &field, rule)
         })?;
         recipe.source = outline.into_source(file);
+        recipe.check()?;
         Ok(recipe)
     }
+}
+
+/// The line in which `text` is no YAML as it must be, and the rule that it breaks.
+pub(super) fn malformed(error: &Error, text: &str) -> (u64, String) {
+    let line = location_of(error).line();
+    (line, malformation(error, text, line))
 }
 
 /// Where `error` is; for what an alias brought, where the alias stands.
@@ -157,10 +164,11 @@ mod tests {
     #[test]
     fn what_is_left_out_has_its_default() {
         let recipe = Recipe::parse(".preview.yaml", VALID).expect("a recipe");
-        assert_eq!(recipe.app.port.get(), 8080);
-        assert_eq!(recipe.app.health.as_str(), "/");
-        assert_eq!(recipe.app.replicas.get(), 1);
-        assert_eq!(recipe.app.resources.cpu, None);
+        let app = recipe.app.as_ref().expect("an app");
+        assert_eq!(app.port.expect("a port").get(), 8080);
+        assert_eq!(app.health.as_str(), "/");
+        assert_eq!(app.replicas.get(), 1);
+        assert_eq!(app.resources.cpu, None);
         let again: Recipe = serde_json::from_str(&serde_json::to_string(&recipe).expect("JSON")).expect("a recipe");
         assert_eq!(again, recipe);
     }
@@ -168,14 +176,15 @@ mod tests {
     #[test]
     fn the_example_is_valid() {
         let recipe = Recipe::parse("app.preview.yaml", include_str!("../../examples/app.preview.yaml"));
-        assert_eq!(recipe.expect("a recipe").app.env.len(), 3);
+        assert_eq!(recipe.expect("a recipe").app.expect("an app").env.len(), 3);
     }
 
     #[test]
     fn plain_scalars_are_taken_as_they_are_written() {
         let text = format!("{VALID}  env: {{ A: 010, B: yes, C: 1_0, D: 1e3, E: '' }}\n");
         let recipe = Recipe::parse(".preview.yaml", &text).expect("a recipe");
-        let values: Vec<_> = recipe.app.env.values().map(|value| value.render(|_| "".into())).collect();
+        let values: Vec<_> =
+            recipe.app.iter().flat_map(|app| app.env.values()).map(|value| value.render(|_| "".into())).collect();
         assert_eq!(values, ["010", "yes", "1_0", "1e3", ""]);
     }
 
@@ -214,8 +223,8 @@ mod tests {
             ("[1]", 1, "the recipe", mapping),
             ("version: 1\napp: x\n", 2, "app", mapping),
             ("version: 1\napp: [x]\n", 2, "app", mapping),
-            ("version: 1\napp:\n", 2, "app", mapping),
-            ("version: 1\n", 1, "app", "must be set"),
+            ("version: 1\napp:\n", 2, "app", "must be set, or manifests, or helm"),
+            ("version: 1\n", 1, "app", "must be set, or manifests, or helm"),
             ("app: { image: x, port: 1 }\n", 1, "version", "must be set"),
             ("version: 1\napp:\n  image: x\n", 3, "app.port", "must be set"),
             ("? [a]\n: b\nversion: 1\n", 1, "?", "must be text; put it in quotes where it begins with {{"),
@@ -224,15 +233,12 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_with_the_nearest_one() {
-        let keys = "image, port, health, env, command, args, replicas, resources, run_as";
+        let keys = "image, port, health, env, command, args, replicas, resources, run_as, volumes";
+        let all = "version, triggers, ttl, sleep_after, report, app, services, databases, setup, seed, manifests, helm, expose";
+        let unknown = format!("is not a known key; there are {all}");
         assert_refused(&[
-            ("1: 2\n", 1, "1", "is not a known key; there are version, triggers, ttl, sleep_after, report, app"),
-            (
-                "version: 1\nhelm: {}\n",
-                2,
-                "helm",
-                "is not a known key; there are version, triggers, ttl, sleep_after, report, app",
-            ),
+            ("1: 2\n", 1, "1", &unknown),
+            ("version: 1\nkustomize: {}\n", 2, "kustomize", &unknown),
             ("versoin: 1\n", 1, "versoin", "is not a known key; did you mean version?"),
             (
                 "version: 1\napp:\n  image: x\n  port: 1\n  helth: /\n",
@@ -240,7 +246,7 @@ mod tests {
                 "app.helth",
                 "is not a known key; did you mean app.health?",
             ),
-            ("version: 1\napp:\n  volumes: []\n", 3, "app.volumes", &format!("is not a known key; there are {keys}")),
+            ("version: 1\napp:\n  network: []\n", 3, "app.network", &format!("is not a known key; there are {keys}")),
             (
                 "version: 1\napp:\n  image: x\n  port: 1\n  resources:\n    mem: 1Gi\n",
                 6,
@@ -266,7 +272,7 @@ mod tests {
             ("port: http", 5, "port", port),
             ("port: 99999999999999999999999999999999999999999", 5, "port", port),
             ("port: [80]", 5, "port", port),
-            ("port:", 5, "port", port),
+            ("port:", 5, "port", "must be set"),
             ("port: { a: 1 }", 5, "port", port),
             ("port:\n    a: 1", 6, "port", port),
             ("resources:\n    cpu:\n      a: 1", 7, "resources.cpu", cpu),

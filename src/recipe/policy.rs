@@ -18,6 +18,24 @@ pub struct Policy {
     /// Ranges that environments may not reach, besides private and link-local addresses: the public addresses of nodes,
     /// of the API server, of a database.
     pub denied_egress: Vec<Cidr>,
+    /// Where the databases of recipes come from.
+    pub database_images: DatabaseImages,
+}
+
+/// The images of databases, without their tags, which recipes choose. Others must behave as the official ones do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseImages {
+    /// PostgreSQL: what `docker.io/library/postgres` is.
+    pub postgres: String,
+    /// Redis: what `docker.io/library/redis` is.
+    pub redis: String,
+}
+
+impl Default for DatabaseImages {
+    fn default() -> Self {
+        Self { postgres: "docker.io/library/postgres".to_owned(), redis: "docker.io/library/redis".to_owned() }
+    }
 }
 
 /// How much one environment may use.
@@ -62,6 +80,21 @@ pub struct IngressPolicy {
     /// Who may open connections to an environment: the ingress controller, and previewd where it runs in the cluster. By
     /// default every pod of the namespaces `ingress-nginx` and `traefik`.
     pub from: Vec<IngressSource>,
+    /// Annotations that Services and routes of charts and manifests may carry. All others are refused: controllers read
+    /// DNS names and load balancers from them.
+    pub allowed_annotations: Vec<String>,
+    /// A gateway of the Gateway API that leads to environments, instead of Ingresses.
+    pub gateway: Option<Gateway>,
+}
+
+/// A Gateway, by its name and namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Its name.
+    pub name: String,
+    /// The namespace that it is in.
+    pub namespace: String,
 }
 
 impl Default for IngressPolicy {
@@ -76,6 +109,8 @@ impl Default for IngressPolicy {
             annotations: BTreeMap::new(),
             tls_secret: None,
             from: vec![pods_of("ingress-nginx"), pods_of("traefik")],
+            allowed_annotations: Vec::new(),
+            gateway: None,
         }
     }
 }

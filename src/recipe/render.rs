@@ -1,11 +1,13 @@
 //! A recipe, for one commit, to everything that the cluster is to hold.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Object, Policy, Recipe, Template, Variable, app, walls};
+use super::{
+    Content, Object, Policy, Recipe, Template, Variable, admission, app, manifests, pods, route, shares, walls,
+};
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
 /// The longest text that a template may render to, in bytes. Linux would take 128 KiB; Kubernetes' database takes 1.5 MiB
@@ -27,6 +29,29 @@ pub struct Context<'a> {
     /// The id of this installation of previewd, on which every listing selects.
     pub installation_id: &'a str,
     pub policy: &'a Policy,
+    /// The password of each of the recipe's databases, by its name.
+    pub passwords: &'a BTreeMap<String, String>,
+    /// The files that [`Recipe::files`] asks for.
+    pub files: &'a Files,
+}
+
+/// Files of the repository, by their path.
+pub type Files = BTreeMap<String, String>;
+
+/// What a kind of recipe makes, before previewd makes it its own.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// Each phase is applied once what the ones before it started is ready, or has ended well.
+    pub phases: Vec<Vec<Object>>,
+    /// What the URL leads to. None: one of the objects is a route.
+    pub backend: Option<Backend>,
+}
+
+/// A Service's port.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub service: String,
+    pub port: u32,
 }
 
 /// The objects of one environment, in the order in which they are applied.
@@ -36,6 +61,10 @@ pub struct Render {
     /// What limits the environment. Applied before any of its objects.
     pub walls: Vec<Object>,
     pub objects: Vec<Object>,
+    /// How many of the objects belong to the phases up to each: a phase is applied once what the ones before it started
+    /// is ready, or has ended well. The last phase has the rest.
+    #[serde(default)]
+    pub phase_ends: Vec<usize>,
     /// A Pod for each pod template among the objects, to be created as a dry run: what Pod Security, the limits or the
     /// quota refuse then shows before the rollout, which would only hang.
     pub pod_templates: Vec<Object>,
@@ -45,11 +74,38 @@ pub struct Render {
 ///
 /// # Errors
 ///
-/// [`Cause::InvalidRecipe`] where a template renders to what its field may not be, and [`Cause::QuotaExceeded`] where the
-/// recipe asks for more than the environment may have.
+/// [`Cause::InvalidRecipe`] where a template renders to what its field may not be, [`Cause::ObjectRefused`] where it
+/// makes what an environment may not hold, and [`Cause::QuotaExceeded`] where it asks for more than one may have.
 pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
-    let (objects, pod_templates) = app::render(recipe, context)?;
-    Ok(Render { namespace: walls::namespace(context), walls: walls::walls(context), objects, pod_templates })
+    let mut draft = match recipe.content() {
+        Content::App(app) => app::draft(recipe, app, context)?,
+        Content::Manifests(_) => manifests::draft(recipe, context)?,
+        Content::Helm(_) => return Err(recipe.source.refuse("helm", "is not supported by this version of previewd")),
+    };
+    admission::admit(&mut draft.phases, context)?;
+    if let Some(backend) = &draft.backend {
+        let last = draft.phases.len().saturating_sub(1);
+        if let Some(phase) = draft.phases.get_mut(last) {
+            phase.push(route::route(context, backend));
+        }
+    }
+    shares::share(&mut draft.phases, &context.policy.quota)?;
+    draft.phases.retain(|phase| !phase.is_empty());
+    draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, context));
+    let pod_templates = draft.phases.iter().flatten().filter_map(pods::dry_run_pod).collect();
+    let mut phase_ends = Vec::new();
+    let mut objects = Vec::new();
+    for phase in draft.phases {
+        objects.extend(phase);
+        phase_ends.push(objects.len());
+    }
+    Ok(Render {
+        namespace: walls::namespace(context),
+        walls: walls::walls(context),
+        objects,
+        phase_ends,
+        pod_templates,
+    })
 }
 
 impl Render {
@@ -58,10 +114,36 @@ impl Render {
         self.walls.iter().chain(&self.objects)
     }
 
+    /// The objects of each phase, from the first to be applied.
+    pub fn phases(&self) -> Vec<&[Object]> {
+        let mut phases = Vec::new();
+        let mut begin = 0;
+        for end in &self.phase_ends {
+            phases.push(self.objects.get(begin..*end).unwrap_or_default());
+            begin = *end;
+        }
+        if begin < self.objects.len() || phases.is_empty() {
+            phases.push(self.objects.get(begin..).unwrap_or_default());
+        }
+        phases
+    }
+
+    /// The same without what runs to its end: that was done, and is not to be done again.
+    pub fn lasting(&self) -> Self {
+        let objects = self.objects.iter().filter(|object| object.kind != "Job").cloned().collect();
+        Self { objects, phase_ends: Vec::new(), ..self.clone() }
+    }
+
+    /// Whether `pod` runs under a ServiceAccount that is among the objects.
+    pub fn has_account_of(&self, pod: &Object) -> bool {
+        let account = &pod.body["spec"]["serviceAccountName"];
+        self.objects.iter().any(|object| object.kind == "ServiceAccount" && account == object.name.as_str())
+    }
+
     /// The same with no pods.
     pub fn asleep(&self) -> Self {
         let mut asleep = self.clone();
-        for object in asleep.objects.iter_mut().filter(|object| object.kind == "Deployment") {
+        for object in asleep.objects.iter_mut().filter(|object| object.has_replicas()) {
             object.body["spec"]["replicas"] = 0.into();
         }
         asleep
@@ -101,9 +183,14 @@ impl Context<'_> {
         }
     }
 
+    /// What `template` is in this context.
+    pub(super) fn fill(&self, template: &Template) -> String {
+        template.render(|variable| self.value(variable))
+    }
+
     /// What `template`, which `recipe` has as `field`, is in this context.
     pub(super) fn render(&self, recipe: &Recipe, field: &str, template: &Template) -> Result<String, Cause> {
-        let rendered = template.render(|variable| self.value(variable));
+        let rendered = self.fill(template);
         if rendered.len() > LONGEST_RENDERED {
             let rule = format!("must be at most {LONGEST_RENDERED} bytes long with its variables filled in");
             return Err(recipe.source.refuse(field, rule));
@@ -142,6 +229,8 @@ mod tests {
                 environment_id: "0198c0de-0000-7000-8000-000000000007",
                 installation_id: "0198c0de-0000-7000-8000-000000000001",
                 policy,
+                passwords: &BTreeMap::from([("db".to_owned(), "hunter2".to_owned())]),
+                files: &Files::new(),
             },
         )
     }

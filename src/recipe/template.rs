@@ -89,8 +89,15 @@ impl FromStr for Template {
     type Err = BrokenRule;
 
     fn from_str(text: &str) -> Result<Self, BrokenRule> {
-        if text.len() > LONGEST_TEMPLATE {
-            return Err(BrokenRule::new(format!("must be at most {LONGEST_TEMPLATE} bytes long")));
+        Self::parse(text, LONGEST_TEMPLATE)
+    }
+}
+
+impl Template {
+    /// A template of at most `longest` bytes.
+    pub fn parse(text: &str, longest: usize) -> Result<Self, BrokenRule> {
+        if text.len() > longest {
+            return Err(BrokenRule::new(format!("must be at most {longest} bytes long")));
         }
         if text.contains('\0') {
             return Err(BrokenRule::new("must not contain a NUL character"));
@@ -107,7 +114,11 @@ impl FromStr for Template {
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
-            parts.push(Part::Variable(parse_variable(name.trim())?));
+            // Jinja's way to write what begins a variable.
+            parts.push(match name.trim() {
+                "'{{'" | "\"{{\"" => Part::Text("{{".to_owned()),
+                name => Part::Variable(parse_variable(name)?),
+            });
             rest = after;
         }
         if !rest.is_empty() {

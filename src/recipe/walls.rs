@@ -8,6 +8,9 @@ use super::{Bytes, Context, IngressSource, Millicores, Object, PodSelector};
 /// The ServiceAccount of every pod.
 pub(super) const SERVICE_ACCOUNT: &str = "preview";
 
+/// The Secret with which images are pulled. No pod may read it.
+pub(super) const REGISTRY_SECRET: &str = "previewd-registry";
+
 /// Where pods may not connect to: private networks (RFC 1918), carrier-grade NAT (RFC 6598) and link-local addresses
 /// (RFC 3927), where clouds serve their credentials.
 const PRIVATE_IPV4: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"];

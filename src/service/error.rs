@@ -232,7 +232,7 @@ impl From<ClusterError> for ServiceError {
                 false,
                 "Tell the operator to run previewd doctor.",
             ),
-            ClusterError::Refused(_) | ClusterError::Unexpected { .. } => Self::server(
+            ClusterError::Refused(_) | ClusterError::Immutable(_) | ClusterError::Unexpected { .. } => Self::server(
                 "the cluster's answer makes no sense to this version of previewd",
                 false,
                 "Tell the operator to look at previewd's log.",

@@ -41,7 +41,7 @@ pub use idempotency::Keyed;
 pub use installation::Installation;
 pub use lease::{Lease, LeaseLost};
 pub use migrations::{Migrate, MigrationError, migrate};
-pub use objects::ObjectKey;
+pub use objects::{Made, ObjectKey};
 pub use pull_requests::{PullRequest, Repository};
 pub use record::{DeploymentChanges, EnvironmentChanges, Record};
 pub use repair::{ListTag, SweepPeriods, SweptRepository};

@@ -15,6 +15,9 @@ use crate::{
     recipe::{Object, Render},
 };
 
+/// The phase of what is in the inventory and belongs to what is applied no more.
+pub const SUPERFLUOUS: i64 = -1;
+
 /// What tells one object of an environment from the others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Queryable, Selectable)]
 #[diesel(table_name = objects)]
@@ -25,6 +28,11 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
+    pub fn of(object: &Object) -> Self {
+        let Object { api_version, kind, name, body: _ } = object.clone();
+        Self { api_version, kind, name }
+    }
+
     pub fn is_among<'a>(&self, mut objects: impl Iterator<Item = &'a Object>) -> bool {
         let Self { api_version, kind, name } = self;
         objects.any(|object| (&object.api_version, &object.kind, &object.name) == (api_version, kind, name))
@@ -39,6 +47,15 @@ struct ObjectRow {
     kind: String,
     name: String,
     digest: String,
+    phase: i64,
+}
+
+/// What is about to be applied, and what it was made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'a> {
+    pub render: &'a Render,
+    /// A digest of everything that it depends on.
+    pub key: &'a str,
 }
 
 /// Whether the pass still holds its lease; takes the row's lock inside a transaction.
@@ -64,25 +81,42 @@ impl Store {
         })
     }
 
+    /// What of the inventory was applied when `phases` phases were.
+    pub async fn inventory_until(&self, environment_id: &str, phases: i64) -> Result<Vec<ObjectKey>, StoreError> {
+        read!(self, |connection| {
+            objects::table
+                .filter(objects::environment_id.eq(environment_id))
+                .filter(objects::phase.between(0, phases - 1))
+                .select(ObjectKey::as_select())
+                .load(connection)
+                .await
+        })
+    }
+
     /// Records what is about to be applied for a commit that has its row: the inventory gets all of it, the environment
-    /// says whose it is, and the render is kept for as long as a failure may go back to it.
+    /// says whose it is, and what was made for the commit is kept for as long as a failure may go back to it. `made` is
+    /// None where it is kept already.
     pub async fn begin_apply(
         &self,
         lease: &Lease,
         commit: &CommitSha,
-        render: &Render,
+        applied: &Render,
+        made: Option<Made<'_>>,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
-        let (lease, commit, body) = (lease.clone(), commit.to_string(), render.to_json());
-        let rows: Vec<ObjectRow> = render
-            .applied()
-            .map(|object| ObjectRow {
-                environment_id: lease.environment_id.clone(),
-                api_version: object.api_version.clone(),
-                kind: object.kind.clone(),
-                name: object.name.clone(),
-                digest: object.digest(),
-            })
-            .collect();
+        let (lease, commit) = (lease.clone(), commit.to_string());
+        let made = made.map(|Made { render, key }| (render.to_json(), key.to_owned()));
+        let row = |object: &Object, phase: usize| ObjectRow {
+            environment_id: lease.environment_id.clone(),
+            api_version: object.api_version.clone(),
+            kind: object.kind.clone(),
+            name: object.name.clone(),
+            digest: object.digest(),
+            phase: phase as i64,
+        };
+        let mut rows: Vec<ObjectRow> = applied.walls.iter().map(|wall| row(wall, 0)).collect();
+        for (phase, objects) in applied.phases().into_iter().enumerate() {
+            rows.extend(objects.iter().map(|object| row(object, phase)));
+        }
         write!(self, |connection| {
             if !lease_held!(connection, lease) {
                 return Ok(Err(LeaseLost));
@@ -98,13 +132,20 @@ impl Store {
                 .filter(renders::deployment_id.eq_any(superfluous))
                 .execute(connection)
                 .await?;
-            let deployment_id: String =
-                of_this.filter(deployments::commit_sha.eq(&commit)).select(deployments::id).first(connection).await?;
-            diesel::insert_into(renders::table)
-                .values((renders::deployment_id.eq(deployment_id), renders::body.eq(&body)))
-                .on_conflict(renders::deployment_id)
-                .do_update()
-                .set(renders::body.eq(&body))
+            if let Some((body, key)) = &made {
+                let of_commit = of_this.filter(deployments::commit_sha.eq(&commit));
+                let deployment_id: String = of_commit.select(deployments::id).first(connection).await?;
+                diesel::insert_into(renders::table)
+                    .values((renders::deployment_id.eq(deployment_id), renders::body.eq(body), renders::key.eq(key)))
+                    .on_conflict(renders::deployment_id)
+                    .do_update()
+                    .set((renders::body.eq(body), renders::key.eq(key)))
+                    .execute(connection)
+                    .await?;
+            }
+            diesel::update(objects::table)
+                .filter(objects::environment_id.eq(&lease.environment_id))
+                .set(objects::phase.eq(SUPERFLUOUS))
                 .execute(connection)
                 .await?;
             // Row by row: diesel inserts many at once into PostgreSQL only.
@@ -113,12 +154,33 @@ impl Store {
                     .values(row)
                     .on_conflict((objects::environment_id, objects::api_version, objects::kind, objects::name))
                     .do_update()
-                    .set(objects::digest.eq(&row.digest))
+                    .set((objects::digest.eq(&row.digest), objects::phase.eq(row.phase)))
                     .execute(connection)
                     .await?;
             }
             Ok(Ok(()))
         })
+    }
+
+    /// What was made for a commit from what `key` stands for, if that was done before.
+    pub async fn render_of(
+        &self,
+        environment_id: &str,
+        commit: &CommitSha,
+        key: &str,
+    ) -> Result<Option<Render>, StoreError> {
+        let body: Option<String> = read!(self, |connection| {
+            renders::table
+                .inner_join(deployments::table)
+                .filter(deployments::environment_id.eq(environment_id))
+                .filter(deployments::commit_sha.eq(commit.as_str()))
+                .filter(renders::key.eq(key))
+                .select(renders::body)
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        body.map(|body| Render::from_json(&body).map_err(unreadable)).transpose()
     }
 
     /// What was applied for a commit. None where it never was, or is no longer kept.

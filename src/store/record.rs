@@ -122,6 +122,7 @@ pub struct DeploymentChanges {
     pub attempt_deadline: Option<Option<Millis>>,
     pub retry_at: Option<Option<Millis>>,
     pub recipe: Option<Option<String>>,
+    pub phase: Option<i64>,
     pub applied_digest: Option<Option<String>>,
     pub started_at: Option<Option<Millis>>,
     pub finished_at: Option<Option<Millis>>,

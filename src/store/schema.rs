@@ -103,6 +103,7 @@ diesel::table! {
         github_id -> Nullable<BigInt>,
         github_state -> Nullable<Text>,
         readiness -> Nullable<Text>,
+        phase -> BigInt,
     }
 }
 
@@ -113,6 +114,7 @@ diesel::table! {
         kind -> Text,
         name -> Text,
         digest -> Text,
+        phase -> BigInt,
     }
 }
 
@@ -120,6 +122,7 @@ diesel::table! {
     renders (deployment_id) {
         deployment_id -> Text,
         body -> Text,
+        key -> Nullable<Text>,
     }
 }
 

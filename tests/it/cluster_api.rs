@@ -19,7 +19,8 @@ use kube::{
 use previewd::{
     cluster::{
         CALL_TIMEOUT, Cluster, ClusterError, Creation, Deletion, ENVIRONMENT_LABEL, Expected, INSTALLATION_LABEL,
-        KubernetesSettings, LogRequest, NamespaceState, NoLog, Owner, PodReference, assess, pods_to_restart,
+        KubernetesSettings, LogRequest, NamespaceState, NoLog, Owner, PodReference, WorkloadKind, assess,
+        pods_to_restart,
     },
     environment::{Cause, Namespace, Progress},
     recipe::Object,
@@ -309,18 +310,18 @@ async fn pods_are_tried_before_they_are_made() {
 #[tokio::test]
 async fn rollouts_are_read_and_judged() {
     let (cluster, namespace, owner) = environment("pr-5-rollout").await;
-    let deployments = ["web".to_owned()];
-    let expected = Expected { deployments: &deployments, attempt_started_at: 0, now: 60_000 };
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let expected = Expected { workloads: &web, attempt_started_at: 0, now: 60_000 };
     cluster.apply(&namespace, &deployment(&owner)).await.expect("applied");
     let workloads = eventually("the pod is made", async || {
-        let workloads = cluster.workloads(&namespace, &owner).await.expect("read");
+        let workloads = cluster.workloads(&namespace, &owner, &[]).await.expect("read");
         (!workloads.pods.is_empty() && !workloads.replica_sets.is_empty()).then_some(workloads)
     })
     .await;
     assert_eq!((workloads.deployments.len(), workloads.replica_sets.len(), workloads.pods.len()), (1, 1, 1));
     assert_eq!(assess(&workloads, &expected), Progress::Progressing);
     let somebody = Owner { environment_id: "another".to_owned(), ..owner.clone() };
-    let none = cluster.workloads(&namespace, &somebody).await.expect("read");
+    let none = cluster.workloads(&namespace, &somebody, &[]).await.expect("read");
     assert!(none.deployments.is_empty() && none.replica_sets.is_empty() && none.pods.is_empty());
 
     let request = LogRequest { tail: 10, timestamps: true, container: None, previous: false };
@@ -331,7 +332,7 @@ async fn rollouts_are_read_and_judged() {
     assert!(cluster.logs(&namespace, &somebody, &request).await.expect("read").containers.is_empty());
 
     let restarted = eventually("the new ReplicaSet is seen", async || {
-        let workloads = cluster.workloads(&namespace, &owner).await.expect("read");
+        let workloads = cluster.workloads(&namespace, &owner, &[]).await.expect("read");
         let pods = pods_to_restart(&workloads, &expected);
         (!pods.is_empty()).then_some(pods)
     })
@@ -342,7 +343,7 @@ async fn rollouts_are_read_and_judged() {
         }
     }
     eventually("another pod takes its place", async || {
-        let workloads = cluster.workloads(&namespace, &owner).await.expect("read");
+        let workloads = cluster.workloads(&namespace, &owner, &[]).await.expect("read");
         let pods = pods_to_restart(&workloads, &expected);
         pods.first().is_some_and(|PodReference { uid, .. }| *uid != restarted[0].uid).then_some(())
     })
@@ -352,7 +353,7 @@ async fn rollouts_are_read_and_judged() {
     refused.body["spec"]["template"]["spec"]["securityContext"] = json!({"runAsNonRoot": true});
     cluster.apply(&namespace, &refused).await.expect("the Deployment itself is taken");
     let failed = eventually("its pods are refused", async || {
-        let workloads = cluster.workloads(&namespace, &owner).await.expect("read");
+        let workloads = cluster.workloads(&namespace, &owner, &[]).await.expect("read");
         match assess(&workloads, &expected) {
             Progress::Failed(cause) => Some(cause),
             Progress::Progressing => None,
@@ -434,7 +435,7 @@ async fn calls_cost_what_they_say() {
     assert_eq!(cost(), 1);
     cluster.apply(&namespace, &deployment(&owner)).await.expect("applied");
     assert_eq!(cost(), 1, "no discovery");
-    cluster.workloads(&namespace, &owner).await.expect("read");
+    cluster.workloads(&namespace, &owner, &[]).await.expect("read");
     assert_eq!(cost(), 3);
     let request = LogRequest { tail: 10, timestamps: true, container: None, previous: false };
     cluster.logs(&namespace, &owner, &request).await.expect("read");

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use previewd::{
     cluster::{
         Cluster, Creation, ENVIRONMENT_LABEL, Expected, INSTALLATION_LABEL, KubernetesSettings, LogRequest,
-        NamespaceState, NoLog, Owner, assess,
+        NamespaceState, NoLog, Owner, WorkloadKind, assess,
     },
     environment::{Cause, Namespace, Progress},
     recipe::Object,
@@ -77,9 +77,9 @@ impl Environment {
     }
 
     async fn progress(&self) -> Progress {
-        let workloads = self.cluster.workloads(&self.namespace, &self.owner).await.expect("read");
-        let deployments = ["web".to_owned()];
-        let expected = Expected { deployments: &deployments, attempt_started_at: self.started_at, now: now() };
+        let workloads = self.cluster.workloads(&self.namespace, &self.owner, &[]).await.expect("read");
+        let web = [(WorkloadKind::Deployment, "web".to_owned())];
+        let expected = Expected { workloads: &web, attempt_started_at: self.started_at, now: now() };
         assess(&workloads, &expected)
     }
 

@@ -35,6 +35,7 @@ fn rollout(status: Value, pods: Vec<Pod>) -> Workloads {
         }))],
         replica_sets: vec![set(1), set(2)],
         pods,
+        ..Workloads::default()
     }
 }
 
@@ -79,8 +80,8 @@ fn replica_failure(message: &str) -> Value {
 }
 
 fn judge(workloads: &Workloads) -> Progress {
-    let deployments = ["web".to_owned()];
-    assess(workloads, &Expected { deployments: &deployments, attempt_started_at: START, now: START + 60_000 })
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    assess(workloads, &Expected { workloads: &web, attempt_started_at: START, now: START + 60_000 })
 }
 
 fn crash_loop(restarts: i32, exit_code: i32) -> Cause {
@@ -432,8 +433,8 @@ fn the_worst_deployment_decides() {
     other.status.as_mut().unwrap().available_replicas = Some(0);
     workloads.deployments.push(other);
     workloads.pods.push(pod(2, crashed(3, 1, "Error", IN_ATTEMPT)));
-    let deployments = ["web".to_owned(), "worker".to_owned()];
-    let expected = Expected { deployments: &deployments, attempt_started_at: START, now: START };
+    let web = ["web", "worker"].map(|name| (WorkloadKind::Deployment, name.to_owned()));
+    let expected = Expected { workloads: &web, attempt_started_at: START, now: START };
     assert_eq!(assess(&workloads, &expected), Progress::AttemptOver(crash_loop(3, 1)));
 }
 
@@ -444,8 +445,8 @@ fn pods_that_are_not_ready_are_started_anew() {
         pod.status.as_mut().unwrap().conditions = from(json!([{"type": "Ready", "status": "True"}]));
     });
     let workloads = rollout(json!({}), vec![pod(1, json!({})), pod(2, json!({})), ready]);
-    let deployments = ["web".to_owned()];
-    let expected = Expected { deployments: &deployments, attempt_started_at: START, now: START };
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let expected = Expected { workloads: &web, attempt_started_at: START, now: START };
     let restarted = pods_to_restart(&workloads, &expected);
     assert_eq!(restarted, [PodReference { name: "web-2-x".into(), uid: "pod-2".into() }]);
 }

@@ -56,7 +56,7 @@ fn what_each_step_leaves_in_the_rows() {
         Step::Settle { until: None },
         Step::Await { until: 5, cause: None },
         Step::AskForPlace,
-        Step::Apply { restart_pods: false },
+        Step::Apply { phase: 0, restart_pods: false },
         Step::RollBack { commit: before.clone() },
         Step::DeleteNamespace,
         Step::ShowWaiting { cause: cause() },

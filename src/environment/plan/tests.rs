@@ -18,6 +18,7 @@ fn deploying(attempt: i64) -> DeploymentFacts {
         attempt,
         attempt_deadline: Some(NOW + 100_000),
         retry_at: None,
+        phase: 1,
         applied: true,
     }
 }
@@ -107,23 +108,28 @@ fn each_state_has_its_step() {
         ),
         (
             "an attempt began",
-            facts(Some(DeploymentFacts { applied: false, ..deploying(1) })),
-            Step::Apply { restart_pods: false },
+            facts(Some(DeploymentFacts { phase: 0, applied: false, ..deploying(1) })),
+            Step::Apply { phase: 0, restart_pods: false },
         ),
         (
             "somebody deleted the namespace",
             Facts { namespace: NamespaceFacts::Absent, ..facts(Some(deploying(1))) },
-            Step::Apply { restart_pods: false },
+            Step::Apply { phase: 0, restart_pods: false },
         ),
         (
             "another attempt after a crash",
-            facts(Some(DeploymentFacts { applied: false, reason: Some(Reason::CrashLoop), ..deploying(2) })),
-            Step::Apply { restart_pods: true },
+            facts(Some(DeploymentFacts { phase: 0, applied: false, reason: Some(Reason::CrashLoop), ..deploying(2) })),
+            Step::Apply { phase: 0, restart_pods: true },
         ),
         (
             "another attempt after no node had room",
-            facts(Some(DeploymentFacts { applied: false, reason: Some(Reason::Unschedulable), ..deploying(2) })),
-            Step::Apply { restart_pods: false },
+            facts(Some(DeploymentFacts {
+                phase: 0,
+                applied: false,
+                reason: Some(Reason::Unschedulable),
+                ..deploying(2)
+            })),
+            Step::Apply { phase: 0, restart_pods: false },
         ),
         ("a rollout", progress(Progress::Progressing), look_again.clone()),
         (
@@ -336,10 +342,14 @@ fn a_round_ends_within_ten_minutes() {
             match next_step(&facts, now) {
                 Step::BeginAttempt { attempt, deadline } => {
                     attempts.push(now - NOW);
-                    deployment =
-                        DeploymentFacts { attempt_deadline: Some(deadline), applied: false, ..deploying(attempt) };
+                    deployment = DeploymentFacts {
+                        attempt_deadline: Some(deadline),
+                        phase: 0,
+                        applied: false,
+                        ..deploying(attempt)
+                    };
                 }
-                Step::Apply { .. } => deployment.applied = true,
+                Step::Apply { .. } => (deployment.phase, deployment.applied) = (1, true),
                 Step::Await { until, .. } => {
                     assert!(now < until && until <= now + 36_000, "a look is never far away");
                     observed_at = Some(now);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use previewd::{
-    cluster::{Cluster, ClusterError, Creation, Deletion, Expected, NamespaceState, Owner, assess},
+    cluster::{Cluster, ClusterError, Creation, Deletion, Expected, NamespaceState, Owner, WorkloadKind, assess},
     environment::{Cause, Namespace, Progress},
     recipe::Object,
 };
@@ -52,9 +52,13 @@ async fn namespace_in(outcome: Outcome) -> (Kubernetes, Cluster, Namespace) {
 
 /// How far it is in an attempt that began so many seconds ago.
 async fn progress(cluster: &Cluster, namespace: &Namespace, seconds: i64) -> Progress {
-    let workloads = cluster.workloads(namespace, &owner()).await.unwrap();
+    let workloads = cluster.workloads(namespace, &owner(), &[]).await.unwrap();
     let now = 1_800_000_000_000 + seconds * 1_000;
-    let expected = Expected { deployments: &["app".to_owned()], attempt_started_at: 1_800_000_000_000, now };
+    let expected = Expected {
+        workloads: &[(WorkloadKind::Deployment, "app".to_owned())],
+        attempt_started_at: 1_800_000_000_000,
+        now,
+    };
     assess(&workloads, &expected)
 }
 

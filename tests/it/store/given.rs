@@ -4,8 +4,8 @@ use previewd::{
     environment::{Change, CommitSha, PullRequestFacts, PullRequestState, RepositoryFacts},
     recipe::{Object, Render},
     store::{
-        Delivery, DeploymentChanges, EnvironmentFilter, Event, EventKind, Lease, Overview, Record, RecordedDelivery,
-        Request, Store,
+        Delivery, DeploymentChanges, EnvironmentFilter, Event, EventKind, Lease, Made, Overview, Record,
+        RecordedDelivery, Request, Store,
     },
 };
 use uuid::Uuid;
@@ -164,11 +164,22 @@ pub fn object(name: &str) -> Object {
 /// A render that applies these objects.
 pub fn render_of(names: &[&str]) -> Render {
     let objects = names.iter().map(|name| object(name)).collect();
-    Render { namespace: object("namespace"), walls: Vec::new(), objects, pod_templates: Vec::new() }
+    Render {
+        namespace: object("namespace"),
+        walls: Vec::new(),
+        objects,
+        phase_ends: Vec::new(),
+        pod_templates: Vec::new(),
+    }
 }
 
 /// Gives a commit its row.
 pub async fn record_deployment(store: &Store, lease: &Lease, commit: CommitSha) {
     let deployment = Some((commit, DeploymentChanges::default()));
     store.record(lease, Record { deployment, ..Record::default() }).await.unwrap().unwrap();
+}
+
+/// As it is kept for its commit.
+pub fn made(render: &Render) -> Option<Made<'_>> {
+    Some(Made { render, key: "key" })
 }

@@ -1,0 +1,3 @@
+ALTER TABLE renders DROP COLUMN key;
+ALTER TABLE objects DROP COLUMN phase;
+ALTER TABLE deployments DROP COLUMN phase;

@@ -1,0 +1,58 @@
+//! Kubernetes objects that a repository keeps as YAML. Text in them may use variables; it is read as YAML first, so that
+//! no branch name can become more than text.
+
+use serde_json::Value;
+
+use super::{
+    Backend, Context, Draft, FilePattern, Object, Recipe,
+    documents::{Document, fill, read},
+};
+use crate::environment::Cause;
+
+/// The objects of every file that the recipe names.
+pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cause> {
+    let mut objects = Vec::new();
+    for (path, text) in context.files {
+        objects.extend(objects_of(path, text, context)?);
+    }
+    if objects.is_empty() {
+        return Err(recipe.source.refuse("manifests", "name no file of the repository with an object in it"));
+    }
+    Ok(Draft { phases: vec![objects], backend: recipe.backend(context)? })
+}
+
+impl Recipe {
+    /// The files of the repository that it needs, besides itself.
+    pub fn files(&self) -> &[FilePattern] {
+        self.manifests.as_deref().unwrap_or_default()
+    }
+
+    /// The cause that the files it names break `rule`.
+    pub fn refuse_files(&self, rule: &str) -> Cause {
+        self.source.refuse("manifests", rule)
+    }
+
+    /// What the URL leads to, where the recipe says it.
+    pub(super) fn backend(&self, context: &Context<'_>) -> Result<Option<Backend>, Cause> {
+        let Some(expose) = &self.expose else { return Ok(None) };
+        let service = context.render(self, "expose.service", &expose.service)?;
+        Ok(Some(Backend { service, port: expose.port.get() }))
+    }
+}
+
+/// The objects of one file.
+fn objects_of(path: &str, text: &str, context: &Context<'_>) -> Result<Vec<Object>, Cause> {
+    let mut objects = Vec::new();
+    for Document { mut value, source } in read(path, text)? {
+        fill(&mut value, "", &source, context)?;
+        match value {
+            // As `kubectl get -o yaml` writes them.
+            Value::Object(list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+                objects.extend(items.into_iter().map(Object::from_body));
+            }
+            document => objects.push(Object::from_body(document)),
+        }
+    }
+    Ok(objects)
+}

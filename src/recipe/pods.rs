@@ -1,0 +1,105 @@
+//! The pods that objects make: where their specs stand, and what every one of them gets.
+
+use serde_json::{Value, json};
+
+use super::{Context, Object, walls};
+
+/// The label of pods whose template uses the commit.
+const COMMIT_LABEL: &str = "previewd.dev/commit";
+
+/// Where a kind has its pod template; None for what makes no pods.
+fn template_path(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Deployment" | "StatefulSet" | "Job" => Some("/spec/template"),
+        "CronJob" => Some("/spec/jobTemplate/spec/template"),
+        _ => None,
+    }
+}
+
+/// The object's pod template, with its place as people write it.
+pub(super) fn template(object: &Object) -> Option<(&Value, String)> {
+    let path = template_path(&object.kind)?;
+    Some((object.body.pointer(path)?, path[1..].replace('/', ".")))
+}
+
+pub(super) fn template_mut(object: &mut Object) -> Option<&mut Value> {
+    object.body.pointer_mut(template_path(&object.kind)?)
+}
+
+/// The containers of a pod's spec, those that run before the others included.
+pub(super) fn containers_mut(spec: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let Value::Object(spec) = spec else { return Vec::new().into_iter() };
+    let lists = spec.iter_mut().filter(|(key, _)| matches!(key.as_str(), "initContainers" | "containers"));
+    lists.filter_map(|(_, list)| list.as_array_mut()).flatten().collect::<Vec<_>>().into_iter()
+}
+
+/// Labels the object and its pods as ours, and makes of its pods what previewd has in every environment: no token, and
+/// everything that Pod Security's standard `restricted` asks for and they leave open.
+pub(super) fn take_over(object: &mut Object, context: &Context<'_>) {
+    let labels = walls::labels(context);
+    merge(&mut object.body["metadata"]["labels"], &labels);
+    if let Some(claims) = object.body.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut) {
+        for claim in claims {
+            merge(&mut claim["metadata"]["labels"], &labels);
+        }
+    }
+    // Jobs are labelled like what they make.
+    if let Some(template) = object.body.pointer_mut("/spec/jobTemplate") {
+        merge(&mut template["metadata"]["labels"], &labels);
+    }
+    let Some(template) = template_mut(object) else { return };
+    // Stamped only where the commit is used: otherwise the pods survive a push that does not concern them.
+    let text = template.to_string();
+    let uses_commit = text.contains(context.commit.as_str()) || text.contains(context.commit.short());
+    merge(&mut template["metadata"]["labels"], &labels);
+    if uses_commit {
+        template["metadata"]["labels"][COMMIT_LABEL] = json!(context.commit);
+    }
+
+    let spec = &mut template["spec"];
+    if spec["serviceAccountName"].is_null() {
+        spec["serviceAccountName"] = json!(walls::SERVICE_ACCOUNT);
+    }
+    spec["automountServiceAccountToken"] = json!(false);
+    let security = &mut spec["securityContext"];
+    default(security, "runAsNonRoot", json!(true));
+    default(security, "seccompProfile", json!({ "type": "RuntimeDefault" }));
+    for container in containers_mut(spec) {
+        let security = &mut container["securityContext"];
+        default(security, "allowPrivilegeEscalation", json!(false));
+        default(&mut security["capabilities"], "drop", json!(["ALL"]));
+    }
+}
+
+fn default(parent: &mut Value, key: &str, value: Value) {
+    if parent.is_null() {
+        *parent = json!({});
+    }
+    if parent[key].is_null() {
+        parent[key] = value;
+    }
+}
+
+fn merge(labels: &mut Value, more: &Value) {
+    if labels.is_null() {
+        *labels = json!({});
+    }
+    if let (Value::Object(labels), Value::Object(more)) = (labels, more) {
+        labels.extend(more.clone());
+    }
+}
+
+/// A Pod as the object would make them.
+pub(super) fn dry_run_pod(object: &Object) -> Option<Object> {
+    let (template, _) = template(object)?;
+    let mut metadata = json!({ "labels": template["metadata"]["labels"] });
+    if !template["metadata"]["annotations"].is_null() {
+        metadata["annotations"] = template["metadata"]["annotations"].clone();
+    }
+    metadata["name"] = json!(object.name);
+    let mut spec = template["spec"].clone();
+    if spec["restartPolicy"].is_null() {
+        spec["restartPolicy"] = json!("Always");
+    }
+    Some(Object::from_body(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })))
+}

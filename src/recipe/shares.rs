@@ -1,0 +1,256 @@
+//! Who gets how much of an environment's quota: what the recipe leaves open is shared equally, and what does not fit is
+//! refused before anything is applied.
+
+use serde_json::{Value, json};
+
+use super::{Bytes, Millicores, Object, Quota, pods};
+use crate::environment::Cause;
+
+/// A Deployment needs its resources twice to put a new commit beside the old one.
+const TIMES_FOR_SURGE: u64 = 2;
+/// What a container gets at least where it says nothing: in less nothing starts.
+const LEAST_CPU: u64 = 10;
+const LEAST_MEMORY: u64 = 16 << 20;
+
+/// One of the two things that are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource {
+    Cpu,
+    Memory,
+}
+
+impl Resource {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+        }
+    }
+
+    fn parse(self, amount: &Value) -> Option<u64> {
+        let text = match amount {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        match self {
+            Self::Cpu => text.parse::<Millicores>().ok().map(|amount| amount.0),
+            Self::Memory => text.parse::<Bytes>().ok().map(|amount| amount.0),
+        }
+    }
+
+    fn to_json(self, amount: u64) -> Value {
+        match self {
+            Self::Cpu => json!(Millicores(amount)),
+            Self::Memory => json!(Bytes(amount)),
+        }
+    }
+
+    fn least(self) -> u64 {
+        match self {
+            Self::Cpu => LEAST_CPU,
+            Self::Memory => LEAST_MEMORY,
+        }
+    }
+
+    /// Whole MiB are what people can read.
+    fn rounded(self, amount: u64) -> u64 {
+        match self {
+            Self::Cpu => amount,
+            Self::Memory if amount >= 1 << 20 => amount >> 20 << 20,
+            Self::Memory => amount,
+        }
+    }
+}
+
+/// What the pods of one object ask for.
+struct Demand {
+    phase: usize,
+    /// Its pods run to their end, and those of one phase end before those of the next begin.
+    ends: bool,
+    pods: u64,
+    /// A new commit's pods may start beside the old ones.
+    surges: bool,
+}
+
+impl Demand {
+    /// None for what makes no pods.
+    fn of(object: &Object, phase: usize, most_pods: Option<u64>) -> Option<Self> {
+        pods::template(object)?;
+        let spec = &object.body["spec"];
+        let replicas = || most_pods.or(spec["replicas"].as_u64()).unwrap_or(1);
+        let (pods, ends) = match object.kind.as_str() {
+            "Job" => (spec["parallelism"].as_u64().unwrap_or(1), true),
+            "CronJob" => (1, false),
+            _ => (replicas(), false),
+        };
+        let surges = object.kind == "Deployment" && spec["strategy"]["type"] != "Recreate";
+        Some(Self { phase, ends, pods, surges })
+    }
+
+    /// How many pods there are at once.
+    fn times(&self, surge: bool) -> u64 {
+        if surge && self.surges { self.pods.saturating_mul(TIMES_FOR_SURGE) } else { self.pods }
+    }
+}
+
+/// What one pod asks for: so much, and so many containers' shares.
+#[derive(Debug, Clone, Copy, Default)]
+struct PodDemand {
+    said: u64,
+    open: u64,
+}
+
+/// Gives each container its limits, and each Deployment the strategy that the quota has room for.
+///
+/// # Errors
+///
+/// [`Cause::QuotaExceeded`] where what the objects ask for is more than an environment may have.
+pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota) -> Result<(), Cause> {
+    refuse_storage(phases, quota)?;
+    let most_pods: Vec<(String, String, u64)> = phases.iter().flatten().filter_map(autoscaled).collect();
+    let demands: Vec<Option<Demand>> = phases
+        .iter()
+        .enumerate()
+        .flat_map(|(phase, objects)| objects.iter().map(move |object| (phase, object)))
+        .map(|(phase, object)| {
+            let most = most_pods.iter().find(|(kind, name, _)| (kind, name) == (&object.kind, &object.name));
+            Demand::of(object, phase, most.map(|(_, _, pods)| *pods))
+        })
+        .collect();
+
+    let pods = |surge| at_once(&demands, |demand, _| demand.times(surge));
+    let exceeded = |resource: &str, needed: String, allowed: String| {
+        Err(Cause::QuotaExceeded { resource: resource.to_owned(), needed, allowed })
+    };
+    let mut has_room = pods(true) <= u64::from(quota.pods);
+    for (resource, allowed) in [(Resource::Cpu, quota.cpu.0), (Resource::Memory, quota.memory.0)] {
+        let asked: Vec<PodDemand> = phases.iter().flatten().map(|object| of_pod(object, resource)).collect();
+        let said = |surge| at_once(&demands, |demand, index| asked[index].said.saturating_mul(demand.times(surge)));
+        let open = |surge| at_once(&demands, |demand, index| asked[index].open.saturating_mul(demand.times(surge)));
+        let needed = |surge| said(surge).saturating_add(open(surge).saturating_mul(resource.least()));
+        if needed(false) > allowed {
+            return match resource {
+                Resource::Cpu => exceeded("CPU", Millicores(needed(false)).to_string(), quota.cpu.to_string()),
+                Resource::Memory => exceeded("memory", Bytes(needed(false)).to_string(), quota.memory.to_string()),
+            };
+        }
+        let surge = needed(true) <= allowed;
+        has_room &= surge;
+        let share = allowed.saturating_sub(said(surge)).checked_div(open(surge)).unwrap_or_default();
+        let share = resource.to_json(resource.rounded(share));
+        for object in phases.iter_mut().flatten() {
+            let Some(template) = pods::template_mut(object) else { continue };
+            pods::containers_mut(&mut template["spec"]).for_each(|container| limit(container, resource, &share));
+        }
+    }
+    if pods(false) > u64::from(quota.pods) {
+        return exceeded("pods", pods(false).to_string(), quota.pods.to_string());
+    }
+    if !has_room {
+        for deployment in phases.iter_mut().flatten().filter(|object| object.kind == "Deployment") {
+            deployment.body["spec"]["strategy"] = json!({ "type": "Recreate" });
+        }
+    }
+    Ok(())
+}
+
+/// The sum of `amount` over everything that runs at the same time: what keeps running, and of what ends the phase that
+/// asks for most.
+fn at_once(demands: &[Option<Demand>], amount: impl Fn(&Demand, usize) -> u64) -> u64 {
+    let all = || demands.iter().enumerate().filter_map(|(index, demand)| Some((index, demand.as_ref()?)));
+    let sum = |of: &dyn Fn(&Demand) -> bool| {
+        let amounts = all().filter(|(_, demand)| of(demand)).map(|(index, demand)| amount(demand, index));
+        amounts.fold(0, u64::saturating_add)
+    };
+    let phases = all().map(|(_, demand)| demand.phase).max().unwrap_or_default();
+    let ending = (0..=phases).map(|phase| sum(&|demand| demand.ends && demand.phase == phase)).max();
+    sum(&|demand| !demand.ends).saturating_add(ending.unwrap_or_default())
+}
+
+/// Which Deployment or StatefulSet an autoscaler makes how large.
+fn autoscaled(object: &Object) -> Option<(String, String, u64)> {
+    if object.kind != "HorizontalPodAutoscaler" {
+        return None;
+    }
+    let spec = &object.body["spec"];
+    let target = |key: &str| spec["scaleTargetRef"][key].as_str().map(str::to_owned);
+    Some((target("kind")?, target("name")?, spec["maxReplicas"].as_u64()?))
+}
+
+/// Containers that run at once count together; those that run before the others count where they ask for more.
+fn of_pod(object: &Object, resource: Resource) -> PodDemand {
+    let Some((template, _)) = pods::template(object) else { return PodDemand::default() };
+    let list = |name: &str| template["spec"][name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let stays = |container: &&Value| container["restartPolicy"] == "Always";
+    let sum = |containers: &mut dyn Iterator<Item = &Value>| {
+        containers.fold(PodDemand::default(), |sum, container| match said(container, resource) {
+            Some(amount) => PodDemand { said: sum.said.saturating_add(amount), ..sum },
+            None => PodDemand { open: sum.open + 1, ..sum },
+        })
+    };
+    let main = sum(&mut list("containers").iter().chain(list("initContainers").iter().filter(stays)));
+    let first = list("initContainers").iter().filter(|container| !stays(container));
+    let first = first.map(|container| said(container, resource).unwrap_or_default()).max().unwrap_or_default();
+    let more = first.saturating_sub(main.said);
+    PodDemand { said: main.said.saturating_add(more), open: main.open }
+}
+
+/// The limit that a container states; its request where it states only that.
+fn said(container: &Value, resource: Resource) -> Option<u64> {
+    let amount = |list: &str| resource.parse(&container["resources"][list][resource.key()]);
+    // Kubernetes takes a limit of 0 for no limit.
+    amount("limits").or_else(|| amount("requests")).filter(|amount| *amount > 0)
+}
+
+fn limit(container: &mut Value, resource: Resource, share: &Value) {
+    let key = resource.key();
+    let said = said(container, resource).map(|amount| resource.to_json(amount));
+    if container["resources"].is_null() {
+        container["resources"] = json!({});
+    }
+    let resources = &mut container["resources"];
+    for list in ["requests", "limits"] {
+        if resources[list].is_null() {
+            resources[list] = json!({});
+        }
+    }
+    let limit = said.unwrap_or_else(|| share.clone());
+    if resource.parse(&resources["requests"][key]).is_none_or(|amount| amount == 0) {
+        resources["requests"][key] = limit.clone();
+    }
+    resources["limits"][key] = limit;
+}
+
+fn refuse_storage(phases: &[Vec<Object>], quota: &Quota) -> Result<(), Cause> {
+    let mut claims = 0_u64;
+    let mut bytes = 0_u64;
+    for object in phases.iter().flatten() {
+        let (wanted, times): (Vec<&Value>, u64) = match object.kind.as_str() {
+            "PersistentVolumeClaim" => (vec![&object.body], 1),
+            "StatefulSet" => (
+                object.body["spec"]["volumeClaimTemplates"]
+                    .as_array()
+                    .map(|list| list.iter().collect())
+                    .unwrap_or_default(),
+                object.body["spec"]["replicas"].as_u64().unwrap_or(1),
+            ),
+            _ => continue,
+        };
+        for claim in wanted {
+            let size = Resource::Memory.parse(&claim["spec"]["resources"]["requests"]["storage"]).unwrap_or_default();
+            claims = claims.saturating_add(times);
+            bytes = bytes.saturating_add(size.saturating_mul(times));
+        }
+    }
+    let exceeded = |resource: &str, needed: String, allowed: String| {
+        Err(Cause::QuotaExceeded { resource: resource.to_owned(), needed, allowed })
+    };
+    if bytes > quota.storage.0 {
+        return exceeded("storage", Bytes(bytes).to_string(), quota.storage.to_string());
+    }
+    if claims > u64::from(quota.persistent_volume_claims) {
+        return exceeded("volume claims", claims.to_string(), quota.persistent_volume_claims.to_string());
+    }
+    Ok(())
+}
