@@ -1,4 +1,7 @@
-// What runs in the local cluster's pods. Standard library only, so that it builds in seconds from an empty cache.
+// What runs in the local cluster's pods. Little besides the standard library, so that it builds in seconds from an empty
+// cache.
 module previewd.dev/sample
 
 go 1.26.0
+
+require github.com/lib/pq v1.12.3

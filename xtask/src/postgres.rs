@@ -168,7 +168,7 @@ fn remove_what_the_killed_left() -> Result<()> {
 }
 
 /// The directory of the newest version's programs.
-fn find_programs() -> Result<PathBuf> {
+pub(crate) fn find_programs() -> Result<PathBuf> {
     if let Some(programs) = installed_programs() {
         return Ok(programs);
     }

@@ -15,7 +15,7 @@ fn replies(life: &Life, number: u64) -> Vec<String> {
 }
 
 /// Writes a comment, and awaits what previewd makes of it: its reaction.
-async fn command(life: &Life, number: u64, author: &str, text: &str) -> String {
+pub async fn command(life: &Life, number: u64, author: &str, text: &str) -> String {
     let github = &life.stand.github;
     let id = github.comment(&life.repository, number, author, text).await.unwrap();
     let is_it = |comment: &Comment| comment.id == id;

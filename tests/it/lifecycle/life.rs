@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::OnceCell};
 use xtask::{
     agent::{Agent, Answer},
-    cluster::{LocalCluster, Options, api_proxy::ApiProxy, ingress::IngressProxy, sample_image_of_any_commit},
+    cluster::{
+        LocalCluster, Options, api_proxy::ApiProxy, ingress::IngressProxy, postgres_image, sample_image_of_any_commit,
+    },
     github::{NewPullRequest, PullState},
     stand::{self, Settings, Stand},
     testing::{self, eventually},
@@ -36,7 +38,7 @@ pub const SOON: Duration = Duration::from_secs(60);
 
 /// The sample application without the commit that its other images have in them: the page names the one it was given,
 /// so that one image does for every commit.
-const IMAGE: &str = "registry.localhost/shop:any-commit";
+pub const IMAGE: &str = "registry.localhost/shop:any-commit";
 
 /// A cluster that every test uses at the same time. It ends with the process.
 pub struct Ground {
@@ -84,6 +86,7 @@ impl Ground {
         image.name = "registry.localhost/shop:root".to_owned();
         image.user = "0".to_owned();
         cluster.import_image(&image).await.unwrap();
+        cluster.import_image(&postgres_image().unwrap()).await.unwrap();
         let ingress = stand::serve_ingresses(cluster.kubeconfig(), 0).await.unwrap();
         Self { cluster, ingress: Some(ingress) }
     }
@@ -342,12 +345,17 @@ impl Life {
 
     /// The preview's page, as a browser gets it.
     pub async fn page(&self, environment: &Value) -> String {
+        self.get_path(environment, "/").await
+    }
+
+    /// What the environment's URL answers at a path.
+    pub async fn get_path(&self, environment: &Value, path: &str) -> String {
         let url = environment["url"].as_str().expect("a URL");
         let host = url.trim_start_matches("http://").trim_end_matches('/');
         let port = host.rsplit_once(':').expect("a port").1;
         let http = xtask::github::http_client().unwrap();
         // Names under localhost are this machine, whatever its resolver says.
-        let answer = http.get(format!("http://127.0.0.1:{port}/")).header("host", host).send().await.unwrap();
+        let answer = http.get(format!("http://127.0.0.1:{port}{path}")).header("host", host).send().await.unwrap();
         answer.error_for_status().unwrap().text().await.unwrap()
     }
 

@@ -12,6 +12,7 @@ mod objects;
 mod once;
 mod processes;
 mod readiness;
+mod recipes;
 mod refusals;
 mod repair;
 mod reports;
@@ -97,7 +98,7 @@ async fn a_pull_request_is_opened_pushed_to_closed_and_reopened() {
         assert!(names::<ServiceAccount>(&life, namespace).await.contains(&"preview".to_owned()));
         assert_eq!(names::<Deployment>(&life, namespace).await, ["app"]);
         assert_eq!(names::<Service>(&life, namespace).await, ["app"]);
-        assert_eq!(names::<Ingress>(&life, namespace).await, ["app"]);
+        assert_eq!(names::<Ingress>(&life, namespace).await, ["preview"]);
         life.until_settled().await;
         assert_eq!(github.comment_writes().total(), 2, "one creation, one edit");
 

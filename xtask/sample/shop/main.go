@@ -10,11 +10,15 @@
 //	oom          allocates until it is killed
 //	stay         answers, and does not end when it is asked to
 //
+// With a PostgreSQL at $DB_URL, `shop migrate` makes its table, `shop seed` adds the first visit, and GET /visits counts
+// one more. `shop migrate` fails where $MIGRATE is `fail`.
+//
 // GET /resolve?name=NAME answers with NAME's addresses, as the pod's resolver sees them.
 package main
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"html"
 	"log"
@@ -26,6 +30,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	_ "github.com/lib/pq"
 )
 
 var mode atomic.Value
@@ -41,6 +47,10 @@ func main() {
 	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
 
 	commit := commit()
+	if len(os.Args) > 1 {
+		work(os.Args[1], commit)
+		return
+	}
 	log.Printf("shop %s starts", commit)
 	go func() {
 		for n := 1; ; n++ {
@@ -53,6 +63,7 @@ func main() {
 	http.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { page(w, commit) })
 	http.HandleFunc("GET /healthz", health)
 	http.HandleFunc("GET /resolve", resolve)
+	http.HandleFunc("GET /visits", func(w http.ResponseWriter, r *http.Request) { visit(w, commit) })
 	http.HandleFunc("POST /{mode}", func(w http.ResponseWriter, r *http.Request) {
 		asked := r.PathValue("mode")
 		if !known(asked) {
@@ -131,6 +142,62 @@ func page(w http.ResponseWriter, commit string) {
 <body><h1>%[2]s</h1><p>This is commit <code>%[1]s</code>.</p></body>
 </html>
 `, html.EscapeString(commit), greeting)
+}
+
+// What runs once, before the application does.
+func work(asked, commit string) {
+	log.Printf("shop %s does %s", commit, asked)
+	var err error
+	switch asked {
+	case "migrate":
+		if os.Getenv("MIGRATE") == "fail" {
+			log.Fatal("migrate: column \"basket\" does not exist")
+		}
+		err = execute("CREATE TABLE IF NOT EXISTS visits (at timestamptz DEFAULT now(), by text)")
+	case "seed":
+		err = execute("CREATE TABLE IF NOT EXISTS visits (at timestamptz DEFAULT now(), by text)")
+		if err == nil {
+			err = execute("INSERT INTO visits (by) VALUES ('seed')")
+		}
+	default:
+		log.Fatalf("shop does migrate and seed, not %q", asked)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func execute(statement string, arguments ...any) error {
+	database, err := open()
+	if err != nil {
+		return err
+	}
+	defer database.Close()
+	_, err = database.Exec(statement, arguments...)
+	return err
+}
+
+func open() (*sql.DB, error) {
+	return sql.Open("postgres", os.Getenv("DB_URL")+"?sslmode=disable&connect_timeout=5")
+}
+
+func visit(w http.ResponseWriter, commit string) {
+	database, err := open()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer database.Close()
+	if _, err := database.Exec("INSERT INTO visits (by) VALUES ($1)", commit); err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	var count int
+	if err := database.QueryRow("SELECT count(*) FROM visits").Scan(&count); err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	fmt.Fprintln(w, count)
 }
 
 func health(w http.ResponseWriter, _ *http.Request) {

@@ -45,7 +45,7 @@ static COREDNS: Module = Module {
 };
 static SAMPLE: Module = Module {
     name: "sample",
-    files: module_files!("sample", "go.mod", "pause/main.go", "shop/main.go"),
+    files: module_files!("sample", "go.mod", "go.sum", "pause/main.go", "shop/main.go"),
     version_of: None,
 };
 

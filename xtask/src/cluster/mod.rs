@@ -8,6 +8,7 @@ pub mod api_proxy;
 pub mod binaries;
 pub(crate) mod certificates;
 mod control_plane;
+mod database;
 mod image;
 pub mod ingress;
 mod leftovers;
@@ -16,6 +17,7 @@ mod process;
 pub(crate) mod requirements;
 mod sample;
 mod slot;
+mod volumes;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -27,10 +29,12 @@ use k8s_openapi::api::core::v1::{Node as NodeObject, ServiceAccount};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
 use certificates::Authority;
+pub use database::{POSTGRES_IMAGE, POSTGRES_VERSION, postgres_image};
 pub use image::{ImageFile, ImageSpec, Layer, NON_ROOT, import, import_archive};
 pub use node::NODE_NAME;
 use node::Node;
@@ -71,6 +75,7 @@ pub struct LocalCluster {
     name: String,
     kubeconfig: PathBuf,
     node: Option<Node>,
+    volumes: Option<AbortOnDropHandle<()>>,
     components: Mutex<Vec<Component>>,
     slot: Slot,
 }
@@ -116,6 +121,8 @@ impl LocalCluster {
             cluster.wait_for("the cluster's DNS", || async { TcpStream::connect(dns).is_ok() }).await?;
             cluster.add(addons::start_metrics(slot, &authority, &server, node)?);
             addons::register_metrics(&client, slot, &authority).await?;
+            let folder = slot.directory.join("volumes");
+            cluster.volumes = Some(volumes::provide(client.clone(), folder).await?);
         }
         // Pods are refused in a namespace until the controllers have made its service account.
         let accounts = Api::<ServiceAccount>::namespaced(client, "default");
@@ -139,8 +146,14 @@ impl LocalCluster {
         let slot = Slot::take(with_node)?;
         std::fs::create_dir(slot.directory.join("pki"))?;
         // From here on dropping it removes what there is so far.
-        let mut cluster =
-            LocalCluster { name, kubeconfig: PathBuf::new(), node: None, components: Mutex::default(), slot };
+        let mut cluster = LocalCluster {
+            name,
+            kubeconfig: PathBuf::new(),
+            node: None,
+            volumes: None,
+            components: Mutex::default(),
+            slot,
+        };
         if with_node {
             let (node, holder) = Node::create(&cluster.slot)?;
             cluster.node = Some(node);
@@ -226,6 +239,9 @@ impl LocalCluster {
     }
 
     fn end(&self) -> Result<()> {
+        if let Some(volumes) = &self.volumes {
+            volumes.abort();
+        }
         let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         // The kernel ends all that is in the node with it, and whoever holds a part of it then ends by itself.
         if let Some(node) = &self.node {

@@ -31,6 +31,7 @@ const FOR_A_NODE: &[Tool] = &[
     tool("nft", "nftables"),
     tool("containerd", "containerd"),
     tool("runc", "runc"),
+    tool("/bin/busybox", "busybox-static"),
     tool("/usr/lib/cni/bridge", "containernetworking-plugins"),
 ];
 
