@@ -8,6 +8,7 @@ pub mod engine;
 pub mod environment;
 pub mod faults;
 pub mod github;
+pub mod helm;
 pub mod http;
 pub mod identity;
 pub mod mcp;

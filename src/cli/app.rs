@@ -10,6 +10,7 @@ use previewd::{
     engine::{self, Engine, Prober, Roles},
     faults::Faults,
     github::GitHub,
+    helm::Helm,
     service::{Addresses, Service},
     store::{self, Retention, Store},
 };
@@ -59,6 +60,7 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         workers: config.engine.workers.count().get(),
         look: engine::LOOK,
         faults: Faults::default(),
+        helm: Helm::new(config.helm.path.clone(), config.helm.repositories.clone()),
         prober,
     })
 }

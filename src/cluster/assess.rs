@@ -175,13 +175,23 @@ fn newest_pods_of<'a>(workloads: &'a Workloads, set: &StatefulSet) -> impl Itera
     living_pods_of(workloads, set.uid()).filter(move |pod| pod.labels().get(REVISION_LABEL) == revision.as_ref())
 }
 
+/// The annotation that makes a chart's object a hook.
+const HOOK: &str = "helm.sh/hook";
+
 fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
     let Some(job) = job_named(workloads, name) else { return Progress::Progressing };
     if has_job_condition(job, "Complete") {
         return Progress::Ready;
     }
     let pods = || workloads.pods.iter().filter(|pod| is_controlled_by(*pod, job.uid()));
-    let failed = |exit_code| Cause::SetupFailed { job: name.to_owned(), exit_code };
+    let failed = |exit_code| {
+        let name = name.to_owned();
+        if job.annotations().contains_key(HOOK) {
+            Cause::HookFailed { job: name, exit_code }
+        } else {
+            Cause::SetupFailed { job: name, exit_code }
+        }
+    };
     if has_job_condition(job, "Failed") || has_job_condition(job, "FailureTarget") {
         return Progress::AttemptOver(failed(pods().filter_map(exit_code).next()));
     }

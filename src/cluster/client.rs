@@ -65,6 +65,19 @@ impl Cluster {
         uid_of(&call, &found)
     }
 
+    /// The cluster's version, such as `v1.37.2`.
+    pub async fn version(&self) -> Result<String, ClusterError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            git_version: String,
+        }
+        let call = Call::new("read", "version", "/version");
+        let request = Request::get("/version").body(Vec::new()).map_err(|error| call.unexpected(&error))?;
+        let version: Version = self.read(&call, Ok(request)).await?;
+        Ok(version.git_version)
+    }
+
     /// Whether the API server answers and says that it is ready. One small request.
     pub async fn ready(&self) -> Result<(), ClusterError> {
         let call = Call::new("read", "readiness", "/readyz");

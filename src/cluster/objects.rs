@@ -1,13 +1,16 @@
 //! The objects in an environment's namespace: tried, applied, deleted.
 
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
-    api::{ApiResource, GetParams, PartialObjectMeta, Patch, PatchParams, PostParams, Resource},
+    api::{ApiResource, GetParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Resource},
     core::{DynamicObject, GroupVersion, Request as Build},
 };
 
 use super::{
-    Cluster, ClusterError, Deletion, FIELD_MANAGER, PodReference,
+    Cluster, ClusterError, Deletion, FIELD_MANAGER, Owner, PodReference,
     client::{metadata_only, parse, uid_of},
     error::Call,
 };
@@ -35,6 +38,22 @@ impl Cluster {
         uid_of(&call, &applied)
     }
 
+    /// An annotation of an object. None where there is no such object; empty where it has no such annotation.
+    pub async fn annotation(
+        &self,
+        namespace: &Namespace,
+        object: &Object,
+        annotation: &str,
+    ) -> Result<Option<String>, ClusterError> {
+        let call = Call::new("read", &object.kind, &object.name).in_namespace(namespace);
+        let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
+        let request = metadata_only(resource.get(&object.name, &GetParams::default()));
+        let Some(body) = self.send_optional(&call, request).await? else { return Ok(None) };
+        let found: PartialObjectMeta = parse(&call, &body)?;
+        let annotations = found.metadata.annotations.unwrap_or_default();
+        Ok(Some(annotations.get(annotation).cloned().unwrap_or_default()))
+    }
+
     /// Whether the object is there, be it on its way out.
     pub async fn has_object(
         &self,
@@ -48,19 +67,21 @@ impl Cluster {
         Ok(self.send_optional(&call, metadata_only(request)).await?.is_some())
     }
 
-    /// One value of a Secret, as text. None where there is no such Secret, or no such value in it.
-    pub async fn secret_value(
+    /// The values of the environment's Secrets in base64, by name and key. None are there where there is no namespace.
+    pub async fn secrets(
         &self,
         namespace: &Namespace,
-        name: &str,
-        key: &str,
-    ) -> Result<Option<String>, ClusterError> {
-        let call = Call::new("read", "Secret", name).in_namespace(namespace);
-        let request = Build::new(Secret::url_path(&(), Some(namespace.as_str()))).get(name, &GetParams::default());
-        let Some(body) = self.send_optional(&call, request).await? else { return Ok(None) };
-        let secret: Secret = parse(&call, &body)?;
-        let value = secret.data.and_then(|mut data| data.remove(key));
-        Ok(value.and_then(|value| String::from_utf8(value.0).ok()))
+        owner: &Owner,
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, ClusterError> {
+        let selected = ListParams::default().labels(&owner.selector());
+        let request = Build::new(Secret::url_path(&(), Some(namespace.as_str()))).list(&selected);
+        let secrets: Vec<Secret> = self.list(namespace, request, "Secrets").await?;
+        let encoded = |secret: Secret| {
+            let data = secret.data.unwrap_or_default().into_iter();
+            let data = data.map(|(key, value)| (key, BASE64.encode(value.0)));
+            Some((secret.metadata.name?, data.collect()))
+        };
+        Ok(secrets.into_iter().filter_map(encoded).collect())
     }
 
     /// Deletes an object, where a UID is given only the one that has it. What it owns goes after it.

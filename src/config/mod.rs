@@ -23,8 +23,8 @@ pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
-    EngineSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat, LogSettings, Login, McpSettings,
-    RepositoryPattern, RetentionSettings, Team, Workers,
+    EngineSettings, HelmSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat, LogSettings, Login,
+    McpSettings, RepositoryPattern, RetentionSettings, Team, Workers,
 };
 
 use crate::{
@@ -73,6 +73,7 @@ pub struct Config {
     pub denied_egress: Vec<recipe::Cidr>,
     /// The images of the databases that recipes ask for.
     pub database_images: recipe::DatabaseImages,
+    pub helm: HelmSettings,
     pub mcp: McpSettings,
     /// Who belongs together, by the team's name.
     pub teams: BTreeMap<String, Team>,
@@ -111,6 +112,7 @@ impl Default for Config {
             ingress: Default::default(),
             denied_egress: Vec::new(),
             database_images: recipe::DatabaseImages::default(),
+            helm: HelmSettings::default(),
             mcp: McpSettings::default(),
             teams: BTreeMap::new(),
             engine: EngineSettings::default(),

@@ -1,6 +1,6 @@
 //! Sections and values that belong to no other module, and how texts become values.
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -98,6 +98,23 @@ impl Default for RetentionSettings {
 impl Default for LifetimeSettings {
     fn default() -> Self {
         Self { ttl: Lifespan::hours(72), sleep_after: Lifespan::ENDLESS }
+    }
+}
+
+/// How charts are rendered.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HelmSettings {
+    /// The helm command, 3.18.4 or newer; a plain name is looked for in PATH.
+    pub path: PathBuf,
+    /// Where recipes may take charts from besides their own repository: what such an address must begin with, as
+    /// `oci://ghcr.io/acme` or `https://charts.example.com`.
+    pub repositories: Vec<String>,
+}
+
+impl Default for HelmSettings {
+    fn default() -> Self {
+        Self { path: PathBuf::from("helm"), repositories: Vec::new() }
     }
 }
 

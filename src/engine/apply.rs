@@ -13,7 +13,7 @@ use crate::{
         CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, WorkloadKind, jobs_to_restart, pods_to_restart,
     },
     environment::{Cause, CommitSha, Namespace, Reason},
-    recipe::{Object, Render},
+    recipe::{Object, RUN, Render},
     store::{Environment, Made, ObjectKey},
 };
 
@@ -133,8 +133,15 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Applies an object; where it must not be changed in place, it is made anew.
+    /// Applies an object; where it must not be changed in place, or is to run again, it is made anew.
     async fn put(&mut self, namespace: &Namespace, object: &Object) -> Result<(), NotApplied> {
+        if let Some(run) = object.run() {
+            self.fence(CALL_TIMEOUT).await?;
+            let ran = self.engine.cluster.annotation(namespace, object, RUN).await?;
+            if ran.is_some_and(|ran| ran != run) {
+                self.remove(namespace, &ObjectKey::of(object)).await?;
+            }
+        }
         self.fence(CALL_TIMEOUT).await?;
         match self.engine.cluster.apply(namespace, object).await {
             Ok(_) => return Ok(()),

@@ -2,22 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use sha2::{Digest, Sha256};
 
 use super::{
-    interrupted::{Interrupted, NotApplied},
+    interrupted::NotApplied,
     observe::{Observed, access, recipe_place},
     pass::Pass,
 };
 use crate::{
     cluster::CALL_TIMEOUT,
     environment::{Cause, PublicUrl},
-    github::{RECIPE_LIMIT, RepositoryFile},
-    recipe::{self, Context, Files, RECIPE_FILE, Recipe, Render},
+    github::{EntryKind, GitRef, RepositoryAccess},
+    helm::HelmError,
+    recipe::{self, ChartRequest, Charted, Context, Files, RECIPE_FILE, Recipe, Render},
 };
 
 /// Each file is a call to GitHub.
-const MOST_FILES: usize = 50;
+const MOST_FILES: usize = 200;
+/// One file, and all of them, in bytes.
+const LARGEST_FILE: usize = 1 << 20;
+const LARGEST_FILES: usize = 4 << 20;
+/// How deep folders of a chart may be in each other.
+const DEEPEST: usize = 8;
 
 /// What is to be applied.
 pub(super) struct Made {
@@ -29,7 +36,8 @@ pub(super) struct Made {
 }
 
 impl Pass<'_> {
-    /// Renders the recipe at the head commit, unless that was done before from the same: a retry asks nobody.
+    /// Renders the recipe at the head commit, unless that was done before from the same: a retry asks nobody and starts
+    /// no process.
     pub(super) async fn make(&mut self, observed: &Observed) -> Result<Made, NotApplied> {
         let stored = observed.deployment.as_ref().and_then(|deployment| deployment.recipe.as_ref());
         let text = match (&observed.recipe, stored) {
@@ -39,6 +47,11 @@ impl Pass<'_> {
         };
         let (environment, pull_request) = (&observed.overview.environment, &observed.overview.pull_request.facts);
         let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
+        let recipe = Recipe::parse(RECIPE_FILE, text).map_err(NotApplied::Refused)?;
+        let is_chart = recipe.helm.is_some();
+        let kube_version = if is_chart { Some(self.kube_version().await?) } else { None };
+        // Only of charts: what else runs is the same for an environment that ran before.
+        let is_upgrade = is_chart && environment.good_commit.is_some();
         let key = key(&[
             env!("CARGO_PKG_VERSION"),
             text,
@@ -47,14 +60,22 @@ impl Pass<'_> {
             pull_request.repository.name.as_str(),
             url.as_str(),
             &serde_json::json!(self.engine.policy).to_string(),
+            kube_version.as_deref().unwrap_or_default(),
+            if is_upgrade { "upgrade" } else { "" },
         ]);
         if let Some(render) = self.engine.store.render_of(&environment.id, &pull_request.head_sha, &key).await? {
             return Ok(Made { render, key, is_new: false });
         }
 
-        let recipe = Recipe::parse(RECIPE_FILE, text).map_err(NotApplied::Refused)?;
-        let passwords = self.passwords(observed, &recipe).await?;
+        let secrets = if is_chart || !recipe.databases.is_empty() {
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.secrets(&environment.namespace, &self.owner(&environment.id)).await?
+        } else {
+            BTreeMap::new()
+        };
+        let passwords = passwords(&recipe, &secrets);
         let files = self.files(observed, &recipe).await?;
+        let uncharted = Charted { outputs: Vec::new(), secrets, is_upgrade };
         let context = Context {
             repository: &pull_request.repository.name,
             pull_request: pull_request.number,
@@ -67,25 +88,40 @@ impl Pass<'_> {
             policy: &self.engine.policy,
             passwords: &passwords,
             files: &files,
+            charted: &uncharted,
         };
+        let outputs = match recipe.chart(&context).map_err(NotApplied::Refused)? {
+            Some(request) => self.run_helm(&request, kube_version.as_deref()).await?,
+            None => Vec::new(),
+        };
+        let charted = Charted { outputs, ..uncharted.clone() };
+        let context = Context { charted: &charted, ..context };
         let render = recipe::render(&recipe, &context).map_err(NotApplied::Refused)?;
         Ok(Made { render, key, is_new: true })
     }
 
-    /// Each database's password: the one that it has, so that a push does not lock its application out, or a new one.
-    async fn passwords(
-        &mut self,
-        observed: &Observed,
-        recipe: &Recipe,
-    ) -> Result<BTreeMap<String, String>, Interrupted> {
-        let namespace = &observed.overview.environment.namespace;
-        let mut passwords = BTreeMap::new();
-        for name in recipe.databases.keys() {
-            self.fence(CALL_TIMEOUT).await?;
-            let there = self.engine.cluster.secret_value(namespace, name.as_str(), "PASSWORD").await?;
-            passwords.insert(name.as_str().to_owned(), there.unwrap_or_else(new_password));
+    async fn kube_version(&mut self) -> Result<String, NotApplied> {
+        self.fence(CALL_TIMEOUT).await?;
+        Ok(self.engine.cluster.version().await?)
+    }
+
+    /// Renders a chart; twice where it has Secrets, so that what differs shows what it makes up.
+    async fn run_helm(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, NotApplied> {
+        let refused = |error: HelmError| match error {
+            HelmError::Refused(rule) => NotApplied::Refused(Cause::ChartFailed { rule }),
+            error @ (HelmError::NoProgram(..) | HelmError::TooOld { .. }) => {
+                tracing::error!(%error, "charts cannot be rendered; see previewd doctor");
+                let rule =
+                    "cannot be rendered here, because previewd has no helm that works; its operator can mend that";
+                NotApplied::Refused(Cause::ChartFailed { rule: rule.to_owned() })
+            }
+        };
+        let first = self.engine.helm.render(request, kube_version).await.map_err(refused)?;
+        if !first.contains("kind: Secret") {
+            return Ok(vec![first]);
         }
-        Ok(passwords)
+        let second = self.engine.helm.render(request, kube_version).await.map_err(refused)?;
+        Ok(vec![first, second])
     }
 
     /// The files of the repository that the recipe names, from where the recipe itself is from.
@@ -101,25 +137,73 @@ impl Pass<'_> {
             }
             self.github_read().await?;
             let there = self.engine.github.folder(&access, pattern.folder(), place).await?;
-            paths.extend(there.into_iter().filter(|path| pattern.matches(path)));
+            let files = there.into_iter().filter(|entry| entry.kind == EntryKind::File).map(|entry| entry.path);
+            paths.extend(files.filter(|path| pattern.matches(path)));
+        }
+        if let Some(folder) = recipe.folder() {
+            paths.extend(self.files_below(&access, folder, place, recipe).await?);
         }
         if paths.len() > MOST_FILES {
-            return Err(refuse(&format!("name {} files, and may name {MOST_FILES}", paths.len())));
+            return Err(refuse(&format!("names {} files, and may name {MOST_FILES}", paths.len())));
         }
         let mut files = Files::new();
+        let mut size = 0;
         for path in paths {
             self.github_read().await?;
-            match self.engine.github.file(&access, &path, place).await? {
-                RepositoryFile::Text(text) => drop(files.insert(path, text)),
-                RepositoryFile::Missing => return Err(refuse("name a file that is not in the repository")),
-                RepositoryFile::TooLong => {
-                    return Err(refuse(&format!("name a file of more than {} KiB", RECIPE_LIMIT / 1024)));
-                }
-                RepositoryFile::NotText => return Err(refuse("name a file that is not UTF-8 text")),
+            let content = self.engine.github.content(&access, &path, place, LARGEST_FILE).await?;
+            let content = content.ok_or_else(|| refuse("names a file that is not in the repository"))?;
+            size += content.len();
+            if content.len() > LARGEST_FILE || size > LARGEST_FILES {
+                let (one, all) = (LARGEST_FILE >> 20, LARGEST_FILES >> 20);
+                return Err(refuse(&format!("names more than {one} MiB in a file, or {all} MiB in all")));
             }
+            files.insert(path, content);
         }
         Ok(files)
     }
+
+    /// The paths of all files of a folder and of those in it.
+    async fn files_below(
+        &mut self,
+        access: &RepositoryAccess,
+        folder: &str,
+        place: GitRef<'_>,
+        recipe: &Recipe,
+    ) -> Result<Vec<String>, NotApplied> {
+        let refuse = |rule: &str| Err(NotApplied::Refused(recipe.refuse_files(rule)));
+        let mut paths = Vec::new();
+        let mut folders = vec![(folder.to_owned(), 1)];
+        while let Some((folder, depth)) = folders.pop() {
+            self.github_read().await?;
+            for entry in self.engine.github.folder(access, &folder, place).await? {
+                match entry.kind {
+                    EntryKind::File => paths.push(entry.path),
+                    EntryKind::Folder if depth < DEEPEST => folders.push((entry.path, depth + 1)),
+                    EntryKind::Folder => return refuse("has folders in folders in folders, too many of them"),
+                    EntryKind::Other => {
+                        return refuse("has a link or a submodule in it; a chart must be files and folders");
+                    }
+                }
+                if paths.len() + folders.len() > MOST_FILES {
+                    return refuse(&format!("has more than {MOST_FILES} files"));
+                }
+            }
+        }
+        if paths.is_empty() {
+            return refuse("names a folder that is not in the repository");
+        }
+        Ok(paths)
+    }
+}
+
+/// Each database's password: the one that it has, so that a push does not lock its application out, or a new one.
+fn passwords(recipe: &Recipe, secrets: &BTreeMap<String, BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let known = |name: &str| {
+        let encoded = secrets.get(name)?.get("PASSWORD")?;
+        String::from_utf8(BASE64.decode(encoded).ok()?).ok()
+    };
+    let names = recipe.databases.keys().map(|name| name.as_str().to_owned());
+    names.map(|name| (name.clone(), known(&name).unwrap_or_else(new_password))).collect()
 }
 
 /// Hex SHA-256 over texts, none of which can pass for the end of another.

@@ -37,6 +37,7 @@ use crate::{
     environment::{BaseDomain, Capacity, Millis, ReportTo, RepositoryName, TriggerSettings},
     faults::Faults,
     github::GitHub,
+    helm::Helm,
     recipe::Policy,
     store::{Installation, Retention, Store},
 };
@@ -68,6 +69,7 @@ pub struct Engine {
     pub alerts: Alerts,
     pub roles: Roles,
     pub retention: Retention,
+    pub helm: Helm,
     /// What asks public URLs. None: they are not asked.
     pub prober: Option<Prober>,
     /// Repositories that teams name, heard of or not.

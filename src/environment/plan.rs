@@ -332,6 +332,7 @@ fn is_in_a_pod(reason: Reason) -> bool {
         reason,
         Reason::ImagePullFailed
             | Reason::SetupFailed
+            | Reason::HookFailed
             | Reason::CrashLoop
             | Reason::OutOfMemory
             | Reason::NotReadyInTime

@@ -95,6 +95,8 @@ codes! {
         ContainerConfig = "container_config",
         NeedsReset = "needs_reset",
         SetupFailed = "setup_failed",
+        HookFailed = "hook_failed",
+        ChartFailed = "chart_failed",
         ImagePullFailed = "image_pull_failed",
         CrashLoop = "crash_loop",
         OutOfMemory = "out_of_memory",
@@ -129,6 +131,8 @@ pub enum Cause {
     ContainerConfig { container: String, missing: Option<String> },
     NeedsReset { kind: String, name: String },
     SetupFailed { job: String, exit_code: Option<i32> },
+    HookFailed { job: String, exit_code: Option<i32> },
+    ChartFailed { rule: String },
     ImagePullFailed { container: String, image: String },
     CrashLoop { container: String, restarts: i32, exit_code: Option<i32> },
     OutOfMemory { container: String, limit: Option<String> },
@@ -161,6 +165,8 @@ impl Cause {
             Self::ContainerConfig { .. } => Reason::ContainerConfig,
             Self::NeedsReset { .. } => Reason::NeedsReset,
             Self::SetupFailed { .. } => Reason::SetupFailed,
+            Self::HookFailed { .. } => Reason::HookFailed,
+            Self::ChartFailed { .. } => Reason::ChartFailed,
             Self::ImagePullFailed { .. } => Reason::ImagePullFailed,
             Self::CrashLoop { .. } => Reason::CrashLoop,
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
@@ -208,12 +214,11 @@ impl std::fmt::Display for Cause {
                 "{kind} {name} cannot be changed without losing what it holds; comment /preview reset to begin anew.",
             ),
             Self::SetupFailed { job, exit_code } => {
-                match exit_code {
-                    Some(code) => write!(f, "The job {job} ended with exit code {code}; its log says why.")?,
-                    None => write!(f, "The job {job} did not end in time; its log says how far it came.")?,
-                }
+                write_ended(f, job, *exit_code)?;
                 write!(f, " What it changed in a database stays changed, for the commit that serves as well.")
             }
+            Self::HookFailed { job, exit_code } => write_ended(f, job, *exit_code),
+            Self::ChartFailed { rule } => write!(f, "The chart {rule}."),
             Self::RunsAsRoot { container } => {
                 write!(f, "The image of container {container} runs as root; give it a USER that is not 0.")
             }
@@ -263,6 +268,13 @@ impl std::fmt::Display for Cause {
     }
 }
 
+fn write_ended(f: &mut std::fmt::Formatter<'_>, job: &str, exit_code: Option<i32>) -> std::fmt::Result {
+    match exit_code {
+        Some(code) => write!(f, "The job {job} ended with exit code {code}; its log says why."),
+        None => write!(f, "The job {job} did not end in time; its log says how far it came."),
+    }
+}
+
 /// Every (status, reason) that an environment may show; ARCHITECTURE.md explains each. None is the status by itself.
 pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
     use Reason::*;
@@ -283,6 +295,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             None,
             Some(QuotaExceeded),
             Some(SetupFailed),
+            Some(HookFailed),
             Some(ImagePullFailed),
             Some(CrashLoop),
             Some(OutOfMemory),
@@ -296,8 +309,10 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(ObjectRefused),
             Some(NamespaceTaken),
             Some(QuotaExceeded),
+            Some(ChartFailed),
             Some(NeedsReset),
             Some(SetupFailed),
+            Some(HookFailed),
             Some(RunsAsRoot),
             Some(ContainerConfig),
             Some(ImagePullFailed),

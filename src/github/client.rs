@@ -85,6 +85,36 @@ pub struct SentDelivery {
     pub status: String,
 }
 
+impl GitRef<'_> {
+    /// As the value of `ref` in a query.
+    fn query(&self) -> String {
+        match self {
+            Self::Commit(commit) => commit.to_string(),
+            Self::Branch(branch) => query_value(branch),
+        }
+    }
+}
+
+/// Something in a folder of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    #[serde(rename = "type")]
+    pub kind: EntryKind,
+    /// From the root of the repository.
+    pub path: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum EntryKind {
+    #[serde(rename = "file")]
+    File,
+    #[serde(rename = "dir")]
+    Folder,
+    /// A link, or a submodule.
+    #[serde(other)]
+    Other,
+}
+
 impl GitHub {
     /// A pull request as GitHub has it now. The repository's name in it is today's, whatever name it was asked for by,
     /// and with an App its installation is in it.
@@ -110,8 +140,8 @@ impl GitHub {
     ) -> Result<RepositoryFile, GitHubError> {
         let name = &access.name;
         let (place, shown) = match place {
-            GitRef::Commit(commit) => (commit.to_string(), commit.short().to_owned()),
-            GitRef::Branch(branch) => (query_value(branch), "its base branch".to_owned()),
+            GitRef::Commit(commit) => (place.query(), commit.short().to_owned()),
+            GitRef::Branch(_) => (place.query(), "its base branch".to_owned()),
         };
         let tried = &format!("reading {path} of {name} at {shown}");
         let call = Call {
@@ -132,31 +162,48 @@ impl GitHub {
         }
     }
 
-    /// The paths of the files in a folder of the repository, those in folders below it not. Empty where there is no such
-    /// folder.
+    /// The first `limit` bytes of a file of the repository, and one more where it is longer. None where there is no such
+    /// file.
+    pub async fn content(
+        &self,
+        access: &RepositoryAccess,
+        path: &str,
+        place: GitRef<'_>,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, GitHubError> {
+        let name = &access.name;
+        let tried = &format!("reading a file of {name}");
+        let call = Call {
+            accept: "application/vnd.github.raw+json",
+            limit: limit + 1,
+            ..Call::get(tried, format!("/repos/{name}/contents/{}?ref={}", encoded(path), place.query()))
+        };
+        match self.call(Actor::On(access), call).await {
+            Ok(answer) => Ok(Some(answer.body)),
+            // The same 404 stands for a repository that is gone, or that previewd may no longer see.
+            Err(GitHubError::NotFound { .. }) => {
+                self.call(Actor::On(access), Call::get(tried, format!("/repos/{name}"))).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is in a folder of the repository, what is in folders below it not. Empty where there is no such folder.
     pub async fn folder(
         &self,
         access: &RepositoryAccess,
         path: &str,
         place: GitRef<'_>,
-    ) -> Result<Vec<String>, GitHubError> {
-        #[derive(Deserialize)]
-        struct Entry {
-            #[serde(rename = "type")]
-            kind: String,
-            path: String,
-        }
+    ) -> Result<Vec<Entry>, GitHubError> {
         let name = &access.name;
-        let place = match place {
-            GitRef::Commit(commit) => commit.to_string(),
-            GitRef::Branch(branch) => query_value(branch),
-        };
+        let place = place.query();
         let tried = &format!("listing the files in a folder of {name}");
         let call = Call::get(tried, format!("/repos/{name}/contents/{}?ref={place}", encoded(path)));
         match self.call(Actor::On(access), call).await {
             Ok(answer) => {
-                let entries: Vec<Entry> = answer.json(tried)?;
-                Ok(entries.into_iter().filter(|entry| entry.kind == "file").map(|entry| entry.path).collect())
+                // A path that names a file has one entry, which is no list.
+                Ok(answer.json(tried).unwrap_or_default())
             }
             Err(GitHubError::NotFound { .. }) => {
                 self.call(Actor::On(access), Call::get(tried, format!("/repos/{name}"))).await?;

@@ -8,7 +8,7 @@ mod facts;
 mod settings;
 pub(crate) mod wire;
 
-pub use client::{FailedDelivery, GitRef, Listing, Page, RECIPE_LIMIT, RepositoryFile, SentDelivery};
+pub use client::{Entry, EntryKind, FailedDelivery, GitRef, Listing, Page, RECIPE_LIMIT, RepositoryFile, SentDelivery};
 pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker, reply, reply_marker};
 pub use connection::{CALL_TIMEOUT, GitHub};
 pub use error::GitHubError;

@@ -34,6 +34,13 @@ const LARGEST_RENDER: usize = 4 << 20;
 /// One object. Kubernetes' database takes 1.5 MiB.
 const LARGEST_OBJECT: usize = 1 << 20;
 
+/// What a chart may find in the cluster: what an environment may hold.
+pub(super) fn api_versions(context: &Context<'_>) -> Vec<String> {
+    let has_gateway = context.policy.ingress.gateway.is_some();
+    let kinds = KINDS.iter().filter(|(_, kind)| *kind != "HTTPRoute" || has_gateway);
+    kinds.flat_map(|(version, kind)| [(*version).to_owned(), format!("{version}/{kind}")]).collect()
+}
+
 /// Where an object was found, for what has no name to be called by.
 type Refusal = Result<(), String>;
 

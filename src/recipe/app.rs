@@ -18,16 +18,9 @@ const PORT: &str = "http";
 /// The port of the app's Service.
 const SERVICE_PORT: u32 = 80;
 
-/// kube-proxy writes its rules once a second at most, ingress controllers are as quick:
-/// <https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/> (`minSyncPeriod`).
-const DRAIN_SECONDS: i64 = 2;
-
 /// Pods get this long, in seconds, to end: long enough for open requests, short enough for a namespace to go quickly.
 const TERMINATION_GRACE_SECONDS: u32 = 10;
 
-/// How long a pod must stay ready before it counts: one that answers its first probe and then runs out of memory or ends
-/// would otherwise be called running, in whichever instant somebody looks.
-const STAYS_READY_SECONDS: u32 = 3;
 /// Longer, in seconds, than all attempts of a round together: previewd decides when an application was too slow, not the
 /// kubelet by restarting it half-way and not the Deployment.
 const LONGER_THAN_ANY_ROUND_SECONDS: u32 = 900;
@@ -112,8 +105,6 @@ impl Maker<'_> {
             }));
             container["readinessProbe"] =
                 probe(json!({ "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 3 }));
-            // Routers learn of a pod's end a moment after the pod does: until then it goes on answering.
-            container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": DRAIN_SECONDS } } });
         }
 
         let mut objects = Vec::new();
@@ -394,7 +385,6 @@ fn deployment(name: &str, replicas: u32, strategy: Value, spec: Value) -> Object
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,
-            "minReadySeconds": STAYS_READY_SECONDS,
             "progressDeadlineSeconds": LONGER_THAN_ANY_ROUND_SECONDS,
             "strategy": strategy,
             "selector": { "matchLabels": selector(name) },

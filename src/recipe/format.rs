@@ -111,6 +111,21 @@ impl Recipe {
                 return refuse(field, "is only there beside app");
             }
         }
+        if let Some(helm) = &self.helm {
+            let is_elsewhere = helm.folder().is_none();
+            if is_elsewhere && helm.version.is_none() {
+                return refuse("helm.version", "must be set for a chart that is not of this repository");
+            }
+            if is_elsewhere && helm.repository.is_none() && !helm.chart.as_str().starts_with("oci://") {
+                return refuse("helm.chart", "must begin with ./ where it is a folder of this repository");
+            }
+            if helm.repository.is_some() && helm.chart.as_str().contains('/') {
+                return refuse("helm.chart", "must be a chart's name where there is a repository");
+            }
+            if helm.repository.as_ref().is_some_and(|address| !address.starts_with("https://")) {
+                return refuse("helm.repository", "must begin with https://");
+            }
+        }
         for (kind, names) in
             [("services", self.services.keys().collect::<Vec<_>>()), ("databases", self.databases.keys().collect())]
         {
@@ -225,7 +240,7 @@ pub struct Task {
 #[serde(deny_unknown_fields)]
 pub struct Helm {
     /// A folder of the repository such as `./chart`, or `oci://registry/chart`, or a chart's name in `repository`.
-    pub chart: Template,
+    pub chart: ChartName,
     /// The chart repository that a chart's name is looked up in, such as `https://charts.example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
@@ -510,6 +525,25 @@ patterned_text!(
     "^(\\./)?((?!\\.{1,2}/)[A-Za-z0-9._-]+/)*(?!\\.{1,2}$)[A-Za-z0-9._*-]+$",
     200,
     "must be a path of files in the repository, such as k8s/*.yaml"
+);
+
+patterned_text!(
+    /// A folder of the repository, or a chart of elsewhere.
+    ChartName,
+    |text| {
+        let is_segment = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':'))
+        };
+        let rest = text.strip_prefix("./").or_else(|| text.strip_prefix("oci://"));
+        match rest {
+            Some(rest) => rest.split('/').all(is_segment),
+            None => !text.contains(['/', ':']) && is_segment(text),
+        }
+    },
+    "^((\\./|oci://)(?!\\.{1,2}(/|$))[A-Za-z0-9._:-]+(/(?!\\.{1,2}(/|$))[A-Za-z0-9._:-]+)*|(?!\\.{1,2}$)[A-Za-z0-9._-]+)$",
+    300,
+    "must be a folder of the repository such as ./chart, oci://registry/chart, or a chart's name with a repository"
 );
 
 impl FilePattern {

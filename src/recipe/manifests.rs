@@ -12,7 +12,9 @@ use crate::environment::Cause;
 /// The objects of every file that the recipe names.
 pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cause> {
     let mut objects = Vec::new();
-    for (path, text) in context.files {
+    for (path, content) in context.files {
+        let text = std::str::from_utf8(content);
+        let text = text.map_err(|_| recipe.source.refuse("manifests", "name a file that is not UTF-8 text"))?;
         objects.extend(objects_of(path, text, context)?);
     }
     if objects.is_empty() {
@@ -23,13 +25,19 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cau
 
 impl Recipe {
     /// The files of the repository that it needs, besides itself.
-    pub fn files(&self) -> &[FilePattern] {
-        self.manifests.as_deref().unwrap_or_default()
+    pub fn files(&self) -> Vec<&FilePattern> {
+        let of_manifests = self.manifests.iter().flatten();
+        of_manifests.chain(self.helm.iter().flat_map(|helm| &helm.values_files)).collect()
+    }
+
+    /// The folder that it needs with everything in it.
+    pub fn folder(&self) -> Option<&str> {
+        self.helm.as_ref()?.folder()
     }
 
     /// The cause that the files it names break `rule`.
     pub fn refuse_files(&self, rule: &str) -> Cause {
-        self.source.refuse("manifests", rule)
+        self.source.refuse(if self.helm.is_some() { "helm.chart" } else { "manifests" }, rule)
     }
 
     /// What the URL leads to, where the recipe says it.

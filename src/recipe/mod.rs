@@ -10,6 +10,7 @@ mod app;
 mod cidr;
 mod documents;
 mod format;
+mod helm;
 mod image;
 mod manifests;
 mod outline;
@@ -25,6 +26,7 @@ mod walls;
 
 pub use cidr::Cidr;
 pub use format::{Bounded, Content, Expose, FilePattern, HealthPath, Helm, Recipe, Resources, Service, VariableName};
+pub use helm::{ChartRequest, ChartSource, Charted};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};
 use render::{Backend, Draft};
@@ -61,6 +63,8 @@ pub struct Object {
     pub body: Value,
 }
 
+/// The annotation of what does its work for each commit.
+pub const RUN: &str = "previewd.dev/run";
 /// The annotation of what does its work once.
 const ONCE: &str = "previewd.dev/once";
 
@@ -96,6 +100,16 @@ impl Object {
     /// Whether it does its work once in the life of an environment.
     pub fn is_done_once(&self) -> bool {
         self.body["metadata"]["annotations"][ONCE] == "true"
+    }
+
+    /// Has it run once more for `commit`, although it may be there from an earlier one.
+    fn run_anew_for(&mut self, commit: &str) {
+        self.body["metadata"]["annotations"][RUN] = Value::String(commit.to_owned());
+    }
+
+    /// What it runs for, where it is to run anew for each.
+    pub fn run(&self) -> Option<&str> {
+        self.body["metadata"]["annotations"][RUN].as_str()
     }
 
     fn rename(&mut self, name: String) {

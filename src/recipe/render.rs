@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Content, Object, Policy, Recipe, Template, Variable, admission, app, manifests, pods, route, shares, walls,
+    Charted, Content, Object, Policy, Recipe, Template, Variable, admission, app, helm, manifests, pods, route, shares,
+    walls,
 };
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
@@ -33,10 +34,12 @@ pub struct Context<'a> {
     pub passwords: &'a BTreeMap<String, String>,
     /// The files that [`Recipe::files`] asks for.
     pub files: &'a Files,
+    /// What helm made of [`Recipe::chart`].
+    pub charted: &'a Charted,
 }
 
 /// Files of the repository, by their path.
-pub type Files = BTreeMap<String, String>;
+pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// What a kind of recipe makes, before previewd makes it its own.
 #[derive(Debug, Default)]
@@ -80,7 +83,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
     let mut draft = match recipe.content() {
         Content::App(app) => app::draft(recipe, app, context)?,
         Content::Manifests(_) => manifests::draft(recipe, context)?,
-        Content::Helm(_) => return Err(recipe.source.refuse("helm", "is not supported by this version of previewd")),
+        Content::Helm(_) => helm::draft(recipe, context)?,
     };
     admission::admit(&mut draft.phases, context)?;
     if let Some(backend) = &draft.backend {
@@ -231,6 +234,7 @@ mod tests {
                 policy,
                 passwords: &BTreeMap::from([("db".to_owned(), "hunter2".to_owned())]),
                 files: &Files::new(),
+                charted: &Charted::default(),
             },
         )
     }

@@ -262,7 +262,10 @@ fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
             Reason::NamespaceTaken => "An operator removes that namespace; then retry.",
             Reason::RunsAsRoot | Reason::ContainerConfig => "Push a commit that mends the image or the recipe.",
             Reason::NeedsReset => "Comment /preview reset, which empties its volumes; or take the change back.",
-            Reason::SetupFailed => "Read the job's log, and mend its command or what it runs; then push or retry.",
+            Reason::ChartFailed => "Push a commit that mends the chart or its values; `helm template` shows more.",
+            Reason::SetupFailed | Reason::HookFailed => {
+                "Read the job's log, and mend its command or what it runs; then push or retry."
+            }
             Reason::ImagePullFailed => "Push the image, or mend its name in the recipe; then retry.",
             Reason::CrashLoop | Reason::OutOfMemory | Reason::NotReadyInTime => {
                 "Read get_preview_logs, then push a commit that mends it; retry only where the cause lay outside."

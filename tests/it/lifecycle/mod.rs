@@ -3,6 +3,7 @@
 mod away;
 mod commands;
 mod crashes;
+mod examples;
 mod failures;
 mod gates;
 mod life;

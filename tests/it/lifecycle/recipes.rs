@@ -42,10 +42,12 @@ setup:
     )
 }
 
-async fn start(ground: &life::Ground, name: &str) -> Life {
+/// With everything that recipes may ask for.
+pub async fn start(ground: &life::Ground, name: &str) -> Life {
     let mut life = Life::prepare(ground, name, None).await;
+    let helm = tokio::task::spawn_blocking(xtask::cluster::helm).await.unwrap().unwrap();
     life.configure(&format!(
-        "[quota]\ncpu = 2\nmemory = \"1Gi\"\n[database_images]\npostgres = \"{POSTGRES_IMAGE}\"\n"
+        "[quota]\ncpu = \"250m\"\n[database_images]\npostgres = \"{POSTGRES_IMAGE}\"\n[helm]\npath = {helm:?}\n"
     ));
     life.begin().await;
     life

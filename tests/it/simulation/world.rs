@@ -22,6 +22,7 @@ use previewd::{
     environment::{Capacity, CommitSha, Millis, ReportTo},
     faults::{Fault, Faults},
     github::GitHub,
+    helm::Helm,
     service::{Addresses, Service},
     store::{Migrate, Retention, Store, migrate},
     webhook::{self, Receiver},
@@ -213,6 +214,7 @@ impl World {
             workers: 4,
             look: Duration::from_secs(3),
             faults,
+            helm: Helm::new("helm".into(), Vec::new()),
             prober: None,
         };
         let receiver = Receiver { store, secrets: vec![SECRET.to_owned().into()] };

@@ -43,6 +43,11 @@ static COREDNS: Module = Module {
     files: module_files!("cluster/coredns", "go.mod", "go.sum"),
     version_of: Some("github.com/coredns/coredns"),
 };
+static HELM_COMMAND: Module = Module {
+    name: "helm",
+    files: module_files!("cluster/helm", "go.mod", "go.sum"),
+    version_of: Some("helm.sh/helm/v4"),
+};
 static SAMPLE: Module = Module {
     name: "sample",
     files: module_files!("sample", "go.mod", "go.sum", "pause/main.go", "shop/main.go"),
@@ -70,6 +75,7 @@ pub static KUBE_PROXY: Program = program("kube-proxy", &KUBERNETES, "k8s.io/kube
 pub static METRICS: Program =
     program("metrics-server", &METRICS_SERVER, "sigs.k8s.io/metrics-server/cmd/metrics-server");
 pub static DNS: Program = program("coredns", &COREDNS, "github.com/coredns/coredns");
+pub static HELM: Program = program("helm", &HELM_COMMAND, "helm.sh/helm/v4/cmd/helm");
 pub static PAUSE: Program = program("pause", &SAMPLE, "./pause");
 pub static SHOP: Program = program("shop", &SAMPLE, "./shop");
 

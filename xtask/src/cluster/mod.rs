@@ -266,7 +266,15 @@ impl Drop for LocalCluster {
     }
 }
 
-/// A client for the user of a kubeconfig that retries nothing.
+/// The helm command. Blocks while it is built, once per version.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn helm() -> Result<PathBuf> {
+    binaries::ensure(&[&binaries::HELM])?;
+    binaries::HELM.path()
+}
+
 /// A client for the cluster that a kubeconfig's current context names.
 ///
 /// # Errors
