@@ -21,6 +21,7 @@ async fn main() -> ExitCode {
         Command::Repair(args) => cli::repair::run(args, global).await,
         Command::Backup(args) => cli::backup::backup(args, global).await,
         Command::Restore(args) => cli::backup::restore(args, global).await,
+        Command::Recipe(args) => cli::recipe::run(args, global).await,
         Command::Schema(args) => cli::schema::run(args),
     };
     outcome.unwrap_or_else(|error| cli::report(&error))

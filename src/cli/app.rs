@@ -11,7 +11,7 @@ use previewd::{
     faults::Faults,
     github::GitHub,
     helm::Helm,
-    service::{Addresses, Service},
+    service::{Addresses, Author, Service},
     store::{self, Retention, Store},
 };
 
@@ -32,7 +32,16 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
 /// What can be asked for.
 pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>, github: Option<GitHub>) -> Service {
     let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
-    Service::new(store.clone(), cluster, github, addresses, config.limits.clone())
+    Service::new(store.clone(), cluster, github, addresses, config.limits.clone(), author(config))
+}
+
+/// What looks at recipes before they are pushed.
+pub fn author(config: &Config) -> Author {
+    Author { policy: config.policy(), base_domain: config.base_domain.clone(), helm: helm(config) }
+}
+
+fn helm(config: &Config) -> Helm {
+    Helm::new(config.helm.path.clone(), config.helm.repositories.clone())
 }
 
 /// What works on the environments.
@@ -60,7 +69,7 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         workers: config.engine.workers.count().get(),
         look: engine::LOOK,
         faults: Faults::default(),
-        helm: Helm::new(config.helm.path.clone(), config.helm.repositories.clone()),
+        helm: helm(config),
         prober,
     })
 }

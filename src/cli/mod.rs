@@ -8,6 +8,7 @@ pub mod list;
 pub mod mcp;
 pub mod migrate;
 mod output;
+pub mod recipe;
 pub mod repair;
 pub mod schema;
 pub mod serve;
@@ -66,6 +67,8 @@ pub enum Command {
     Backup(backup::Args),
     /// Put a backup into an empty database, of either kind
     Restore(backup::Args),
+    /// Look at a .preview.yaml before it is pushed: without a cluster, GitHub or a database
+    Recipe(recipe::Args),
     /// Print a JSON schema
     Schema(schema::Args),
 }

@@ -14,8 +14,7 @@ use crate::{
     cluster::CALL_TIMEOUT,
     environment::{Cause, PublicUrl},
     github::{EntryKind, GitRef, RepositoryAccess},
-    helm::HelmError,
-    recipe::{self, ChartRequest, Charted, Context, Files, RECIPE_FILE, Recipe, Render},
+    recipe::{self, Charted, Context, Files, RECIPE_FILE, Recipe, Render},
 };
 
 /// Each file is a call to GitHub.
@@ -91,7 +90,10 @@ impl Pass<'_> {
             charted: &uncharted,
         };
         let outputs = match recipe.chart(&context).map_err(NotApplied::Refused)? {
-            Some(request) => self.run_helm(&request, kube_version.as_deref()).await?,
+            Some(request) => {
+                let outputs = self.engine.helm.outputs(&request, kube_version.as_deref()).await;
+                outputs.map_err(|error| NotApplied::Refused(error.cause()))?
+            }
             None => Vec::new(),
         };
         let charted = Charted { outputs, ..uncharted.clone() };
@@ -103,25 +105,6 @@ impl Pass<'_> {
     async fn kube_version(&mut self) -> Result<String, NotApplied> {
         self.fence(CALL_TIMEOUT).await?;
         Ok(self.engine.cluster.version().await?)
-    }
-
-    /// Renders a chart; twice where it has Secrets, so that what differs shows what it makes up.
-    async fn run_helm(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, NotApplied> {
-        let refused = |error: HelmError| match error {
-            HelmError::Refused(rule) => NotApplied::Refused(Cause::ChartFailed { rule }),
-            error @ (HelmError::NoProgram(..) | HelmError::TooOld { .. }) => {
-                tracing::error!(%error, "charts cannot be rendered; see previewd doctor");
-                let rule =
-                    "cannot be rendered here, because previewd has no helm that works; its operator can mend that";
-                NotApplied::Refused(Cause::ChartFailed { rule: rule.to_owned() })
-            }
-        };
-        let first = self.engine.helm.render(request, kube_version).await.map_err(refused)?;
-        if !first.contains("kind: Secret") {
-            return Ok(vec![first]);
-        }
-        let second = self.engine.helm.render(request, kube_version).await.map_err(refused)?;
-        Ok(vec![first, second])
     }
 
     /// The files of the repository that the recipe names, from where the recipe itself is from.

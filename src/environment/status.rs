@@ -201,7 +201,10 @@ impl std::fmt::Display for Cause {
             }
             Self::Draft => write!(f, "The pull request is a draft; its preview starts once it is ready for review."),
             Self::NoRecipe => write!(f, "There is no .preview.yaml at the root of the repository at this commit."),
-            Self::InvalidRecipe { file, line, field, rule } => write!(f, "{file}, line {line}: {field} {rule}."),
+            Self::InvalidRecipe { file, line, field, rule } => {
+                let end = if rule.ends_with('?') { "" } else { "." };
+                write!(f, "{file}, line {line}: {field} {rule}{end}")
+            }
             Self::ObjectRefused { kind, name, rule } => write!(f, "{kind} {name} was refused: {rule}."),
             Self::NamespaceTaken { namespace } => {
                 write!(f, "The namespace {namespace} exists and belongs to somebody else; remove it, then retry.")

@@ -13,7 +13,10 @@ use tokio::process::Command;
 
 pub use process::Limits;
 
-use crate::recipe::{ChartRequest, ChartSource};
+use crate::{
+    environment::Cause,
+    recipe::{ChartRequest, ChartSource},
+};
 
 /// How long rendering may take. Charts take a tenth of a second; those of a registry have to come first.
 const RENDER: Limits =
@@ -42,6 +45,20 @@ pub enum HelmError {
     /// values.
     #[error("{0}")]
     Refused(String),
+}
+
+impl HelmError {
+    /// What a pull request is told.
+    pub fn cause(self) -> Cause {
+        let rule = match self {
+            Self::Refused(rule) => rule,
+            error @ (Self::NoProgram(..) | Self::TooOld { .. }) => {
+                tracing::error!(%error, "charts cannot be rendered; see previewd doctor");
+                "cannot be rendered, because previewd finds no helm that works; its operator can mend that".to_owned()
+            }
+        };
+        Cause::ChartFailed { rule }
+    }
 }
 
 impl Helm {
@@ -117,6 +134,15 @@ impl Helm {
         }
         let output = process::run(command, limits).await.map_err(|failure| self.explain(failure))?;
         String::from_utf8(output).map_err(|_| HelmError::Refused("renders to what is not UTF-8 text".to_owned()))
+    }
+
+    /// What the chart makes, as [`Charted::outputs`](crate::recipe::Charted::outputs) wants it.
+    pub async fn outputs(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, HelmError> {
+        let mut outputs = vec![self.render(request, kube_version).await?];
+        if outputs[0].contains("kind: Secret") {
+            outputs.push(self.render(request, kube_version).await?);
+        }
+        Ok(outputs)
     }
 
     fn command(&self, home: &Path) -> Command {
@@ -214,12 +240,9 @@ fn place_of(said: &str) -> Option<(&str, &str)> {
     };
     let mut found = None;
     for (at, _) in said.match_indices("templates/") {
-        let mut parts = said[at..].splitn(3, ':');
-        if let (Some(file), Some(line)) = (parts.next(), parts.next())
-            && is_path(file)
-            && (1..=6).contains(&line.len())
-            && line.bytes().all(|byte| byte.is_ascii_digit())
-        {
+        let Some((file, rest)) = said[at..].split_once(':') else { continue };
+        let line = &rest[..rest.bytes().take_while(u8::is_ascii_digit).count()];
+        if is_path(file) && (1..=6).contains(&line.len()) {
             found = Some((file, line));
         }
     }
@@ -263,6 +286,10 @@ mod tests {
             (
                 "Error: execution error at (shop/templates/web.yaml:3:4): the password hunter2 is too short",
                 "stops itself (`fail` or `required`), in templates/web.yaml, line 3",
+            ),
+            (
+                "Error: parse error at (shop/templates/web.yaml:7): missing value for if",
+                "has a template that is not valid, in templates/web.yaml, line 7",
             ),
             ("Error: Chart.yaml file is missing", "has no Chart.yaml"),
             ("Error: something <b>else</b> hunter2", "cannot be rendered"),

@@ -1,6 +1,7 @@
-//! The Model Context Protocol: nine tools over stdio and streamable HTTP, from one handler, for clients of every
+//! The Model Context Protocol: ten tools over stdio and streamable HTTP, from one handler, for clients of every
 //! revision up to 2026-07-28. Nothing is kept between two requests, so any replica answers any of them.
 
+mod check_recipe;
 mod create;
 mod delete;
 mod explain;

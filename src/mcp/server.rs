@@ -13,7 +13,7 @@ use rmcp::{
 };
 use tracing::{Instrument, Span, info_span};
 
-use super::{create, delete, explain, get, keep, list, logs, retry, wait};
+use super::{check_recipe, create, delete, explain, get, keep, list, logs, retry, wait};
 use crate::{
     identity::Identity,
     service::{Service, ServiceError},
@@ -30,6 +30,7 @@ Name an environment by its pull request (owner/name#number) everywhere; its name
 - Why a preview is broken: get_preview_environment gives status, reason and message; then get_preview_logs.
 - Why there is none: explain_preview_environment; create_preview_environment asks for one all the same.
 - After a failure outside the commit, or where it sleeps: retry_preview_deployment. A broken commit needs a new commit.
+- Before pushing a .preview.yaml: check_preview_recipe.
 - It would expire too soon: keep_preview_environment. delete_preview_environment needs an admin.
 
 Statuses: pending (the reason says what it waits for), deploying, running (asleep: without pods), failed (an older commit \
@@ -82,6 +83,7 @@ static ROUTER: LazyLock<ToolRouter<Server>> = LazyLock::new(|| {
         .with_route(create::route())
         .with_route(keep::route())
         .with_route(wait::route())
+        .with_route(check_recipe::route())
 });
 
 pub(super) fn router() -> &'static ToolRouter<Server> {

@@ -447,3 +447,6 @@ fn shown(text: &str) -> String {
     };
     text.chars().take(80).map(harmless).collect()
 }
+
+#[cfg(test)]
+mod tests;

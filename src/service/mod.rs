@@ -3,6 +3,7 @@
 //! next pass carries it out.
 
 mod answers;
+mod authoring;
 mod changes;
 mod error;
 mod explain;
@@ -18,6 +19,7 @@ pub use answers::{
     Addresses, ContainerLogs, DeploymentSummary, EnvironmentDetail, EnvironmentList, EnvironmentLogs,
     EnvironmentSummary, PullRequestSummary, rfc3339,
 };
+pub use authoring::{Author, CheckRecipeRequest, Occasion, RecipeVerdict};
 pub use error::{ErrorCode, ServiceError};
 pub use explain::{DeliverySummary, EventSummary, Explanation};
 pub use requests::{
@@ -58,6 +60,7 @@ struct Shared {
     /// None: previewd was started without one, and only pull requests that it does not know need it.
     github: Option<GitHub>,
     limits: Limits,
+    author: Author,
     addresses: Addresses,
     installation_id: OnceCell<String>,
 }
@@ -69,10 +72,10 @@ impl Service {
         github: Option<GitHub>,
         addresses: Addresses,
         limits: Limits,
+        author: Author,
     ) -> Self {
-        Self {
-            shared: Arc::new(Shared { store, cluster, github, limits, addresses, installation_id: OnceCell::new() }),
-        }
+        let installation_id = OnceCell::new();
+        Self { shared: Arc::new(Shared { store, cluster, github, limits, author, addresses, installation_id }) }
     }
 
     /// A page of the environments that exist for `identity`, newest first: as many as fit into [`DEFAULT_ANSWER`].

@@ -83,7 +83,7 @@ fn the_architecture_explains_every_status_and_reason() {
 
 /// `mcp.json` starts exactly what it says, and what it starts speaks MCP.
 #[tokio::test(flavor = "multi_thread")]
-async fn mcp_json_starts_a_server_with_nine_tools() {
+async fn mcp_json_starts_a_server_with_ten_tools() {
     use rmcp::{ServiceExt, transport::TokioChildProcess};
     let text = fs::read_to_string(Path::new(REPOSITORY).join("mcp.json")).expect("mcp.json");
     let config: Value = serde_json::from_str(&text).expect("JSON");
@@ -98,6 +98,6 @@ async fn mcp_json_starts_a_server_with_nine_tools() {
 
     let client = ().serve(TokioChildProcess::new(command).expect("it starts")).await.expect("it speaks MCP");
     let tools = client.list_all_tools().await.expect("tools");
-    assert_eq!(tools.len(), 9);
+    assert_eq!(tools.len(), 10);
     client.cancel().await.expect("it ends");
 }

@@ -6,6 +6,7 @@ mod http;
 mod interfaces;
 mod lifecycle;
 mod mcp;
+mod recipes;
 mod simulation;
 mod store;
 mod support;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Era, Stand, commit, loopback_api_server};
 
-const TOOLS: [&str; 9] = [
+const TOOLS: [&str; 10] = [
+    "check_preview_recipe",
     "create_preview_environment",
     "delete_preview_environment",
     "explain_preview_environment",
@@ -43,7 +44,7 @@ async fn the_list_of_tools_is_small_and_always_the_same() {
     let tools = lists[0].as_array().unwrap();
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(names, TOOLS);
-    assert!(lists[0].to_string().len() <= 8 * 1024);
+    assert!(lists[0].to_string().len() <= 9 * 1024);
     for tool in tools {
         let bytes = tool.to_string().len();
         assert!(bytes <= 1228, "{} has {bytes} bytes", tool["name"]);
@@ -112,7 +113,8 @@ async fn two_teams_see_two_lists() {
             for environment in ["acme/shop#1", "globex/site#2", "initech/tps#3"] {
                 if !visible.contains(&environment) {
                     let (repository, number) = environment.split_once('#').unwrap();
-                    for tool in TOOLS.into_iter().filter(|tool| !tool.starts_with("list")) {
+                    // The two others are about no environment.
+                    for tool in TOOLS.into_iter().filter(|tool| !tool.starts_with("list") && !tool.starts_with("check")) {
                         let arguments = match tool {
                             "create_preview_environment" | "explain_preview_environment" => {
                                 json!({ "repository": repository, "pull_request": number.parse::<i64>().unwrap() })
@@ -399,4 +401,22 @@ async fn a_wait_ends_when_there_is_nothing_to_wait_for() {
     let waited = clients[0].call("wait_for_preview_environment", deleted).await.unwrap();
     assert_eq!(waited["done"], false);
     assert!(waited["next_action"].as_str().unwrap().contains("will not get there"), "{waited:#}");
+}
+
+#[tokio::test]
+async fn recipes_are_checked_before_they_are_pushed() {
+    let stand = Stand::start().await;
+    for client in stand.clients(Role::Viewer, &["shop"]).await {
+        let check = async |arguments: Value| client.call("check_preview_recipe", arguments).await.unwrap();
+        let valid = check(json!({ "recipe": "version: 1\napp: { image: 'shop:{{ sha }}', port: 80 }\n" })).await;
+        assert_eq!((&valid["valid"], &valid["objects"][0]), (&json!(true), &json!("Deployment/app")), "{valid}");
+        let wrong = check(json!({ "recipe": "version: 1\napp:\n  image: shop\n  prot: 80\n" })).await;
+        assert_eq!(wrong["valid"], false);
+        assert_eq!(wrong["message"], ".preview.yaml, line 4: app.prot is not a known key; did you mean app.port?");
+        let files = json!({ "k8s/a.yaml": "{ apiVersion: v1, kind: Pod, metadata: { name: a } }" });
+        let refused = check(json!({ "recipe": "version: 1\nmanifests: [k8s/*.yaml]\n", "files": files })).await;
+        assert!(refused["message"].as_str().unwrap().starts_with("Pod a was refused: "), "{refused}");
+        let (code, message) = client.refused("check_preview_recipe", json!({ "recipe": 1 })).await;
+        assert!(code == "INVALID_INPUT" && message.contains("recipe"), "{message}");
+    }
 }

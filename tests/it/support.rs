@@ -10,9 +10,11 @@ use previewd::{
         Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, PullRequestFacts, PullRequestState,
         RepositoryFacts, RepositoryName,
     },
+    helm::Helm,
     http::{HttpState, router},
     identity::{Identity, Role, TokenGrant, issue_token},
-    service::{Addresses, Service},
+    recipe::Policy,
+    service::{Addresses, Author, Service},
     store::{
         Delivery, DeploymentChanges, EnvironmentChanges, Event, EventKind, Migrate, Record, RecordedDelivery, Store,
         migrate,
@@ -35,6 +37,12 @@ pub const WEBHOOK_SECRET: &str = "it-is-only-a-test";
 /// A head commit that reads well.
 pub fn commit(digit: char) -> CommitSha {
     digit.to_string().repeat(40).parse().unwrap()
+}
+
+/// What looks at recipes, with every default.
+fn author() -> Author {
+    let helm = Helm::new("helm".into(), Vec::new());
+    Author { policy: Policy::default(), base_domain: "preview.example.com".parse().unwrap(), helm }
 }
 
 /// previewd without its engine, on a database of its own.
@@ -74,7 +82,7 @@ impl Stand {
             base_domain: "preview.example.com".parse().unwrap(),
             github_web_url: "https://github.com".parse().unwrap(),
         };
-        let service = Service::new(store.clone(), Some(cluster.clone()), None, addresses, Limits::default());
+        let service = Service::new(store.clone(), Some(cluster.clone()), None, addresses, Limits::default(), author());
         let team = |pattern: &str| Team { repositories: vec![pattern.parse().unwrap()], ..Team::default() };
         let teams = BTreeMap::from([("shop".to_owned(), team("acme/*")), ("site".to_owned(), team("globex/site"))]);
 

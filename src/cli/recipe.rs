@@ -1,0 +1,141 @@
+//! `previewd recipe`
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use previewd::{
+    environment::{CommitSha, RepositoryName},
+    recipe::{Files, RECIPE_FILE, Recipe, Render},
+    service::{Occasion, RecipeVerdict},
+};
+
+use super::{
+    Global, app,
+    output::{Output, print, print_json},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Say whether a .preview.yaml would be taken, and where it is wrong
+    Check(CheckArgs),
+    /// Print what would be applied for a .preview.yaml
+    Render(CheckArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArgs {
+    /// The file, or the folder that it is in
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// The commit that it is rendered for
+    #[arg(long, value_name = "SHA", default_value_t = "0".repeat(40).parse().expect("a commit"))]
+    commit: CommitSha,
+    /// The repository that it is rendered for
+    #[arg(long, value_name = "OWNER/NAME", default_value = "owner/name")]
+    repository: RepositoryName,
+    /// The pull request's number that it is rendered for
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..))]
+    pull_request: i64,
+    /// The branch that it is rendered for
+    #[arg(long, value_name = "NAME", default_value = "branch")]
+    branch: String,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitCode> {
+    let (args, shows_objects) = match command {
+        Command::Check(args) => (args, false),
+        Command::Render(args) => (args, true),
+    };
+    let CheckArgs { path, commit, repository, pull_request, branch, output } = args;
+    // Where there is no configuration its defaults say what a preview may have.
+    let author = app::author(&global.load()?);
+    let (text, folder) = read(&path)?;
+    let files = match Recipe::parse(RECIPE_FILE, &text) {
+        Ok(recipe) => files_of(&recipe, &folder)?,
+        // It is said below, with its place.
+        Err(_) => Files::new(),
+    };
+    let rendered = author.render(&text, &files, &Occasion { repository, pull_request, branch, commit }).await;
+    let verdict = RecipeVerdict::of(&rendered);
+    match (rendered, output) {
+        (Ok(render), _) if shows_objects => print_objects(&render, output)?,
+        (_, Output::Json) => print_json(&verdict)?,
+        (Ok(_), Output::Table) => print(&format!("{}\n{}\n", verdict.message, verdict.objects.join("\n")))?,
+        (Err(cause), Output::Table) => anyhow::bail!("{cause}"),
+    }
+    Ok(if verdict.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The recipe's text, and the folder that its files are in.
+fn read(path: &Path) -> anyhow::Result<(String, PathBuf)> {
+    let file = if path.is_dir() { path.join(RECIPE_FILE) } else { path.to_owned() };
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok((text, folder.map_or_else(|| PathBuf::from("."), Path::to_path_buf)))
+}
+
+/// Everything that the recipe names, from the folder that it is in.
+fn files_of(recipe: &Recipe, root: &Path) -> anyhow::Result<Files> {
+    let mut files = Files::new();
+    for pattern in recipe.files() {
+        for entry in entries(&root.join(pattern.folder()))? {
+            let name = relative(root, &entry);
+            if entry.is_file() && pattern.matches(&name) {
+                files.insert(name, content(&entry)?);
+            }
+        }
+    }
+    let mut folders: Vec<PathBuf> = recipe.folder().map(|folder| root.join(folder)).into_iter().collect();
+    while let Some(folder) = folders.pop() {
+        for entry in entries(&folder)? {
+            if entry.is_symlink() {
+                anyhow::bail!("{} is a link; a chart must be files and folders", entry.display());
+            }
+            if entry.is_dir() {
+                folders.push(entry);
+            } else {
+                files.insert(relative(root, &entry), content(&entry)?);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let read = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+    read().with_context(|| format!("cannot read the folder {}", folder.display()))
+}
+
+fn content(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn relative(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+fn print_objects(render: &Render, output: Output) -> anyhow::Result<()> {
+    let objects: Vec<_> =
+        std::iter::once(&render.namespace).chain(render.applied()).map(|object| &object.body).collect();
+    if output == Output::Json {
+        return print_json(&objects);
+    }
+    let mut documents = Vec::new();
+    for object in objects {
+        documents.push(serde_saphyr::to_string(object).context("cannot write YAML")?);
+    }
+    Ok(print(&documents.join("---\n"))?)
+}

@@ -1,0 +1,121 @@
+//! Recipes, looked at before they are pushed: what would become of them here, without a cluster and without GitHub.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use crate::{
+    environment::{BaseDomain, Cause, CommitSha, Namespace, PublicUrl, RepositoryName},
+    helm::Helm,
+    recipe::{self, Charted, Context, Files, Policy, RECIPE_FILE, Recipe, Render},
+};
+
+/// What this installation would make of recipes.
+#[derive(Debug, Clone)]
+pub struct Author {
+    pub policy: Policy,
+    pub base_domain: BaseDomain,
+    pub helm: Helm,
+}
+
+/// The pull request that a recipe is rendered for.
+#[derive(Debug, Clone)]
+pub struct Occasion {
+    pub repository: RepositoryName,
+    pub pull_request: i64,
+    pub branch: String,
+    pub commit: CommitSha,
+}
+
+impl Author {
+    /// What would be applied for `text`, a `.preview.yaml`, with the files of the repository that it names.
+    pub async fn render(&self, text: &str, files: &Files, occasion: &Occasion) -> Result<Render, Cause> {
+        let recipe = Recipe::parse(RECIPE_FILE, text)?;
+        let namespace = Namespace::of_pull_request(0, &occasion.repository, occasion.pull_request);
+        let url = PublicUrl::of(&namespace, &self.base_domain);
+        let named = |path: &&String| {
+            recipe.files().iter().any(|pattern| pattern.matches(path))
+                || recipe.folder().is_some_and(|folder| path.starts_with(&format!("{folder}/")))
+        };
+        let files: Files = files.iter().filter(|(path, _)| named(path)).map(|(p, c)| (p.clone(), c.clone())).collect();
+        // Nobody logs in with it: it only stands where one will be made up.
+        let passwords: BTreeMap<String, String> = recipe
+            .databases
+            .keys()
+            .map(|name| (name.as_str().to_owned(), "made-up-when-deployed".to_owned()))
+            .collect();
+        let uncharted = Charted::default();
+        let context = Context {
+            repository: &occasion.repository,
+            pull_request: occasion.pull_request,
+            commit: &occasion.commit,
+            branch: &occasion.branch,
+            namespace: &namespace,
+            url: &url,
+            environment_id: "environment",
+            installation_id: "installation",
+            policy: &self.policy,
+            passwords: &passwords,
+            files: &files,
+            charted: &uncharted,
+        };
+        let outputs = match recipe.chart(&context)? {
+            Some(request) => self.helm.outputs(&request, None).await.map_err(|error| error.cause())?,
+            None => Vec::new(),
+        };
+        let charted = Charted { outputs, ..Charted::default() };
+        recipe::render(&recipe, &Context { charted: &charted, ..context })
+    }
+}
+
+/// A recipe to be checked.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRecipeRequest {
+    /// The text of `.preview.yaml`.
+    #[schemars(length(max = 65_536))]
+    pub recipe: String,
+    /// Files that it names (manifests, a chart's), by path.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+/// Whether a recipe would be taken.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RecipeVerdict {
+    pub valid: bool,
+    /// What is wrong, with its place and what to do; or what would run.
+    pub message: String,
+    /// What would be in the namespace, as kind/name, in the order in which it starts.
+    pub objects: Vec<String>,
+}
+
+impl RecipeVerdict {
+    pub fn of(rendered: &Result<Render, Cause>) -> Self {
+        match rendered {
+            Ok(render) => {
+                let objects: Vec<String> =
+                    render.objects.iter().map(|object| format!("{}/{}", object.kind, object.name)).collect();
+                Self { valid: true, message: format!("It is valid, and makes {} objects.", objects.len()), objects }
+            }
+            Err(cause) => Self { valid: false, message: cause.to_string(), objects: Vec::new() },
+        }
+    }
+}
+
+impl Service {
+    /// What would become of a recipe here.
+    pub async fn check_recipe(&self, request: CheckRecipeRequest) -> RecipeVerdict {
+        let CheckRecipeRequest { recipe, files } = request;
+        let files: Files = files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+        let occasion = Occasion {
+            repository: "owner/name".parse().expect("a repository"),
+            pull_request: 1,
+            branch: "branch".to_owned(),
+            commit: "0".repeat(40).parse().expect("a commit"),
+        };
+        RecipeVerdict::of(&self.shared.author.render(&recipe, &files, &occasion).await)
+    }
+}
