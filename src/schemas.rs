@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{config, mcp, recipe::Recipe};
+use crate::{cluster::cluster_role, config, mcp, recipe::Recipe};
 
 /// The schema of `previewd.toml`.
 pub fn config() -> Value {
@@ -22,9 +22,10 @@ pub fn tools() -> Value {
     Value::Object(described.collect::<Map<_, _>>())
 }
 
-/// Every schema with the name of its file.
+/// Every schema with the name of its file, and the role of previewd's account.
 pub fn all() -> Vec<(String, Value)> {
     let mut schemas = vec![("config.schema.json".to_owned(), config()), ("preview.schema.json".to_owned(), recipe())];
+    schemas.push(("cluster-role.json".to_owned(), cluster_role()));
     if let Value::Object(tools) = tools() {
         schemas.extend(tools.into_iter().map(|(name, tool)| (format!("tools/{name}.json"), tool)));
     }

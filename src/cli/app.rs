@@ -40,7 +40,8 @@ pub fn author(config: &Config) -> Author {
     Author { policy: config.policy(), base_domain: config.base_domain.clone(), helm: helm(config) }
 }
 
-fn helm(config: &Config) -> Helm {
+/// What renders charts.
+pub fn helm(config: &Config) -> Helm {
     Helm::new(config.helm.path.clone(), config.helm.repositories.clone())
 }
 

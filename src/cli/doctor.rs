@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::{net::lookup_host, time::timeout};
 
 use super::{
-    Global, describe,
+    Global, app, describe,
     output::{Output, print, print_json},
 };
 
@@ -89,6 +89,7 @@ async fn check_all(config: &Config) -> Vec<Check> {
         database_file(config),
         database(config).await,
         cluster(config).await,
+        helm(config).await,
         github(config).await,
         webhook_secrets(config),
         base_domain(config).await,
@@ -143,9 +144,28 @@ async fn cluster(config: &Config) -> Check {
         Ok(cluster) => cluster,
         Err(error) => return Check::fail(NAME, told(&error), "set kubernetes.kubeconfig or kubernetes.context"),
     };
-    match cluster.id().await {
-        Ok(id) => Check::ok(NAME, format!("answers; its id is {id}")),
-        Err(error) => Check::fail(NAME, told(&error), "check that the API server can be reached from here"),
+    let id = match cluster.id().await {
+        Ok(id) => id,
+        Err(error) => return Check::fail(NAME, told(&error), "check that the API server can be reached from here"),
+    };
+    match cluster.missing_permissions().await {
+        Ok(missing) if missing.is_empty() => {
+            Check::ok(NAME, format!("answers, and allows all that is needed; its id is {id}"))
+        }
+        Ok(missing) => {
+            let problem = format!("previewd's account may not {}", missing.join(", "));
+            Check::fail(NAME, problem, "give it the role that `previewd schema cluster-role` prints")
+        }
+        Err(error) => Check::warn(NAME, told(&error), "see that its account may ask for its own permissions"),
+    }
+}
+
+async fn helm(config: &Config) -> Check {
+    const NAME: &str = "helm";
+    let mend = "install helm 3.18.4 or newer, or name it in helm.path; only charts need it";
+    match app::helm(config).version().await {
+        Ok(version) => Check::ok(NAME, version),
+        Err(error) => Check::warn(NAME, told(&error), mend),
     }
 }
 

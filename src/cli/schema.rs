@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use previewd::schemas;
+use previewd::{cluster::cluster_role, schemas};
 
 use super::output::print_json;
 
@@ -22,6 +22,8 @@ enum Of {
     Recipe,
     /// The MCP tools, with their inputs and outputs
     Tools,
+    /// Not a schema: the ClusterRole of previewd's account in the cluster
+    ClusterRole,
 }
 
 pub fn run(Args { of }: Args) -> anyhow::Result<ExitCode> {
@@ -29,6 +31,7 @@ pub fn run(Args { of }: Args) -> anyhow::Result<ExitCode> {
         Of::Config => schemas::config(),
         Of::Recipe => schemas::recipe(),
         Of::Tools => schemas::tools(),
+        Of::ClusterRole => cluster_role(),
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -212,8 +212,8 @@ fn has_job_condition(job: &Job, kind: &str) -> bool {
 fn exit_code(pod: &Pod) -> Option<i32> {
     let status = pod.status.as_ref()?;
     let statuses = [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten();
-    let ended = statuses.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.exit_code));
-    ended.filter(|code| *code != 0).next()
+    let mut ended = statuses.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.exit_code));
+    ended.find(|code| *code != 0)
 }
 
 fn living_pods_of(workloads: &Workloads, owner: Option<String>) -> impl Iterator<Item = &Pod> + use<'_> {

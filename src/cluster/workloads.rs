@@ -63,23 +63,28 @@ impl Cluster {
         let selected = ListParams::default().labels(&owner.selector());
         let path = |path: String| Build::new(path);
         let within = Some(namespace.as_str());
-        let stateful_sets = async {
+        // Boxed, because five requests at once would make every pass larger than it has to be.
+        let stateful_sets = Box::pin(async {
             if !kinds.contains(&WorkloadKind::StatefulSet) {
                 return Ok(Vec::new());
             }
             let request = path(StatefulSet::url_path(&(), within)).list(&selected);
             self.list(namespace, request, "StatefulSets").await
-        };
-        let jobs = async {
+        });
+        let jobs = Box::pin(async {
             if !kinds.contains(&WorkloadKind::Job) {
                 return Ok(Vec::new());
             }
             self.list(namespace, path(Job::url_path(&(), within)).list(&selected), "Jobs").await
-        };
+        });
         let (deployments, replica_sets, pods, stateful_sets, jobs) = tokio::try_join!(
-            self.list(namespace, path(Deployment::url_path(&(), within)).list(&selected), "Deployments"),
-            self.list(namespace, path(ReplicaSet::url_path(&(), within)).list_metadata(&selected), "ReplicaSets"),
-            self.list(namespace, path(Pod::url_path(&(), within)).list(&selected), "Pods"),
+            Box::pin(self.list(namespace, path(Deployment::url_path(&(), within)).list(&selected), "Deployments")),
+            Box::pin(self.list(
+                namespace,
+                path(ReplicaSet::url_path(&(), within)).list_metadata(&selected),
+                "ReplicaSets"
+            )),
+            Box::pin(self.list(namespace, path(Pod::url_path(&(), within)).list(&selected), "Pods")),
             stateful_sets,
             jobs,
         )?;

@@ -114,7 +114,8 @@ async fn two_teams_see_two_lists() {
                 if !visible.contains(&environment) {
                     let (repository, number) = environment.split_once('#').unwrap();
                     // The two others are about no environment.
-                    for tool in TOOLS.into_iter().filter(|tool| !tool.starts_with("list") && !tool.starts_with("check")) {
+                    for tool in TOOLS.into_iter().filter(|tool| !tool.starts_with("list") && !tool.starts_with("check"))
+                    {
                         let arguments = match tool {
                             "create_preview_environment" | "explain_preview_environment" => {
                                 json!({ "repository": repository, "pull_request": number.parse::<i64>().unwrap() })

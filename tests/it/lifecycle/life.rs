@@ -10,8 +10,15 @@ use std::{
 };
 
 use diesel::{Connection, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
-use kube::{Api, Client, api::ListParams};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::Namespace,
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, PostParams},
+};
 use previewd::{
     cluster::INSTALLATION_LABEL,
     environment::OWN_COMMENTS,
@@ -71,14 +78,15 @@ pub async fn api_only() -> Option<&'static Ground> {
 
 impl Ground {
     /// A cluster that is not shared.
-    pub fn of(cluster: LocalCluster) -> Self {
+    pub async fn of(cluster: LocalCluster) -> Self {
+        allow_previewd(&cluster).await;
         Self { cluster, ingress: None }
     }
 
     async fn start(has_node: bool) -> Self {
         if !has_node {
             let cluster = LocalCluster::start(Options::api_only("lifecycle-api")).await.unwrap();
-            return Self::of(cluster);
+            return Self::of(cluster).await;
         }
         let cluster = LocalCluster::start(Options::with_node("lifecycle")).await.unwrap();
         let mut image = sample_image_of_any_commit(IMAGE).unwrap();
@@ -88,8 +96,24 @@ impl Ground {
         cluster.import_image(&image).await.unwrap();
         cluster.import_image(&postgres_image().unwrap()).await.unwrap();
         let ingress = stand::serve_ingresses(cluster.kubeconfig(), 0).await.unwrap();
-        Self { cluster, ingress: Some(ingress) }
+        Self { ingress: Some(ingress), ..Self::of(cluster).await }
     }
+}
+
+/// The user of the cluster that previewd is in these tests, with the role that it says it needs and no other.
+pub const ACCOUNT: &str = "previewd";
+
+async fn allow_previewd(cluster: &LocalCluster) {
+    let client = cluster.client().await.unwrap();
+    let role: ClusterRole = serde_json::from_value(previewd::cluster::cluster_role()).unwrap();
+    Api::all(client.clone()).create(&PostParams::default(), &role).await.unwrap();
+    let binding: ClusterRoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": "previewd" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "previewd" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": ACCOUNT }],
+    }))
+    .unwrap();
+    Api::all(client).create(&PostParams::default(), &binding).await.unwrap();
 }
 
 /// The recipe of the sample application in a mode, or with another image.
@@ -141,6 +165,7 @@ impl Life {
     /// Everything but previewd itself, which [`Self::begin`] starts.
     pub async fn prepare(ground: &Ground, name: &str, database: Option<String>) -> Self {
         let proxy = ApiProxy::start(ground.cluster.kubeconfig()).await.unwrap();
+        proxy.act_as(ACCOUNT);
         let settings = Settings {
             config: "[teams.shop]\nrepositories = [\"acme/*\"]\n".to_owned(),
             base_domain: ground.ingress.as_ref().map(|(_, domain)| domain.clone()),

@@ -11,6 +11,7 @@ mod lifetime;
 mod many;
 mod objects;
 mod once;
+mod permissions;
 mod processes;
 mod readiness;
 mod recipes;

@@ -105,7 +105,7 @@ async fn killed_and_stopped_processes_cost_only_time() {
         return;
     };
     // Whatever else waits for a namespace to go would wait for two hundred.
-    let ground = Ground::of(LocalCluster::start(Options::api_only("processes")).await.unwrap());
+    let ground = Ground::of(LocalCluster::start(Options::api_only("processes")).await.unwrap()).await;
     let mut life = Life::prepare(&ground, "processes", Some(database)).await;
     life.begin().await;
     let pods = make_pods_ready(life.kube.clone(), life.store().installation().await.unwrap().id);

@@ -81,7 +81,7 @@ async fn an_api_that_is_gone_is_named_as_what_holds_a_namespace() {
         return;
     }
     let cluster = LocalCluster::start(Options::api_only("gone-api")).await.unwrap();
-    let ground = Ground::of(cluster);
+    let ground = Ground::of(cluster).await;
     let life = Life::start(&ground, "gone-api").await;
     let service = json!({
         "apiVersion": "apiregistration.k8s.io/v1",

@@ -56,6 +56,8 @@ pub type Refuse = Box<dyn Fn(&RecordedRequest) -> Option<(StatusCode, String)> +
 
 struct Shared {
     client: Client,
+    /// Whose permissions count instead of the administrator's.
+    user: Mutex<Option<String>>,
     requests: Mutex<Vec<RecordedRequest>>,
     faults: watch::Sender<Faults>,
     refuse: Mutex<Option<Refuse>>,
@@ -89,6 +91,7 @@ impl ApiProxy {
     pub async fn start(kubeconfig: &Path) -> Result<ApiProxy> {
         let shared = Arc::new(Shared {
             client: super::client(kubeconfig).await?,
+            user: Mutex::default(),
             requests: Mutex::default(),
             faults: watch::Sender::default(),
             refuse: Mutex::default(),
@@ -122,6 +125,11 @@ impl ApiProxy {
     /// How many requests so far are such.
     pub fn count(&self, predicate: impl Fn(&RecordedRequest) -> bool) -> usize {
         lock(&self.shared.requests).iter().filter(|request| predicate(request)).count()
+    }
+
+    /// From now on requests are made with the permissions of `user`, instead of the administrator's.
+    pub fn act_as(&self, user: &str) {
+        *lock(&self.shared.user) = Some(user.to_owned());
     }
 
     /// Whether the API server seems to be gone: new connections are closed, running answers break off, and requests
@@ -202,6 +210,10 @@ async fn pass_on(shared: &Shared, record: &RecordedRequest, mut headers: HeaderM
     let mut request = http::Request::new(kube::client::Body::from(body));
     *request.method_mut() = record.method.clone();
     *request.headers_mut() = headers;
+    if let Some(user) = lock(&shared.user).as_deref().and_then(|user| HeaderValue::from_str(user).ok()) {
+        request.headers_mut().insert("impersonate-user", user);
+        request.headers_mut().insert("impersonate-group", HeaderValue::from_static("system:authenticated"));
+    }
     match record.path_and_query.parse() {
         Ok(uri) => *request.uri_mut() = uri,
         Err(_) => return refuse(StatusCode::BAD_REQUEST),
