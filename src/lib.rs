@@ -15,6 +15,7 @@ pub mod mcp;
 pub mod metrics;
 pub mod recipe;
 pub mod schemas;
+pub mod sealing;
 pub mod service;
 pub mod store;
 pub mod telemetry;

@@ -1,19 +1,29 @@
 //! The pieces that commands are made of, built from the configuration.
 
-use std::sync::Arc;
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context;
 use previewd::{
     alerts::Alerts,
     cluster::Cluster,
     config::{Config, DatabaseUrl, Migrate, refuse_network_filesystem},
-    engine::{self, Engine, Prober, Roles},
+    engine::{self, Engine, Given, Prober, Roles},
     faults::Faults,
     github::GitHub,
     helm::Helm,
+    sealing::{Keys, SHORTEST_SECRET},
     service::{Addresses, Author, Service},
     store::{self, Retention, Store},
 };
+use secrecy::SecretString;
 
 /// Opens the database, with this version's tables in it.
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
@@ -26,7 +36,44 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     };
     let url = config.database.expose_url();
     store::migrate(&url, mode).await.with_context(|| format!("cannot use the database {}", config.database))?;
-    Store::open(&url).with_context(|| format!("cannot open the database {}", config.database))
+    let store = Store::open(&url).with_context(|| format!("cannot open the database {}", config.database))?;
+    Ok(store.sealing(keys(config)?))
+}
+
+/// What seals secrets: the configuration's keys, or with SQLite the one in the file beside the database.
+fn keys(config: &Config) -> anyhow::Result<Keys> {
+    let mut secrets = config.sealing.keys.clone();
+    if let (DatabaseUrl::Sqlite(path), true) = (&config.database, secrets.is_empty()) {
+        secrets.push(key_beside(path)?);
+    }
+    Keys::of(&secrets).with_context(|| format!("sealing.keys: each must have at least {SHORTEST_SECRET} characters"))
+}
+
+/// The secret in the file beside a database, made where there is none, readable by this user only.
+fn key_beside(database: &Path) -> anyhow::Result<SecretString> {
+    let path = database.with_added_extension("key");
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    match made {
+        Ok(mut file) => {
+            let secret = hex::encode(rand::random::<[u8; 32]>());
+            file.write_all(secret.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(secret.into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let read = || fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
+            // Another process may have made it just now.
+            let mut secret = read()?;
+            for _ in 0..50 {
+                if secret.trim().len() >= SHORTEST_SECRET {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+                secret = read()?;
+            }
+            Ok(secret.into())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot make the key file {}", path.display())),
+    }
 }
 
 /// What can be asked for.
@@ -71,6 +118,7 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         look: engine::LOOK,
         faults: Faults::default(),
         helm: helm(config),
+        given: Given { secrets: Arc::new(config.secrets.clone()), registries: config.docker_config() },
         prober,
     })
 }

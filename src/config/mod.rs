@@ -14,8 +14,9 @@ mod tests;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use schemars::JsonSchema;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -24,7 +25,7 @@ pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
     EngineSettings, HelmSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat, LogSettings, Login,
-    McpSettings, RepositoryPattern, RetentionSettings, Team, Workers,
+    McpSettings, RegistrySettings, RepositoryPattern, RetentionSettings, SealingSettings, Team, Workers,
 };
 
 use crate::{
@@ -74,6 +75,12 @@ pub struct Config {
     /// The images of the databases that recipes ask for.
     pub database_images: recipe::DatabaseImages,
     pub helm: HelmSettings,
+    pub sealing: SealingSettings,
+    /// Credentials of registries, by their host: with them nodes pull images of previews. No pod can read them.
+    pub registries: BTreeMap<String, RegistrySettings>,
+    /// What recipes may ask for by name, by repository (`owner/name` or `owner/*`). Commits of forks get none of it.
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
+    pub secrets: BTreeMap<RepositoryPattern, BTreeMap<String, SecretString>>,
     pub mcp: McpSettings,
     /// Who belongs together, by the team's name.
     pub teams: BTreeMap<String, Team>,
@@ -113,6 +120,9 @@ impl Default for Config {
             denied_egress: Vec::new(),
             database_images: recipe::DatabaseImages::default(),
             helm: HelmSettings::default(),
+            sealing: SealingSettings::default(),
+            registries: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             mcp: McpSettings::default(),
             teams: BTreeMap::new(),
             engine: EngineSettings::default(),
@@ -141,6 +151,20 @@ impl Config {
             denied_egress: self.denied_egress.clone(),
             database_images: self.database_images.clone(),
         }
+    }
+
+    /// The credentials of registries in the form that Kubernetes wants. None where there are none.
+    pub fn docker_config(&self) -> Option<SecretString> {
+        let auth = |RegistrySettings { username, password }: &RegistrySettings| {
+            let pair = BASE64.encode(format!("{username}:{}", password.expose_secret()));
+            serde_json::json!({ "username": username, "password": password.expose_secret(), "auth": pair })
+        };
+        if self.registries.is_empty() {
+            return None;
+        }
+        let auths: serde_json::Map<String, _> =
+            self.registries.iter().map(|(host, settings)| (host.clone(), auth(settings))).collect();
+        Some(serde_json::json!({ "auths": auths }).to_string().into())
     }
 
     /// How many environments there may be at once.

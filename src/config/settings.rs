@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -99,6 +100,29 @@ impl Default for LifetimeSettings {
     fn default() -> Self {
         Self { ttl: Lifespan::hours(72), sleep_after: Lifespan::ENDLESS }
     }
+}
+
+/// How images of one registry are pulled.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// The user's name there.
+    pub username: String,
+    /// The password, or a token that may read.
+    #[schemars(with = "String")]
+    pub password: SecretString,
+}
+
+/// What seals secrets in the database.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SealingSettings {
+    /// The secrets that keys are made from, at least 32 characters each. The first seals, every one opens: put a new one
+    /// first, and take the old one out later. With SQLite previewd makes a key file beside the database where there are
+    /// none.
+    #[serde(deserialize_with = "crate::github::secrets")]
+    #[schemars(with = "Vec<String>")]
+    pub keys: Vec<SecretString>,
 }
 
 /// How charts are rendered.
@@ -225,7 +249,7 @@ impl FromStr for LogFilter {
 }
 
 /// A repository, or all repositories of one owner.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(inline, with = "String")]
 pub struct RepositoryPattern(String);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -61,6 +62,8 @@ impl Pass<'_> {
             &serde_json::json!(self.engine.policy).to_string(),
             kube_version.as_deref().unwrap_or_default(),
             if is_upgrade { "upgrade" } else { "" },
+            // The operator may have changed them since, and their values are in no digest.
+            &if recipe.secrets.is_empty() { String::new() } else { observed.seen().round.to_string() },
         ]);
         if let Some(render) = self.engine.store.render_of(&environment.id, &pull_request.head_sha, &key).await? {
             return Ok(Made { render, key, is_new: false });
@@ -73,6 +76,8 @@ impl Pass<'_> {
             BTreeMap::new()
         };
         let passwords = passwords(&recipe, &secrets);
+        let given = (!pull_request.from_fork).then(|| self.engine.given.of(&pull_request.repository.name));
+        let registries = self.engine.given.registries.as_ref().map(ExposeSecret::expose_secret);
         let files = self.files(observed, &recipe).await?;
         let uncharted = Charted { outputs: Vec::new(), secrets, is_upgrade };
         let context = Context {
@@ -86,6 +91,8 @@ impl Pass<'_> {
             installation_id: &self.installation.id,
             policy: &self.engine.policy,
             passwords: &passwords,
+            secrets: given.as_ref(),
+            registries,
             files: &files,
             charted: &uncharted,
         };
@@ -99,6 +106,16 @@ impl Pass<'_> {
         let charted = Charted { outputs, ..uncharted.clone() };
         let context = Context { charted: &charted, ..context };
         let render = recipe::render(&recipe, &context).map_err(NotApplied::Refused)?;
+        if let Some(secret) = render.applied().find(|object| object.kind == "Secret")
+            && !self.engine.store.can_seal()
+        {
+            let rule = "previewd has no key to keep it with; its operator sets sealing.keys".to_owned();
+            return Err(NotApplied::Refused(Cause::ObjectRefused {
+                kind: secret.kind.clone(),
+                name: secret.name.clone(),
+                rule,
+            }));
+        }
         Ok(Made { render, key, is_new: true })
     }
 

@@ -5,6 +5,7 @@
 
 mod apply;
 mod commands;
+mod given;
 mod interrupted;
 mod made;
 mod observe;
@@ -27,6 +28,7 @@ use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
 pub use commands::Roles;
+pub use given::Given;
 pub use probe::Prober;
 pub use repair::{Finding, Sweep};
 
@@ -70,6 +72,8 @@ pub struct Engine {
     pub roles: Roles,
     pub retention: Retention,
     pub helm: Helm,
+    /// What the operator gives to previews.
+    pub given: Given,
     /// What asks public URLs. None: they are not asked.
     pub prober: Option<Prober>,
     /// Repositories that teams name, heard of or not.

@@ -13,4 +13,5 @@ pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker, repl
 pub use connection::{CALL_TIMEOUT, GitHub};
 pub use error::GitHubError;
 pub use facts::RepositoryAccess;
+pub(crate) use settings::secrets;
 pub use settings::{AppSettings, GitHubSettings, InvalidGitHubSettings};

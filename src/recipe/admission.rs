@@ -101,6 +101,9 @@ fn admit_object(object: &mut Object, context: &Context<'_>) -> Refusal {
     let spec = &body["spec"];
     match object.kind.as_str() {
         "Service" => admit_service(spec)?,
+        "Secret" if [walls::OPERATORS_SECRET, walls::REGISTRY_SECRET].contains(&object.name.as_str()) => {
+            return Err(format!("metadata.name must not be {}, which is previewd's own", object.name));
+        }
         "Secret" => admit_secret(body)?,
         "PersistentVolumeClaim" => admit_claim(spec, "spec")?,
         "ServiceAccount" if object.name == walls::SERVICE_ACCOUNT => {

@@ -10,6 +10,7 @@ use super::{
     Backend, Context, Draft, ONCE, Object, Recipe, Template, Variable,
     format::{APP, Database, DatabaseEngine, Resources, Service, ServiceName, Task, UserId, VariableName},
     image::{is_image_reference, is_tag},
+    walls::OPERATORS_SECRET,
 };
 use crate::environment::Cause;
 
@@ -206,6 +207,10 @@ impl Maker<'_> {
                 let variable = format!("{}_{key}", name.as_str().to_ascii_uppercase().replace('-', "_"));
                 variables.insert(variable, from_secret(name.as_str(), key));
             }
+        }
+        // Of a fork none: nobody else's commit gets near them.
+        for name in self.recipe.secrets.iter().filter(|_| context.secrets.is_some()) {
+            variables.insert(name.as_str().to_owned(), from_secret(OPERATORS_SECRET, name.as_str()));
         }
         for (field, env) in &command.env {
             for (name, template) in *env {

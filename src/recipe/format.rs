@@ -28,6 +28,10 @@ pub struct Recipe {
     /// How the pull request is told of its preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportTo>,
+    /// Names of secrets that the operator gives this repository. Each is a variable of every container, and a key of the
+    /// Secret `preview-secrets`. Commits of forks get none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<VariableName>,
     /// What the URL leads to: one container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("required" = ["port"], "properties" = { "port": { "type": "integer" } }))]

@@ -30,7 +30,7 @@ pub use helm::{ChartRequest, ChartSource, Charted};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};
 use render::{Backend, Draft};
-pub use render::{Context, Files, Render, render};
+pub use render::{Context, Files, Render, Secrets, render};
 pub use template::{Template, Variable};
 
 /// Where a repository keeps its recipe.

@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_with_the_nearest_one() {
         let keys = "image, port, health, env, command, args, replicas, resources, run_as, volumes";
-        let all = "version, triggers, ttl, sleep_after, report, app, services, databases, setup, seed, manifests, helm, expose";
+        let all = "version, triggers, ttl, sleep_after, report, secrets, app, services, databases, setup, seed, manifests, helm, expose";
         let unknown = format!("is not a known key; there are {all}");
         assert_refused(&[
             ("1: 2\n", 1, "1", &unknown),

@@ -73,6 +73,13 @@ pub(super) fn take_over(object: &mut Object, context: &Context<'_>) {
         spec["serviceAccountName"] = json!(walls::SERVICE_ACCOUNT);
     }
     spec["automountServiceAccountToken"] = json!(false);
+    if context.registries.is_some() {
+        let own = json!({ "name": walls::REGISTRY_SECRET });
+        match spec["imagePullSecrets"].as_array_mut() {
+            Some(named) => named.push(own),
+            None => spec["imagePullSecrets"] = json!([own]),
+        }
+    }
     let security = &mut spec["securityContext"];
     default(security, "runAsNonRoot", json!(true));
     default(security, "seccompProfile", json!({ "type": "RuntimeDefault" }));

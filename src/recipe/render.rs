@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -32,11 +34,18 @@ pub struct Context<'a> {
     pub policy: &'a Policy,
     /// The password of each of the recipe's databases, by its name.
     pub passwords: &'a BTreeMap<String, String>,
+    /// What the operator gives the repository's recipes, by name. None: it comes from a fork, and gets nothing.
+    pub secrets: Option<&'a Secrets>,
+    /// The credentials of registries, as `.dockerconfigjson`. None: images are pulled by anybody.
+    pub registries: Option<&'a str>,
     /// The files that [`Recipe::files`] asks for.
     pub files: &'a Files,
     /// What helm made of [`Recipe::chart`].
     pub charted: &'a Charted,
 }
+
+/// Secret values, by the names of their variables.
+pub type Secrets = BTreeMap<String, SecretString>;
 
 /// Files of the repository, by their path.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -93,6 +102,9 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         }
     }
     shares::share(&mut draft.phases, &context.policy.quota)?;
+    if let Some(secret) = operators_secrets(recipe, context)? {
+        draft.phases.insert(0, vec![secret]);
+    }
     draft.phases.retain(|phase| !phase.is_empty());
     draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, context));
     let pod_templates = draft.phases.iter().flatten().filter_map(pods::dry_run_pod).collect();
@@ -109,6 +121,26 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         phase_ends,
         pod_templates,
     })
+}
+
+/// The Secret with what the operator gives the repository. None where the recipe asks for nothing of it.
+fn operators_secrets(recipe: &Recipe, context: &Context<'_>) -> Result<Option<Object>, Cause> {
+    let Some(given) = context.secrets.filter(|_| !recipe.secrets.is_empty()) else { return Ok(None) };
+    let mut data = serde_json::Map::new();
+    for (index, name) in recipe.secrets.iter().enumerate() {
+        let value = given.get(name.as_str()).ok_or_else(|| {
+            let rule = "is none of the secrets that the operator gives this repository";
+            recipe.source.refuse(&format!("secrets[{index}]"), rule)
+        })?;
+        data.insert(name.as_str().to_owned(), BASE64.encode(value.expose_secret()).into());
+    }
+    Ok(Some(Object::from_body(serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": walls::OPERATORS_SECRET },
+        "type": "Opaque",
+        "data": data,
+    }))))
 }
 
 impl Render {
@@ -150,6 +182,11 @@ impl Render {
             object.body["spec"]["replicas"] = 0.into();
         }
         asleep
+    }
+
+    /// Whether there is something in it that only its pods are to read.
+    pub fn holds_secrets(&self) -> bool {
+        self.applied().any(|object| object.kind == "Secret")
     }
 
     /// As it is kept for later.
@@ -233,6 +270,8 @@ mod tests {
                 installation_id: "0198c0de-0000-7000-8000-000000000001",
                 policy,
                 passwords: &BTreeMap::from([("db".to_owned(), "hunter2".to_owned())]),
+                secrets: None,
+                registries: None,
                 files: &Files::new(),
                 charted: &Charted::default(),
             },

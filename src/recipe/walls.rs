@@ -1,6 +1,7 @@
 //! The walls around every environment: what it may use, whom it may reach, who may reach it. They come from the
 //! operator's policy alone; nothing in a recipe changes them.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 use super::{Bytes, Context, IngressSource, Millicores, Object, PodSelector};
@@ -8,6 +9,8 @@ use super::{Bytes, Context, IngressSource, Millicores, Object, PodSelector};
 /// The ServiceAccount of every pod.
 pub(super) const SERVICE_ACCOUNT: &str = "preview";
 
+/// The Secret with what the operator gives a repository's recipes.
+pub(super) const OPERATORS_SECRET: &str = "preview-secrets";
 /// The Secret with which images are pulled. No pod may read it.
 pub(super) const REGISTRY_SECRET: &str = "previewd-registry";
 
@@ -56,6 +59,11 @@ pub(super) fn namespace(context: &Context<'_>) -> Object {
 pub(super) fn walls(context: &Context<'_>) -> Vec<Object> {
     let mut walls = vec![resource_quota(context), limit_range(context)];
     walls.extend(network_policies(context));
+    if let Some(registries) = context.registries {
+        let data = json!({ ".dockerconfigjson": BASE64.encode(registries) });
+        let fields = json!({ "type": "kubernetes.io/dockerconfigjson", "data": data });
+        walls.push(wall(context, "v1", "Secret", REGISTRY_SECRET, fields));
+    }
     walls.push(service_account(context));
     walls
 }
@@ -187,3 +195,6 @@ fn internet_peers(context: &Context<'_>) -> Vec<Value> {
     }
     peers
 }
+
+#[cfg(test)]
+mod tests;

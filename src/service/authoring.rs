@@ -9,7 +9,7 @@ use super::Service;
 use crate::{
     environment::{BaseDomain, Cause, CommitSha, Namespace, PublicUrl, RepositoryName},
     helm::Helm,
-    recipe::{self, Charted, Context, Files, Policy, RECIPE_FILE, Recipe, Render},
+    recipe::{self, Charted, Context, Files, Policy, RECIPE_FILE, Recipe, Render, Secrets},
 };
 
 /// What this installation would make of recipes.
@@ -46,6 +46,8 @@ impl Author {
             .keys()
             .map(|name| (name.as_str().to_owned(), "made-up-when-deployed".to_owned()))
             .collect();
+        let secrets: Secrets =
+            recipe.secrets.iter().map(|name| (name.as_str().to_owned(), "given-by-the-operator".into())).collect();
         let uncharted = Charted::default();
         let context = Context {
             repository: &occasion.repository,
@@ -58,6 +60,8 @@ impl Author {
             installation_id: "installation",
             policy: &self.policy,
             passwords: &passwords,
+            secrets: Some(&secrets),
+            registries: None,
             files: &files,
             charted: &uncharted,
         };

@@ -20,7 +20,7 @@ use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 
 use super::postgres;
-use crate::{environment::Millis, faults::Faults};
+use crate::{environment::Millis, faults::Faults, sealing::Keys};
 
 pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection, Statements>;
 
@@ -88,6 +88,8 @@ pub struct Store {
     /// Wakes the engine of this process after a commit that made a row due.
     due: Arc<Notify>,
     clock: Clock,
+    /// What seals what nobody is to read in the database.
+    pub(super) keys: Keys,
     pub(super) faults: Faults,
 }
 
@@ -132,7 +134,23 @@ impl Store {
                 Pool::builder(postgres_manager(url)).max_size(POSTGRES_CONNECTIONS).build().map_err(unreachable)?,
             ),
         };
-        Ok(Self { pools, due: Arc::new(Notify::new()), clock: Clock::Database, faults: Faults::default() })
+        Ok(Self {
+            pools,
+            due: Arc::new(Notify::new()),
+            clock: Clock::Database,
+            keys: Keys::default(),
+            faults: Faults::default(),
+        })
+    }
+
+    /// With the keys that seal secrets. Without them nothing with a secret in it can be kept.
+    pub fn sealing(self, keys: Keys) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// Whether something with a secret in it can be kept.
+    pub fn can_seal(&self) -> bool {
+        self.keys.can_seal()
     }
 
     /// Opens `url` in a simulation, under a clock that gives Unix milliseconds.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     environment::CommitSha,
     recipe::{Object, Render},
+    sealing::NotSealed,
 };
 
 /// The phase of what is in the inventory and belongs to what is applied no more.
@@ -104,7 +105,11 @@ impl Store {
         made: Option<Made<'_>>,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let (lease, commit) = (lease.clone(), commit.to_string());
-        let made = made.map(|Made { render, key }| (render.to_json(), key.to_owned()));
+        let kept = |render: &Render| {
+            let json = render.to_json();
+            if render.holds_secrets() { self.keys.seal(&json).map_err(unsealed) } else { Ok(json) }
+        };
+        let made = made.map(|Made { render, key }| Ok::<_, StoreError>((kept(render)?, key.to_owned()))).transpose()?;
         let row = |object: &Object, phase: usize| ObjectRow {
             environment_id: lease.environment_id.clone(),
             api_version: object.api_version.clone(),
@@ -180,7 +185,7 @@ impl Store {
                 .await
                 .optional()
         })?;
-        body.map(|body| Render::from_json(&body).map_err(unreadable)).transpose()
+        self.opened(body)
     }
 
     /// What was applied for a commit. None where it never was, or is no longer kept.
@@ -195,7 +200,17 @@ impl Store {
                 .await
                 .optional()
         })?;
-        body.map(|body| Render::from_json(&body).map_err(unreadable)).transpose()
+        self.opened(body)
+    }
+
+    /// None also where no key opens it: it is made again where that can be.
+    fn opened(&self, body: Option<String>) -> Result<Option<Render>, StoreError> {
+        let Some(body) = body else { return Ok(None) };
+        let Some(json) = self.keys.open(&body) else {
+            tracing::warn!("what was applied for a commit is sealed with a key that is not among sealing.keys");
+            return Ok(None);
+        };
+        Render::from_json(&json).map(Some).map_err(unreadable)
     }
 
     /// Takes out what was deleted.
@@ -222,4 +237,8 @@ impl Store {
             Ok(Ok(()))
         })
     }
+}
+
+fn unsealed(_: NotSealed) -> StoreError {
+    StoreError::Unreadable("there is no key to seal secrets with (sealing.keys)".to_owned())
 }

@@ -29,6 +29,8 @@ fn rendered_under(yaml: &str, policy: &Policy) -> Result<Render, Cause> {
             installation_id: "0198c0de-0000-7000-8000-000000000001",
             policy,
             passwords: &BTreeMap::new(),
+            secrets: None,
+            registries: None,
             files: &files,
             charted: &Charted::default(),
         },

@@ -1,5 +1,6 @@
 //! What a preview runs: services beside the app, databases, tasks, and manifests of the repository's own.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
@@ -97,6 +98,7 @@ async fn a_database_keeps_its_rows_from_commit_to_commit() {
     assert!(password.len() >= 32);
     let seen = format!("{}{failed}{}", life.comments(number).join("\n"), life.log());
     assert!(!seen.contains(&password), "the database's password got out");
+    assert!(!is_kept(&life, &password), "the database's password is in the clear in previewd's own");
 
     github.close(&life.repository, number).await.unwrap();
     life.until(number, TO_GONE, |found| found["status"] == "deleted").await;
@@ -110,6 +112,74 @@ async fn a_database_keeps_its_rows_from_commit_to_commit() {
         (!left.items.iter().any(is_ours)).then_some(())
     })
     .await;
+    life.finish().await;
+}
+
+/// Whether a text stands in the clear, or in base64, in the files of previewd's database.
+fn is_kept(life: &Life, text: &str) -> bool {
+    let encoded = BASE64.encode(text);
+    // Within other text the first and last characters of base64 differ with their neighbours.
+    let encoded = &encoded[..encoded.len() - 4];
+    let holds = |content: &[u8], text: &str| content.windows(text.len()).any(|window| window == text.as_bytes());
+    ["previewd.db", "previewd.db-wal"].into_iter().any(|name| {
+        let content = std::fs::read(life.stand.folder().join(name)).unwrap_or_default();
+        holds(&content, text) || holds(&content, encoded)
+    })
+}
+
+const CANARY: &str = "canary-of-the-operator-0123456789";
+
+/// T080 for what the operator gives: it reaches the container, and nothing and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_the_operator_reach_the_repositorys_own_commits_only() {
+    let Some(ground) = life::node().await else { return };
+    let mut life = Life::prepare(ground, "secrets", None).await;
+    life.configure(&format!(
+        "[secrets]\n\"acme/*\" = {{ STRIPE_KEY = \"{CANARY}\", OTHER = \"{CANARY}\" }}\n\
+         [registries]\n\"registry.example.com\" = {{ username = \"bot\", password = \"{CANARY}\" }}\n\
+         [triggers]\nforks = \"approve\"\n"
+    ));
+    life.begin().await;
+    let github = &life.stand.github;
+    github.set_role(&life.repository, "ann", Role::Maintain).unwrap();
+    let recipe = format!("{}secrets: [STRIPE_KEY]\n", life::recipe("ok"));
+    github.commit(&life.repository, "main", &[(".preview.yaml", &recipe)]).await.unwrap();
+    let number = life.open("own", &recipe).await;
+    let running = life.until_running(number).await;
+    let namespace = running["namespace"].as_str().unwrap();
+    let secrets = Api::<Secret>::namespaced(life.kube.clone(), namespace);
+    let given = secrets.get("preview-secrets").await.unwrap().data.unwrap();
+    assert_eq!(given.keys().collect::<Vec<_>>(), ["STRIPE_KEY"], "what was asked for and nothing else");
+    let pod = async |namespace: &str| {
+        let pods = Api::<Pod>::namespaced(life.kube.clone(), namespace).list(&ListParams::default()).await.unwrap();
+        serde_json::to_value(&pods.items[0].spec).unwrap()
+    };
+    let spec = pod(namespace).await;
+    assert_eq!(spec["imagePullSecrets"][0]["name"], "previewd-registry");
+    assert!(spec["containers"][0]["env"].to_string().contains("STRIPE_KEY") && !spec.to_string().contains(CANARY));
+
+    let new = NewPullRequest::new("A stranger's", "theirs").from_fork("eve").file("change.txt", "theirs");
+    let theirs = github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until(theirs, SOON, |found| found["reason"] == "awaiting_approval").await;
+    let approve = format!("/preview approve {}", &life.head(theirs)[..12]);
+    assert_eq!(command(&life, theirs, "ann", &approve).await, "+1");
+    let running = life.until_running(theirs).await;
+    let namespace = running["namespace"].as_str().unwrap();
+    let secrets = Api::<Secret>::namespaced(life.kube.clone(), namespace);
+    assert!(secrets.get_opt("preview-secrets").await.unwrap().is_none(), "a stranger's commit gets nothing");
+    assert!(!pod(namespace).await.to_string().contains("STRIPE_KEY"));
+
+    // One that is not given is named, with its place; the value of none is anywhere.
+    let unknown = recipe.replace("STRIPE_KEY]", "STRIPE_KEY, ROOT_PASSWORD]");
+    github.push(&life.repository, number, &[(".preview.yaml", &unknown)]).await.unwrap();
+    let failed = life.until_status(number, "failed").await;
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("secrets[1] is none of the secrets that the operator gives this repository"), "{message}");
+    let comments = format!("{}{}", life.comments(number).join("\n"), life.comments(theirs).join("\n"));
+    let logs = life.call("get_preview_logs", number).await;
+    let seen = format!("{comments}{failed}{logs:?}{}", life.log());
+    assert!(!seen.contains(CANARY), "a secret got out");
+    assert!(!is_kept(&life, CANARY), "a secret is in the clear in previewd's database");
     life.finish().await;
 }
 

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full};
 use previewd::{
     cluster::Cluster,
     config::Config,
-    engine::{Engine, Roles},
+    engine::{Engine, Given, Roles},
     environment::{Capacity, CommitSha, Millis, ReportTo},
     faults::{Fault, Faults},
     github::GitHub,
@@ -217,6 +217,7 @@ impl World {
             look: Duration::from_secs(3),
             faults,
             helm: Helm::new("helm".into(), Vec::new()),
+            given: Given::default(),
             prober: None,
         };
         let receiver = Receiver { store, secrets: vec![SECRET.to_owned().into()] };
