@@ -194,8 +194,12 @@ pub fn next_step(facts: &Facts, now: Millis) -> Step {
 }
 
 fn deletion_step(facts: &Facts, cause: Option<Cause>, now: Millis) -> Step {
-    if facts.status == EnvironmentStatus::Deleted && facts.namespace != NamespaceFacts::Ours {
-        return Step::Settle { until: None };
+    if facts.status == EnvironmentStatus::Deleted {
+        return match facts.namespace {
+            NamespaceFacts::Absent | NamespaceFacts::Foreign => Step::Settle { until: None },
+            // A process that was stopped made it when it went on: until it is gone again nobody is told that it is.
+            NamespaceFacts::Ours | NamespaceFacts::Terminating { .. } => Step::BeginDeletion { cause },
+        };
     }
     let Some(started_at) = facts.deletion_started_at else {
         return Step::BeginDeletion { cause };

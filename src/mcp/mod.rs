@@ -27,8 +27,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     identity::Identity,
     service::{
-        EnvironmentDetail, EnvironmentList, EnvironmentLogs, EnvironmentSummary, Explanation, Service, ServiceError,
-        Waited,
+        EnvironmentDetail, EnvironmentList, EnvironmentLogs, EnvironmentSummary, Explanation, RecipeVerdict, Service,
+        ServiceError, Waited,
     },
 };
 pub use server::Server;
@@ -40,7 +40,7 @@ pub fn tools() -> Vec<Tool> {
 
 /// The whole schema of each tool's answer, by the tool's name, and of the error that all of them share (`error`).
 /// `--output json` of the command line is the same.
-pub fn answer_schemas() -> [(&'static str, JsonObject); 10] {
+pub fn answer_schemas() -> [(&'static str, JsonObject); 11] {
     [
         (list::NAME, schema::answer::<EnvironmentList>()),
         (get::NAME, schema::answer::<EnvironmentDetail>()),
@@ -51,6 +51,7 @@ pub fn answer_schemas() -> [(&'static str, JsonObject); 10] {
         (keep::NAME, schema::answer::<EnvironmentSummary>()),
         (explain::NAME, schema::answer::<Explanation>()),
         (wait::NAME, schema::answer::<Waited>()),
+        (check_recipe::NAME, schema::answer::<RecipeVerdict>()),
         ("error", schema::answer::<ServiceError>()),
     ]
 }

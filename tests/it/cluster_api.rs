@@ -126,7 +126,8 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: imp
 
 fn rule(result: Result<impl std::fmt::Debug, ClusterError>) -> String {
     match result.expect_err("the object is refused") {
-        ClusterError::Refused(Cause::ObjectRefused { rule, .. }) => rule,
+        ClusterError::Refused(Cause::ObjectRefused { rule, .. })
+        | ClusterError::Immutable(Cause::ObjectRefused { rule, .. }) => rule,
         other => panic!("not a refused object: {other:?}"),
     }
 }
@@ -374,7 +375,7 @@ async fn changes_are_seen_as_they_happen() {
     let ours = owner("pr-6-watch");
     let (touched, health) = cluster.watch(&ours.installation_id);
     let mut touched = std::pin::pin!(touched);
-    assert_eq!(health.missing(), ["Namespace", "Deployment", "Pod"]);
+    assert_eq!(health.missing(), ["Namespace", "Deployment", "Pod", "StatefulSet", "Job"]);
     let namespace: Namespace = "pr-6-watch".parse().expect("a namespace");
 
     let create = async {

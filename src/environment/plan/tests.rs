@@ -320,9 +320,14 @@ fn each_state_has_its_step() {
         ),
         ("gone", gone(EnvironmentStatus::Deleted, NamespaceFacts::Absent, Some(NOW)), Step::Settle { until: None }),
         (
+            "gone, made once more, and on its way out",
+            gone(EnvironmentStatus::Deleted, NamespaceFacts::Terminating { blocked_by: None }, Some(NOW)),
+            Step::BeginDeletion { cause: None },
+        ),
+        (
             "gone, and there again",
             gone(EnvironmentStatus::Deleted, NamespaceFacts::Ours, Some(NOW)),
-            Step::DeleteNamespace,
+            Step::BeginDeletion { cause: None },
         ),
     ];
     for (what, facts, expected) in table {

@@ -83,7 +83,8 @@ async fn a_database_keeps_its_rows_from_commit_to_commit() {
 
     let github = &life.stand.github;
     github.push(&life.repository, number, &[(".preview.yaml", &with_database("fail"))]).await.unwrap();
-    let failed = life.until_status(number, "failed").await;
+    // Three attempts, with their waits.
+    let failed = life.until(number, TO_RUNNING, |found| found["status"] == "failed").await;
     assert_eq!(failed["reason"], "setup_failed", "{failed:#}");
     let message = failed["message"].as_str().unwrap();
     assert!(message.contains("ended with exit code 1") && message.contains("stays changed"), "{message}");
