@@ -24,7 +24,8 @@ const INSTRUCTIONS: &str = "\
 previewd runs every open pull request of your repositories as a preview environment: one namespace in a Kubernetes \
 cluster and one URL, made when a pull request opens and removed when it closes. It acts by itself on pushes.
 
-Name an environment by its pull request (owner/name#number) everywhere; its namespace or id works too.
+Name an environment by its pull request (owner/name#number); its namespace or id works too. explain and create take \
+repository and pull_request apart.
 - A URL to look at: get_preview_environment, or list_preview_environments with a repository.
 - After a push: wait_for_preview_environment with the commit.
 - Why a preview is broken: get_preview_environment gives status, reason and message; then get_preview_logs.

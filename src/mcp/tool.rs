@@ -86,7 +86,8 @@ fn parse<Request: DeserializeOwned>(arguments: JsonObject) -> Result<Request, Se
         match (named("missing field `"), named("unknown field `"), error.path().to_string()) {
             (Some(field), _, _) => ServiceError::invalid(&field, "is missing"),
             (_, Some(field), _) => {
-                let known = rule.split_once("expected ").map_or("", |(_, known)| known);
+                let known =
+                    rule.split_once("expected ").map_or("", |(_, known)| known).replacen("` or `", "` and `", 1);
                 ServiceError::invalid(&field, format!("is not an argument of this tool; it takes {known}"))
             }
             (None, None, path) => ServiceError::invalid(&plain(&path), plain(&rule)),

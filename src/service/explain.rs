@@ -237,7 +237,7 @@ fn state(summary: &EnvironmentSummary) -> (String, String) {
 /// What would change where an environment stands.
 fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
     match (status, reason) {
-        (EnvironmentStatus::Running, None) => "Nothing: a push brings the next commit by itself.",
+        (EnvironmentStatus::Running, None) => "Nothing has to be done: a push brings the next commit by itself.",
         (EnvironmentStatus::Deleting, _) => "Wait: it is gone within minutes, and operators are told where it is not.",
         (EnvironmentStatus::Pending | EnvironmentStatus::Deploying, None) => {
             "Wait with wait_for_preview_environment: it takes minutes at most."

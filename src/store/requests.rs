@@ -222,10 +222,16 @@ impl Store {
                     environments::status
                         .ne_all([EnvironmentStatus::Deleting.code(), EnvironmentStatus::Deleted.code()]),
                 )
-                .set((asked!(now, at), environments::keep_until.eq(until), environments::used_at.eq(now)))
+                .set((asked!(now, at), environments::used_at.eq(now)))
                 .execute(connection)
                 .await?;
             if asked == 1 {
+                // Whoever wants it for a day takes nothing from whoever wants it for a week.
+                diesel::update(environments::table.find(&id))
+                    .filter(environments::keep_until.is_null().or(environments::keep_until.lt(until)))
+                    .set(environments::keep_until.eq(until))
+                    .execute(connection)
+                    .await?;
                 grant!(connection, id, request, at);
             }
             Ok(asked == 1)

@@ -101,3 +101,29 @@ async fn mcp_json_starts_a_server_with_ten_tools() {
     assert_eq!(tools.len(), 10);
     client.cancel().await.expect("it ends");
 }
+
+/// What strangers copy is taken as it is.
+#[test]
+fn the_readmes_configuration_and_recipe_are_valid() {
+    let readme = fs::read_to_string(Path::new(REPOSITORY).join("README.md")).expect("README.md");
+    let blocks = |language: &str| -> Vec<String> {
+        let mut blocks = Vec::new();
+        let mut lines = readme.lines();
+        while let Some(line) = lines.next() {
+            let indent = line.len() - line.trim_start().len();
+            if line.trim() == format!("```{language}") {
+                let block = lines.by_ref().take_while(|line| line.trim() != "```");
+                blocks.push(block.map(|line| line.get(indent..).unwrap_or_default()).collect::<Vec<_>>().join("\n"));
+            }
+        }
+        blocks
+    };
+    let (configurations, recipes) = (blocks("toml"), blocks("yaml"));
+    assert_eq!((configurations.len(), recipes.len()), (1, 1));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("previewd.toml");
+    fs::write(&path, &configurations[0]).expect("written");
+    let config = previewd::config::Config::load(Some(&path), std::iter::empty()).expect("the README's configuration");
+    assert_eq!(config.teams["shop"].repositories.len(), 2);
+    previewd::recipe::Recipe::parse(".preview.yaml", &recipes[0]).expect("the README's recipe");
+}

@@ -140,7 +140,10 @@ async fn only_what_is_there_is_kept() {
         let id = &overview.environment.id;
         let keep = async || store.request_keeping(id, 77, asks(EventKind::KeepingRequested)).await.unwrap();
         assert!(keep().await);
-        assert_eq!(environment_of(&store, 7).await.environment.lifetime.keep_until, Some(77));
+        let kept = async || environment_of(&store, 7).await.environment.lifetime.keep_until;
+        assert_eq!(kept().await, Some(77));
+        assert!(store.request_keeping(id, 50, asks(EventKind::KeepingRequested)).await.unwrap());
+        assert_eq!(kept().await, Some(77), "nobody's wish is shortened by another's");
         show(&store, EnvironmentStatus::Deleted, Some(&Cause::Expired)).await;
         assert!(!keep().await);
     })
