@@ -1,13 +1,10 @@
 //! The pieces that commands are made of, built from the configuration.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
-    thread,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -52,27 +49,21 @@ fn keys(config: &Config) -> anyhow::Result<Keys> {
 /// The secret in the file beside a database, made where there is none, readable by this user only.
 fn key_beside(database: &Path) -> anyhow::Result<SecretString> {
     let path = database.with_added_extension("key");
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    match made {
-        Ok(mut file) => {
-            let secret = hex::encode(rand::random::<[u8; 32]>());
-            file.write_all(secret.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(secret.into())
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let read = || fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
-            // Another process may have made it just now.
-            let mut secret = read()?;
-            for _ in 0..50 {
-                if secret.trim().len() >= SHORTEST_SECRET {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(20));
-                secret = read()?;
-            }
-            Ok(secret.into())
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot make the key file {}", path.display())),
+    if !path.exists() {
+        make_key(&path).with_context(|| format!("cannot make the key file {}", path.display()))?;
+    }
+    let secret = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(secret.into())
+}
+
+/// Whole or not at all, and never over one that another process made at the same moment.
+fn make_key(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(hex::encode(rand::random::<[u8; 32]>()).as_bytes())?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -38,33 +38,19 @@ impl Cluster {
         uid_of(&call, &applied)
     }
 
-    /// An annotation of an object. None where there is no such object; empty where it has no such annotation.
-    pub async fn annotation(
-        &self,
-        namespace: &Namespace,
-        object: &Object,
-        annotation: &str,
-    ) -> Result<Option<String>, ClusterError> {
-        let call = Call::new("read", &object.kind, &object.name).in_namespace(namespace);
-        let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
-        let request = metadata_only(resource.get(&object.name, &GetParams::default()));
-        let Some(body) = self.send_optional(&call, request).await? else { return Ok(None) };
-        let found: PartialObjectMeta = parse(&call, &body)?;
-        let annotations = found.metadata.annotations.unwrap_or_default();
-        Ok(Some(annotations.get(annotation).cloned().unwrap_or_default()))
-    }
-
-    /// Whether the object is there, be it on its way out.
-    pub async fn has_object(
+    /// An object's annotations, be it on its way out. None where there is no such object.
+    pub async fn annotations(
         &self,
         namespace: &Namespace,
         api_version: &str,
         kind: &str,
         name: &str,
-    ) -> Result<bool, ClusterError> {
+    ) -> Result<Option<BTreeMap<String, String>>, ClusterError> {
         let call = Call::new("read", kind, name).in_namespace(namespace);
         let request = resource(&call, namespace, api_version, kind)?.get(name, &GetParams::default());
-        Ok(self.send_optional(&call, metadata_only(request)).await?.is_some())
+        let Some(body) = self.send_optional(&call, metadata_only(request)).await? else { return Ok(None) };
+        let found: PartialObjectMeta = parse(&call, &body)?;
+        Ok(Some(found.metadata.annotations.unwrap_or_default()))
     }
 
     /// The values of the environment's Secrets in base64, by name and key. None are there where there is no namespace.

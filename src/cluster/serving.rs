@@ -18,7 +18,7 @@ impl Workloads {
 
     /// A commit that a ready pod says it runs.
     pub fn served(&self) -> Option<CommitSha> {
-        let ready = self.pods.iter().filter(|pod| is_ready(pod));
+        let ready = self.pods.iter().filter(|pod| is_ready(pod) && !is_of_job(pod));
         ready.filter_map(|pod| commit_of(pod)?.parse().ok()).next()
     }
 
@@ -36,10 +36,9 @@ impl Workloads {
     /// Where the commit is on none of the templates, every ready pod runs every commit; elsewhere a database beside the
     /// application says nothing.
     fn ready_pods_of(&self, commit: &CommitSha) -> impl Iterator<Item = &Pod> {
-        let of_commits = self.pods.iter().any(|pod| commit_of(pod).is_some()) || self.has_stamped_template();
-        self.pods
-            .iter()
-            .filter(move |pod| is_ready(pod) && commit_of(pod).map_or(!of_commits, |label| label == commit.as_str()))
+        let pods = || self.pods.iter().filter(|pod| !is_of_job(pod));
+        let of_commits = pods().any(|pod| commit_of(pod).is_some()) || self.has_stamped_template();
+        pods().filter(move |pod| is_ready(pod) && commit_of(pod).map_or(!of_commits, |label| label == commit.as_str()))
     }
 
     fn has_stamped_template(&self) -> bool {
@@ -53,6 +52,11 @@ impl Workloads {
 
 fn commit_of(pod: &Pod) -> Option<&String> {
     pod.metadata.labels.as_ref()?.get(COMMIT_LABEL)
+}
+
+/// What runs to its end answers nobody.
+fn is_of_job(pod: &Pod) -> bool {
+    pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Job")
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -103,5 +107,23 @@ mod tests {
         assert_eq!(of('d'), []);
         assert_eq!(workloads.served(), Some("a".repeat(40).parse().expect("a commit")));
         assert_eq!(Workloads::default().served(), None);
+    }
+
+    /// A database beside the application says nothing of its commit, and a job nothing of who answers.
+    #[test]
+    fn only_what_answers_counts() {
+        let commit = |digit: char| digit.to_string().repeat(40).parse().expect("a commit");
+        let mut database = pod('a', "True", "");
+        database.metadata.labels = None;
+        let mut job = pod('b', "True", "");
+        let owner =
+            json!([{ "apiVersion": "batch/v1", "kind": "Job", "name": "setup", "uid": "1", "controller": true }]);
+        job.metadata.owner_references = serde_json::from_value(owner).expect("an owner");
+        let with =
+            |pods: &[&Pod]| Workloads { pods: pods.iter().map(|pod| (*pod).clone()).collect(), ..Workloads::default() };
+        assert!(with(&[&database, &job]).serves(&commit('a')), "nothing that answers is of a commit of its own");
+        assert_eq!(with(&[&database, &job]).served(), None);
+        let app = pod('a', "False", "");
+        assert!(!with(&[&database, &app]).serves(&commit('a')), "the application is not ready yet");
     }
 }

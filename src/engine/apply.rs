@@ -65,9 +65,11 @@ impl Pass<'_> {
     /// Puts back what was applied for a commit that ran. Gives whether it still, or already, serves.
     pub(super) async fn put_back(&mut self, environment: &Environment, commit: &CommitSha) -> Result<bool, NotApplied> {
         let render = self.engine.store.render(&environment.id, commit).await?;
-        // It is kept for as long as the row names the commit.
-        let render =
-            render.ok_or_else(|| Interrupted::failed("what was applied for the last good commit is missing"))?;
+        // It is kept for as long as the row names the commit; the key that it was sealed with may be gone.
+        let render = render.ok_or_else(|| {
+            let rule = "what was applied for it is sealed with a key that is not there any more".to_owned();
+            NotApplied::Refused(Cause::ObjectRefused { kind: "Commit".to_owned(), name: commit.to_string(), rule })
+        })?;
         let render = render.lasting();
         self.prepare(environment, commit, &render, None).await?;
         for object in &render.objects {
@@ -137,8 +139,9 @@ impl Pass<'_> {
     async fn put(&mut self, namespace: &Namespace, object: &Object) -> Result<(), NotApplied> {
         if let Some(run) = object.run() {
             self.fence(CALL_TIMEOUT).await?;
-            let ran = self.engine.cluster.annotation(namespace, object, RUN).await?;
-            if ran.is_some_and(|ran| ran != run) {
+            let Object { api_version, kind, name, body: _ } = object;
+            let there = self.engine.cluster.annotations(namespace, api_version, kind, name).await?;
+            if there.is_some_and(|annotations| annotations.get(RUN).map(String::as_str) != Some(run)) {
                 self.remove(namespace, &ObjectKey::of(object)).await?;
             }
         }
@@ -167,7 +170,7 @@ impl Pass<'_> {
         self.engine.cluster.delete_object(namespace, api_version, kind, name, None).await?;
         for _ in 0..GOES.as_millis() / LOOK.as_millis() {
             self.fence(CALL_TIMEOUT).await?;
-            if !self.engine.cluster.has_object(namespace, api_version, kind, name).await? {
+            if self.engine.cluster.annotations(namespace, api_version, kind, name).await?.is_none() {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;

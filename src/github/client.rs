@@ -138,27 +138,10 @@ impl GitHub {
         path: &str,
         place: GitRef<'_>,
     ) -> Result<RepositoryFile, GitHubError> {
-        let name = &access.name;
-        let (place, shown) = match place {
-            GitRef::Commit(commit) => (place.query(), commit.short().to_owned()),
-            GitRef::Branch(_) => (place.query(), "its base branch".to_owned()),
-        };
-        let tried = &format!("reading {path} of {name} at {shown}");
-        let call = Call {
-            accept: "application/vnd.github.raw+json",
-            limit: RECIPE_LIMIT + 1,
-            ..Call::get(tried, format!("/repos/{name}/contents/{}?ref={place}", encoded(path)))
-        };
-        match self.call(Actor::On(access), call).await {
-            Ok(answer) if answer.body.len() > RECIPE_LIMIT => Ok(RepositoryFile::TooLong),
-            Ok(answer) => Ok(String::from_utf8(answer.body).map_or(RepositoryFile::NotText, RepositoryFile::Text)),
-            // The same 404 stands for a repository that is gone, or that previewd may no longer see: only one that is
-            // there shows that the file is not.
-            Err(GitHubError::NotFound { .. }) => {
-                self.call(Actor::On(access), Call::get(tried, format!("/repos/{name}"))).await?;
-                Ok(RepositoryFile::Missing)
-            }
-            Err(error) => Err(error),
+        match self.content(access, path, place, RECIPE_LIMIT).await? {
+            None => Ok(RepositoryFile::Missing),
+            Some(content) if content.len() > RECIPE_LIMIT => Ok(RepositoryFile::TooLong),
+            Some(content) => Ok(String::from_utf8(content).map_or(RepositoryFile::NotText, RepositoryFile::Text)),
         }
     }
 
@@ -172,7 +155,11 @@ impl GitHub {
         limit: usize,
     ) -> Result<Option<Vec<u8>>, GitHubError> {
         let name = &access.name;
-        let tried = &format!("reading a file of {name}");
+        let shown = match place {
+            GitRef::Commit(commit) => commit.short(),
+            GitRef::Branch(_) => "its base branch",
+        };
+        let tried = &format!("reading {path} of {name} at {shown}");
         let call = Call {
             accept: "application/vnd.github.raw+json",
             limit: limit + 1,
@@ -180,7 +167,8 @@ impl GitHub {
         };
         match self.call(Actor::On(access), call).await {
             Ok(answer) => Ok(Some(answer.body)),
-            // The same 404 stands for a repository that is gone, or that previewd may no longer see.
+            // The same 404 stands for a repository that is gone, or that previewd may no longer see: only one that is
+            // there shows that the file is not.
             Err(GitHubError::NotFound { .. }) => {
                 self.call(Actor::On(access), Call::get(tried, format!("/repos/{name}"))).await?;
                 Ok(None)

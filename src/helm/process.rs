@@ -137,12 +137,7 @@ mod tests {
             let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             !(state.is_empty() || state.contains(") Z "))
         };
-        for _ in 0..100 {
-            if !is_there() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the child's child {pid} lives on");
+        xtask::testing::eventually("its child is gone", Duration::from_secs(10), async || (!is_there()).then_some(()))
+            .await;
     }
 }

@@ -174,39 +174,41 @@ impl Store {
         commit: &CommitSha,
         key: &str,
     ) -> Result<Option<Render>, StoreError> {
-        let body: Option<String> = read!(self, |connection| {
-            renders::table
-                .inner_join(deployments::table)
-                .filter(deployments::environment_id.eq(environment_id))
-                .filter(deployments::commit_sha.eq(commit.as_str()))
-                .filter(renders::key.eq(key))
-                .select(renders::body)
-                .first(connection)
-                .await
-                .optional()
-        })?;
-        self.opened(body)
+        match self.kept(environment_id, commit).await? {
+            Some((body, made_from)) if made_from.as_deref() == Some(key) => self.opened(&body),
+            _ => Ok(None),
+        }
     }
 
     /// What was applied for a commit. None where it never was, or is no longer kept.
     pub async fn render(&self, environment_id: &str, commit: &CommitSha) -> Result<Option<Render>, StoreError> {
-        let body: Option<String> = read!(self, |connection| {
+        match self.kept(environment_id, commit).await? {
+            Some((body, _)) => self.opened(&body),
+            None => Ok(None),
+        }
+    }
+
+    /// What is kept of a commit, and what it was made from.
+    async fn kept(
+        &self,
+        environment_id: &str,
+        commit: &CommitSha,
+    ) -> Result<Option<(String, Option<String>)>, StoreError> {
+        read!(self, |connection| {
             renders::table
                 .inner_join(deployments::table)
                 .filter(deployments::environment_id.eq(environment_id))
                 .filter(deployments::commit_sha.eq(commit.as_str()))
-                .select(renders::body)
+                .select((renders::body, renders::key))
                 .first(connection)
                 .await
                 .optional()
-        })?;
-        self.opened(body)
+        })
     }
 
     /// None also where no key opens it: it is made again where that can be.
-    fn opened(&self, body: Option<String>) -> Result<Option<Render>, StoreError> {
-        let Some(body) = body else { return Ok(None) };
-        let Some(json) = self.keys.open(&body) else {
+    fn opened(&self, body: &str) -> Result<Option<Render>, StoreError> {
+        let Some(json) = self.keys.open(body) else {
             tracing::warn!("what was applied for a commit is sealed with a key that is not among sealing.keys");
             return Ok(None);
         };
