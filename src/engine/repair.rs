@@ -17,6 +17,8 @@ use crate::{
 };
 
 const LEASE_NAME: &str = "repair";
+/// What says when the App's repositories were last asked for.
+const REPOSITORIES_LEASE: &str = "app_repositories";
 /// Renewed while it works; another process takes over this long after its holder died.
 const LEASE: Duration = Duration::from_secs(60);
 pub const EVERY: Duration = Duration::from_secs(300);
@@ -60,6 +62,8 @@ impl Sweep {
 pub enum Finding {
     /// A webhook that GitHub could not deliver is asked for again.
     LostDelivery { guid: String, event: String },
+    /// An installation of the App gives access to a repository that nobody told of.
+    UnknownRepository { name: RepositoryName },
     /// Nobody told of an open pull request.
     UnknownPullRequest { name: String },
     /// GitHub has newer facts than the row.
@@ -84,6 +88,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LostDelivery { guid, event } => write!(f, "delivery {guid} ({event}) failed: asked for again"),
+            Self::UnknownRepository { name } => write!(f, "{name} is the App's and unknown: stored"),
             Self::UnknownPullRequest { name } => write!(f, "{name} is open and unknown: stored"),
             Self::OutdatedPullRequest { name } => write!(f, "{name} has changed: stored"),
             Self::NotListed { name } => write!(f, "{name} is not among the open ones: read from GitHub"),
@@ -164,6 +169,7 @@ impl Engine {
         // One that fails keeps none of the others from being done.
         let stages = [
             self.ask_for_lost_deliveries(dry_run, &mut findings).await,
+            self.ask_for_repositories(installation, periods, dry_run, &mut findings).await,
             self.list_repositories(periods, dry_run, &mut findings).await,
             self.compare_namespaces(installation, dry_run, &mut findings).await,
         ];
@@ -200,6 +206,53 @@ impl Engine {
         Ok(())
     }
 
+    /// Stores the repositories that an installation of the App gives access to and that nobody told of, as often as quiet
+    /// repositories are listed.
+    async fn ask_for_repositories(
+        &self,
+        installation: &Installation,
+        periods: SweepPeriods,
+        dry_run: bool,
+        findings: &mut Vec<Finding>,
+    ) -> anyhow::Result<()> {
+        // Whoever sweeps is alone already; what counts is when this was done last, by any process.
+        if !self.store.take_lease(REPOSITORIES_LEASE, &installation.id, LEASE, periods.quiet).await? {
+            return Ok(());
+        }
+        let mut done = true;
+        for app_installation in self.github.installations().await? {
+            for page in 1.. {
+                if !self.store.take_sweep_read(Some(app_installation), READS_AN_HOUR).await? {
+                    done = false;
+                    break;
+                }
+                let (repositories, more) = match self.github.repositories_of(app_installation, page).await {
+                    Ok(found) => found,
+                    // One that was just taken away keeps none of the others from being asked.
+                    Err(error) => {
+                        warn!(%error, "an installation's repositories cannot be listed");
+                        done = false;
+                        break;
+                    }
+                };
+                for facts in repositories {
+                    if self.store.knows_repository(facts.github_id).await? {
+                        continue;
+                    }
+                    findings.push(Finding::UnknownRepository { name: facts.name.clone() });
+                    if !dry_run {
+                        self.store.record_repository(facts).await?;
+                    }
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        self.store.give_lease_back(REPOSITORIES_LEASE, &installation.id, done && !dry_run).await?;
+        Ok(())
+    }
+
     async fn list_repositories(
         &self,
         periods: SweepPeriods,
@@ -208,7 +261,7 @@ impl Engine {
     ) -> anyhow::Result<()> {
         let mut due = self.store.repositories_to_sweep(periods).await?;
         for name in &self.repositories {
-            if !self.store.knows_repository(name).await? {
+            if !self.store.knows_repository_name(name).await? {
                 // Never heard of: it is listed until it is.
                 due.push(SweptRepository { github_id: 0, name: name.clone(), app_installation_id: None, tag: None });
             }

@@ -11,7 +11,7 @@ use super::{
     connection::{Actor, Answer, Call},
     wire,
 };
-use crate::environment::{CommitSha, GitHubState, PullRequestFacts, RepositoryName};
+use crate::environment::{CommitSha, GitHubState, PullRequestFacts, RepositoryFacts, RepositoryName};
 
 /// The longest recipe in bytes; one that is longer is read no further.
 pub const RECIPE_LIMIT: usize = 64 << 10;
@@ -239,6 +239,61 @@ impl GitHub {
             etag = None;
         }
         Ok(Listing::Listed { pull_requests: listed, etag })
+    }
+
+    /// The App's installations that are not suspended, by their ids. None with a token.
+    pub async fn installations(&self) -> Result<Vec<i64>, GitHubError> {
+        #[derive(Deserialize)]
+        struct Installation {
+            id: i64,
+            suspended_at: Option<String>,
+        }
+        if !self.is_app() {
+            return Ok(Vec::new());
+        }
+        let tried = "listing the App's installations";
+        let mut ids = Vec::new();
+        for page in 1.. {
+            let path = format!("/app/installations?per_page={PER_PAGE}&page={page}");
+            let answer = self.call(Actor::Own, Call::get(tried, path)).await?;
+            let found = answer.json::<Vec<Installation>>(tried)?.into_iter();
+            ids.extend(found.filter(|found| found.suspended_at.is_none()).map(|found| found.id));
+            if !has_next_page(&answer) {
+                break;
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The repositories on a page, from 1, of those that an installation of the App gives access to; and whether there is
+    /// another page. Those that are archived take no pull requests and are left out.
+    pub async fn repositories_of(
+        &self,
+        app_installation_id: i64,
+        page: usize,
+    ) -> Result<(Vec<RepositoryFacts>, bool), GitHubError> {
+        #[derive(Deserialize)]
+        struct Found {
+            repositories: Vec<Listed>,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            #[serde(default)]
+            archived: bool,
+            #[serde(flatten)]
+            repository: wire::Repository,
+        }
+        let tried = "listing the repositories of an installation of the App";
+        let path = format!("/installation/repositories?per_page={PER_PAGE}&page={page}");
+        let answer = self.call(Actor::Installation(app_installation_id), Call::get(tried, path)).await?;
+        let found = answer.json::<Found>(tried)?.repositories.into_iter().filter(|found| !found.archived);
+        let facts = found.map(|found| {
+            found.repository.facts("repository", Some(app_installation_id)).map_err(|field| GitHubError::Other {
+                tried: tried.to_owned(),
+                what: format!("a repository that previewd does not understand ({field})"),
+            })
+        });
+        Ok((facts.collect::<Result<_, _>>()?, has_next_page(&answer)))
     }
 
     /// The App's webhooks that could not be delivered lately. None with a token, which sees no deliveries.

@@ -126,6 +126,8 @@ pub(super) enum Actor<'a> {
     Own,
     /// The App's installation on a repository, or the token.
     On(&'a RepositoryAccess),
+    /// An installation of the App, by its id, or the token.
+    Installation(i64),
 }
 
 impl GitHub {
@@ -287,12 +289,12 @@ impl GitHub {
     }
 
     async fn account(&self, actor: Actor<'_>, tried: &str) -> Result<Arc<Account>, GitHubError> {
-        let access = match actor {
-            Actor::On(access) if self.connection.is_app => access,
-            Actor::On(_) | Actor::Own => return Ok(Arc::clone(&self.connection.own)),
+        let id = match actor {
+            Actor::Installation(id) if self.connection.is_app => id,
+            // Boxed, because looking for it is a call of its own.
+            Actor::On(access) if self.connection.is_app => Box::pin(self.installation_id(access, tried)).await?,
+            Actor::On(_) | Actor::Installation(_) | Actor::Own => return Ok(Arc::clone(&self.connection.own)),
         };
-        // Boxed, because looking for it is a call of its own.
-        let id = Box::pin(self.installation_id(access, tried)).await?;
         let failed = |error: octocrab::Error| GitHubError::of_octocrab(tried, &error);
         let installation = match self.connection.installations.lock().expect("never poisoned").entry(id) {
             Entry::Occupied(known) => Arc::clone(known.get()),

@@ -14,10 +14,13 @@ use super::{
     PullRequest, Store, StoreError,
     connection::{read, write},
     environments::asked,
+    facts::{free_name, lock_repository, lock_row},
     pull_requests::{PullRequestRow, RepositoryRow, unreadable},
     schema::{deliveries, deployments, environments, leases, orphans, pull_requests, repositories},
 };
-use crate::environment::{EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryName, RepositoryState};
+use crate::environment::{
+    EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryFacts, RepositoryName, RepositoryState,
+};
 
 /// Whatever was written late was about one of the last.
 const DOUBTED_DEPLOYMENTS: i64 = 3;
@@ -152,8 +155,25 @@ impl Store {
         Ok(())
     }
 
+    /// Whether there is a row of the repository that GitHub knows by this id.
+    pub async fn knows_repository(&self, github_id: i64) -> Result<bool, StoreError> {
+        let found: i64 =
+            read!(self, |connection| { repositories::table.find(github_id).count().get_result(connection).await })?;
+        Ok(found > 0)
+    }
+
+    /// Stores a repository that nobody told of; it is listed with the next sweep.
+    pub async fn record_repository(&self, facts: RepositoryFacts) -> Result<(), StoreError> {
+        let at = self.wall_clock();
+        write!(self, |connection| {
+            let row = RepositoryRow::from_facts(&facts, at);
+            lock_repository!(connection, &row);
+            Ok::<_, diesel::result::Error>(())
+        })
+    }
+
     /// Whether the rows know a repository by this name.
-    pub async fn knows_repository(&self, name: &RepositoryName) -> Result<bool, StoreError> {
+    pub async fn knows_repository_name(&self, name: &RepositoryName) -> Result<bool, StoreError> {
         let found: i64 = read!(self, |connection| {
             repositories::table
                 .filter(repositories::owner.eq(name.owner()))

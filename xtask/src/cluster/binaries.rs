@@ -48,6 +48,11 @@ static HELM_COMMAND: Module = Module {
     files: module_files!("cluster/helm", "go.mod", "go.sum"),
     version_of: Some("helm.sh/helm/v4"),
 };
+static REGISTRY_COMMAND: Module = Module {
+    name: "registry",
+    files: module_files!("cluster/registry", "go.mod", "go.sum"),
+    version_of: Some("github.com/distribution/distribution/v3"),
+};
 static SAMPLE: Module = Module {
     name: "sample",
     files: module_files!("sample", "go.mod", "go.sum", "pause/main.go", "shop/main.go"),
@@ -76,6 +81,8 @@ pub static METRICS: Program =
     program("metrics-server", &METRICS_SERVER, "sigs.k8s.io/metrics-server/cmd/metrics-server");
 pub static DNS: Program = program("coredns", &COREDNS, "github.com/coredns/coredns");
 pub static HELM: Program = program("helm", &HELM_COMMAND, "helm.sh/helm/v4/cmd/helm");
+pub static REGISTRY: Program =
+    program("registry", &REGISTRY_COMMAND, "github.com/distribution/distribution/v3/cmd/registry");
 pub static PAUSE: Program = program("pause", &SAMPLE, "./pause");
 pub static SHOP: Program = program("shop", &SAMPLE, "./shop");
 
@@ -250,7 +257,7 @@ mod tests {
 
     #[test]
     fn every_module_of_other_peoples_commands_has_a_version() {
-        for module in [&KUBERNETES, &METRICS_SERVER, &COREDNS] {
+        for module in [&KUBERNETES, &METRICS_SERVER, &COREDNS, &HELM_COMMAND, &REGISTRY_COMMAND] {
             assert!(module.version().is_some(), "{}", module.name);
         }
     }

@@ -55,8 +55,21 @@ impl ImageSpec {
     /// # Errors
     /// If a file's path is not absolute.
     pub fn archive(&self) -> Result<Vec<u8>> {
-        let layers = self.layers.iter().map(Layer::archive).collect::<Result<Vec<_>>>()?;
+        let Content { layers, config } = self.content()?;
         let names: Vec<_> = (0..layers.len()).map(|number| format!("layer-{number}.tar")).collect();
+        let manifest = json!([{ "Config": "config.json", "RepoTags": [self.name], "Layers": names }]);
+        let mut archive = tar::Builder::new(Vec::new());
+        append(&mut archive, "manifest.json", 0o644, manifest.to_string().as_bytes())?;
+        append(&mut archive, "config.json", 0o644, &config)?;
+        for (name, layer) in names.iter().zip(&layers) {
+            append(&mut archive, name, 0o644, layer)?;
+        }
+        Ok(archive.into_inner()?)
+    }
+
+    /// What a registry keeps of it.
+    pub(super) fn content(&self) -> Result<Content> {
+        let layers = self.layers.iter().map(Layer::archive).collect::<Result<Vec<_>>>()?;
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
@@ -66,15 +79,14 @@ impl ImageSpec {
                 "diff_ids": layers.iter().map(|layer| digest(layer)).collect::<Vec<_>>(),
             },
         });
-        let manifest = json!([{ "Config": "config.json", "RepoTags": [self.name], "Layers": names }]);
-        let mut archive = tar::Builder::new(Vec::new());
-        append(&mut archive, "manifest.json", 0o644, manifest.to_string().as_bytes())?;
-        append(&mut archive, "config.json", 0o644, config.to_string().as_bytes())?;
-        for (name, layer) in names.iter().zip(&layers) {
-            append(&mut archive, name, 0o644, layer)?;
-        }
-        Ok(archive.into_inner()?)
+        Ok(Content { layers, config: config.to_string().into_bytes() })
     }
+}
+
+/// Layers from the lowest, and the configuration that names them.
+pub(super) struct Content {
+    pub layers: Vec<Vec<u8>>,
+    pub config: Vec<u8>,
 }
 
 impl Layer {

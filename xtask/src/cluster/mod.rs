@@ -14,6 +14,7 @@ pub mod ingress;
 mod leftovers;
 mod node;
 mod process;
+mod registry;
 pub(crate) mod requirements;
 mod sample;
 mod slot;
@@ -40,6 +41,7 @@ pub use node::NODE_NAME;
 use node::Node;
 use process::Component;
 pub(crate) use process::crash_process;
+pub use registry::{REGISTRY_PASSWORD, REGISTRY_USER, Registry};
 pub use sample::{SAMPLE_PORT, sample_image, sample_image_name, sample_image_of_any_commit};
 use slot::Slot;
 pub use slot::{RunningCluster, clean_leftovers, running_clusters, state_directory};
@@ -200,6 +202,17 @@ impl LocalCluster {
             bail!("{} has no node to import {} into", self.name, image.name);
         }
         import(&node::containerd_socket(&self.slot), image).await
+    }
+
+    /// A registry that the node pulls images from.
+    ///
+    /// # Errors
+    /// If the cluster has no node, or the registry does not start.
+    pub async fn start_registry(&self, asks_for_credentials: bool) -> Result<Registry> {
+        let host = self.host_address().context("the cluster has no node to pull images")?;
+        let registry = Registry::start(host, asks_for_credentials).await?;
+        node::trust_registry(&self.slot, registry.host())?;
+        Ok(registry)
     }
 
     /// Ends all of it and waits until that is done, as dropping it also does.

@@ -221,6 +221,19 @@ pub(super) fn containerd_socket(slot: &Slot) -> PathBuf {
     slot.directory.join("containerd.sock")
 }
 
+/// What containerd knows of registries: a folder for each.
+fn registries(slot: &Slot) -> PathBuf {
+    slot.directory.join("registries")
+}
+
+/// From here on the node pulls images of a registry over plain HTTP.
+pub(super) fn trust_registry(slot: &Slot, host: &str) -> Result<()> {
+    let folder = registries(slot).join(host);
+    fs::create_dir_all(&folder)?;
+    let hosts = format!("[host.\"http://{host}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
+    fs::write(folder.join("hosts.toml"), hosts).with_context(|| format!("cannot write {}", folder.display()))
+}
+
 /// Whether containerd accepts connections yet.
 pub(super) fn containerd_answers(slot: &Slot) -> bool {
     UnixStream::connect(containerd_socket(slot)).is_ok()
@@ -258,7 +271,11 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{directory}/cni"
+
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{registries}"
 "#,
+        registries = registries(slot).display(),
         socket = containerd_socket(slot).display(),
     )
 }

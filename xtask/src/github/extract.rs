@@ -57,8 +57,18 @@ pub fn extract_description(whole: &Value, source: &Value) -> anyhow::Result<Valu
 
 /// The examples of the events that matter here.
 pub fn extract_examples(whole: &Value, source: &Value) -> anyhow::Result<Value> {
-    const EVENTS: [&str; 7] =
-        ["installation", "installation_repositories", "issue_comment", "ping", "pull_request", "push", "repository"];
+    const EVENTS: [&str; 10] = [
+        "check_suite",
+        "installation",
+        "installation_repositories",
+        "issue_comment",
+        "package",
+        "ping",
+        "pull_request",
+        "push",
+        "repository",
+        "workflow_run",
+    ];
     let all = whole.as_array().context("the examples are no list")?;
     let mut examples = BTreeMap::new();
     for event in EVENTS {

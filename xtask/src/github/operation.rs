@@ -55,6 +55,7 @@ operations! {
     ListDeliveries "GET" "/app/hook/deliveries" Access::App;
     Redeliver "POST" "/app/hook/deliveries/{delivery_id}/attempts" Access::App;
     GetRepositoryInstallation "GET" "/repos/{owner}/{repo}/installation" Access::App;
+    ListInstallationRepositories "GET" "/installation/repositories" METADATA;
     GetUser "GET" "/user" Access::User;
     GetRateLimit "GET" "/rate_limit" Access::Anyone;
     GetRepository "GET" "/repos/{owner}/{repo}" METADATA;

@@ -5,12 +5,12 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::auth::{Caller, Credentials, Grant};
+use super::answer::{Answer, Body};
+use super::auth::{Caller, Credentials, Grant, not_accessible};
 use super::call::Call;
 use super::limits::Rate;
 use crate::github::shapes::extend;
-use crate::github::state::{State, iso};
+use crate::github::state::{Repository, State, iso};
 use crate::github::webhooks::Attempt;
 
 pub fn get_app(state: &State, call: &Call) -> Answer {
@@ -29,6 +29,27 @@ pub fn repository_installation(state: &State, call: &Call) -> Result<Answer, Ans
     let installation = repository.installation.and_then(|id| state.installations.get(&id));
     let installation = installation.ok_or_else(Answer::not_found)?;
     Ok(Answer::ok(call.shapes(state).installation(installation)))
+}
+
+pub fn list_repositories(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let Caller::Installation(grant) = &call.caller else {
+        return Err(not_accessible());
+    };
+    let is_chosen = |id: u64| grant.repositories.as_ref().is_none_or(|chosen| chosen.contains(&id));
+    let is_its = |repository: &&Repository| {
+        repository.installation == Some(grant.installation) && is_chosen(repository.id)
+    };
+    let repositories: Vec<_> = state.repositories.values().filter(is_its).collect();
+    let mut answer = call.page(None, &repositories, |repository| call.shapes(state).repository(repository));
+    if let Body::Json(page) = &mut answer.body {
+        let selection = if grant.repositories.is_some() { "selected" } else { "all" };
+        *page = json!({
+            "total_count": repositories.len(),
+            "repository_selection": selection,
+            "repositories": page.take(),
+        });
+    }
+    Ok(answer)
 }
 
 pub fn create_token(state: &State, call: &Call, credentials: &mut Credentials) -> Result<Answer, Answer> {

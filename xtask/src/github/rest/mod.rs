@@ -233,6 +233,7 @@ fn answer(github: &GitHub, call: &Call, rate: limits::Rate) -> Answer {
         Operation::ListDeliveries => Ok(app::list_deliveries(call, &attempts)),
         Operation::Redeliver => redeliver(github, call, attempts),
         Operation::GetRepositoryInstallation => app::repository_installation(&state, call),
+        Operation::ListInstallationRepositories => app::list_repositories(&state, call),
         Operation::GetUser => app::get_user(&state, call),
         Operation::GetRateLimit => Ok(app::rate_limit(rate)),
         Operation::GetRepository => repositories::get_repository(&state, call),
