@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::{
     Engine,
     apply::Applied,
+    images::Awaited,
     interrupted::{Interrupted, NotApplied},
     observe::Observed,
     records::{self, record_of},
@@ -130,6 +131,18 @@ impl Pass<'_> {
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
             Step::AskForPlace => return self.ask_for_place(environment).await,
+            Step::LookForImages => match self.look_for_images(observed).await {
+                Ok(Awaited { missing, deadline }) => records::looked_for_images(&missing, deadline, &seen),
+                Err(NotApplied::Refused(cause)) => records::refused_at_once(&cause, &seen, self.lease.now()),
+                Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
+                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+            },
+            Step::AwaitImage { cause, until } => {
+                if environment.message.as_ref() != Some(&cause.to_string()) {
+                    self.record(records::in_line(cause, environment.reason != Some(cause.reason()))).await?;
+                }
+                return Ok(Turn::Wait(Some(self.until(*until))));
+            }
             Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
                 Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),

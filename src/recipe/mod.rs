@@ -27,6 +27,7 @@ mod walls;
 pub use cidr::Cidr;
 pub use format::{Bounded, Content, Expose, FilePattern, HealthPath, Helm, Recipe, Resources, Service, VariableName};
 pub use helm::{ChartRequest, ChartSource, Charted};
+pub use image::{ImageReference, InvalidImage};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};
 use render::{Backend, Draft};

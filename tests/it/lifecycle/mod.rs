@@ -6,6 +6,7 @@ mod crashes;
 mod examples;
 mod failures;
 mod gates;
+mod images;
 mod life;
 mod lifetime;
 mod many;
