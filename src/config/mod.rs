@@ -24,8 +24,9 @@ pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
-    EngineSettings, HelmSettings, ImageSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat, LogSettings, Login,
-    McpSettings, RegistrySettings, RepositoryPattern, RetentionSettings, SealingSettings, Team, Workers,
+    EngineSettings, HelmSettings, ImageSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat,
+    LogSettings, Login, McpSettings, RegistrySettings, RepositoryPattern, RetentionSettings, SealingSettings, Team,
+    Workers,
 };
 
 use crate::{

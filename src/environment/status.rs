@@ -116,36 +116,94 @@ codes! {
 /// figure, or a rule of ours; error texts and values stay out, because the sentence reaches pull requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    QueuedForCapacity { scope: Scope, at_most: u64, position: u64 },
+    QueuedForCapacity {
+        scope: Scope,
+        at_most: u64,
+        position: u64,
+    },
     /// Its build may still be running.
-    WaitingForImage { image: String },
+    WaitingForImage {
+        image: String,
+    },
     AwaitingApproval,
     ForkDenied,
-    NotLabelled { label: String },
+    NotLabelled {
+        label: String,
+    },
     BranchNotIncluded,
     PathsNotIncluded,
     Draft,
     NoRecipe,
-    InvalidRecipe { file: String, line: u64, field: String, rule: String },
-    ObjectRefused { kind: String, name: String, rule: String },
-    NamespaceTaken { namespace: String },
-    QuotaExceeded { resource: String, needed: String, allowed: String },
-    RunsAsRoot { container: String },
-    ContainerConfig { container: String, missing: Option<String> },
-    NeedsReset { kind: String, name: String },
-    SetupFailed { job: String, exit_code: Option<i32> },
-    HookFailed { job: String, exit_code: Option<i32> },
-    ChartFailed { rule: String },
-    ImagePullFailed { container: String, image: String },
+    InvalidRecipe {
+        file: String,
+        line: u64,
+        field: String,
+        rule: String,
+    },
+    ObjectRefused {
+        kind: String,
+        name: String,
+        rule: String,
+    },
+    NamespaceTaken {
+        namespace: String,
+    },
+    QuotaExceeded {
+        resource: String,
+        needed: String,
+        allowed: String,
+    },
+    RunsAsRoot {
+        container: String,
+    },
+    ContainerConfig {
+        container: String,
+        missing: Option<String>,
+    },
+    NeedsReset {
+        kind: String,
+        name: String,
+    },
+    SetupFailed {
+        job: String,
+        exit_code: Option<i32>,
+    },
+    HookFailed {
+        job: String,
+        exit_code: Option<i32>,
+    },
+    ChartFailed {
+        rule: String,
+    },
+    ImagePullFailed {
+        container: String,
+        image: String,
+    },
     /// Nobody pushed it while it was waited for.
-    ImageMissing { image: String },
-    CrashLoop { container: String, restarts: i32, exit_code: Option<i32> },
-    OutOfMemory { container: String, limit: Option<String> },
+    ImageMissing {
+        image: String,
+    },
+    CrashLoop {
+        container: String,
+        restarts: i32,
+        exit_code: Option<i32>,
+    },
+    OutOfMemory {
+        container: String,
+        limit: Option<String>,
+    },
     Unschedulable,
-    NotReadyInTime { container: Option<String>, seconds: i64 },
-    UrlUnreachable { answered: Option<u16> },
+    NotReadyInTime {
+        container: Option<String>,
+        seconds: i64,
+    },
+    UrlUnreachable {
+        answered: Option<u16>,
+    },
     Asleep,
-    NamespaceStuck { blocked_by: String },
+    NamespaceStuck {
+        blocked_by: String,
+    },
     Expired,
     RemovedByHand,
     AccessRevoked,

@@ -87,9 +87,7 @@ pub(super) fn is_tag(text: &str) -> bool {
 
 fn is_name(name: &str) -> bool {
     match name.split_once('/') {
-        Some((first, path)) if names_registry(first) => {
-            is_registry(first) && path.split('/').all(is_path_component)
-        }
+        Some((first, path)) if names_registry(first) => is_registry(first) && path.split('/').all(is_path_component),
         _ => name.split('/').all(is_path_component),
     }
 }

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::{Value, json};
 use xtask::{
-    cluster::{REGISTRY_PASSWORD, REGISTRY_USER, Registry, sample_image_of_any_commit},
+    cluster::{ImageSpec, REGISTRY_PASSWORD, REGISTRY_USER, Registry, sample_image},
     github::webhook_examples,
     testing::eventually,
 };
@@ -14,6 +14,12 @@ use super::life::{self, Life, SOON, recipe, recipe_of};
 /// What the operator says of a registry.
 fn registries(registry: &Registry, credentials: &str) -> String {
     format!("[registries.{:?}]\nplain_http = true\n{credentials}", registry.host())
+}
+
+/// What a build makes of a commit. No image that the node has without credentials: once one is pulled with some, kubelet
+/// gives it to nobody else.
+fn built(name: &str, commit: &str) -> ImageSpec {
+    ImageSpec { name: name.to_owned(), ..sample_image(commit).unwrap() }
 }
 
 /// A repository's build ended, as GitHub says it.
@@ -44,7 +50,7 @@ async fn an_image_that_is_still_built_is_waited_for() {
     assert!(comment.contains("is not in its registry yet"), "{comment}");
     assert!(life.namespaces().await.is_empty(), "nothing is there yet");
 
-    registry.push(&sample_image_of_any_commit(&format!("{image}:{head}")).unwrap()).await.unwrap();
+    registry.push(&built(&format!("{image}:{head}"), &head)).await.unwrap();
     let told = life.stand.github.delivery_of("workflow_run", &build_ended(&life)).unwrap();
     assert_eq!(life.stand.github.send(&told).await.unwrap().0, 200);
     // Pulled by the node, with the operator's credentials.
@@ -82,7 +88,7 @@ async fn an_image_that_nobody_pushes_is_named_in_the_end() {
     assert!(failed["message"].as_str().unwrap().starts_with(&sentence), "{failed:#}");
     life.until_commented(number, "Preview failed").await;
 
-    registry.push(&sample_image_of_any_commit(&format!("{image}:pr-{short}")).unwrap()).await.unwrap();
+    registry.push(&built(&format!("{image}:pr-{short}"), short)).await.unwrap();
     life.call("retry_preview_deployment", number).await.done().unwrap();
     life.until_applied(number).await;
 
