@@ -26,6 +26,8 @@ use crate::{
 const STEPS_AT_MOST: usize = 12;
 /// How often those that wait in line look where they stand. A place that becomes free wakes whoever gets it.
 const IN_LINE: Duration = Duration::from_secs(60);
+/// How often a lease is renewed during work that may outlast it, and something newer is looked for.
+const KEEP_LEASE: Duration = Duration::from_secs(2);
 /// How soon to look again at a namespace that is on its way out; the watch usually says it before.
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 
@@ -235,6 +237,19 @@ impl Pass<'_> {
         self.sent = true;
         self.engine.faults.stall(Moment::After).await;
         Ok(())
+    }
+
+    /// Does work of its own that takes longer than a lease, and keeps the lease meanwhile. Something newer that is asked
+    /// for ends the work where it is.
+    pub(super) async fn keep_lease<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(KEEP_LEASE) => self.engine.store.renew(&mut self.lease).await??,
+            }
+        }
     }
 
     /// A process that is stopped between the fence and the call sends it late, over whatever another one wrote meanwhile.
