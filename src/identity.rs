@@ -1,15 +1,18 @@
 //! Who calls, and what they may do: every call carries an identity, and one function decides.
 
+mod authenticator;
+mod oidc;
+mod tokens;
+
 use std::collections::BTreeMap;
 
-use data_encoding::BASE32_NOPAD;
-use secrecy::SecretString;
-use sha2::{Digest, Sha256};
+pub use authenticator::{AuthenticationError, Authenticator, TeamsInForce};
+pub use oidc::{Issuer, OidcSettings};
+pub use tokens::{IssuedToken, Scope, Subject, TokenGrant, issue_token};
 
 use crate::{
     config::{RepositoryPattern, Team},
-    environment::{InvalidName, Millis, RepositoryName, codes},
-    store::{NewToken, Store, StoreError},
+    environment::{RepositoryName, codes},
 };
 
 codes! {
@@ -50,17 +53,19 @@ pub struct Identity {
     pub teams: Vec<String>,
     /// The repositories that exist for this identity. None: all.
     pub visible: Option<Vec<RepositoryPattern>>,
+    /// The only pull request that exists for it, in each of them. None: all.
+    pub pull_request: Option<i64>,
 }
 
 impl Identity {
     /// Whoever starts previewd on this machine: they have the database and the cluster's credentials anyway.
     pub fn local_operator() -> Self {
-        Self { subject: "local operator".to_owned(), role: Role::Operator, teams: Vec::new(), visible: None }
+        Self { subject: "local operator".to_owned(), role: Role::Operator, teams: Vec::new(), visible: None, pull_request: None }
     }
 
     /// The author of a comment, with the role that they have on the comment's repository.
     pub fn of_github(login: &str, role: Role) -> Self {
-        Self { subject: login.to_owned(), role, teams: Vec::new(), visible: None }
+        Self { subject: login.to_owned(), role, teams: Vec::new(), visible: None, pull_request: None }
     }
 
     fn of_team_members(subject: String, role: Role, teams: Vec<String>, configured: &Teams) -> Self {
@@ -71,7 +76,16 @@ impl Identity {
             Role::Operator => None,
             Role::Viewer | Role::Member | Role::Admin => Some(patterns()),
         };
-        Self { subject, role, teams, visible }
+        Self { subject, role, teams, visible, pull_request: None }
+    }
+
+    /// The same with nothing but one repository, or one of its pull requests.
+    fn within(mut self, Scope { repository, pull_request }: &Scope) -> Self {
+        let pattern = RepositoryPattern::from(repository);
+        let sees = self.visible.as_ref().is_none_or(|patterns| patterns.iter().any(|own| own.covers(repository)));
+        self.visible = Some(if sees { vec![pattern] } else { Vec::new() });
+        self.pull_request = *pull_request;
+        self
     }
 }
 
@@ -109,92 +123,17 @@ pub enum Permission {
     Invisible,
 }
 
-/// Decides whether `identity` may do `action` to an environment of `repository`.
-pub fn may(identity: &Identity, action: Action, repository: &RepositoryName) -> Permission {
-    let visible = identity.visible.as_ref();
-    if visible.is_some_and(|patterns| !patterns.iter().any(|pattern| pattern.covers(repository))) {
+/// Decides whether `identity` may do `action` to the environment of pull request `number` of `repository`.
+pub fn may(identity: &Identity, action: Action, repository: &RepositoryName, number: i64) -> Permission {
+    let sees_repository =
+        identity.visible.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.covers(repository)));
+    if !sees_repository || identity.pull_request.is_some_and(|only| only != number) {
         Permission::Invisible
     } else if identity.role < action.needs() {
         Permission::Denied
     } else {
         Permission::Allowed
     }
-}
-
-/// What every bearer token begins with, so that scanners of leaked secrets know it.
-const TOKEN_PREFIX: &str = "pvd_";
-const TOKEN_BYTES: usize = 32;
-
-/// Who a new token is for.
-#[derive(Debug, Clone)]
-pub struct TokenGrant {
-    pub subject: Subject,
-    pub role: Role,
-    pub teams: Vec<String>,
-    /// None: it is valid until it is revoked.
-    pub expires_at: Option<Millis>,
-}
-
-/// Whom a token speaks for, as the history of environments names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject(String);
-
-impl std::str::FromStr for Subject {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let is_plain = !text.chars().any(char::is_control) && text.trim() == text;
-        if is_plain && (1..=100).contains(&text.len()) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(InvalidName { field: "subject", rule: "must be 1 to 100 characters, without control characters" })
-    }
-}
-
-/// A token as it was just made. Nothing can show its text again.
-pub struct IssuedToken {
-    pub id: String,
-    pub token: SecretString,
-}
-
-/// Makes a token, and stores its hash.
-pub async fn issue_token(store: &Store, grant: TokenGrant) -> Result<IssuedToken, StoreError> {
-    let mut random = [0u8; TOKEN_BYTES];
-    rand::fill(&mut random);
-    let token = format!("{TOKEN_PREFIX}{}", BASE32_NOPAD.encode(&random).to_ascii_lowercase());
-    let TokenGrant { subject: Subject(subject), role, teams, expires_at } = grant;
-    let row = NewToken { subject, hash: hash(&token), role: role.code().to_owned(), teams, expires_at };
-    Ok(IssuedToken { id: store.create_token(row).await?, token: token.into() })
-}
-
-/// Why a token did not lead to an identity.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthenticationError {
-    /// Unknown, expired, revoked or garbled: nobody is told which.
-    #[error("the token is not valid; ask an operator for a new one (previewd token create)")]
-    InvalidToken,
-    #[error("the token cannot be checked now")]
-    Store(#[from] StoreError),
-}
-
-/// Finds out who a bearer token speaks for.
-pub async fn authenticate(store: &Store, teams: &Teams, token: &str) -> Result<Identity, AuthenticationError> {
-    if !token.starts_with(TOKEN_PREFIX) {
-        return Err(AuthenticationError::InvalidToken);
-    }
-    let row = store.valid_token(&hash(token)).await?.ok_or(AuthenticationError::InvalidToken)?;
-    // A role of a newer version may mean less than any of ours.
-    let role = Role::from_code(&row.role).ok_or(AuthenticationError::InvalidToken)?;
-    if let Err(error) = store.record_token_use(&row).await {
-        tracing::debug!(%error, "it is not known that a token was used");
-    }
-    Ok(Identity::of_team_members(row.subject, role, row.teams, teams))
-}
-
-/// Hex SHA-256. The 256 random bits of a token need neither salt nor stretching, and looking a hash up tells nothing
-/// by its time.
-fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token))
 }
 
 #[cfg(test)]
@@ -220,10 +159,10 @@ mod tests {
             let actions =
                 [Action::Inspect, Action::Create, Action::Retry, Action::Keep, Action::Delete, Action::Approve];
             for (action, permission) in actions.into_iter().zip(permissions) {
-                assert_eq!(may(&identity, action, &ours), permission, "{role} {action:?}");
+                assert_eq!(may(&identity, action, &ours, 7), permission, "{role} {action:?}");
                 let elsewhere = if role == Role::Operator { Allowed } else { Permission::Invisible };
-                assert_eq!(may(&identity, action, &theirs), elsewhere, "{role} {action:?}");
-                assert_eq!(may(&stranger, action, &ours), elsewhere, "{role} {action:?}");
+                assert_eq!(may(&identity, action, &theirs, 7), elsewhere, "{role} {action:?}");
+                assert_eq!(may(&stranger, action, &ours, 7), elsewhere, "{role} {action:?}");
             }
         }
     }
@@ -238,10 +177,27 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_short_and_plain() {
-        assert!("ann@example.com".parse::<Subject>().is_ok());
-        for wrong in ["", " ann", "a\nb", &"x".repeat(101)] {
-            assert_eq!(wrong.parse::<Subject>().unwrap_err().field, "subject");
+    fn a_token_of_one_pull_request_sees_nothing_else() {
+        let ours: RepositoryName = "acme/shop".parse().unwrap();
+        let other: RepositoryName = "acme/site".parse().unwrap();
+        let team = Team { repositories: vec!["acme/*".parse().unwrap()], ..Team::default() };
+        let teams = Teams::from([("shop".to_owned(), team)]);
+        let admin = || Identity::of_team_members("bot".to_owned(), Role::Admin, vec!["shop".to_owned()], &teams);
+        let scope = |pull_request| Scope { repository: ours.clone(), pull_request };
+        let of_repository = admin().within(&scope(None));
+        let of_pull_request = admin().within(&scope(Some(7)));
+        for (identity, repository, number, expected) in [
+            (&of_repository, &ours, 7, Permission::Allowed),
+            (&of_repository, &ours, 8, Permission::Allowed),
+            (&of_repository, &other, 7, Permission::Invisible),
+            (&of_pull_request, &ours, 7, Permission::Allowed),
+            (&of_pull_request, &ours, 8, Permission::Invisible),
+            (&of_pull_request, &other, 7, Permission::Invisible),
+        ] {
+            assert_eq!(may(identity, Action::Delete, repository, number), expected, "{repository}#{number}");
         }
+        let theirs: RepositoryName = "globex/site".parse().unwrap();
+        let beyond = admin().within(&Scope { repository: theirs.clone(), pull_request: None });
+        assert_eq!(may(&beyond, Action::Inspect, &theirs, 7), Permission::Invisible, "a scope widens nothing");
     }
 }

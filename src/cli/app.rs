@@ -16,6 +16,7 @@ use previewd::{
     faults::Faults,
     github::GitHub,
     helm::Helm,
+    identity::{Authenticator, Issuer, TeamsInForce},
     registry::Registries,
     sealing::{Keys, SHORTEST_SECRET},
     service::{Addresses, Author, Service},
@@ -66,6 +67,12 @@ fn make_key(path: &Path) -> io::Result<()> {
         Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// What finds out who calls. `teams`: as they are in force.
+pub fn authenticator(config: &Config, store: &Store, teams: TeamsInForce) -> anyhow::Result<Authenticator> {
+    let resource = config.public_url.as_ref().map(|url| format!("{}/mcp", url.as_str().trim_end_matches('/')));
+    Ok(Authenticator::new(store.clone(), teams, Issuer::new(&config.oidc, resource)?))
 }
 
 /// What can be asked for.

@@ -1,16 +1,17 @@
 //! `previewd mcp`
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use previewd::{
     cluster::Cluster,
     config::Config,
     github::GitHub,
-    identity::{Identity, authenticate},
+    identity::Identity,
     mcp,
     store::Store,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -31,7 +32,8 @@ pub async fn run(Args { no_engine }: Args, global: Global) -> anyhow::Result<Exi
     let config = global.start()?;
     let store = app::open_store(&config).await?;
     let identity = match std::env::var(TOKEN_VARIABLE) {
-        Ok(token) => authenticate(&store, &config.teams, &token)
+        Ok(token) => app::authenticator(&config, &store, watch::channel(Arc::new(config.teams.clone())).1)?
+            .authenticate(&token)
             .await
             .with_context(|| format!("cannot speak for the token in {TOKEN_VARIABLE}"))?,
         Err(_) => Identity::local_operator(),

@@ -35,7 +35,7 @@ pub struct Cli {
 }
 
 /// Flags that every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The configuration [default: PREVIEWD_CONFIG, else previewd.toml where there is one]
     #[arg(long, global = true, value_name = "PATH", display_order = 100)]

@@ -1,21 +1,26 @@
 //! `previewd serve`
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use previewd::{
     cluster::Cluster,
     github::GitHub,
     http::{self, HttpState},
+    identity::Teams,
 };
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Global, app};
+
+/// How often the configuration is looked at for teams that were changed.
+const RELOAD: Duration = Duration::from_secs(5);
 
 /// Serve MCP and webhooks over HTTP, and run the engine
 #[derive(Debug, clap::Args)]
@@ -49,7 +54,10 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
         })
     });
     let service = app::service(&config, &store, Some(cluster.clone()), Some(github.clone()));
-    let router = http::router(HttpState::of(&config, service, store, Some(cluster), Some(github)));
+    let (teams, teams_in_force) = watch::channel(Arc::new(config.teams.clone()));
+    tokio::spawn(reload_teams(global.clone(), teams, stop.clone()));
+    let authenticator = app::authenticator(&config, &store, teams_in_force)?;
+    let router = http::router(HttpState::of(&config, service, store, Some(cluster), Some(github), authenticator));
     info!(address = %listener.local_addr()?, "serving");
     tokio::spawn(stop_on_signal(stop.clone()));
     http::serve(listener, router, stop.clone()).await?;
@@ -60,6 +68,39 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
     }
     info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes teams of the configuration that were changed while previewd runs; all else of it counts from the next start on.
+/// One that is not valid changes nothing.
+async fn reload_teams(global: Global, teams: watch::Sender<Arc<Teams>>, stop: CancellationToken) {
+    let mut complaint = String::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RELOAD) => {}
+        }
+        let global = global.clone();
+        let Ok(loaded) = tokio::task::spawn_blocking(move || global.load()).await else { continue };
+        match loaded {
+            Ok(config) => {
+                complaint.clear();
+                teams.send_if_modified(|in_force| {
+                    let is_news = **in_force != config.teams;
+                    if is_news {
+                        info!(teams = config.teams.len(), "the teams were changed");
+                        *in_force = Arc::new(config.teams);
+                    }
+                    is_news
+                });
+            }
+            // Once for each that is wrong in its own way, not every few seconds.
+            Err(error) if error.to_string() != complaint => {
+                complaint = error.to_string();
+                warn!(error = complaint, "the configuration was changed and is not valid; the teams stay as they were");
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 async fn stop_on_signal(stop: CancellationToken) {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use previewd::{
     config::Config,
     environment::{Millis, parse_duration},
-    identity::{Role, Subject, TokenGrant, issue_token},
+    identity::{Role, Scope, Subject, TokenGrant, issue_token},
     service::rfc3339,
     store::{self, Store},
 };
@@ -46,6 +46,9 @@ pub struct Create {
     /// A team whose repositories it may see; may be repeated
     #[arg(long, value_name = "NAME")]
     pub team: Vec<String>,
+    /// The only repository that it is for, or pull request as owner/name#7; it ends with it
+    #[arg(long, value_name = "SCOPE")]
+    pub only: Option<Scope>,
     /// For how long it is valid, such as 30d or 72h [default: until it is revoked]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub expires: Option<Duration>,
@@ -79,7 +82,7 @@ pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitC
 
 impl Create {
     async fn run(self, config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
-        let Self { subject, role, team: teams, expires, output } = self;
+        let Self { subject, role, team: teams, only: scope, expires, output } = self;
         if let Some(unknown) = teams.iter().find(|team| !config.teams.contains_key(*team)) {
             bail!("there is no team {unknown:?} in the configuration; add [teams.{unknown}] with its repositories");
         }
@@ -90,7 +93,7 @@ impl Create {
             None => None,
             Some(expires) => Some(store.clock().await? + Millis::try_from(expires.as_millis())?),
         };
-        let issued = issue_token(store, TokenGrant { subject, role, teams, expires_at }).await?;
+        let issued = issue_token(store, TokenGrant { subject, role, teams, scope, expires_at }).await?;
         let (id, token) = (issued.id, issued.token.expose_secret().to_owned());
         match output {
             Output::Table => print(&format!("{token}\n"))?,
@@ -110,18 +113,23 @@ impl List {
             (None, _) => "valid",
         };
         let used = |token: &store::Token| token.last_used_at.map(rfc3339);
+        let scope = |token: &store::Token| {
+            let repository = token.repository.clone()?;
+            Some(token.pull_request.map_or(repository.clone(), |number| format!("{repository}#{number}")))
+        };
         match self.output {
             Output::Table => {
-                let rows: Vec<[String; 6]> = tokens
+                let rows: Vec<[String; 7]> = tokens
                     .iter()
                     .map(|token| {
                         let (subject, role, teams) =
                             (token.subject.clone(), token.role.clone(), token.teams.join(", "));
                         let used = used(token).unwrap_or_else(|| "never".to_owned());
-                        [token.id.clone(), subject, role, teams, state(token).to_owned(), used]
+                        let only = scope(token).unwrap_or_default();
+                        [token.id.clone(), subject, role, teams, only, state(token).to_owned(), used]
                     })
                     .collect();
-                print(&table(["id", "subject", "role", "teams", "state", "last used"], &rows))?;
+                print(&table(["id", "subject", "role", "teams", "only", "state", "last used"], &rows))?;
             }
             Output::Json => {
                 let rows: Vec<_> = tokens
@@ -130,7 +138,7 @@ impl List {
                         let store::Token { id, subject, role, teams, .. } = token;
                         let (state, used) = (state(token), used(token));
                         json!({
-                            "id": id, "subject": subject, "role": role, "teams": teams, "state": state,
+                            "id": id, "subject": subject, "role": role, "teams": teams, "only": scope(token), "state": state,
                             "last_used_at": used,
                         })
                     })

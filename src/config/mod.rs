@@ -34,6 +34,7 @@ use crate::{
     cluster::KubernetesSettings,
     environment::{BaseDomain, Capacity, RepositoryName, TeamCapacity, TriggerSettings},
     github::GitHubSettings,
+    identity::OidcSettings,
     recipe,
 };
 
@@ -84,7 +85,8 @@ pub struct Config {
     #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
     pub secrets: BTreeMap<RepositoryPattern, BTreeMap<String, SecretString>>,
     pub mcp: McpSettings,
-    /// Who belongs together, by the team's name.
+    pub oidc: OidcSettings,
+    /// Who belongs together, by the team's name. Read again while previewd runs.
     pub teams: BTreeMap<String, Team>,
     pub engine: EngineSettings,
     pub alerts: AlertSettings,
@@ -127,6 +129,7 @@ impl Default for Config {
             registries: BTreeMap::new(),
             secrets: BTreeMap::new(),
             mcp: McpSettings::default(),
+            oidc: OidcSettings::default(),
             teams: BTreeMap::new(),
             engine: EngineSettings::default(),
             alerts: AlertSettings::default(),

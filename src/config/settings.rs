@@ -26,7 +26,7 @@ pub struct McpSettings {
 }
 
 /// People and the repositories that they share.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Team {
     /// The team's repositories: `owner/name`, or `owner/*` for all of an owner's.
@@ -276,6 +276,12 @@ pub struct RepositoryPattern(String);
 impl RepositoryPattern {
     pub fn covers(&self, repository: &RepositoryName) -> bool {
         repository.matches(&self.0)
+    }
+}
+
+impl From<&RepositoryName> for RepositoryPattern {
+    fn from(name: &RepositoryName) -> Self {
+        Self(name.as_str().to_owned())
     }
 }
 

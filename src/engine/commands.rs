@@ -113,7 +113,8 @@ impl Pass<'_> {
             Command::Status => Action::Inspect,
         };
         let author = Identity::of_github(&stored.author, role);
-        match may(&author, action, &overview.pull_request.facts.repository.name) {
+        let facts = &overview.pull_request.facts;
+        match may(&author, action, &facts.repository.name, facts.number) {
             Permission::Allowed => {}
             Permission::Denied | Permission::Invisible => {
                 return refused(format!("This needs the role {}; yours here is {role}.", action.needs()));

@@ -12,14 +12,10 @@ use axum::{
 use serde_json::json;
 use url::Url;
 
-use crate::{
-    identity::{self, AuthenticationError, Teams},
-    store::Store,
-};
+use crate::identity::{AuthenticationError, Authenticator, Issuer};
 
 pub(super) struct Bearer {
-    pub store: Store,
-    pub teams: Teams,
+    pub authenticator: Authenticator,
     pub public_url: Option<Url>,
 }
 
@@ -28,7 +24,7 @@ pub(super) async fn authenticate(State(bearer): State<Arc<Bearer>>, mut request:
     let Some(token) = token_of(request.headers()) else {
         return unauthorized(&bearer.base_url(request.headers()), None);
     };
-    match identity::authenticate(&bearer.store, &bearer.teams, token).await {
+    match bearer.authenticator.authenticate(token).await {
         Ok(identity) => {
             request.extensions_mut().insert(identity);
             // The handler runs in a task of its own; this carries the request's id there.
@@ -40,10 +36,14 @@ pub(super) async fn authenticate(State(bearer): State<Arc<Bearer>>, mut request:
         }
         Err(AuthenticationError::Store(error)) => {
             tracing::error!(error = &error as &dyn std::error::Error, "a token cannot be checked");
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "the database cannot be reached\n")
-                .into_response()
+            unavailable("the database cannot be reached\n")
         }
+        Err(error @ AuthenticationError::IssuerAway) => unavailable(&format!("{error}\n")),
     }
+}
+
+fn unavailable(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why.to_owned()).into_response()
 }
 
 fn token_of(headers: &HeaderMap) -> Option<&str> {
@@ -68,13 +68,18 @@ fn unauthorized(base_url: &str, error: Option<&AuthenticationError>) -> Response
     response
 }
 
-/// What a client has to know about `/mcp`. No authorization server: tokens come from `previewd token create`.
+/// What a client has to know about `/mcp`, RFC 9728: with an issuer it signs in there by itself. Without one there is no
+/// authorization server, and tokens come from `previewd token create`.
 pub(super) async fn resource_metadata(State(bearer): State<Arc<Bearer>>, headers: HeaderMap) -> impl IntoResponse {
-    Json(json!({
+    let mut metadata = json!({
         "resource": format!("{}/mcp", bearer.base_url(&headers)),
         "resource_name": "previewd",
         "bearer_methods_supported": ["header"],
-    }))
+    });
+    if let Some(issuer) = bearer.authenticator.issuer().map(Issuer::url) {
+        metadata["authorization_servers"] = json!([issuer]);
+    }
+    Json(metadata)
 }
 
 impl Bearer {

@@ -26,7 +26,7 @@ use tower_http::{
 use url::Url;
 
 use crate::{
-    cluster::Cluster, config::Config, github::GitHub, identity::Teams, mcp, metrics, service::Service, store::Store,
+    cluster::Cluster, config::Config, github::GitHub, identity::Authenticator, mcp, metrics, service::Service, store::Store,
     webhook,
 };
 use origins::Origins;
@@ -43,7 +43,7 @@ pub struct HttpState {
     pub cluster: Option<Cluster>,
     /// None: not configured, which `/readyz` says.
     pub github: Option<GitHub>,
-    pub teams: Teams,
+    pub authenticator: Authenticator,
     pub webhook_secrets: Vec<SecretString>,
     /// Hosts that a request to `/mcp` may name.
     pub allowed_hosts: Vec<String>,
@@ -61,13 +61,14 @@ impl HttpState {
         store: Store,
         cluster: Option<Cluster>,
         github: Option<GitHub>,
+        authenticator: Authenticator,
     ) -> Self {
         Self {
             service,
             store,
             cluster,
             github,
-            teams: config.teams.clone(),
+            authenticator,
             webhook_secrets: config.github.webhook_secrets.clone(),
             allowed_hosts: config.allowed_hosts(),
             allowed_origins: config.mcp.allowed_origins.clone(),
@@ -83,7 +84,7 @@ pub fn router(state: HttpState) -> Router {
         store,
         cluster,
         github,
-        teams,
+        authenticator,
         webhook_secrets,
         allowed_hosts,
         allowed_origins,
@@ -91,7 +92,7 @@ pub fn router(state: HttpState) -> Router {
     } = state;
     let origins = Origins::new(&allowed_origins, public_url.as_ref());
     let mcp = mcp::http_service(service, allowed_hosts, origins.patterns());
-    let bearer = Arc::new(bearer::Bearer { store: store.clone(), teams, public_url });
+    let bearer = Arc::new(bearer::Bearer { authenticator, public_url });
     let webhook = Arc::new(webhook::Receiver { store: store.clone(), secrets: webhook_secrets });
     let health = Arc::new(health::Health::new(store, cluster, github));
 

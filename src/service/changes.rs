@@ -116,7 +116,7 @@ impl Service {
         number: i64,
     ) -> Result<(), ServiceError> {
         let name = || EnvironmentReference::PullRequest { repository: repository.clone(), number };
-        match may(identity, Action::Create, repository) {
+        match may(identity, Action::Create, repository, number) {
             Permission::Allowed => {}
             Permission::Denied => return Err(ServiceError::denied(identity.role, Action::Create)),
             Permission::Invisible => return Err(ServiceError::no_pull_request(&name())),
@@ -132,7 +132,7 @@ impl Service {
             Err(error) => return Err(error.into()),
         };
         // GitHub answers under the name that the repository has today, which may be another team's.
-        if may(identity, Action::Create, &facts.repository.name) != Permission::Allowed {
+        if may(identity, Action::Create, &facts.repository.name, number) != Permission::Allowed {
             return Err(ServiceError::no_pull_request(&name()));
         }
         if facts.state != PullRequestState::Open {

@@ -80,7 +80,7 @@ impl Service {
         let ExplainRequest { repository: Repository(repository), pull_request } = request;
         let number = pull_request.get();
         let name = EnvironmentReference::PullRequest { repository: repository.clone(), number };
-        if may(identity, Action::Inspect, &repository) != Permission::Allowed {
+        if may(identity, Action::Inspect, &repository, number) != Permission::Allowed {
             return Err(ServiceError::no_pull_request(&name));
         }
         let arrived = self.store().deliveries_of(&repository, number, DELIVERIES).await?;

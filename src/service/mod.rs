@@ -85,6 +85,7 @@ impl Service {
             statuses: status,
             repository: repository.map(|Repository(name)| name),
             visible: identity.visible.as_ref().map(|patterns| patterns.iter().map(|p| p.as_str().to_owned()).collect()),
+            pull_request: identity.pull_request,
             after: cursor.map(|cursor| cursor.as_str().to_owned()),
             limit: ENVIRONMENTS_PER_PAGE,
         };
@@ -164,7 +165,8 @@ impl Service {
             EnvironmentReference::IdOrNamespace(name) => self.store().find_environment(name.as_str()).await?,
         };
         let overview = found.ok_or_else(|| ServiceError::not_found(reference))?;
-        match may(identity, action, &overview.pull_request.facts.repository.name) {
+        let facts = &overview.pull_request.facts;
+        match may(identity, action, &facts.repository.name, facts.number) {
             Permission::Allowed => Ok(overview),
             Permission::Denied => Err(ServiceError::denied(identity.role, action)),
             Permission::Invisible => Err(ServiceError::not_found(reference)),

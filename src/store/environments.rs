@@ -281,6 +281,8 @@ pub struct EnvironmentFilter {
     pub repository: Option<RepositoryName>,
     /// Patterns of repositories that the asker may see: `owner/name` or `owner/*`. None: all.
     pub visible: Option<Vec<String>>,
+    /// Only environments of pull requests with this number.
+    pub pull_request: Option<i64>,
     /// The id after which the page begins, newest first.
     pub after: Option<String>,
     pub limit: i64,
@@ -311,6 +313,9 @@ macro_rules! filtered {
         };
         if let Some(after) = &filter.after {
             query = query.filter(environments::id.lt(after));
+        }
+        if let Some(number) = filter.pull_request {
+            query = query.filter(pull_requests::number.eq(number));
         }
         if let Some(repository) = &filter.repository {
             query = query

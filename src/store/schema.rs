@@ -164,6 +164,8 @@ diesel::table! {
         expires_at -> Nullable<BigInt>,
         last_used_at -> Nullable<BigInt>,
         revoked_at -> Nullable<BigInt>,
+        repository -> Nullable<Text>,
+        pull_request -> Nullable<BigInt>,
     }
 }
 

@@ -10,9 +10,9 @@ use super::{
     Store, StoreError,
     connection::{read, write},
     pull_requests::unreadable,
-    schema::tokens,
+    schema::{pull_requests, repositories, tokens},
 };
-use crate::environment::Millis;
+use crate::environment::{Millis, PullRequestState, RepositoryName, RepositoryState};
 
 /// How exactly it is known when a token was used last.
 const USE_RESOLUTION: Duration = Duration::from_secs(60);
@@ -30,6 +30,8 @@ struct TokenRow {
     expires_at: Option<Millis>,
     last_used_at: Option<Millis>,
     revoked_at: Option<Millis>,
+    repository: Option<String>,
+    pull_request: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +41,10 @@ pub struct Token {
     /// A role's code.
     pub role: String,
     pub teams: Vec<String>,
+    /// `owner/name`: what it is for, and nothing else.
+    pub repository: Option<String>,
+    /// The same for one of the repository's pull requests.
+    pub pull_request: Option<i64>,
     pub created_at: Millis,
     pub expires_at: Option<Millis>,
     /// To the minute.
@@ -52,6 +58,8 @@ pub struct NewToken {
     pub hash: String,
     pub role: String,
     pub teams: Vec<String>,
+    pub repository: Option<String>,
+    pub pull_request: Option<i64>,
     pub expires_at: Option<Millis>,
 }
 
@@ -64,6 +72,8 @@ impl TryFrom<TokenRow> for Token {
             subject: row.subject,
             role: row.role,
             teams: serde_json::from_str(&row.teams).map_err(unreadable)?,
+            repository: row.repository,
+            pull_request: row.pull_request,
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
@@ -85,6 +95,8 @@ impl Store {
             expires_at: token.expires_at,
             last_used_at: None,
             revoked_at: None,
+            repository: token.repository,
+            pull_request: token.pull_request,
         };
         let id = row.id.clone();
         write!(self, |connection| diesel::insert_into(tokens::table).values(&row).execute(connection).await)?;
@@ -105,7 +117,8 @@ impl Store {
         Ok(())
     }
 
-    /// The token with this hash, unless it is revoked or expired.
+    /// The token with this hash, unless it is revoked or expired, or what it is for is gone: its repository out of
+    /// previewd's reach, its pull request closed.
     pub async fn valid_token(&self, hash: &str) -> Result<Option<Token>, StoreError> {
         let now = self.now();
         let row: Option<TokenRow> = read!(self, |connection| {
@@ -118,7 +131,38 @@ impl Store {
                 .await
                 .optional()
         })?;
-        row.map(Token::try_from).transpose()
+        let Some(token) = row.map(Token::try_from).transpose()? else { return Ok(None) };
+        let is_over = match &token.repository {
+            Some(repository) => self.is_over(&repository.parse().map_err(unreadable)?, token.pull_request).await?,
+            None => false,
+        };
+        Ok(Some(token).filter(|_| !is_over))
+    }
+
+    /// Whether what a token is for is gone. What nobody heard of yet is not.
+    async fn is_over(&self, repository: &RepositoryName, number: Option<i64>) -> Result<bool, StoreError> {
+        let row: Option<(i64, String)> = read!(self, |connection| {
+            repositories::table
+                .filter(repositories::owner.eq(repository.owner()))
+                .filter(repositories::name.eq(repository.name()))
+                .select((repositories::github_id, repositories::state))
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        let Some((id, state)) = row else { return Ok(false) };
+        let Some(number) = number else { return Ok(state != RepositoryState::Active.code()) };
+        let of_pull_request: Option<String> = read!(self, |connection| {
+            pull_requests::table
+                .filter(pull_requests::repository_id.eq(id))
+                .filter(pull_requests::number.eq(number))
+                .select(pull_requests::state)
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        let is_closed = of_pull_request.is_some_and(|state| state != PullRequestState::Open.code());
+        Ok(is_closed || state != RepositoryState::Active.code())
     }
 
     pub async fn list_tokens(&self) -> Result<Vec<Token>, StoreError> {

@@ -116,6 +116,7 @@ async fn grant(stand: &Stand, expires_at: Millis) -> String {
         subject: "ann".parse().unwrap(),
         role: Role::Viewer,
         teams: Vec::new(),
+        scope: None,
         expires_at: Some(expires_at),
     };
     issue_token(&stand.store, grant).await.unwrap().token.expose_secret().to_owned()

@@ -12,7 +12,7 @@ use previewd::{
     },
     helm::Helm,
     http::{HttpState, router},
-    identity::{Identity, Role, TokenGrant, issue_token},
+    identity::{Authenticator, Identity, Role, TokenGrant, issue_token},
     recipe::Policy,
     service::{Addresses, Author, Service},
     store::{
@@ -93,7 +93,7 @@ impl Stand {
             store: store.clone(),
             cluster: Some(cluster),
             github: None,
-            teams: teams.clone(),
+            authenticator: Authenticator::of_tokens(store.clone(), teams.clone()),
             webhook_secrets: vec!["an-older-secret".into(), WEBHOOK_SECRET.into()],
             allowed_hosts: vec!["127.0.0.1".to_owned()],
             allowed_origins: vec!["https://inspector.example.com".to_owned()],
@@ -115,6 +115,7 @@ impl Stand {
             subject: format!("{role}-of-{}", teams.join("-")).parse().unwrap(),
             role,
             teams: teams.iter().map(|team| (*team).to_owned()).collect(),
+            scope: None,
             expires_at: None,
         };
         issue_token(&self.store, grant).await.unwrap().token.expose_secret().to_owned()
@@ -195,7 +196,7 @@ impl Stand {
     }
 
     pub async fn over_stdio(&self, token: &str, era: Era) -> Client {
-        let identity = previewd::identity::authenticate(&self.store, &self.teams, token).await.unwrap();
+        let identity = Authenticator::of_tokens(self.store.clone(), self.teams.clone()).authenticate(token).await.unwrap();
         self.over_streams(identity, era).await
     }
 

@@ -249,6 +249,8 @@ async fn a_token_is_valid_until_it_expires_or_is_revoked() {
                 hash: hash.to_owned(),
                 role: "member".to_owned(),
                 teams: vec!["shop".to_owned(), "ops".to_owned()],
+                repository: None,
+                pull_request: None,
                 expires_at,
             };
             store.create_token(token).await

@@ -1,0 +1,2 @@
+ALTER TABLE tokens DROP COLUMN pull_request;
+ALTER TABLE tokens DROP COLUMN repository;

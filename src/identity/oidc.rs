@@ -1,0 +1,233 @@
+//! Tokens of an OpenID Connect issuer: JWTs that it signs for previewd.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Validation, decode, decode_header,
+    jwk::{AlgorithmParameters, Jwk, JwkSet},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::{sync::Mutex, time::Instant};
+use url::Url;
+
+use super::{AuthenticationError, Identity, Role, Teams};
+use crate::outbound::{self, HttpClient, Reach};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// A discovery document, or a set of keys.
+const LONGEST_ANSWER: usize = 256 << 10;
+/// How long keys are believed before they are asked for again.
+const KEYS_FRESH: Duration = Duration::from_secs(3_600);
+/// How long they are used where the issuer does not answer.
+const KEYS_USABLE: Duration = Duration::from_secs(24 * 3_600);
+/// How often the issuer is asked at most: anybody may send a token with a key that nobody knows.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// What an issuer may sign with: never a secret that both share, and never nothing.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// Whose tokens are taken besides previewd's own.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OidcSettings {
+    /// The issuer, as its tokens name it: `https://login.example.com/realms/acme`.
+    #[schemars(with = "Option<String>", url)]
+    pub issuer: Option<Url>,
+    /// The audience that its tokens must name. The address of `/mcp` where it is left out, which needs `public_url`.
+    pub audience: Option<String>,
+    /// The claim that says who somebody is, as histories show them.
+    #[schemars(default = "subject_claim")]
+    pub subject_claim: Option<String>,
+    /// The claim with the groups that somebody is in.
+    #[schemars(default = "groups_claim")]
+    pub groups_claim: Option<String>,
+    /// The team of each group. A group that is not named here is the team of its own name, where there is one.
+    pub teams: BTreeMap<String, String>,
+    /// The role of each group; of several the highest counts.
+    pub roles: BTreeMap<String, Role>,
+    /// The role of those whose groups have none: `viewer`.
+    pub default_role: Option<Role>,
+}
+
+fn subject_claim() -> String {
+    "sub".to_owned()
+}
+
+fn groups_claim() -> String {
+    "groups".to_owned()
+}
+
+/// An issuer of tokens. Cheap to clone; clones share its keys.
+#[derive(Clone)]
+pub struct Issuer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    issuer: Url,
+    audience: String,
+    settings: OidcSettings,
+    client: HttpClient<Empty<Bytes>>,
+    /// Held while the issuer is asked: whoever comes meanwhile takes the same answer.
+    keys: Mutex<Keys>,
+}
+
+#[derive(Default)]
+struct Keys {
+    set: Option<(JwkSet, Instant)>,
+    asked_at: Option<Instant>,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: Url,
+}
+
+impl Issuer {
+    /// None where none is configured. `resource`: the address of `/mcp`, which is the audience where none is named.
+    pub fn new(settings: &OidcSettings, resource: Option<String>) -> anyhow::Result<Option<Self>> {
+        let Some(issuer) = settings.issuer.clone() else { return Ok(None) };
+        let is_local = matches!(issuer.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        ensure!(issuer.scheme() == "https" || is_local, "oidc.issuer: must begin with https://");
+        let audience = settings.audience.clone().or(resource);
+        let audience = audience.context("oidc.audience: must be set, or public_url, whose /mcp is the audience then")?;
+        let client = outbound::client(Reach::Anywhere, 1)?;
+        let keys = Mutex::default();
+        Ok(Some(Self { shared: Arc::new(Shared { issuer, audience, settings: settings.clone(), client, keys }) }))
+    }
+
+    /// As tokens and clients name it.
+    pub fn url(&self) -> &str {
+        self.shared.issuer.as_str().trim_end_matches('/')
+    }
+
+    /// Who a token of the issuer speaks for.
+    pub(super) async fn identity(&self, token: &str, teams: &Teams) -> Result<Identity, AuthenticationError> {
+        let invalid = |why: &str| {
+            tracing::debug!(why, "a token of the issuer is not taken");
+            AuthenticationError::InvalidToken
+        };
+        let header = decode_header(token).map_err(|_| invalid("it is no JWT"))?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return Err(invalid("its algorithm is none that an issuer may use"));
+        }
+        let key = self.key(header.kid.as_deref()).await?.ok_or_else(|| invalid("nobody knows its key"))?;
+        // The key says what it is for: a token cannot choose another algorithm for it.
+        if !fits(&key, header.alg) {
+            return Err(invalid("its key is for another algorithm"));
+        }
+        let decoding = DecodingKey::from_jwk(&key).map_err(|_| invalid("its key cannot be used"))?;
+        let mut rules = Validation::new(header.alg);
+        rules.set_audience(&[&self.shared.audience]);
+        // Issuers are told apart with and without a slash at their end.
+        rules.set_issuer(&[self.url(), &format!("{}/", self.url())]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud"]);
+        rules.validate_nbf = true;
+        let claims = decode::<Value>(token, &decoding, &rules).map_err(|error| invalid(&error.to_string()))?.claims;
+        self.identity_of(&claims, teams).ok_or_else(|| invalid("it does not say who it is for"))
+    }
+
+    fn identity_of(&self, claims: &Value, teams: &Teams) -> Option<Identity> {
+        let OidcSettings { subject_claim: subject, groups_claim: groups, teams: names, roles, default_role, .. } =
+            &self.shared.settings;
+        let subject = claims[subject.clone().unwrap_or_else(subject_claim)].as_str()?;
+        let subject = subject.parse::<super::Subject>().ok()?.into_text();
+        let groups: Vec<&str> = match &claims[groups.clone().unwrap_or_else(groups_claim)] {
+            Value::Array(groups) => groups.iter().filter_map(Value::as_str).collect(),
+            Value::String(groups) => groups.split_whitespace().collect(),
+            _ => Vec::new(),
+        };
+        let team_of = |group: &&str| names.get(*group).cloned().unwrap_or_else(|| (*group).to_owned());
+        let own: Vec<String> = groups.iter().map(team_of).filter(|team| teams.contains_key(team)).collect();
+        let role = groups.iter().filter_map(|group| roles.get(*group)).max().copied();
+        let role = role.or(*default_role).unwrap_or(Role::Viewer);
+        Some(Identity::of_team_members(subject, role, own, teams))
+    }
+
+    /// The issuer's key of this name; its only one where a token names none.
+    async fn key(&self, name: Option<&str>) -> Result<Option<Jwk>, AuthenticationError> {
+        let mut keys = self.shared.keys.lock().await;
+        let age = keys.set.as_ref().map(|(_, at)| at.elapsed());
+        let known = find(keys.set.as_ref().map(|(set, _)| set), name);
+        if let (Some(key), Some(age)) = (&known, age)
+            && age < KEYS_FRESH
+        {
+            return Ok(Some(key.clone()));
+        }
+        if keys.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            keys.asked_at = Some(Instant::now());
+            match self.ask().await {
+                Ok(set) => keys.set = Some((set, Instant::now())),
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "the issuer's keys cannot be read"),
+            }
+        }
+        match &keys.set {
+            Some((set, at)) if at.elapsed() < KEYS_USABLE => Ok(find(Some(set), name)),
+            Some(_) | None => Err(AuthenticationError::IssuerAway),
+        }
+    }
+
+    /// <https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig>
+    async fn ask(&self) -> anyhow::Result<JwkSet> {
+        let Discovery { issuer, jwks_uri } = self.get(&format!("{}/.well-known/openid-configuration", self.url())).await?;
+        ensure!(issuer.trim_end_matches('/') == self.url(), "its discovery document is another issuer's");
+        self.get(jwks_uri.as_str()).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
+        let request = Request::get(url).header(header::USER_AGENT, "previewd").header(header::ACCEPT, "application/json");
+        let asked = self.shared.client.request(request.body(Empty::new())?);
+        let answer = tokio::time::timeout(TIMEOUT, async {
+            let answer = asked.await?;
+            if answer.status() != StatusCode::OK {
+                bail!("it answered {}", answer.status());
+            }
+            let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
+            Ok(body.map_err(|_| anyhow::anyhow!("its answer is too long, or was cut"))?.to_bytes())
+        });
+        let body = answer.await.context("no answer in time")??;
+        serde_json::from_slice(&body).with_context(|| format!("{url} is not what an issuer answers"))
+    }
+}
+
+fn find(set: Option<&JwkSet>, name: Option<&str>) -> Option<Jwk> {
+    let set = set?;
+    match name {
+        Some(name) => set.find(name).cloned(),
+        None => set.keys.first().filter(|_| set.keys.len() == 1).cloned(),
+    }
+}
+
+/// Whether a key is of the kind that an algorithm signs with, and says no other.
+fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
+    let is_for = key.common.key_algorithm.is_none_or(|named| format!("{named:?}") == format!("{algorithm:?}"));
+    let kind_fits = match (&key.algorithm, algorithm) {
+        (
+            AlgorithmParameters::RSA(_),
+            Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512,
+        )
+        | (AlgorithmParameters::EllipticCurve(_), Algorithm::ES256 | Algorithm::ES384)
+        | (AlgorithmParameters::OctetKeyPair(_), Algorithm::EdDSA) => true,
+        _ => false,
+    };
+    is_for && kind_fits
+}
+
+#[cfg(test)]
+mod tests;
