@@ -2,6 +2,7 @@
 
 mod cluster_api;
 mod cluster_node;
+mod hostile;
 mod http;
 mod interfaces;
 mod lifecycle;
