@@ -27,7 +27,10 @@ mod walls;
 
 pub use cidr::Cidr;
 pub use files::{LARGEST_FILE, LARGEST_FILES, MOST_FILES};
-pub use format::{Bounded, Content, Expose, FilePattern, HealthPath, Helm, Recipe, Resources, Service, VariableName};
+pub use format::{
+    Bounded, ChartName, ChartRepository, ChartVersion, Content, Expose, FilePattern, HealthPath, Helm, Recipe,
+    Resources, Service, VariableName,
+};
 pub use helm::{ChartRequest, ChartSource, Charted};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};

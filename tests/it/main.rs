@@ -1,5 +1,6 @@
 //! The integration tests: one program, a module per topic. They act as users do, on real parts.
 
+mod charts;
 mod cluster_api;
 mod cluster_node;
 mod hostile;
