@@ -76,7 +76,8 @@ pub struct Config {
     pub database_images: recipe::DatabaseImages,
     pub helm: HelmSettings,
     pub sealing: SealingSettings,
-    /// Credentials of registries, by their host: with them nodes pull images of previews. No pod can read them.
+    /// Credentials of registries, by their host: with them nodes pull images of previews, and helm charts. No pod can read
+    /// them.
     pub registries: BTreeMap<String, RegistrySettings>,
     /// What recipes may ask for by name, by repository (`owner/name` or `owner/*`). Commits of forks get none of it.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]

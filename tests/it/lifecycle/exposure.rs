@@ -26,8 +26,9 @@ async fn define_gateway_api(kube: &Client) {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let definitions: Api<DynamicObject> = Api::all_with(kube.clone(), &ApiResource::from_gvk(&kind));
     let mut defined = 0;
-    for text in texts {
-        let definition: Value = serde_saphyr::from_str(&text).unwrap();
+    // Beside them are policies, several in a file.
+    for text in texts.iter().filter(|text| text.contains("kind: CustomResourceDefinition")) {
+        let definition: Value = serde_saphyr::from_str(text).unwrap();
         let name = definition["metadata"]["name"].as_str().unwrap();
         if ["httproutes.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io"].contains(&name) {
             let parameters = PatchParams::apply("test").force();
