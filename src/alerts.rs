@@ -7,14 +7,14 @@ use backon::{ExponentialBuilder, Retryable};
 use http::{Request, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use rustls_platform_verifier::ConfigVerifierExt;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::json;
 use tracing::{Instrument, Span, info, warn};
 use url::Url;
+
+use crate::outbound::{self, Reach};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -64,13 +64,11 @@ impl Alerts {
 /// Slack's form, which Mattermost, Rocket.Chat and others take too:
 /// <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>
 async fn post(url: &SecretString, text: &str) -> anyhow::Result<()> {
-    let tls = rustls::ClientConfig::with_platform_verifier().context("no trusted certificates")?;
-    let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
     let request = Request::post(url.expose_secret())
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(json!({ "text": text }).to_string())))
         .context("alerts.webhook_url is no URL")?;
-    let client = Client::builder(TokioExecutor::new()).build(https);
+    let client = outbound::client(Reach::Anywhere, 0)?;
     let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await.context("no answer in time")??;
     ensure!(answer.status().is_success(), "it answered {}", answer.status());
     Ok(())

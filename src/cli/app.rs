@@ -16,6 +16,7 @@ use previewd::{
     faults::Faults,
     github::GitHub,
     helm::Helm,
+    registry::Registries,
     sealing::{Keys, SHORTEST_SECRET},
     service::{Addresses, Author, Service},
     store::{self, Retention, Store},
@@ -86,6 +87,8 @@ pub fn helm(config: &Config) -> Helm {
 /// What works on the environments.
 pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub) -> anyhow::Result<Engine> {
     let prober = config.probe_urls.then(Prober::new).transpose().context("cannot ask URLs (probe_urls)")?;
+    let registries = config.images.ask_registries.then(|| Registries::new(config.registries.clone())).transpose();
+    let registries = registries.context("cannot ask registries (images.ask_registries)")?;
     Ok(Engine {
         store: store.clone(),
         cluster: cluster.clone(),
@@ -110,6 +113,8 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         faults: Faults::default(),
         helm: helm(config),
         given: Given { secrets: Arc::new(config.secrets.clone()), registries: config.docker_config() },
+        registries,
+        image_wait: config.images.wait,
         prober,
     })
 }

@@ -24,8 +24,9 @@ pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
-    EngineSettings, HelmSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat, LogSettings, Login,
-    McpSettings, RegistrySettings, RepositoryPattern, RetentionSettings, SealingSettings, Team, Workers,
+    EngineSettings, HelmSettings, ImageSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat,
+    LogSettings, Login, McpSettings, RegistrySettings, RepositoryPattern, RetentionSettings, SealingSettings, Team,
+    Workers,
 };
 
 use crate::{
@@ -76,8 +77,8 @@ pub struct Config {
     pub database_images: recipe::DatabaseImages,
     pub helm: HelmSettings,
     pub sealing: SealingSettings,
-    /// Credentials of registries, by their host: with them nodes pull images of previews, and helm charts. No pod can read
-    /// them.
+    pub images: ImageSettings,
+    /// Registries by their host, with credentials for the images of previews and for charts. No pod can read them.
     pub registries: BTreeMap<String, RegistrySettings>,
     /// What recipes may ask for by name, by repository (`owner/name` or `owner/*`). Commits of forks get none of it.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
@@ -122,6 +123,7 @@ impl Default for Config {
             database_images: recipe::DatabaseImages::default(),
             helm: HelmSettings::default(),
             sealing: SealingSettings::default(),
+            images: ImageSettings::default(),
             registries: BTreeMap::new(),
             secrets: BTreeMap::new(),
             mcp: McpSettings::default(),
@@ -156,15 +158,16 @@ impl Config {
 
     /// The credentials of registries in the form that Kubernetes wants. None where there are none.
     pub fn docker_config(&self) -> Option<SecretString> {
-        let auth = |RegistrySettings { username, password }: &RegistrySettings| {
+        let auth = |RegistrySettings { username, password, plain_http: _ }: &RegistrySettings| {
             let pair = BASE64.encode(format!("{username}:{}", password.expose_secret()));
             serde_json::json!({ "username": username, "password": password.expose_secret(), "auth": pair })
         };
-        if self.registries.is_empty() {
+        let with_credentials = self.registries.iter().filter(|(_, settings)| !settings.username.is_empty());
+        let auths: serde_json::Map<String, _> =
+            with_credentials.map(|(host, settings)| (host.clone(), auth(settings))).collect();
+        if auths.is_empty() {
             return None;
         }
-        let auths: serde_json::Map<String, _> =
-            self.registries.iter().map(|(host, settings)| (host.clone(), auth(settings))).collect();
         Some(serde_json::json!({ "auths": auths }).to_string().into())
     }
 

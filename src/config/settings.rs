@@ -103,14 +103,33 @@ impl Default for LifetimeSettings {
 }
 
 /// How images and charts of one registry are pulled.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// The user's name there.
+    /// The user's name there. Empty: it asks for none.
     pub username: String,
     /// The password, or a token that may read.
     #[schemars(with = "String")]
     pub password: SecretString,
+    /// Whether it speaks HTTP without TLS, as some inside a cluster do. Nodes need to be told the same.
+    pub plain_http: bool,
+}
+
+/// How long environments wait for images that are still being built.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageSettings {
+    /// Whether registries are asked for a commit's images before it is deployed: those of `[registries]`, and all with a
+    /// public address.
+    pub ask_registries: bool,
+    /// How long a commit waits for an image that its registry does not have yet: `30m`, or `never` to wait for ever.
+    pub wait: Lifespan,
+}
+
+impl Default for ImageSettings {
+    fn default() -> Self {
+        Self { ask_registries: true, wait: Lifespan::minutes(30) }
+    }
 }
 
 /// What seals secrets in the database.

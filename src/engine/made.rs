@@ -93,7 +93,8 @@ impl Pass<'_> {
         };
         let outputs = match recipe.chart(&context).map_err(NotApplied::Refused)? {
             Some(request) => {
-                let outputs = self.engine.helm.outputs(&request, kube_version.as_deref()).await;
+                let helm = self.engine.helm.clone();
+                let outputs = self.keep_lease(helm.outputs(&request, kube_version.as_deref())).await?;
                 outputs.map_err(|error| NotApplied::Refused(error.cause()))?
             }
             None => Vec::new(),

@@ -6,6 +6,7 @@
 mod apply;
 mod commands;
 mod given;
+mod images;
 mod interrupted;
 mod made;
 mod observe;
@@ -36,11 +37,12 @@ use crate::{
     alerts::Alerts,
     cluster::{Cluster, WatchHealth},
     config::{LifetimeSettings, Limits},
-    environment::{BaseDomain, Capacity, Millis, ReportTo, RepositoryName, TriggerSettings},
+    environment::{BaseDomain, Capacity, Lifespan, Millis, ReportTo, RepositoryName, TriggerSettings},
     faults::Faults,
     github::GitHub,
     helm::Helm,
     recipe::Policy,
+    registry::Registries,
     store::{Installation, Retention, Store},
 };
 
@@ -74,6 +76,10 @@ pub struct Engine {
     pub helm: Helm,
     /// What the operator gives to previews.
     pub given: Given,
+    /// What asks registries for images before a commit is deployed. None: they are not asked.
+    pub registries: Option<Registries>,
+    /// How long a commit waits for an image that is missing.
+    pub image_wait: Lifespan,
     /// What asks public URLs. None: they are not asked.
     pub prober: Option<Prober>,
     /// Repositories that teams name, heard of or not.

@@ -7,7 +7,7 @@ use crate::{
     cluster::{self, Expected, NamespaceState, Owner, WorkloadKind, Workloads, assess},
     environment::{
         ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
-        Hold, LabelName, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness, RecipeFacts,
+        Hold, Images, LabelName, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness, RecipeFacts,
         RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
     },
     faults::Fault,
@@ -122,6 +122,12 @@ impl Pass<'_> {
             (Decision::Gone(_), _) | (_, None) => (None, None),
         };
 
+        let waits_to_begin = |row: &&Deployment| row.status == DeploymentStatus::Pending && environment.has_place;
+        let images = match (&decision, deployment.as_ref().filter(waits_to_begin)) {
+            (Decision::Deploy(_), Some(deployment)) => self.images(deployment).await,
+            _ => Images::There,
+        };
+
         let mut readiness = None;
         if let (Decision::Deploy(commit), Some(workloads), Some(Progress::Ready)) = (&decision, &workloads, &progress)
             && applied.as_ref() == Some(commit)
@@ -145,10 +151,12 @@ impl Pass<'_> {
                 attempt: deployment.attempt,
                 attempt_deadline: deployment.attempt_deadline,
                 retry_at: deployment.retry_at,
+                images_deadline: deployment.images_deadline,
                 phase: if applied.as_ref() == Some(&deployment.commit) { deployment.phase } else { 0 },
                 applied: deployment.applied_digest.is_some() && applied.as_ref() == Some(&deployment.commit),
             }),
             applied,
+            images,
             namespace,
             progress,
             has_place: environment.has_place,

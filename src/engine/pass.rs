@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::{
     Engine,
     apply::Applied,
+    images::Awaited,
     interrupted::{Interrupted, NotApplied},
     observe::Observed,
     records::{self, record_of},
@@ -25,6 +26,8 @@ use crate::{
 const STEPS_AT_MOST: usize = 12;
 /// How often those that wait in line look where they stand. A place that becomes free wakes whoever gets it.
 const IN_LINE: Duration = Duration::from_secs(60);
+/// How often a lease is renewed during work that may outlast it, and something newer is looked for.
+const KEEP_LEASE: Duration = Duration::from_secs(2);
 /// How soon to look again at a namespace that is on its way out; the watch usually says it before.
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 
@@ -130,6 +133,18 @@ impl Pass<'_> {
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
             Step::AskForPlace => return self.ask_for_place(environment).await,
+            Step::LookForImages => match self.look_for_images(observed).await {
+                Ok(Awaited { missing, deadline }) => records::looked_for_images(&missing, deadline, &seen),
+                Err(NotApplied::Refused(cause)) => records::refused_at_once(&cause, &seen, self.lease.now()),
+                Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
+                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+            },
+            Step::AwaitImage { cause, until } => {
+                if environment.message.as_ref() != Some(&cause.to_string()) {
+                    self.record(records::in_line(cause, environment.reason != Some(cause.reason()))).await?;
+                }
+                return Ok(Turn::Wait(Some(self.until(*until))));
+            }
             Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
                 Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
@@ -222,6 +237,19 @@ impl Pass<'_> {
         self.sent = true;
         self.engine.faults.stall(Moment::After).await;
         Ok(())
+    }
+
+    /// Does work of its own that takes longer than a lease, and keeps the lease meanwhile. Something newer that is asked
+    /// for ends the work where it is.
+    pub(super) async fn keep_lease<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(KEEP_LEASE) => self.engine.store.renew(&mut self.lease).await??,
+            }
+        }
     }
 
     /// A process that is stopped between the fence and the call sends it late, over whatever another one wrote meanwhile.

@@ -31,6 +31,8 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
         Step::Settle { .. }
         | Step::Await { .. }
         | Step::AskForPlace
+        | Step::LookForImages
+        | Step::AwaitImage { .. }
         | Step::Apply { .. }
         | Step::RollBack { .. }
         | Step::DeleteNamespace => Record::default(),
@@ -65,7 +67,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             };
             Record {
                 environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, None)),
-                deployment: Some((head(), changes.cause(None).readiness(None))),
+                deployment: Some((head(), changes.cause(None).readiness(None).images(None, None))),
                 end_others: Some(DeploymentStatus::Superseded),
                 ..Record::default()
             }
@@ -159,6 +161,16 @@ pub(super) fn failed(cause: &Cause, seen: &Seen<'_>, now: Millis) -> Record {
     }
 }
 
+/// The head commit cannot run, which showed before its only attempt had begun.
+pub(super) fn refused_at_once(cause: &Cause, seen: &Seen<'_>, now: Millis) -> Record {
+    let mut record = failed(cause, seen, now);
+    if let Some((_, changes)) = &mut record.deployment {
+        changes.attempt = Some(1);
+        changes.started_at = Some(Some(now));
+    }
+    record
+}
+
 /// So many phases of the head commit are in the cluster. `digest`: that is everything, and has this digest.
 pub(super) fn applied(phases: i64, digest: Option<String>, seen: &Seen<'_>) -> Record {
     let applied_digest = digest.map(Some);
@@ -184,7 +196,13 @@ pub(super) fn gave_up_going_back(commit: &CommitSha, cause: &Cause) -> Record {
     }
 }
 
-/// It waits for a place. Its position changes with everybody's; that it waits is news once.
+/// Which of the head commit's own images are missing, and until when they are waited for.
+pub(super) fn looked_for_images(missing: &[String], deadline: Option<Millis>, seen: &Seen<'_>) -> Record {
+    let changes = DeploymentChanges { recipe: seen.recipe_to_keep(), ..Default::default() };
+    Record { deployment: Some((seen.head.clone(), changes.images(Some(missing), deadline))), ..Record::default() }
+}
+
+/// It waits for a place, or for an image. Which one, and its position, change; that it waits is news once.
 pub(super) fn in_line(cause: &Cause, is_news: bool) -> Record {
     Record {
         environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, Some(cause))),

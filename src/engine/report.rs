@@ -31,7 +31,7 @@ impl Pass<'_> {
         // What was told once is told to its end, whatever the recipe says by then.
         let report_to = environment.terms.map_or(self.engine.report_to, |terms| terms.report_to);
         let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
-        if (report_to.comments() || has_comment) && is_worth_telling(&overview) {
+        if (report_to.comments() || has_comment) && is_worth_telling(&overview, &deployments) {
             self.report_by_comment(&overview, &deployments).await?;
         }
         let head = &overview.pull_request.facts.head_sha;
@@ -281,14 +281,21 @@ fn urgency_of(environment: &Environment) -> Urgency {
 }
 
 /// Nothing is said on a pull request before something was deployed for it, and nothing while it is only about to be.
-fn is_worth_telling(overview: &Overview) -> bool {
+fn is_worth_telling(overview: &Overview, deployments: &[Deployment]) -> bool {
     let environment = &overview.environment;
     let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
     match environment.status {
-        EnvironmentStatus::Deploying | EnvironmentStatus::Running | EnvironmentStatus::Failed => true,
+        // Whoever was told of an image that is built is told next how it ended: two texts a push are enough.
+        EnvironmentStatus::Deploying => {
+            let head = &overview.pull_request.facts.head_sha;
+            let row = deployments.iter().find(|deployment| &deployment.commit == head);
+            let waited = row.and_then(|row| row.awaited_images.as_ref()).is_some_and(|images| !images.is_empty());
+            !(waited && has_comment)
+        }
+        EnvironmentStatus::Running | EnvironmentStatus::Failed => true,
         EnvironmentStatus::Pending => match environment.reason {
             // Somebody can do something about it, or waits for it.
-            Some(Reason::AwaitingApproval | Reason::QueuedForCapacity) => true,
+            Some(Reason::AwaitingApproval | Reason::QueuedForCapacity | Reason::WaitingForImage) => true,
             reason => has_comment && reason.is_some(),
         },
         EnvironmentStatus::Deleting => false,

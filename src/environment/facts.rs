@@ -89,6 +89,11 @@ pub enum Change {
     },
     /// Somebody wrote a command.
     Command(CommandComment),
+    /// Something was built: an image that is waited for may be there.
+    Built {
+        /// Of the repository, at GitHub.
+        repository_id: i64,
+    },
     /// Renamed, transferred, or its default branch changed.
     Repository(RepositoryFacts),
     RepositoryDeleted {

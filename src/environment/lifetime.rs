@@ -33,6 +33,10 @@ impl Lifespan {
         Self(Some(Duration::from_secs(3_600 * hours)))
     }
 
+    pub const fn minutes(minutes: u64) -> Self {
+        Self(Some(Duration::from_secs(60 * minutes)))
+    }
+
     /// None: it never ends.
     pub fn millis(self) -> Option<Millis> {
         self.0.map(|duration| Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX))

@@ -23,7 +23,7 @@ pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label};
 pub use plan::{
-    ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
+    ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };
 pub use readiness::{Readiness, RunningImage, UrlAnswer};
 pub use reporting::{GitHubState, ReportTo, github_state};

@@ -13,6 +13,8 @@ pub const ATTEMPTS: i64 = 3;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The same for a URL, of which no watch tells.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The same for an image that is still built somewhere. A webhook may tell of it before.
+const LOOK_FOR_IMAGE: Duration = Duration::from_secs(15);
 /// Passes look every 10 s while they await something; a gap this long means that previewd or the cluster was away, and
 /// nobody's attempt pays for that.
 const UNOBSERVED: Duration = Duration::from_secs(30);
@@ -44,6 +46,18 @@ pub enum Progress {
     Failed(Cause),
 }
 
+/// The head commit's own images, as their registries have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Images {
+    /// Nobody looked which there are.
+    Unknown,
+    Missing {
+        image: String,
+    },
+    /// As far as previewd can know.
+    There,
+}
+
 /// The environment's namespace, as the cluster has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamespaceFacts {
@@ -65,6 +79,8 @@ pub struct DeploymentFacts {
     pub attempt: i64,
     pub attempt_deadline: Option<Millis>,
     pub retry_at: Option<Millis>,
+    /// Until when missing images are waited for. None: for as long as it takes.
+    pub images_deadline: Option<Millis>,
     /// How many phases of the current attempt are in the cluster.
     pub phase: i64,
     /// All of them are, and nothing of another commit.
@@ -83,6 +99,7 @@ pub struct Facts {
     pub good: Option<CommitSha>,
     /// None where the head commit has no row yet.
     pub deployment: Option<DeploymentFacts>,
+    pub images: Images,
     pub namespace: NamespaceFacts,
     /// Of what is applied. None where nothing is.
     pub progress: Option<Progress>,
@@ -122,6 +139,13 @@ pub enum Step {
     },
     /// Take the head commit's ended row up again: a new round.
     RenewDeployment,
+    /// Find out which images the head commit's own build makes, and which of them are missing.
+    LookForImages,
+    /// Show that an image is missing; look again at `until`, or when a webhook tells of it.
+    AwaitImage {
+        cause: Cause,
+        until: Millis,
+    },
     /// Record that an attempt begins. What it applies is not in the cluster yet.
     BeginAttempt {
         attempt: i64,
@@ -226,7 +250,7 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
         return Step::Await { until: now + millis(LOOK_AGAIN), cause: None };
     }
     match deployment.status {
-        DeploymentStatus::Pending => Step::BeginAttempt { attempt: 1, deadline: now + millis(ATTEMPT) },
+        DeploymentStatus::Pending => first_attempt(facts, deployment, now),
         DeploymentStatus::Deploying => attempt_step(facts, deployment, now),
         DeploymentStatus::Succeeded if !has_namespace || facts.serving.as_ref() != Some(commit) => {
             Step::RenewDeployment
@@ -238,6 +262,22 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
         DeploymentStatus::Succeeded => settle(facts, now),
         DeploymentStatus::Failed => step_back(facts, now),
         DeploymentStatus::Superseded | DeploymentStatus::Cancelled => Step::RenewDeployment,
+    }
+}
+
+/// The first attempt begins once what it needs has been built; the time until then is nobody's attempt.
+fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
+    match &facts.images {
+        Images::Unknown => Step::LookForImages,
+        Images::There => Step::BeginAttempt { attempt: 1, deadline: now + millis(ATTEMPT) },
+        Images::Missing { image } => {
+            let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
+            if now >= deadline {
+                return Step::Fail { cause: Cause::ImageMissing { image: image.clone() } };
+            }
+            let cause = Cause::WaitingForImage { image: image.clone() };
+            Step::AwaitImage { cause, until: deadline.min(now + millis(LOOK_FOR_IMAGE)) }
+        }
     }
 }
 

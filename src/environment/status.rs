@@ -80,6 +80,7 @@ codes! {
     /// Why an environment or a deployment is where it is.
     Reason {
         QueuedForCapacity = "queued_for_capacity",
+        WaitingForImage = "waiting_for_image",
         AwaitingApproval = "awaiting_approval",
         ForkDenied = "fork_denied",
         NotLabelled = "not_labelled",
@@ -115,32 +116,94 @@ codes! {
 /// figure, or a rule of ours; error texts and values stay out, because the sentence reaches pull requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    QueuedForCapacity { scope: Scope, at_most: u64, position: u64 },
+    QueuedForCapacity {
+        scope: Scope,
+        at_most: u64,
+        position: u64,
+    },
+    /// Its build may still be running.
+    WaitingForImage {
+        image: String,
+    },
     AwaitingApproval,
     ForkDenied,
-    NotLabelled { label: String },
+    NotLabelled {
+        label: String,
+    },
     BranchNotIncluded,
     PathsNotIncluded,
     Draft,
     NoRecipe,
-    InvalidRecipe { file: String, line: u64, field: String, rule: String },
-    ObjectRefused { kind: String, name: String, rule: String },
-    NamespaceTaken { namespace: String },
-    QuotaExceeded { resource: String, needed: String, allowed: String },
-    RunsAsRoot { container: String },
-    ContainerConfig { container: String, missing: Option<String> },
-    NeedsReset { kind: String, name: String },
-    SetupFailed { job: String, exit_code: Option<i32> },
-    HookFailed { job: String, exit_code: Option<i32> },
-    ChartFailed { rule: String },
-    ImagePullFailed { container: String, image: String },
-    CrashLoop { container: String, restarts: i32, exit_code: Option<i32> },
-    OutOfMemory { container: String, limit: Option<String> },
+    InvalidRecipe {
+        file: String,
+        line: u64,
+        field: String,
+        rule: String,
+    },
+    ObjectRefused {
+        kind: String,
+        name: String,
+        rule: String,
+    },
+    NamespaceTaken {
+        namespace: String,
+    },
+    QuotaExceeded {
+        resource: String,
+        needed: String,
+        allowed: String,
+    },
+    RunsAsRoot {
+        container: String,
+    },
+    ContainerConfig {
+        container: String,
+        missing: Option<String>,
+    },
+    NeedsReset {
+        kind: String,
+        name: String,
+    },
+    SetupFailed {
+        job: String,
+        exit_code: Option<i32>,
+    },
+    HookFailed {
+        job: String,
+        exit_code: Option<i32>,
+    },
+    ChartFailed {
+        rule: String,
+    },
+    ImagePullFailed {
+        container: String,
+        image: String,
+    },
+    /// Nobody pushed it while it was waited for.
+    ImageMissing {
+        image: String,
+    },
+    CrashLoop {
+        container: String,
+        restarts: i32,
+        exit_code: Option<i32>,
+    },
+    OutOfMemory {
+        container: String,
+        limit: Option<String>,
+    },
     Unschedulable,
-    NotReadyInTime { container: Option<String>, seconds: i64 },
-    UrlUnreachable { answered: Option<u16> },
+    NotReadyInTime {
+        container: Option<String>,
+        seconds: i64,
+    },
+    UrlUnreachable {
+        answered: Option<u16>,
+    },
     Asleep,
-    NamespaceStuck { blocked_by: String },
+    NamespaceStuck {
+        blocked_by: String,
+    },
     Expired,
     RemovedByHand,
     AccessRevoked,
@@ -150,6 +213,7 @@ impl Cause {
     pub fn reason(&self) -> Reason {
         match self {
             Self::QueuedForCapacity { .. } => Reason::QueuedForCapacity,
+            Self::WaitingForImage { .. } => Reason::WaitingForImage,
             Self::AwaitingApproval => Reason::AwaitingApproval,
             Self::ForkDenied => Reason::ForkDenied,
             Self::NotLabelled { .. } => Reason::NotLabelled,
@@ -167,7 +231,7 @@ impl Cause {
             Self::SetupFailed { .. } => Reason::SetupFailed,
             Self::HookFailed { .. } => Reason::HookFailed,
             Self::ChartFailed { .. } => Reason::ChartFailed,
-            Self::ImagePullFailed { .. } => Reason::ImagePullFailed,
+            Self::ImagePullFailed { .. } | Self::ImageMissing { .. } => Reason::ImagePullFailed,
             Self::CrashLoop { .. } => Reason::CrashLoop,
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Unschedulable => Reason::Unschedulable,
@@ -187,6 +251,9 @@ impl std::fmt::Display for Cause {
         match self {
             Self::QueuedForCapacity { scope, at_most, position } => {
                 write!(f, "All places of {scope} are taken ({at_most}); this is number {position} in line.")
+            }
+            Self::WaitingForImage { image } => {
+                write!(f, "The image {image} is not in its registry yet; its build may still be running.")
             }
             Self::AwaitingApproval => {
                 write!(f, "This pull request comes from a fork; an admin must approve its commit before it runs.")
@@ -233,6 +300,9 @@ impl std::fmt::Display for Cause {
             }
             Self::ImagePullFailed { container, image } => {
                 write!(f, "The image {image} of container {container} cannot be pulled.")
+            }
+            Self::ImageMissing { image } => {
+                write!(f, "The image {image} did not come into its registry; push it, then retry.")
             }
             Self::CrashLoop { container, restarts, exit_code: None } => {
                 write!(f, "Container {container} keeps crashing ({restarts} restarts).")
@@ -285,6 +355,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
         EnvironmentStatus::Pending => &[
             None,
             Some(QueuedForCapacity),
+            Some(WaitingForImage),
             Some(AwaitingApproval),
             Some(ForkDenied),
             Some(NotLabelled),

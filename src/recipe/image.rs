@@ -2,10 +2,69 @@
 //!
 //! Source of the grammar: `github.com/distribution/reference`, which containerd and Kubernetes use too.
 
+use std::str::FromStr;
+
 /// The longest name of an image, its registry included, without tag and digest.
 const LONGEST_NAME: usize = 255;
 /// The longest tag.
 const LONGEST_TAG: usize = 128;
+
+/// An image, as far as its registry has to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageReference {
+    registry: String,
+    pub repository: String,
+    /// A digest, or a tag.
+    pub reference: String,
+}
+
+/// What an image's name means where it begins with no registry.
+const DOCKER_HUB: &str = "docker.io";
+
+impl ImageReference {
+    /// As names of images begin with it, and as operators name it.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// Where it is asked: host, and port where needed.
+    pub fn host(&self) -> &str {
+        if self.registry == DOCKER_HUB { "registry-1.docker.io" } else { &self.registry }
+    }
+}
+
+impl FromStr for ImageReference {
+    type Err = InvalidImage;
+
+    fn from_str(text: &str) -> Result<Self, InvalidImage> {
+        if !is_image_reference(text) {
+            return Err(InvalidImage);
+        }
+        let (text, digest) = text.split_once('@').map_or((text, None), |(text, digest)| (text, Some(digest)));
+        let name_start = text.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = match text[name_start..].find(':') {
+            Some(colon) => (&text[..name_start + colon], &text[name_start + colon + 1..]),
+            None => (text, "latest"),
+        };
+        let (registry, repository) = match name.split_once('/') {
+            Some((first, path)) if names_registry(first) => (first, path.to_owned()),
+            Some(_) => (DOCKER_HUB, name.to_owned()),
+            None => (DOCKER_HUB, format!("library/{name}")),
+        };
+        let reference = digest.unwrap_or(tag).to_owned();
+        Ok(Self { registry: registry.to_owned(), repository, reference })
+    }
+}
+
+/// Not `[registry/]name[:tag][@digest]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be the name of an image such as ghcr.io/acme/shop:1")]
+pub struct InvalidImage;
+
+/// Whether the first part of a name is a registry's: others are Docker Hub's.
+fn names_registry(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':'])
+}
 
 /// Whether `text` is `[registry/]name[:tag][@digest]`.
 pub(super) fn is_image_reference(text: &str) -> bool {
@@ -28,9 +87,7 @@ pub(super) fn is_tag(text: &str) -> bool {
 
 fn is_name(name: &str) -> bool {
     match name.split_once('/') {
-        Some((first, path)) if first == "localhost" || first.contains(['.', ':']) => {
-            is_registry(first) && path.split('/').all(is_path_component)
-        }
+        Some((first, path)) if names_registry(first) => is_registry(first) && path.split('/').all(is_path_component),
         _ => name.split('/').all(is_path_component),
     }
 }
@@ -77,6 +134,25 @@ fn is_digest(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn references_name_a_registry_and_what_is_in_it() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for (text, registry, host, repository, reference) in [
+            ("shop", "docker.io", "registry-1.docker.io", "library/shop", "latest"),
+            ("acme/shop:1", "docker.io", "registry-1.docker.io", "acme/shop", "1"),
+            ("docker.io/acme/shop:1", "docker.io", "registry-1.docker.io", "acme/shop", "1"),
+            ("ghcr.io/acme/a/b:v1", "ghcr.io", "ghcr.io", "acme/a/b", "v1"),
+            ("localhost/shop:1", "localhost", "localhost", "shop", "1"),
+            ("127.0.0.1:5000/shop", "127.0.0.1:5000", "127.0.0.1:5000", "shop", "latest"),
+            (&format!("ghcr.io/shop:1@{digest}"), "ghcr.io", "ghcr.io", "shop", &digest),
+        ] {
+            let found: ImageReference = text.parse().expect(text);
+            assert_eq!((found.registry(), found.host()), (registry, host), "{text}");
+            assert_eq!((found.repository.as_str(), found.reference.as_str()), (repository, reference), "{text}");
+        }
+        assert_eq!("Shop".parse::<ImageReference>(), Err(InvalidImage));
+    }
 
     #[test]
     fn references_are_told_from_other_text() {

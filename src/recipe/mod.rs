@@ -32,6 +32,7 @@ pub use format::{
     Resources, Service, VariableName,
 };
 pub use helm::{ChartRequest, ChartSource, Charted};
+pub use image::{ImageReference, InvalidImage};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};
 use render::{Backend, Draft};

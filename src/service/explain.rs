@@ -247,6 +247,7 @@ fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
         (EnvironmentStatus::Failed, None) => "Retry it, or push a commit that mends it.",
         (_, Some(reason)) => match reason {
             Reason::QueuedForCapacity => "Close or delete a preview that nobody needs, or wait for a place.",
+            Reason::WaitingForImage => "Wait for the build that pushes the image, and see that it pushes this name.",
             Reason::AwaitingApproval => "An admin looks at the commit and comments /preview approve with its digits.",
             Reason::ForkDenied => {
                 "Push the branch to the repository itself, or allow forks in the recipe and the limits."

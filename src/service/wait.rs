@@ -80,7 +80,7 @@ fn progress(until: WaitUntil, status: EnvironmentStatus, reason: Option<Reason>)
         (WaitUntil::Running, EnvironmentStatus::Failed | EnvironmentStatus::Deleted) => Progress::Stopped,
         (_, EnvironmentStatus::Deploying | EnvironmentStatus::Deleting) => Progress::UnderWay,
         (_, EnvironmentStatus::Pending) => match (until, reason) {
-            (_, None | Some(Reason::QueuedForCapacity)) => Progress::UnderWay,
+            (_, None | Some(Reason::QueuedForCapacity | Reason::WaitingForImage)) => Progress::UnderWay,
             (WaitUntil::Settled, Some(_)) => Progress::Done,
             (WaitUntil::Running | WaitUntil::Deleted, Some(_)) => Progress::Stopped,
         },
@@ -113,6 +113,7 @@ mod tests {
             (Deploying, Some(Reason::Unschedulable), [UnderWay, UnderWay, UnderWay]),
             (Pending, None, [UnderWay, UnderWay, UnderWay]),
             (Pending, Some(Reason::QueuedForCapacity), [UnderWay, UnderWay, UnderWay]),
+            (Pending, Some(Reason::WaitingForImage), [UnderWay, UnderWay, UnderWay]),
             (Pending, approval, [Done, Stopped, Stopped]),
         ];
         for (status, reason, expected) in table {

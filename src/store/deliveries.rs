@@ -16,8 +16,8 @@ use super::{
     schema::{commands, deliveries, environments, events, installation, pull_requests, repositories},
 };
 use crate::environment::{
-    Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryName,
-    RepositoryState,
+    Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, Reason, RepositoryFacts,
+    RepositoryName, RepositoryState,
 };
 
 /// One webhook request, as its headers and its payload name it.
@@ -186,6 +186,18 @@ impl Store {
                     diesel::update(environments::table)
                         .filter(environments::pull_request_id.eq_any(pull_request))
                         .set((environments::due_at.eq(now.nullable()), environments::failures.eq(0)))
+                        .execute(connection)
+                        .await?;
+                }
+                Change::Built { repository_id } => {
+                    one_at_a_time!(connection);
+                    let its = pull_requests::table
+                        .filter(pull_requests::repository_id.eq(repository_id))
+                        .select(pull_requests::github_id);
+                    diesel::update(environments::table)
+                        .filter(environments::reason.eq(Reason::WaitingForImage.code()))
+                        .filter(environments::pull_request_id.eq_any(its))
+                        .set(environments::due_at.eq(now.nullable()))
                         .execute(connection)
                         .await?;
                 }

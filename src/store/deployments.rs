@@ -33,6 +33,8 @@ pub(super) struct DeploymentRow {
     github_id: Option<i64>,
     github_state: Option<String>,
     readiness: Option<String>,
+    awaited_images: Option<String>,
+    images_deadline: Option<Millis>,
 }
 
 /// One commit put into an environment.
@@ -60,6 +62,10 @@ pub struct Deployment {
     pub github_state: Option<GitHubState>,
     /// What showed that it ran. None before it did, and where another version wrote it.
     pub readiness: Option<Readiness>,
+    /// The images that were missing when somebody first looked. None: nobody looked in this round.
+    pub awaited_images: Option<Vec<String>>,
+    /// Until when they are waited for. None: for as long as it takes.
+    pub images_deadline: Option<Millis>,
 }
 
 impl TryFrom<DeploymentRow> for Deployment {
@@ -85,6 +91,8 @@ impl TryFrom<DeploymentRow> for Deployment {
             github_id: row.github_id,
             github_state: row.github_state.as_deref().and_then(GitHubState::from_code),
             readiness: row.readiness.as_deref().and_then(|proof| serde_json::from_str(proof).ok()),
+            awaited_images: row.awaited_images.as_deref().and_then(|images| serde_json::from_str(images).ok()),
+            images_deadline: row.images_deadline,
         })
     }
 }

@@ -71,6 +71,25 @@ macro_rules! lease_held {
     };
 }
 
+/// Keeps what was made for a commit, inside a transaction.
+macro_rules! keep_render {
+    ($connection:expr, $environment_id:expr, $commit:expr, $body:expr, $key:expr) => {{
+        let deployment_id: String = deployments::table
+            .filter(deployments::environment_id.eq(&$environment_id))
+            .filter(deployments::commit_sha.eq(&$commit))
+            .select(deployments::id)
+            .first($connection)
+            .await?;
+        diesel::insert_into(renders::table)
+            .values((renders::deployment_id.eq(deployment_id), renders::body.eq(&$body), renders::key.eq(&$key)))
+            .on_conflict(renders::deployment_id)
+            .do_update()
+            .set((renders::body.eq(&$body), renders::key.eq(&$key)))
+            .execute($connection)
+            .await?;
+    }};
+}
+
 impl Store {
     pub async fn inventory(&self, environment_id: &str) -> Result<Vec<ObjectKey>, StoreError> {
         read!(self, |connection| {
@@ -105,11 +124,8 @@ impl Store {
         made: Option<Made<'_>>,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let (lease, commit) = (lease.clone(), commit.to_string());
-        let kept = |render: &Render| {
-            let json = render.to_json();
-            if render.holds_secrets() { self.keys.seal(&json).map_err(unsealed) } else { Ok(json) }
-        };
-        let made = made.map(|Made { render, key }| Ok::<_, StoreError>((kept(render)?, key.to_owned()))).transpose()?;
+        let kept = |Made { render, key }: Made<'_>| Ok::<_, StoreError>((self.kept_form(render)?, key.to_owned()));
+        let made = made.map(kept).transpose()?;
         let row = |object: &Object, phase: usize| ObjectRow {
             environment_id: lease.environment_id.clone(),
             api_version: object.api_version.clone(),
@@ -138,15 +154,7 @@ impl Store {
                 .execute(connection)
                 .await?;
             if let Some((body, key)) = &made {
-                let of_commit = of_this.filter(deployments::commit_sha.eq(&commit));
-                let deployment_id: String = of_commit.select(deployments::id).first(connection).await?;
-                diesel::insert_into(renders::table)
-                    .values((renders::deployment_id.eq(deployment_id), renders::body.eq(body), renders::key.eq(key)))
-                    .on_conflict(renders::deployment_id)
-                    .do_update()
-                    .set((renders::body.eq(body), renders::key.eq(key)))
-                    .execute(connection)
-                    .await?;
+                keep_render!(connection, lease.environment_id, commit, body, key);
             }
             diesel::update(objects::table)
                 .filter(objects::environment_id.eq(&lease.environment_id))
@@ -165,6 +173,30 @@ impl Store {
             }
             Ok(Ok(()))
         })
+    }
+
+    /// Keeps what was made for a commit that has its row and of which nothing is applied yet.
+    pub async fn keep_render(
+        &self,
+        lease: &Lease,
+        commit: &CommitSha,
+        made: Made<'_>,
+    ) -> Result<Result<(), LeaseLost>, StoreError> {
+        let (lease, commit) = (lease.clone(), commit.to_string());
+        let (body, key) = (self.kept_form(made.render)?, made.key.to_owned());
+        write!(self, |connection| {
+            if !lease_held!(connection, lease) {
+                return Ok(Err(LeaseLost));
+            }
+            keep_render!(connection, lease.environment_id, commit, body, key);
+            Ok(Ok(()))
+        })
+    }
+
+    /// As it stands in the database: sealed where there are secrets in it.
+    fn kept_form(&self, render: &Render) -> Result<String, StoreError> {
+        let json = render.to_json();
+        if render.holds_secrets() { self.keys.seal(&json).map_err(unsealed) } else { Ok(json) }
     }
 
     /// What was made for a commit from what `key` stands for, if that was done before.

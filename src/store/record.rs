@@ -127,12 +127,21 @@ pub struct DeploymentChanges {
     pub started_at: Option<Option<Millis>>,
     pub finished_at: Option<Option<Millis>>,
     pub readiness: Option<Option<String>>,
+    pub awaited_images: Option<Option<String>>,
+    pub images_deadline: Option<Option<Millis>>,
 }
 
 impl DeploymentChanges {
     /// What shows that it runs. None: nothing was seen of this round yet.
     pub fn readiness(mut self, proof: Option<&Readiness>) -> Self {
         self.readiness = Some(proof.map(|proof| serde_json::json!(proof).to_string()));
+        self
+    }
+
+    /// The images that are missing, and until when they are waited for. None: nobody looked in this round yet.
+    pub fn images(mut self, missing: Option<&[String]>, deadline: Option<Millis>) -> Self {
+        self.awaited_images = Some(missing.map(|images| serde_json::json!(images).to_string()));
+        self.images_deadline = Some(deadline);
         self
     }
 

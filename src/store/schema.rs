@@ -103,6 +103,8 @@ diesel::table! {
         github_id -> Nullable<BigInt>,
         github_state -> Nullable<Text>,
         readiness -> Nullable<Text>,
+        awaited_images -> Nullable<Text>,
+        images_deadline -> Nullable<BigInt>,
         phase -> BigInt,
     }
 }

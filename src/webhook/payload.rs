@@ -62,6 +62,7 @@ pub fn parse(event: &str, body: &[u8]) -> Result<Parsed, BadPayload> {
         "repository" => repository(read(body)?),
         "installation" => installation(read(body)?),
         "installation_repositories" => installation_repositories(read(body)?),
+        "workflow_run" | "check_suite" | "registry_package" | "package" => built(read(body)?),
         "ping" => Ok(ignored(read(body)?, PING)),
         _ => Ok(ignored(read(body)?, EVENT_NOT_USED)),
     }?;
@@ -112,6 +113,13 @@ struct RepositoryEvent {
     action: String,
     repository: wire::Repository,
     installation: Option<Installation>,
+}
+
+/// A build that ended, or a package that was pushed.
+#[derive(Deserialize)]
+struct BuildEvent {
+    action: String,
+    repository: wire::Repository,
 }
 
 #[derive(Deserialize)]
@@ -208,6 +216,16 @@ fn repository(event: RepositoryEvent) -> Result<Parsed, BadPayload> {
         _ => ACTION_NOT_USED,
     };
     Ok(Parsed { change, action: Some(action), repository: Some(name), number: None, head_sha: None })
+}
+
+fn built(event: BuildEvent) -> Result<Parsed, BadPayload> {
+    let BuildEvent { action, repository } = event;
+    let facts = repository.facts("repository", None)?;
+    let change = match action.as_str() {
+        "completed" | "published" | "updated" => Change::Built { repository_id: facts.github_id },
+        _ => ACTION_NOT_USED,
+    };
+    Ok(Parsed { change, action: Some(action), repository: Some(facts.name), number: None, head_sha: None })
 }
 
 fn installation(event: InstallationEvent) -> Result<Parsed, BadPayload> {

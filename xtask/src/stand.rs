@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     cluster::{LocalCluster, SAMPLE_PORT, ingress::IngressProxy, sample_image, sample_image_name},
-    github::{self, GitHub},
+    github::{self, AppOptions, GitHub},
     previewd::{self, Server},
 };
 
@@ -36,7 +36,19 @@ pub struct Settings {
     pub database: Option<String>,
     /// The base domain of URLs; `localhost` with the ingress proxy's port if None.
     pub base_domain: Option<String>,
+    /// previewd is a GitHub App with these keys; it has a token if None.
+    pub app: Option<AppKeys>,
 }
+
+/// A pair of RSA keys, PEM.
+#[derive(Debug, Clone, Copy)]
+pub struct AppKeys {
+    pub public: &'static str,
+    pub private: &'static str,
+}
+
+/// The number of the App that previewd is.
+const APP: u64 = 7;
 
 /// A loopback GitHub and a previewd that listens to it, in a folder of their own.
 pub struct Stand {
@@ -68,6 +80,7 @@ impl Stand {
         let folder = tempfile::Builder::new().prefix("previewd-").tempdir()?;
         let github = GitHub::start(github::Options {
             tokens: vec![(GITHUB_TOKEN.to_owned(), "previewd-bot".to_owned())],
+            app: settings.app.map(|keys| AppOptions::new(APP, "previewd", keys.public)),
             ..github::Options::default()
         })
         .await?;
@@ -78,16 +91,22 @@ impl Stand {
         let database =
             settings.database.unwrap_or_else(|| format!("sqlite:{}", folder.path().join("previewd.db").display()));
         let quoted = |text: &str| json!(text).to_string();
+        let credentials = match settings.app {
+            Some(keys) => {
+                std::fs::write(folder.path().join("app.pem"), keys.private).context("cannot write the App's key")?;
+                format!("app = {{ id = {APP}, private_key_path = \"app.pem\" }}")
+            }
+            None => format!("token = {}", quoted(GITHUB_TOKEN)),
+        };
         // Keys before sections: what a test adds may be either.
         let text = format!(
             "database = {}\nlisten = \"127.0.0.1:{port}\"\nbase_domain = {}\n{}\n\
-             [github]\napi_url = {}\ntoken = {}\nwebhook_secrets = [{}]\n\
+             [github]\napi_url = {}\n{credentials}\nwebhook_secrets = [{}]\n\
              [kubernetes]\nkubeconfig = {}\n",
             quoted(&database),
             quoted(settings.base_domain.as_deref().unwrap_or("localhost")),
             settings.config,
             quoted(github.url()),
-            quoted(GITHUB_TOKEN),
             quoted(WEBHOOK_SECRET),
             quoted(&kubeconfig.display().to_string()),
         );

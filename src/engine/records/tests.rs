@@ -62,6 +62,8 @@ fn what_each_step_leaves_in_the_rows() {
         Step::ShowWaiting { cause: cause() },
         Step::CreateDeployment { commit: head.clone() },
         Step::RenewDeployment,
+        Step::LookForImages,
+        Step::AwaitImage { cause: cause(), until: 5 },
         Step::BeginAttempt { attempt: 1, deadline: 180 },
         Step::BeginAttempt { attempt: 2, deadline: 180 },
         Step::ExtendAttempt { deadline: 200 },

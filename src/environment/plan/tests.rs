@@ -18,6 +18,7 @@ fn deploying(attempt: i64) -> DeploymentFacts {
         attempt,
         attempt_deadline: Some(NOW + 100_000),
         retry_at: None,
+        images_deadline: None,
         phase: 1,
         applied: true,
     }
@@ -37,6 +38,7 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         applied: Some(commit()),
         good: None,
         deployment,
+        images: Images::There,
         namespace: NamespaceFacts::Ours,
         progress: Some(Progress::Progressing),
         has_place: true,
@@ -376,4 +378,20 @@ fn waits_after_failures_double_up_to_five_minutes() {
     let seconds: Vec<u64> = (1..=12).map(|failures| wait_after_failures(failures).as_secs()).collect();
     assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
     assert_eq!(wait_after_failures(i64::MAX).as_secs(), 300);
+}
+
+#[test]
+fn an_attempt_begins_once_its_images_are_there() {
+    let image = || "ghcr.io/acme/shop:1".to_owned();
+    let waits = |images: Images, deadline: Option<Millis>| {
+        let row = DeploymentFacts { images_deadline: deadline, ..ended(DeploymentStatus::Pending) };
+        next_step(&Facts { images, ..facts(Some(row)) }, NOW)
+    };
+    let missing = || Images::Missing { image: image() };
+    let looks_again_at = |until| Step::AwaitImage { cause: Cause::WaitingForImage { image: image() }, until };
+    assert_eq!(waits(Images::Unknown, None), Step::LookForImages);
+    assert_eq!(waits(Images::There, Some(NOW)), Step::BeginAttempt { attempt: 1, deadline: NOW + 180_000 });
+    assert_eq!(waits(missing(), None), looks_again_at(NOW + 15_000));
+    assert_eq!(waits(missing(), Some(NOW + 4_000)), looks_again_at(NOW + 4_000));
+    assert_eq!(waits(missing(), Some(NOW)), Step::Fail { cause: Cause::ImageMissing { image: image() } });
 }

@@ -446,3 +446,30 @@ async fn roles_changed_files_and_deployments() {
     assert_eq!(scene.loopback.deployments(SHOP)[0].statuses[0].state, "success");
     assert_eq!(scene.loopback.violations(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn an_app_lists_the_repositories_that_it_was_given() {
+    let scene = Scene::with_app().await;
+    for number in 0..PER_PAGE {
+        scene.loopback.create_repository("acme", &format!("more-{number:03}")).unwrap();
+    }
+    scene.loopback.create_repository("globex", "site").unwrap();
+    let installations = scene.github.installations().await.unwrap();
+    let mut found = Vec::new();
+    for id in &installations {
+        for page in 1.. {
+            let (repositories, more) = scene.github.repositories_of(*id, page).await.unwrap();
+            found.extend(repositories);
+            if !more {
+                break;
+            }
+        }
+    }
+    assert_eq!((installations.len(), found.len()), (2, PER_PAGE + 2));
+    let site = found.iter().find(|facts| facts.name.as_str() == "globex/site").unwrap();
+    assert_eq!(site.app_installation_id, Some(installations[1]));
+    scene.loopback.suspend("acme").await.unwrap();
+    assert_eq!(scene.github.installations().await.unwrap(), installations[1..]);
+    let with_token = Scene::with_token().await;
+    assert!(with_token.github.installations().await.unwrap().is_empty(), "a token is no App");
+}

@@ -292,3 +292,19 @@ proptest! {
         let _ = parse("pull_request", &body);
     }
 }
+
+/// A build that ends makes nobody wait for the next look.
+#[test]
+fn builds_are_of_their_repository() {
+    for (event, action) in [("workflow_run", "completed"), ("check_suite", "completed"), ("package", "published")] {
+        let payload = example(event, action);
+        let id = payload["repository"]["id"].as_i64().expect("an id");
+        let parsed = parse(event, payload.to_string().as_bytes()).expect(event);
+        assert_eq!(parsed.change, Change::Built { repository_id: id }, "{event}");
+        let as_registry_package = parse("registry_package", payload.to_string().as_bytes()).expect("the newer name");
+        assert_eq!(as_registry_package.change, parsed.change);
+    }
+    let requested = parse("workflow_run", example("workflow_run", "requested").to_string().as_bytes());
+    assert_eq!(requested.expect("a delivery").change, ACTION_NOT_USED);
+    assert_eq!(refused("workflow_run", br#"{"action":"completed"}"#), "repository: is missing");
+}

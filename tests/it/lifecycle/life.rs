@@ -32,7 +32,7 @@ use xtask::{
         LocalCluster, Options, api_proxy::ApiProxy, ingress::IngressProxy, postgres_image, sample_image_of_any_commit,
     },
     github::{NewPullRequest, PullState},
-    stand::{self, Settings, Stand},
+    stand::{self, AppKeys, Settings, Stand},
     testing::{self, eventually},
 };
 
@@ -164,14 +164,27 @@ impl Life {
 
     /// Everything but previewd itself, which [`Self::begin`] starts.
     pub async fn prepare(ground: &Ground, name: &str, database: Option<String>) -> Self {
+        Self::prepare_with(ground, name, Settings { database, ..Settings::default() }).await
+    }
+
+    /// The same with a previewd that is a GitHub App.
+    pub async fn prepare_as_app(ground: &Ground, name: &str) -> Self {
+        let keys = AppKeys {
+            public: include_str!("../../../src/github/client/app-for-tests.pub.pem"),
+            private: include_str!("../../../src/github/client/app-for-tests.pem"),
+        };
+        Self::prepare_with(ground, name, Settings { app: Some(keys), ..Settings::default() }).await
+    }
+
+    async fn prepare_with(ground: &Ground, name: &str, settings: Settings) -> Self {
         let proxy = ApiProxy::start(ground.cluster.kubeconfig()).await.unwrap();
         proxy.act_as(ACCOUNT);
         let settings = Settings {
             config: "[teams.shop]\nrepositories = [\"acme/*\"]\n".to_owned(),
             base_domain: ground.ingress.as_ref().map(|(_, domain)| domain.clone()),
-            database: database.clone(),
-            ..Settings::default()
+            ..settings
         };
+        let database = settings.database.clone();
         let stand = Stand::prepare(&proxy.kubeconfig(), settings).await.unwrap();
         let in_folder = || format!("sqlite:{}", stand.folder().join("previewd.db").display());
         let repository_id = stand.github.create_repository("acme", name).unwrap();
@@ -340,6 +353,12 @@ impl Life {
         let mut connection = SqliteConnection::establish(self.database.strip_prefix("sqlite:").unwrap()).unwrap();
         connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
         connection.batch_execute(sql).unwrap();
+    }
+
+    /// From now on only the test itself sweeps: previewd's own sweeps would find first what it looks for.
+    pub async fn sweep_alone(&self) {
+        let taken = self.store().take_lease("repair", "the test", Duration::from_secs(3_600), Duration::ZERO).await;
+        assert!(taken.unwrap(), "no sweep is under way");
     }
 
     /// The namespaces that this previewd made.

@@ -8,6 +8,7 @@ mod examples;
 mod exposure;
 mod failures;
 mod gates;
+mod images;
 mod life;
 mod lifetime;
 mod many;

@@ -1,5 +1,7 @@
 //! What a preview runs: services beside the app, databases, tasks, and manifests of the repository's own.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -275,5 +277,37 @@ async fn manifests_of_the_repository_are_deployed_and_changed() {
     assert_eq!(command(&life, number, "ann", "/preview reset").await, "+1");
     life.until_running(number).await;
     assert_ne!(claims.get("data").await.unwrap().uid(), before, "a new volume");
+    life.finish().await;
+}
+
+/// The processes that previewd started and that still run.
+fn children(life: &Life) -> usize {
+    let parent = life.stand.server.as_ref().and_then(|server| server.id()).unwrap().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let is_child = |id: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // The name, in parentheses, may have anything in it; the state and the parent come after it.
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut fields = rest.split_whitespace();
+        fields.next() != Some("Z") && fields.next() == Some(&parent)
+    };
+    processes.filter(is_child).count()
+}
+
+/// A new commit ends what is under way within ten seconds, child processes included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_ends_a_chart_that_is_still_rendered() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = start(ground, "endless").await;
+    let endless = "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}";
+    let new = NewPullRequest::new("Endless", "endless")
+        .file(".preview.yaml", "version: 1\nhelm: { chart: ./chart }\nexpose: { service: web, port: 80 }\n")
+        .file("chart/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n")
+        .file("chart/templates/web.yaml", endless);
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    eventually("helm runs", SOON, async || (children(&life) > 0).then_some(())).await;
+    life.stand.github.push(&life.repository, number, &[(".preview.yaml", &life::recipe("ok"))]).await.unwrap();
+    eventually("helm has ended", Duration::from_secs(10), async || (children(&life) == 0).then_some(())).await;
+    life.until_applied(number).await;
     life.finish().await;
 }

@@ -7,8 +7,9 @@ use kube::{
 };
 use serde_json::json;
 use xtask::{
-    github::{Fault, Operation},
+    github::{Fault, NewPullRequest, Operation},
     previewd,
+    stand::free_port,
     testing::eventually,
 };
 
@@ -29,6 +30,7 @@ fn has(lines: &[String], part: &str) -> bool {
 async fn lost_webhooks_cost_time_only() {
     let Some(ground) = life::api_only().await else { return };
     super::on_each_database(ground, "lost", async |life| {
+        life.sweep_alone().await;
         let github = &life.stand.github;
         let pushed = life.open("pushed", &recipe("ok")).await;
         let closed = life.open("closed", &recipe("ok")).await;
@@ -76,10 +78,51 @@ async fn lost_webhooks_cost_time_only() {
     .await;
 }
 
+/// What GitHub tells an App alone: the webhooks that got lost, and the repositories of which it never said a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_apps_lost_webhooks_and_unheard_repositories_are_asked_for() {
+    let Some(ground) = life::api_only().await else { return };
+    let mut life = Life::prepare_as_app(ground, "app").await;
+    life.begin().await;
+    life.sweep_alone().await;
+    let github = &life.stand.github;
+    let number = life.open("change", &recipe("ok")).await;
+    life.until_applied(number).await;
+    assert_eq!(repair(&life, true).await, ["nothing to repair"]);
+
+    // Nobody listens there.
+    let webhook = |url: &str| github.set_webhook(&format!("{url}/webhooks/github"), &[life.stand.webhook_secret()]);
+    webhook(&format!("http://127.0.0.1:{}", free_port().unwrap()));
+    let head = life.push(number).await;
+    webhook(&life.stand.url);
+    let found = repair(&life, false).await;
+    assert!(has(&found, "(pull_request) failed: asked for again"), "{found:#?}");
+    life.until_applied(number).await;
+    assert_eq!(life.get(number).await["commit"], head);
+
+    github.hold_deliveries();
+    github.create_repository("acme", "unheard").unwrap();
+    let new = NewPullRequest::new("Unheard of", "change").file(".preview.yaml", &recipe("ok"));
+    let unheard = github.open_pull_request("acme/unheard", new).await.unwrap();
+    github.release_deliveries();
+    let found = repair(&life, false).await;
+    assert!(has(&found, "acme/unheard is the App's and unknown: stored"), "{found:#?}");
+    assert!(has(&found, &format!("acme/unheard#{unheard} is open and unknown: stored")), "{found:#?}");
+    let environment = json!({ "environment": format!("acme/unheard#{unheard}") });
+    eventually("it is deployed", SOON, async || {
+        let found = life.ask("get_preview_environment", environment.clone()).await.done().ok()?;
+        (found["status"] == "deploying").then_some(())
+    })
+    .await;
+    github.close("acme/unheard", unheard).await.unwrap();
+    life.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_no_proof_removes_nothing() {
     let Some(ground) = life::api_only().await else { return };
     let life = Life::start(ground, "proof").await;
+    life.sweep_alone().await;
     let github = &life.stand.github;
     let number = life.open("change", &recipe("ok")).await;
     life.until_applied(number).await;
@@ -97,6 +140,7 @@ async fn an_answer_that_is_no_proof_removes_nothing() {
 async fn namespaces_without_a_row_go_slowly_or_not_at_all() {
     let Some(ground) = life::api_only().await else { return };
     let life = Life::start(ground, "orphans").await;
+    life.sweep_alone().await;
     let number = life.open("change", &recipe("ok")).await;
     life.until_applied(number).await;
     let namespaces: Api<Namespace> = Api::all(life.kube.clone());
@@ -156,15 +200,13 @@ async fn a_thousand_repositories_are_listed_within_a_fifth_of_the_limit() {
     const COUNT: i64 = 1_000;
     let Some(ground) = life::api_only().await else { return };
     let life = Life::start(ground, "thousand").await;
+    life.sweep_alone().await;
     let github = &life.stand.github;
     let mut rows = Vec::new();
     for number in 0..COUNT {
         let name = format!("many-{number}");
         let id = github.create_repository("globex", &name).unwrap();
-        // Listed just now, as far as previewd's own sweeps are concerned, which would take from the same budget.
-        rows.push(format!(
-            "({id}, 'globex', '{name}', 'main', 'active', 0, 0, CAST(unixepoch('subsec') * 1000 AS INTEGER))"
-        ));
+        rows.push(format!("({id}, 'globex', '{name}', 'main', 'active', 0, 0, 0)"));
     }
     life.execute(&format!(
         "INSERT INTO repositories (github_id, owner, name, default_branch, state, created_at, updated_at, swept_at) VALUES {}",

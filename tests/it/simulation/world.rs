@@ -218,6 +218,8 @@ impl World {
             faults,
             helm: Helm::new("helm".into(), Vec::new()),
             given: Given::default(),
+            registries: None,
+            image_wait: config.images.wait,
             prober: None,
         };
         let receiver = Receiver { store, secrets: vec![SECRET.to_owned().into()] };

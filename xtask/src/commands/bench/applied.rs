@@ -31,36 +31,34 @@ struct Write {
 }
 
 /// What one pull request took, in milliseconds from its webhook.
-struct Run {
+pub struct Run {
+    pub number: u64,
     /// The first thing that a pass over it does: it asks GitHub.
     claimed: f64,
     /// The first write to the cluster, which makes the namespace.
     first_write: f64,
     /// The Ingress, which is the last object that the recipe applies.
-    applied: f64,
+    pub applied: f64,
     writes: usize,
 }
 
-pub async fn measure(ground: &mut Ground) -> Result<Vec<Figure>> {
-    let database = ground.sqlite("applied.db");
-    let proxy = ApiProxy::start(ground.cluster().await?).await?;
-    let (sender, mut writes) = unbounded_channel();
-    proxy.set_on_write(Some(Box::new(move |_, request| {
-        // Nobody listens any more once all is measured.
-        let _ = sender.send(Write { at: Instant::now(), request: request.clone() });
-    })));
-    let settings = Settings { database: Some(database), ..Settings::default() };
-    let mut stand = Stand::prepare(&proxy.kubeconfig(), settings).await?;
-    stand.github.create_repository("acme", "shop")?;
-    stand.start_previewd().await?;
+/// A previewd whose writes to the cluster are seen.
+pub struct Watched {
+    pub stand: Stand,
+    writes: UnboundedReceiver<Write>,
+    _proxy: ApiProxy,
+}
 
+pub async fn measure(ground: &mut Ground) -> Result<Vec<Figure>> {
+    let mut watched = Watched::start(ground, "applied.db", String::new()).await?;
+    let recipe = [(".preview.yaml", sample_recipe(None, "hello"))];
     // The first one pays for connections and for the API server's own first time.
-    open_and_watch(&stand, 0, &mut writes).await?;
+    watched.open(0, &recipe).await?;
     let mut runs = Vec::new();
     for number in 1..=RUNS {
-        runs.push(open_and_watch(&stand, number, &mut writes).await?);
+        runs.push(watched.open(number, &recipe).await?);
     }
-    stand.stop().await?;
+    watched.stand.stop().await?;
 
     let applied: Vec<f64> = runs.iter().map(|run| run.applied).collect();
     let first: Vec<f64> = runs.iter().map(|run| run.first_write).collect();
@@ -80,31 +78,76 @@ pub async fn measure(ground: &mut Ground) -> Result<Vec<Figure>> {
     ])
 }
 
-async fn open_and_watch(stand: &Stand, number: usize, writes: &mut UnboundedReceiver<Write>) -> Result<Run> {
-    // Writes for the pull request before this one: its events, its labels.
-    while writes.try_recv().is_ok() {}
-    let recipe = sample_recipe(None, "hello");
-    let new = NewPullRequest::new("Say hello", &format!("hello-{number}")).file(".preview.yaml", &recipe);
-    let began = Instant::now();
-    let opened = stand.github.open_pull_request(REPOSITORY, new).await?;
-    let since = |at: Instant| at.duration_since(began).as_secs_f64() * 1e3;
+impl Watched {
+    /// With `config` added to its configuration.
+    pub async fn start(ground: &mut Ground, database: &str, config: String) -> Result<Self> {
+        let database = ground.sqlite(database);
+        let proxy = ApiProxy::start(ground.cluster().await?).await?;
+        let (sender, writes) = unbounded_channel();
+        proxy.set_on_write(Some(Box::new(move |_, request| {
+            // Nobody listens any more once all is measured.
+            let _ = sender.send(Write { at: Instant::now(), request: request.clone() });
+        })));
+        let settings = Settings { database: Some(database), config, ..Settings::default() };
+        let mut stand = Stand::prepare(&proxy.kubeconfig(), settings).await?;
+        stand.github.create_repository("acme", "shop")?;
+        stand.start_previewd().await?;
+        Ok(Self { stand, writes, _proxy: proxy })
+    }
 
-    let (mut first_write, mut count) = (None, 0);
-    loop {
-        let next = timeout(GIVE_UP, writes.recv()).await;
-        let Write { at, request } = next
-            .ok()
-            .flatten()
-            .with_context(|| format!("no Ingress of {REPOSITORY}#{opened} within {} s", GIVE_UP.as_secs()))?;
-        count += 1;
-        let first_write = *first_write.get_or_insert(since(at));
-        if request.method == Method::PATCH && request.path_and_query.contains("/ingresses/") {
-            // What follows, such as the comment, must not run into the next measurement.
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            let path = format!("/repos/{REPOSITORY}/pulls/{opened}");
-            let asked = stand.github.requests().into_iter().find(|request| request.path == path);
-            let claimed = since(asked.context("GitHub was not asked for the pull request")?.at);
-            return Ok(Run { claimed, first_write, applied: since(at), writes: count });
+    /// Opens a pull request with these files, and watches until all of it is applied.
+    pub async fn open(&mut self, number: usize, files: &[(&str, String)]) -> Result<Run> {
+        let mut new = NewPullRequest::new("Say hello", &format!("hello-{number}"));
+        for (path, text) in files {
+            new = new.file(path, text);
+        }
+        self.forget();
+        let began = Instant::now();
+        let opened = self.stand.github.open_pull_request(REPOSITORY, new).await?;
+        self.watch(opened, began).await
+    }
+
+    /// Closes a pull request and waits until nothing is left, then opens it again at the same commit.
+    pub async fn reopen(&mut self, number: u64) -> Result<Run> {
+        self.stand.github.close(REPOSITORY, number).await?;
+        loop {
+            let comments = self.stand.github.comments(REPOSITORY, number);
+            if comments.iter().any(|comment| comment.body.contains("was removed")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.stand.github.clear_requests();
+        self.forget();
+        let began = Instant::now();
+        self.stand.github.reopen(REPOSITORY, number).await?;
+        self.watch(number, began).await
+    }
+
+    /// What was written for the pull request before this one: its events, its labels.
+    fn forget(&mut self) {
+        while self.writes.try_recv().is_ok() {}
+    }
+
+    async fn watch(&mut self, number: u64, began: Instant) -> Result<Run> {
+        let since = |at: Instant| at.duration_since(began).as_secs_f64() * 1e3;
+        let (mut first_write, mut count) = (None, 0);
+        loop {
+            let next = timeout(GIVE_UP, self.writes.recv()).await;
+            let Write { at, request } = next
+                .ok()
+                .flatten()
+                .with_context(|| format!("no Ingress of {REPOSITORY}#{number} within {} s", GIVE_UP.as_secs()))?;
+            count += 1;
+            let first_write = *first_write.get_or_insert(since(at));
+            if request.method == Method::PATCH && request.path_and_query.contains("/ingresses/") {
+                // What follows, such as the comment, must not run into the next measurement.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let path = format!("/repos/{REPOSITORY}/pulls/{number}");
+                let asked = self.stand.github.requests().into_iter().find(|request| request.path == path);
+                let claimed = since(asked.context("GitHub was not asked for the pull request")?.at);
+                return Ok(Run { number, claimed, first_write, applied: since(at), writes: count });
+            }
         }
     }
 }

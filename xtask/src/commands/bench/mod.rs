@@ -3,6 +3,7 @@
 
 mod applied;
 mod calls;
+mod charts;
 mod cold_start;
 mod engine;
 mod figure;
@@ -36,7 +37,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
     /// Measure only groups with this in their names: cold_start, memory, tools, calls, webhooks, applied,
-    /// engine.
+    /// charts, engine.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// Say nothing but the table.
@@ -81,13 +82,22 @@ enum Group {
     Webhooks,
     Memory,
     Applied,
+    Charts,
     Engine,
 }
 
 impl Group {
     /// What needs no cluster comes first: a cluster takes a part of the processors.
-    const ALL: [Self; 7] =
-        [Self::ColdStart, Self::Tools, Self::Calls, Self::Webhooks, Self::Memory, Self::Applied, Self::Engine];
+    const ALL: [Self; 8] = [
+        Self::ColdStart,
+        Self::Tools,
+        Self::Calls,
+        Self::Webhooks,
+        Self::Memory,
+        Self::Applied,
+        Self::Charts,
+        Self::Engine,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -97,6 +107,7 @@ impl Group {
             Self::Webhooks => "webhooks",
             Self::Memory => "memory",
             Self::Applied => "applied",
+            Self::Charts => "charts",
             Self::Engine => "engine",
         }
     }
@@ -109,6 +120,7 @@ impl Group {
             Self::Webhooks => Box::pin(webhooks::measure(ground)).await,
             Self::Memory => Box::pin(memory::measure(ground)).await,
             Self::Applied => Box::pin(applied::measure(ground)).await,
+            Self::Charts => Box::pin(charts::measure(ground)).await,
             Self::Engine => Box::pin(engine::measure(ground)).await,
         }
     }

@@ -1,0 +1,257 @@
+//! Whether an image is in its registry: the only module that speaks to registries. Images are named by whoever writes a
+//! recipe, so a registry that the operator did not name is asked only where its address is a public one, is followed
+//! nowhere else, and is not listened to for long.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_auth::{ChallengeRef, parse_challenges};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use url::Url;
+
+use crate::{
+    config::RegistrySettings,
+    outbound::{self, HttpClient, Reach},
+    recipe::ImageReference,
+};
+
+/// All that it takes to learn of one image.
+const TIMEOUT: Duration = Duration::from_secs(8);
+/// A token is a few kilobytes at most.
+const LONGEST_ANSWER: usize = 64 << 10;
+const IDLE_CONNECTIONS: usize = 1;
+/// Every kind of manifest that names one image or one for each platform.
+const MANIFESTS: HeaderValue = HeaderValue::from_static(
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json",
+);
+
+/// What a registry says of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    There,
+    Missing,
+    /// It does not answer, may not be asked, or does not tell previewd: the node will see.
+    Unknown,
+}
+
+/// Asks registries. Cheap to clone.
+#[derive(Clone)]
+pub struct Registries {
+    public: HttpClient<Empty<Bytes>>,
+    /// For those that the operator named.
+    own: HttpClient<Empty<Bytes>>,
+    settings: Arc<BTreeMap<String, RegistrySettings>>,
+}
+
+impl Registries {
+    /// `settings`: the operator's, by the registry's host. Fails where the machine has no trusted certificates.
+    pub fn new(settings: BTreeMap<String, RegistrySettings>) -> anyhow::Result<Self> {
+        Ok(Self {
+            public: outbound::client(Reach::Public, IDLE_CONNECTIONS)?,
+            own: outbound::client(Reach::Anywhere, IDLE_CONNECTIONS)?,
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// Whether a registry has an image now.
+    pub async fn presence(&self, image: &ImageReference) -> Presence {
+        let settings = self.settings.get(image.registry());
+        let registry = Asked {
+            client: if settings.is_some() { &self.own } else { &self.public },
+            reach: if settings.is_some() { Reach::Anywhere } else { Reach::Public },
+            scheme: if settings.is_some_and(|settings| settings.plain_http) { "http" } else { "https" },
+            credentials: settings.and_then(basic),
+        };
+        match tokio::time::timeout(TIMEOUT, registry.presence(image)).await {
+            Ok(presence) => presence.unwrap_or(Presence::Unknown),
+            Err(_) => Presence::Unknown,
+        }
+    }
+}
+
+/// The operator's credentials as a header's value.
+fn basic(settings: &RegistrySettings) -> Option<HeaderValue> {
+    if settings.username.is_empty() {
+        return None;
+    }
+    let pair = BASE64.encode(format!("{}:{}", settings.username, settings.password.expose_secret()));
+    let mut value = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// How one registry is asked.
+struct Asked<'a> {
+    client: &'a HttpClient<Empty<Bytes>>,
+    reach: Reach,
+    scheme: &'static str,
+    credentials: Option<HeaderValue>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+impl Asked<'_> {
+    /// None where the registry cannot be understood.
+    async fn presence(&self, image: &ImageReference) -> Option<Presence> {
+        let ImageReference { repository, reference, .. } = image;
+        let url = format!("{}://{}/v2/{repository}/manifests/{reference}", self.scheme, image.host());
+        let url = Url::parse(&url).ok()?;
+        let first = self.send(Method::HEAD, &url, None).await?;
+        if first.status() != StatusCode::UNAUTHORIZED {
+            return Some(presence_of(first.status()));
+        }
+        let authorization = self.authorization(first.headers(), repository).await?;
+        let second = self.send(Method::HEAD, &url, Some(authorization)).await?;
+        Some(presence_of(second.status()))
+    }
+
+    /// What the registry's challenge asks for: the operator's credentials, or a token for them or for nobody.
+    async fn authorization(&self, headers: &HeaderMap, repository: &str) -> Option<HeaderValue> {
+        let challenges = headers.get_all(header::WWW_AUTHENTICATE).into_iter();
+        for challenge in challenges.filter_map(|value| value.to_str().ok()) {
+            for challenge in parse_challenges(challenge).ok()? {
+                if challenge.scheme.eq_ignore_ascii_case("bearer") {
+                    return self.token(&challenge, repository).await;
+                }
+                if challenge.scheme.eq_ignore_ascii_case("basic") && self.credentials.is_some() {
+                    return self.credentials.clone();
+                }
+            }
+        }
+        None
+    }
+
+    /// <https://distribution.github.io/distribution/spec/auth/token/>
+    async fn token(&self, challenge: &ChallengeRef<'_>, repository: &str) -> Option<HeaderValue> {
+        let parameter = |name: &str| {
+            let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_unescaped())
+        };
+        let mut realm = Url::parse(&parameter("realm")?).ok()?;
+        if realm.scheme() != "https" && realm.scheme() != self.scheme {
+            return None;
+        }
+        let scope = format!("repository:{repository}:pull");
+        realm.query_pairs_mut().append_pair("scope", &scope);
+        if let Some(service) = parameter("service") {
+            realm.query_pairs_mut().append_pair("service", &service);
+        }
+        let answer = self.send(Method::GET, &realm, self.credentials.clone()).await?;
+        if answer.status() != StatusCode::OK {
+            return None;
+        }
+        let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await.ok()?.to_bytes();
+        let Token { token, access_token } = serde_json::from_slice(&body).ok()?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.or(access_token)?)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    async fn send(&self, method: Method, url: &Url, authorization: Option<HeaderValue>) -> Option<Response<Incoming>> {
+        // A name is looked at when it is resolved; an address is none.
+        let written_out = url.host_str()?.trim_matches(['[', ']']).parse::<IpAddr>();
+        if written_out.is_ok_and(|address| !self.reach.covers(address)) {
+            return None;
+        }
+        let mut request = Request::builder().method(method).uri(url.as_str());
+        request = request.header(header::USER_AGENT, "previewd").header(header::ACCEPT, MANIFESTS);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let sent = self.client.request(request.body(Empty::new()).ok()?).await;
+        sent.inspect_err(|error| tracing::debug!(%error, host = url.host_str(), "a registry does not answer")).ok()
+    }
+}
+
+fn presence_of(status: StatusCode) -> Presence {
+    match status {
+        StatusCode::NOT_FOUND => Presence::Missing,
+        status if status.is_success() => Presence::There,
+        _ => Presence::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::Mutex};
+
+    use axum::{Json, Router, extract::State, http::Uri, response::IntoResponse, routing::get};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A registry that gives tokens, as the large ones do. It has `acme/shop:there`, for `bot` alone.
+    async fn registry_with_tokens() -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        async fn manifest(State(host): State<String>, uri: Uri, headers: HeaderMap) -> impl IntoResponse {
+            let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let status = match (authorization, uri.path()) {
+                (Some("Bearer good"), "/v2/acme/shop/manifests/there") => StatusCode::OK,
+                (Some("Bearer good"), _) => StatusCode::NOT_FOUND,
+                (Some(_), _) => StatusCode::FORBIDDEN,
+                (None, _) => StatusCode::UNAUTHORIZED,
+            };
+            let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"registry\"");
+            (status, [(header::WWW_AUTHENTICATE, challenge)])
+        }
+        async fn token(uri: Uri, headers: HeaderMap) -> impl IntoResponse {
+            assert_eq!(uri.query(), Some("scope=repository%3Aacme%2Fshop%3Apull&service=registry"));
+            let is_bot = headers.get(header::AUTHORIZATION).is_some_and(|value| value == "Basic Ym90OnNlY3JldA==");
+            Json(json!({ "token": if is_bot { "good" } else { "nobody's" } }))
+        }
+        let router = Router::new().route("/token", get(token)).fallback(manifest).with_state(host.clone());
+        tokio::spawn(async { axum::serve(listener, router).await });
+        host
+    }
+
+    fn settings(username: &str) -> RegistrySettings {
+        RegistrySettings { username: username.to_owned(), password: "secret".into(), plain_http: true }
+    }
+
+    async fn presence(registries: &Registries, image: &str) -> Presence {
+        registries.presence(&image.parse().expect("an image")).await
+    }
+
+    #[tokio::test]
+    async fn a_registry_gives_a_token_for_the_operators_credentials() {
+        let host = registry_with_tokens().await;
+        let own = Registries::new(BTreeMap::from([(host.clone(), settings("bot"))])).unwrap();
+        assert_eq!(presence(&own, &format!("{host}/acme/shop:there")).await, Presence::There);
+        assert_eq!(presence(&own, &format!("{host}/acme/shop:not-yet")).await, Presence::Missing);
+        let nobody = Registries::new(BTreeMap::from([(host.clone(), settings(""))])).unwrap();
+        assert_eq!(presence(&nobody, &format!("{host}/acme/shop:there")).await, Presence::Unknown);
+    }
+
+    /// Whoever writes a recipe names hosts: those near previewd are not asked in its name.
+    #[tokio::test]
+    async fn what_is_near_is_not_asked_unless_the_operator_names_it() {
+        let asked = Arc::new(Mutex::new(0));
+        let count = asked.clone();
+        let router = Router::new().fallback(async move || {
+            *count.lock().unwrap() += 1;
+            StatusCode::OK
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async { axum::serve(listener, router).await });
+        let strangers = Registries::new(BTreeMap::new()).unwrap();
+        let port = host.rsplit_once(':').unwrap().1;
+        for near in [host.as_str(), &format!("localhost:{port}"), &format!("shop.localhost:{port}")] {
+            assert_eq!(presence(&strangers, &format!("{near}/acme/shop:1")).await, Presence::Unknown, "{near}");
+        }
+        assert_eq!(*asked.lock().unwrap(), 0);
+        let own = Registries::new(BTreeMap::from([(host.clone(), settings(""))])).unwrap();
+        assert_eq!(presence(&own, &format!("{host}/acme/shop:1")).await, Presence::There);
+    }
+}

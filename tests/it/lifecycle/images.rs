@@ -1,0 +1,106 @@
+//! Images that are still being built when the webhook comes, with a real registry that they are pushed to.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use serde_json::{Value, json};
+use xtask::{
+    cluster::{ImageSpec, REGISTRY_PASSWORD, REGISTRY_USER, Registry, sample_image},
+    github::webhook_examples,
+    testing::eventually,
+};
+
+use super::life::{self, Life, SOON, recipe, recipe_of};
+
+/// What the operator says of a registry.
+fn registries(registry: &Registry, credentials: &str) -> String {
+    format!("[registries.{:?}]\nplain_http = true\n{credentials}", registry.host())
+}
+
+/// What a build makes of a commit. No image that the node has without credentials: once one is pulled with some, kubelet
+/// gives it to nobody else.
+fn built(name: &str, commit: &str) -> ImageSpec {
+    ImageSpec { name: name.to_owned(), ..sample_image(commit).unwrap() }
+}
+
+/// A repository's build ended, as GitHub says it.
+fn build_ended(life: &Life) -> Value {
+    let mut payload = webhook_examples("workflow_run").into_iter().find(|it| it["action"] == "completed").unwrap();
+    payload["repository"]["id"] = json!(life.repository_id);
+    payload["repository"]["full_name"] = json!(life.repository);
+    payload
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_is_still_built_is_waited_for() {
+    let Some(ground) = life::node().await else { return };
+    let registry = ground.cluster.start_registry(true).await.unwrap();
+    let mut life = Life::prepare(ground, "built", None).await;
+    let credentials = format!("username = {REGISTRY_USER:?}\npassword = {REGISTRY_PASSWORD:?}\n");
+    life.configure(&registries(&registry, &credentials));
+    life.begin().await;
+
+    let image = format!("{}/shop", registry.host());
+    let number = life.open("change", &recipe_of(&format!("{image}:{{{{ sha }}}}"), "ok")).await;
+    let head = life.head(number);
+    let waiting = life.until(number, SOON, |found| found["reason"] == "waiting_for_image").await;
+    assert_eq!(waiting["status"], "pending", "{waiting:#}");
+    assert!(waiting["message"].as_str().unwrap().contains(&format!("{image}:{head}")), "{waiting:#}");
+    assert_eq!(waiting["deployments"][0]["attempt"], 0, "the time until then is nobody's attempt: {waiting:#}");
+    let comment = life.until_commented(number, "is waiting").await;
+    assert!(comment.contains("is not in its registry yet"), "{comment}");
+    assert!(life.namespaces().await.is_empty(), "nothing is there yet");
+
+    registry.push(&built(&format!("{image}:{head}"), &head)).await.unwrap();
+    let told = life.stand.github.delivery_of("workflow_run", &build_ended(&life)).unwrap();
+    assert_eq!(life.stand.github.send(&told).await.unwrap().0, 200);
+    // Pulled by the node, with the operator's credentials.
+    let running = life.until_running(number).await;
+    assert!(life.page(&running).await.contains(&head));
+    life.until_commented(number, "is running").await;
+    life.until_settled().await;
+    assert_eq!(life.stand.github.comment_writes().total(), 2, "that it waits, and that it runs");
+    assert!(!life.log().contains(REGISTRY_PASSWORD), "the password got out");
+
+    // What everybody shares, and a commit whose image is there, is not waited for.
+    github_push(&life, number, &recipe("ok")).await;
+    life.until_running(number).await;
+    life.finish().await;
+}
+
+async fn github_push(life: &Life, number: u64, recipe: &str) {
+    life.stand.github.push(&life.repository, number, &[(".preview.yaml", recipe)]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_nobody_pushes_is_named_in_the_end() {
+    let Some(ground) = life::api_only().await else { return };
+    let registry = Registry::start(Ipv4Addr::LOCALHOST, false).await.unwrap();
+    let mut life = Life::prepare(ground, "unbuilt", None).await;
+    life.configure(&format!("[images]\nwait = \"3s\"\n{}", registries(&registry, "")));
+    life.begin().await;
+
+    let image = format!("{}/shop", registry.host());
+    let number = life.open("change", &recipe_of(&format!("{image}:pr-{{{{ short_sha }}}}"), "ok")).await;
+    let failed = life.until_status(number, "failed").await;
+    assert_eq!(failed["reason"], "image_pull_failed", "{failed:#}");
+    let short = &life.head(number)[..7];
+    let sentence = format!("The image {image}:pr-{short} did not come into its registry");
+    assert!(failed["message"].as_str().unwrap().starts_with(&sentence), "{failed:#}");
+    life.until_commented(number, "Preview failed").await;
+
+    registry.push(&built(&format!("{image}:pr-{short}"), short)).await.unwrap();
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    life.until_applied(number).await;
+
+    // A new commit takes the place of one that waits.
+    github_push(&life, number, &recipe_of(&format!("{image}:{{{{ sha }}}}"), "ok")).await;
+    life.until(number, SOON, |found| found["reason"] == "waiting_for_image").await;
+    github_push(&life, number, &recipe("ok")).await;
+    life.until_applied(number).await;
+    eventually("the one that waited is superseded", Duration::from_secs(10), async || {
+        let found = life.get(number).await;
+        (found["deployments"][1]["status"] == "superseded").then_some(())
+    })
+    .await;
+    life.finish().await;
+}
