@@ -133,8 +133,13 @@ impl Pass<'_> {
             }
             self.github_read().await?;
             let there = self.engine.github.folder(&access, pattern.folder(), place).await?;
-            let files = there.into_iter().filter(|entry| entry.kind == EntryKind::File).map(|entry| entry.path);
-            paths.extend(files.filter(|path| pattern.matches(path)));
+            for entry in there.into_iter().filter(|entry| pattern.matches(&entry.path)) {
+                match entry.kind {
+                    EntryKind::File => drop(paths.insert(entry.path)),
+                    EntryKind::Folder => {}
+                    EntryKind::Other => return Err(refuse("name a link or a submodule among their files")),
+                }
+            }
         }
         if let Some(folder) = recipe.folder() {
             paths.extend(self.files_below(&access, folder, place, recipe).await?);

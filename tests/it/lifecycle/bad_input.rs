@@ -79,6 +79,14 @@ async fn what_is_too_large_or_leads_elsewhere_fails_and_can_be_retried() {
         ),
         fails_and_is_mended(
             &life,
+            NewPullRequest::new("A link", "link-among-manifests")
+                .file(".preview.yaml", "version: 1\nmanifests: [k8s/*.yaml]\n")
+                .file("k8s/a.yaml", &link_to("../../other/secret.yaml")),
+            "invalid_recipe",
+            ".preview.yaml, line 2: manifests name a link or a submodule among their files."
+        ),
+        fails_and_is_mended(
+            &life,
             NewPullRequest::new("Much memory", "memory").file(".preview.yaml", &asks),
             "quota_exceeded",
             "The recipe asks for 2Gi of memory, and an environment may have 512Mi."
