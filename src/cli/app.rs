@@ -88,7 +88,7 @@ pub fn author(config: &Config) -> Author {
 
 /// What renders charts.
 pub fn helm(config: &Config) -> Helm {
-    Helm::new(config.helm.path.clone(), config.helm.repositories.clone())
+    Helm::new(config.helm.path.clone(), config.helm.repositories.clone()).with_registries(config.docker_config())
 }
 
 /// What works on the environments.

@@ -79,7 +79,7 @@ pub struct Config {
     pub helm: HelmSettings,
     pub sealing: SealingSettings,
     pub images: ImageSettings,
-    /// Registries by their host, with credentials: with them nodes pull images of previews. No pod can read them.
+    /// Registries by their host, with credentials for the images of previews and for charts. No pod can read them.
     pub registries: BTreeMap<String, RegistrySettings>,
     /// What recipes may ask for by name, by repository (`owner/name` or `owner/*`). Commits of forks get none of it.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]

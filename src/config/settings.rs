@@ -102,7 +102,7 @@ impl Default for LifetimeSettings {
     }
 }
 
-/// How images of one registry are pulled.
+/// How images and charts of one registry are pulled.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {

@@ -15,14 +15,9 @@ use crate::{
     cluster::CALL_TIMEOUT,
     environment::{Cause, PublicUrl},
     github::{EntryKind, GitRef, RepositoryAccess},
-    recipe::{self, Charted, Context, Files, RECIPE_FILE, Recipe, Render},
+    recipe::{self, Charted, Context, Files, LARGEST_FILE, LARGEST_FILES, MOST_FILES, RECIPE_FILE, Recipe, Render},
 };
 
-/// Each file is a call to GitHub.
-const MOST_FILES: usize = 200;
-/// One file, and all of them, in bytes.
-const LARGEST_FILE: usize = 1 << 20;
-const LARGEST_FILES: usize = 4 << 20;
 /// How deep folders of a chart may be in each other.
 const DEEPEST: usize = 8;
 
@@ -138,8 +133,13 @@ impl Pass<'_> {
             }
             self.github_read().await?;
             let there = self.engine.github.folder(&access, pattern.folder(), place).await?;
-            let files = there.into_iter().filter(|entry| entry.kind == EntryKind::File).map(|entry| entry.path);
-            paths.extend(files.filter(|path| pattern.matches(path)));
+            for entry in there.into_iter().filter(|entry| pattern.matches(&entry.path)) {
+                match entry.kind {
+                    EntryKind::File => drop(paths.insert(entry.path)),
+                    EntryKind::Folder => {}
+                    EntryKind::Other => return Err(refuse("name a link or a submodule among their files")),
+                }
+            }
         }
         if let Some(folder) = recipe.folder() {
             paths.extend(self.files_below(&access, folder, place, recipe).await?);
@@ -154,12 +154,14 @@ impl Pass<'_> {
             let content = self.engine.github.content(&access, &path, place, LARGEST_FILE).await?;
             let content = content.ok_or_else(|| refuse("names a file that is not in the repository"))?;
             size += content.len();
-            if content.len() > LARGEST_FILE || size > LARGEST_FILES {
-                let (one, all) = (LARGEST_FILE >> 20, LARGEST_FILES >> 20);
-                return Err(refuse(&format!("names more than {one} MiB in a file, or {all} MiB in all")));
-            }
+            // The rest is not asked for: it is too much already.
+            let is_too_much = content.len() > LARGEST_FILE || size > LARGEST_FILES;
             files.insert(path, content);
+            if is_too_much {
+                break;
+            }
         }
+        recipe.admit_files(&files).map_err(NotApplied::Refused)?;
         Ok(files)
     }
 

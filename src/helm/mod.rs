@@ -1,13 +1,17 @@
 //! Helm: the only module that runs the `helm` command. Charts are strangers' programs: they are rendered in a process
 //! that knows nothing of this one, has little time and memory, and ends with everything it started.
 
+mod fetch;
 mod process;
+mod said;
+mod schema;
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -18,10 +22,9 @@ use crate::{
     recipe::{ChartRequest, ChartSource},
 };
 
-/// How long rendering may take. Charts take a tenth of a second; those of a registry have to come first.
+/// How long rendering may take. Charts take a tenth of a second.
 const RENDER: Limits =
     Limits { time: Duration::from_secs(20), cpu_seconds: 15, memory_bytes: 2 << 30, output_bytes: 4 << 20 };
-const FETCH: Limits = Limits { time: Duration::from_secs(60), ..RENDER };
 /// The oldest version that renders as the newest does.
 const OLDEST: (u32, u32, u32) = (3, 18, 4);
 
@@ -31,6 +34,8 @@ pub struct Helm {
     program: PathBuf,
     /// What charts of elsewhere must begin with.
     repositories: Vec<String>,
+    /// The credentials of registries, as `.dockerconfigjson`, for charts that are kept there.
+    registries: Option<SecretString>,
 }
 
 /// Why a chart was not rendered.
@@ -65,7 +70,12 @@ impl Helm {
     /// The command `program`, looked for in PATH where it is a plain name. Charts that are not of the repository itself
     /// must begin with one of `repositories`.
     pub fn new(program: PathBuf, repositories: Vec<String>) -> Self {
-        Self { program, repositories }
+        Self { program, repositories, registries: None }
+    }
+
+    /// The same with credentials of registries, as `.dockerconfigjson`.
+    pub fn with_registries(self, registries: Option<SecretString>) -> Self {
+        Self { registries, ..self }
     }
 
     /// Helm's version, where it is new enough.
@@ -86,63 +96,53 @@ impl Helm {
         Ok(version.version)
     }
 
-    /// What the chart makes: YAML, as `helm template` writes it.
-    pub async fn render(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<String, HelmError> {
+    /// What the chart makes: YAML, as `helm template` writes it. Once, or where there are Secrets twice, as
+    /// [`Charted::outputs`](crate::recipe::Charted::outputs) wants it.
+    pub async fn outputs(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, HelmError> {
         let home = folder()?;
-        let values = home.path().join("values.json");
-        write(&values, request.values.to_string().as_bytes())?;
-
-        let mut command = self.command(home.path());
-        command.args(["template", RELEASE]);
-        let limits = match &request.source {
-            ChartSource::Files(files) => {
-                let chart = home.path().join("chart");
-                for (path, content) in files {
-                    write(&chart.join(path), content)?;
-                }
-                command.arg(&chart);
-                // There is nothing to be fetched: whoever tries ends up here.
-                command.envs([("HTTP_PROXY", NOWHERE), ("HTTPS_PROXY", NOWHERE)]);
-                RENDER
-            }
+        let chart = match &request.source {
+            ChartSource::Files(files) => self.unpack(files, home.path()).await?,
             ChartSource::Elsewhere { chart, repository, version } => {
-                let address = repository.as_deref().unwrap_or(chart);
-                if !self.repositories.iter().any(|allowed| is_below(address, allowed)) {
-                    let rule = "is of a place that the operator does not allow (helm.repositories)";
-                    return Err(HelmError::Refused(rule.to_owned()));
-                }
-                command.arg(chart).args(["--version", version]);
-                if let Some(repository) = repository {
-                    command.args(["--repo", repository]);
-                }
-                if is_loopback(address) {
-                    command.arg("--plain-http");
-                }
-                FETCH
+                self.pull(chart, repository.as_deref(), version, home.path()).await?
             }
         };
-        command.args(["--namespace", request.namespace.as_str(), "--skip-tests", "--include-crds"]);
-        command.arg("--values").arg(&values);
+        write(&home.path().join(VALUES), request.values.to_string().as_bytes())?;
+        let mut outputs = vec![self.template(&chart, home.path(), request, kube_version).await?];
+        if outputs[0].contains("kind: Secret") {
+            outputs.push(self.template(&chart, home.path(), request, kube_version).await?);
+        }
+        Ok(outputs)
+    }
+
+    async fn template(
+        &self,
+        chart: &Path,
+        home: &Path,
+        request: &ChartRequest,
+        kube_version: Option<&str>,
+    ) -> Result<String, HelmError> {
+        let ChartRequest { source, namespace, values: _, api_versions, is_upgrade } = request;
+        let mut command = self.command(home);
+        command.args(["template", RELEASE]).arg(chart).arg("--values").arg(home.join(VALUES));
+        command.args(["--namespace", namespace.as_str(), "--skip-tests", "--include-crds"]);
+        // Everything is there: whoever tries to get more ends up here.
+        command.envs([("HTTP_PROXY", NOWHERE), ("HTTPS_PROXY", NOWHERE)]);
+        if let ChartSource::Files(files) = source
+            && schema::is_hidden(files)
+        {
+            command.arg("--skip-schema-validation");
+        }
         if let Some(version) = kube_version {
             command.args(["--kube-version", version]);
         }
-        for api in &request.api_versions {
+        for api in api_versions {
             command.args(["--api-versions", api]);
         }
-        if request.is_upgrade {
+        if *is_upgrade {
             command.arg("--is-upgrade");
         }
-        let output = process::run(command, limits).await.map_err(|failure| self.explain(failure))?;
+        let output = process::run(command, RENDER).await.map_err(|failure| self.explain(failure))?;
         String::from_utf8(output).map_err(|_| HelmError::Refused("renders to what is not UTF-8 text".to_owned()))
-    }
-
-    /// What the chart makes, as [`Charted::outputs`](crate::recipe::Charted::outputs) wants it.
-    pub async fn outputs(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, HelmError> {
-        let mut outputs = vec![self.render(request, kube_version).await?];
-        if outputs[0].contains("kind: Secret") {
-            outputs.push(self.render(request, kube_version).await?);
-        }
-        Ok(outputs)
     }
 
     fn command(&self, home: &Path) -> Command {
@@ -166,7 +166,7 @@ impl Helm {
             Failure::Killed => refused("takes more processor time or memory to render than a chart may"),
             Failure::Ended { said } => {
                 tracing::debug!(said, "helm refused a chart");
-                HelmError::Refused(rule_of(&said))
+                HelmError::Refused(said::rule_of(&said))
             }
         }
     }
@@ -174,26 +174,17 @@ impl Helm {
 
 /// The release's name, which charts put before the names of their objects.
 const RELEASE: &str = "preview";
+/// The file with the values, in helm's home.
+const VALUES: &str = "values.json";
 /// An address at which nothing listens.
 const NOWHERE: &str = "http://127.0.0.1:9";
-
-/// Whether an address is the allowed one, or below it.
-fn is_below(address: &str, allowed: &str) -> bool {
-    let allowed = allowed.trim_end_matches('/');
-    address.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        && !address.contains("..")
-}
-
-fn is_loopback(address: &str) -> bool {
-    let host = address.split_once("://").map_or("", |(_, rest)| rest);
-    ["127.0.0.1:", "localhost:"].into_iter().any(|loopback| host.starts_with(loopback))
-}
 
 fn folder() -> Result<tempfile::TempDir, HelmError> {
     let made = tempfile::Builder::new().prefix("previewd-helm-").tempdir();
     made.map_err(|error| HelmError::NoProgram("helm".to_owned(), format!("there is no temporary folder: {error}")))
 }
 
+/// Writes a file whose path was admitted (`Recipe::admit_files`), or is our own.
 fn write(path: &Path, content: &[u8]) -> Result<(), HelmError> {
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, content));
     written.map_err(|error| HelmError::NoProgram("helm".to_owned(), format!("cannot write its files: {error}")))
@@ -207,48 +198,6 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
     Some((numbers.next()??, numbers.next()??, numbers.next().unwrap_or(Some(0))?))
 }
 
-/// The end of a sentence about a chart, from what helm wrote. Only places of a strict form are taken from there, and
-/// words that are known beforehand: of `text/template`, and of helm's own `pkg/engine` and `pkg/chart`.
-fn rule_of(said: &str) -> String {
-    let known = [
-        ("execution error at", "stops itself (`fail` or `required`)"),
-        ("nil pointer evaluating", "uses a value that is not there"),
-        ("can't evaluate field", "uses a value that is not there"),
-        ("function \"", "uses a function that helm does not have"),
-        ("values don't meet the specifications of the schema", "is given values that its schema does not take"),
-        ("Chart.yaml file is missing", "has no Chart.yaml"),
-        ("validation: chart.metadata", "has a Chart.yaml that is not valid"),
-        ("kubeVersion", "is for another version of Kubernetes"),
-        ("found in Chart.yaml, but missing in charts/", "needs other charts: put them into its folder charts/"),
-        ("YAML parse error", "renders to what is not valid YAML"),
-        ("parse error", "has a template that is not valid"),
-        ("not found", "is not there"),
-        ("denied", "may not be fetched with the operator's credentials"),
-    ];
-    let what = known.into_iter().find(|(words, _)| said.contains(words)).map_or("cannot be rendered", |(_, rule)| rule);
-    match place_of(said) {
-        Some((file, line)) => format!("{what}, in {file}, line {line}"),
-        None => what.to_owned(),
-    }
-}
-
-/// The last `chart/templates/NAME:LINE:` of an error, which is where it happened.
-fn place_of(said: &str) -> Option<(&str, &str)> {
-    let is_path = |text: &str| {
-        text.len() <= 200
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-'))
-    };
-    let mut found = None;
-    for (at, _) in said.match_indices("templates/") {
-        let Some((file, rest)) = said[at..].split_once(':') else { continue };
-        let line = &rest[..rest.bytes().take_while(u8::is_ascii_digit).count()];
-        if is_path(file) && (1..=6).contains(&line.len()) {
-            found = Some((file, line));
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,42 +209,5 @@ mod tests {
         assert_eq!(parse_version("v3.18.4-rc.1"), Some((3, 18, 4)));
         assert_eq!(parse_version("v4.3"), Some((4, 3, 0)), "as distributions build it");
         assert_eq!(parse_version("4.3.1"), None);
-    }
-
-    #[test]
-    fn an_address_is_below_what_is_allowed() {
-        for (address, allowed, is_it) in [
-            ("oci://ghcr.io/acme/chart", "oci://ghcr.io/acme", true),
-            ("oci://ghcr.io/acme/chart", "oci://ghcr.io/acme/", true),
-            ("oci://ghcr.io/acmeevil/chart", "oci://ghcr.io/acme", false),
-            ("https://charts.example.com", "https://charts.example.com", true),
-            ("https://charts.example.com.evil.org", "https://charts.example.com", false),
-            ("oci://ghcr.io/acme/../evil", "oci://ghcr.io/acme", false),
-        ] {
-            assert_eq!(is_below(address, allowed), is_it, "{address} below {allowed}");
-        }
-    }
-
-    #[test]
-    fn errors_name_a_place_and_no_value() {
-        for (said, rule) in [
-            (
-                "Error: template: shop/templates/web.yaml:12:20: executing \"shop/templates/web.yaml\" at <.Values.a.b>: nil pointer evaluating interface {}.b",
-                "uses a value that is not there, in templates/web.yaml, line 12",
-            ),
-            (
-                "Error: execution error at (shop/templates/web.yaml:3:4): the password hunter2 is too short",
-                "stops itself (`fail` or `required`), in templates/web.yaml, line 3",
-            ),
-            (
-                "Error: parse error at (shop/templates/web.yaml:7): missing value for if",
-                "has a template that is not valid, in templates/web.yaml, line 7",
-            ),
-            ("Error: Chart.yaml file is missing", "has no Chart.yaml"),
-            ("Error: something <b>else</b> hunter2", "cannot be rendered"),
-            ("templates/@everyone:1: x", "cannot be rendered"),
-        ] {
-            assert_eq!(rule_of(said), rule);
-        }
     }
 }

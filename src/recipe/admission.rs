@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Context, Object, pods, walls};
+use super::{Context, Object, walls};
 use crate::environment::Cause;
+
+mod pods;
+mod routes;
 
 /// Every kind that an environment may hold, by API version.
 const KINDS: [(&str, &str); 15] = [
@@ -77,6 +80,16 @@ pub(super) fn admit(phases: &mut [Vec<Object>], context: &Context<'_>) -> Result
     Ok(())
 }
 
+/// Refuses what would take the place of previewd's own route.
+pub(super) fn admit_beside(phases: &[Vec<Object>], route: &Object) -> Result<(), Cause> {
+    let is_same = |object: &Object| object.kind == route.kind && object.name == route.name;
+    if phases.iter().flatten().any(is_same) {
+        let rule = format!("metadata.name must not be {}, which is previewd's own where there is expose", route.name);
+        return Err(refused(&route.kind, &route.name, rule));
+    }
+    Ok(())
+}
+
 fn refused(kind: &str, name: &str, rule: String) -> Cause {
     Cause::ObjectRefused { kind: kind.to_owned(), name: name.to_owned(), rule }
 }
@@ -100,7 +113,7 @@ fn admit_object(object: &mut Object, context: &Context<'_>) -> Refusal {
     let body = &object.body;
     let spec = &body["spec"];
     match object.kind.as_str() {
-        "Service" => admit_service(spec)?,
+        "Service" => routes::admit_service(spec)?,
         "Secret" if [walls::OPERATORS_SECRET, walls::REGISTRY_SECRET].contains(&object.name.as_str()) => {
             return Err(format!("metadata.name must not be {}, which is previewd's own", object.name));
         }
@@ -109,8 +122,8 @@ fn admit_object(object: &mut Object, context: &Context<'_>) -> Refusal {
         "ServiceAccount" if object.name == walls::SERVICE_ACCOUNT => {
             return Err(format!("metadata.name must not be {}, which is previewd's own", walls::SERVICE_ACCOUNT));
         }
-        "Ingress" => admit_ingress(spec, context)?,
-        "HTTPRoute" => admit_http_route(spec, context)?,
+        "Ingress" => routes::admit_ingress(spec, context)?,
+        "HTTPRoute" => routes::admit_http_route(spec, context)?,
         "StatefulSet" => {
             for (index, claim) in list(&spec["volumeClaimTemplates"]).iter().enumerate() {
                 admit_claim(&claim["spec"], &format!("spec.volumeClaimTemplates[{index}].spec"))?;
@@ -118,11 +131,12 @@ fn admit_object(object: &mut Object, context: &Context<'_>) -> Refusal {
         }
         _ => {}
     }
-    if let Some((template, path)) = pods::template(object) {
-        admit_pod(&template["spec"], &format!("{path}.spec"))?;
+    if let Some((template, path)) = super::pods::template(object) {
+        pods::admit_pod(&template["spec"], &format!("{path}.spec"))?;
         for label in keys(&template["metadata"]["labels"]) {
             admit_label(label, &format!("{path}.metadata.labels"))?;
         }
+        pods::admit_annotations(&template["metadata"]["annotations"], &format!("{path}.metadata.annotations"))?;
     }
     // Whoever makes no token for pods makes none here either.
     if object.kind == "ServiceAccount" {
@@ -153,8 +167,9 @@ fn admit_metadata(object: &Object, context: &Context<'_>) -> Refusal {
     for label in keys(&metadata["labels"]) {
         admit_label(label, "metadata.labels")?;
     }
-    // What controllers read from these reaches beyond the namespace: DNS names, load balancers, certificates.
-    if matches!(object.kind.as_str(), "Service" | "Ingress" | "HTTPRoute") {
+    // What controllers read from these reaches beyond the namespace: DNS names, load balancers, certificates, and the
+    // role that a cloud gives to an account's pods.
+    if matches!(object.kind.as_str(), "Service" | "Ingress" | "HTTPRoute" | "ServiceAccount") {
         let allowed = &context.policy.ingress.allowed_annotations;
         for annotation in keys(&metadata["annotations"]) {
             let is_allowed = allowed.iter().any(|allowed| allowed == annotation)
@@ -178,27 +193,11 @@ fn admit_label(label: &str, path: &str) -> Refusal {
     Ok(())
 }
 
-fn admit_service(spec: &Value) -> Refusal {
-    match spec["type"].as_str() {
-        None | Some("ClusterIP") => {}
-        Some(_) => return Err("spec.type must be ClusterIP; the URL leads in, and nothing else does".to_owned()),
-    }
-    for field in ["externalIPs", "externalName", "loadBalancerIP", "loadBalancerClass", "healthCheckNodePort"] {
-        if is_set(&spec[field]) {
-            return Err(format!("spec.{field} must not be set"));
-        }
-    }
-    if !is_set(&spec["selector"]) {
-        return Err("spec.selector must be set: a Service leads to pods of the environment".to_owned());
-    }
-    Ok(())
-}
-
 fn admit_secret(body: &Value) -> Refusal {
-    match body["type"].as_str() {
-        None | Some("Opaque" | "kubernetes.io/tls" | "kubernetes.io/dockerconfigjson") => Ok(()),
-        Some(_) => Err("type must be Opaque, kubernetes.io/tls or kubernetes.io/dockerconfigjson".to_owned()),
+    if is_left_out_or(&body["type"], &["Opaque", "kubernetes.io/tls", "kubernetes.io/dockerconfigjson"]) {
+        return Ok(());
     }
+    Err("type must be Opaque, kubernetes.io/tls or kubernetes.io/dockerconfigjson".to_owned())
 }
 
 fn admit_claim(spec: &Value, path: &str) -> Refusal {
@@ -207,206 +206,8 @@ fn admit_claim(spec: &Value, path: &str) -> Refusal {
             return Err(format!("{path}.{field} must not be set"));
         }
     }
-    if spec["volumeMode"].as_str().is_some_and(|mode| mode != "Filesystem") {
+    if !is_left_out_or(&spec["volumeMode"], &["Filesystem"]) {
         return Err(format!("{path}.volumeMode must be Filesystem"));
-    }
-    Ok(())
-}
-
-const HOST_RULE: &str = "must be {{ host }}: an environment answers at its own host only";
-
-fn admit_ingress(spec: &Value, context: &Context<'_>) -> Refusal {
-    let host = context.url.host();
-    if is_set(&spec["defaultBackend"]) {
-        return Err("spec.defaultBackend must not be set".to_owned());
-    }
-    if list(&spec["rules"]).is_empty() {
-        return Err("spec.rules must have a rule for {{ host }}".to_owned());
-    }
-    for (index, rule) in list(&spec["rules"]).iter().enumerate() {
-        if rule["host"] != host {
-            return Err(format!("spec.rules[{index}].host {HOST_RULE}"));
-        }
-        for (place, path) in list(&rule["http"]["paths"]).iter().enumerate() {
-            if is_set(&path["backend"]["resource"]) {
-                let rule = "must be a service";
-                return Err(format!("spec.rules[{index}].http.paths[{place}].backend {rule}"));
-            }
-        }
-    }
-    for (index, tls) in list(&spec["tls"]).iter().enumerate() {
-        if list(&tls["hosts"]).iter().any(|named| named != host) {
-            return Err(format!("spec.tls[{index}].hosts {HOST_RULE}"));
-        }
-    }
-    let class = context.policy.ingress.class.as_deref();
-    if spec["ingressClassName"].as_str().is_some_and(|named| Some(named) != class) {
-        return Err("spec.ingressClassName must be the operator's (ingress.class), or left out".to_owned());
-    }
-    Ok(())
-}
-
-fn admit_http_route(spec: &Value, context: &Context<'_>) -> Refusal {
-    let host = context.url.host();
-    if list(&spec["hostnames"]).is_empty() || list(&spec["hostnames"]).iter().any(|named| named != host) {
-        return Err(format!("spec.hostnames {HOST_RULE}"));
-    }
-    let Some(gateway) = &context.policy.ingress.gateway else {
-        return Err("the operator names no gateway (ingress.gateway) that it could belong to".to_owned());
-    };
-    for (index, parent) in list(&spec["parentRefs"]).iter().enumerate() {
-        let is_gateway = parent["name"] == gateway.name.as_str() && parent["namespace"] == gateway.namespace.as_str();
-        if !is_gateway {
-            return Err(format!("spec.parentRefs[{index}] must be the operator's gateway (ingress.gateway)"));
-        }
-    }
-    for (index, rule) in list(&spec["rules"]).iter().enumerate() {
-        for (place, backend) in list(&rule["backendRefs"]).iter().enumerate() {
-            let namespace = &backend["namespace"];
-            let is_service = backend["kind"].as_str().is_none_or(|kind| kind == "Service");
-            if !is_service || (!namespace.is_null() && namespace != context.namespace.as_str()) {
-                return Err(format!("spec.rules[{index}].backendRefs[{place}] must be a Service of the environment"));
-            }
-        }
-        if is_set(&rule["filters"]) {
-            return Err(format!("spec.rules[{index}].filters must not be set"));
-        }
-    }
-    Ok(())
-}
-
-/// What a pod's spec must leave out: all that reaches out of the pod, or chooses where and before whom it runs.
-const FORBIDDEN_IN_PODS: [&str; 15] = [
-    "hostNetwork",
-    "hostPID",
-    "hostIPC",
-    "hostUsers",
-    "hostAliases",
-    "nodeName",
-    "priorityClassName",
-    "priority",
-    "preemptionPolicy",
-    "runtimeClassName",
-    "schedulerName",
-    "tolerations",
-    "overhead",
-    "resourceClaims",
-    "ephemeralContainers",
-];
-
-/// The volumes of Pod Security's `restricted`, without those that drivers and other namespaces serve.
-const VOLUMES: [&str; 7] =
-    ["configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
-
-fn admit_pod(spec: &Value, path: &str) -> Refusal {
-    for field in FORBIDDEN_IN_PODS {
-        // `false` is what is left out as well.
-        if is_set(&spec[field]) && spec[field] != false {
-            return Err(format!("{path}.{field} must not be set"));
-        }
-    }
-    if list(&spec["containers"]).is_empty() {
-        return Err(format!("{path}.containers must have a container"));
-    }
-    admit_security(&spec["securityContext"], &format!("{path}.securityContext"))?;
-    if is_set(&spec["securityContext"]["sysctls"]) {
-        return Err(format!("{path}.securityContext.sysctls must not be set"));
-    }
-    for (index, volume) in list(&spec["volumes"]).iter().enumerate() {
-        admit_volume(volume, &format!("{path}.volumes[{index}]"))?;
-    }
-    for kind in ["initContainers", "containers"] {
-        for (index, container) in list(&spec[kind]).iter().enumerate() {
-            admit_container(container, &format!("{path}.{kind}[{index}]"))?;
-        }
-    }
-    Ok(())
-}
-
-fn admit_volume(volume: &Value, path: &str) -> Refusal {
-    if let Some(kind) = keys(volume).find(|key| *key != "name" && !VOLUMES.contains(key)) {
-        return Err(format!("{path}.{} must not be set; a volume may be {}", shown(kind), VOLUMES.join(", ")));
-    }
-    if volume["secret"]["secretName"] == walls::REGISTRY_SECRET {
-        return Err(format!("{path}.secret must not be {}, which is previewd's own", walls::REGISTRY_SECRET));
-    }
-    for (index, source) in list(&volume["projected"]["sources"]).iter().enumerate() {
-        for field in ["serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
-            if is_set(&source[field]) {
-                return Err(format!("{path}.projected.sources[{index}].{field} must not be set"));
-            }
-        }
-        if source["secret"]["name"] == walls::REGISTRY_SECRET {
-            return Err(format!("{path}.projected.sources[{index}].secret is previewd's own"));
-        }
-    }
-    if is_set(&volume["ephemeral"]) {
-        admit_claim(
-            &volume["ephemeral"]["volumeClaimTemplate"]["spec"],
-            &format!("{path}.ephemeral.volumeClaimTemplate.spec"),
-        )?;
-    }
-    Ok(())
-}
-
-fn admit_container(container: &Value, path: &str) -> Refusal {
-    admit_security(&container["securityContext"], &format!("{path}.securityContext"))?;
-    for (index, port) in list(&container["ports"]).iter().enumerate() {
-        for field in ["hostPort", "hostIP"] {
-            if is_set(&port[field]) && port[field] != 0 {
-                return Err(format!("{path}.ports[{index}].{field} must not be set"));
-            }
-        }
-    }
-    for (index, variable) in list(&container["env"]).iter().enumerate() {
-        if variable["valueFrom"]["secretKeyRef"]["name"] == walls::REGISTRY_SECRET {
-            return Err(format!(
-                "{path}.env[{index}] must not read {}, which is previewd's own",
-                walls::REGISTRY_SECRET
-            ));
-        }
-    }
-    for (index, source) in list(&container["envFrom"]).iter().enumerate() {
-        if source["secretRef"]["name"] == walls::REGISTRY_SECRET {
-            return Err(format!(
-                "{path}.envFrom[{index}] must not read {}, which is previewd's own",
-                walls::REGISTRY_SECRET
-            ));
-        }
-    }
-    if is_set(&container["volumeDevices"]) {
-        return Err(format!("{path}.volumeDevices must not be set"));
-    }
-    Ok(())
-}
-
-/// Of a pod or of a container: what Pod Security's `restricted` refuses, said before anything is applied.
-fn admit_security(security: &Value, path: &str) -> Refusal {
-    for field in ["privileged", "allowPrivilegeEscalation"] {
-        if security[field] == true {
-            return Err(format!("{path}.{field} must not be true"));
-        }
-    }
-    if security["runAsNonRoot"] == false {
-        return Err(format!("{path}.runAsNonRoot must not be false"));
-    }
-    if security["runAsUser"] == 0 {
-        return Err(format!("{path}.runAsUser must not be 0: nothing runs as root"));
-    }
-    for field in ["procMount", "windowsOptions", "seLinuxOptions"] {
-        if is_set(&security[field]) && security[field] != "Default" {
-            return Err(format!("{path}.{field} must not be set"));
-        }
-    }
-    if security["seccompProfile"]["type"] == "Unconfined" {
-        return Err(format!("{path}.seccompProfile must not be Unconfined"));
-    }
-    if security["appArmorProfile"]["type"] == "Unconfined" {
-        return Err(format!("{path}.appArmorProfile must not be Unconfined"));
-    }
-    let added = &security["capabilities"]["add"];
-    if list(added).iter().any(|capability| capability != "NET_BIND_SERVICE") {
-        return Err(format!("{path}.capabilities.add may only have NET_BIND_SERVICE"));
     }
     Ok(())
 }
@@ -417,6 +218,11 @@ fn list(value: &Value) -> &[Value] {
 
 fn keys(value: &Value) -> impl Iterator<Item = &str> {
     value.as_object().into_iter().flatten().map(|(key, _)| key.as_str())
+}
+
+/// Whether a field says nothing, or one of these.
+fn is_left_out_or(value: &Value, allowed: &[&str]) -> bool {
+    !is_set(value) || value.as_str().is_some_and(|text| allowed.contains(&text))
 }
 
 /// Whether a field says anything: charts write many as `null`, `""`, `[]` or `{}`.

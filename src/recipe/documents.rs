@@ -29,7 +29,8 @@ fn options() -> Options {
         legacy_octal_numbers: true,
         strict_booleans: false,
         budget: serde_saphyr::budget! {
-            max_depth: 64, max_nodes: 100_000, max_events: 300_000, max_aliases: 100, max_anchors: 100,
+            // Twice what the deepest of Kubernetes' kinds needs. Each level takes a part of a thread's stack.
+            max_depth: 32, max_nodes: 100_000, max_events: 300_000, max_aliases: 100, max_anchors: 100,
             max_total_scalar_bytes: 4 << 20,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000, max_replay_stack_depth: 8 },

@@ -126,9 +126,6 @@ impl Recipe {
             if helm.repository.is_some() && helm.chart.as_str().contains('/') {
                 return refuse("helm.chart", "must be a chart's name where there is a repository");
             }
-            if helm.repository.as_ref().is_some_and(|address| !address.starts_with("https://")) {
-                return refuse("helm.repository", "must begin with https://");
-            }
         }
         for (kind, names) in
             [("services", self.services.keys().collect::<Vec<_>>()), ("databases", self.databases.keys().collect())]
@@ -247,10 +244,10 @@ pub struct Helm {
     pub chart: ChartName,
     /// The chart repository that a chart's name is looked up in, such as `https://charts.example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repository: Option<String>,
-    /// The version of a chart that is not of this repository.
+    pub repository: Option<ChartRepository>,
+    /// The version of a chart that is not of this repository, or a range of versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
+    pub version: Option<ChartVersion>,
     /// Values files of the repository, later ones over earlier ones. They may use variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values_files: Vec<FilePattern>,
@@ -535,8 +532,10 @@ patterned_text!(
     /// A folder of the repository, or a chart of elsewhere.
     ChartName,
     |text| {
+        // What begins with a dash is an option to helm.
         let is_segment = |segment: &str| {
             !matches!(segment, "" | "." | "..")
+                && !segment.starts_with('-')
                 && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':'))
         };
         let rest = text.strip_prefix("./").or_else(|| text.strip_prefix("oci://"));
@@ -545,10 +544,50 @@ patterned_text!(
             None => !text.contains(['/', ':']) && is_segment(text),
         }
     },
-    "^((\\./|oci://)(?!\\.{1,2}(/|$))[A-Za-z0-9._:-]+(/(?!\\.{1,2}(/|$))[A-Za-z0-9._:-]+)*|(?!\\.{1,2}$)[A-Za-z0-9._-]+)$",
+    "^((\\./|oci://)(?!-|\\.{1,2}(/|$))[A-Za-z0-9._:-]+(/(?!-|\\.{1,2}(/|$))[A-Za-z0-9._:-]+)*|(?!-|\\.{1,2}$)[A-Za-z0-9._-]+)$",
     300,
     "must be a folder of the repository such as ./chart, oci://registry/chart, or a chart's name with a repository"
 );
+
+patterned_text!(
+    /// The address of a chart repository. Plain HTTP is for this machine only.
+    ChartRepository,
+    |text| {
+        let is_segment = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'))
+        };
+        let is_host = |host: &str| {
+            let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+            is_segment(name) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+        };
+        let Some((scheme, rest)) = text.split_once("://") else { return false };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+        let is_encrypted = scheme == "https" || (scheme == "http" && is_loopback(host));
+        is_encrypted && is_host(host) && path.is_none_or(|path| path.split('/').all(is_segment))
+    },
+    "^(https://[A-Za-z0-9._~-]+|http://(127\\.0\\.0\\.1|localhost))(:[0-9]{1,5})?(/(?!\\.{1,2}(/|$))[A-Za-z0-9._~-]+)*/?$",
+    300,
+    "must be an address such as https://charts.example.com/stable"
+);
+
+patterned_text!(
+    /// A version, or a range of versions, as helm reads them.
+    ChartVersion,
+    |text| {
+        text.starts_with(|first: char| first.is_ascii_alphanumeric() || "^~<>=*".contains(first))
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" .,-+^~<>=*|".contains(&byte))
+    },
+    "^[A-Za-z0-9^~<>=*][A-Za-z0-9 .,+^~<>=*|-]*$",
+    100,
+    "must be a version such as 1.2.3, or a range such as ^1.2"
+);
+
+/// Whether a host, with or without its port, is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    matches!(host.split_once(':').map_or(host, |(name, _)| name), "127.0.0.1" | "localhost")
+}
 
 impl FilePattern {
     /// The path, from the root of the repository.

@@ -61,8 +61,8 @@ impl Recipe {
             }
             (None, Some(version)) => ChartSource::Elsewhere {
                 chart: helm.chart.as_str().to_owned(),
-                repository: helm.repository.clone(),
-                version: version.clone(),
+                repository: helm.repository.as_ref().map(|address| address.as_str().to_owned()),
+                version: version.as_str().to_owned(),
             },
             (None, None) => return Err(self.source.refuse("helm.version", "must be set")),
         };

@@ -54,10 +54,12 @@ fn objects_of(path: &str, text: &str, context: &Context<'_>) -> Result<Vec<Objec
     for Document { mut value, source } in read(path, text)? {
         fill(&mut value, "", &source, context)?;
         match value {
-            // As `kubectl get -o yaml` writes them.
-            Value::Object(list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-                objects.extend(items.into_iter().map(Object::from_body));
+            // As `kubectl get -o yaml` writes them. One whose items are no list is refused for its kind.
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                match list.get_mut("items") {
+                    Some(Value::Array(items)) => objects.extend(items.drain(..).map(Object::from_body)),
+                    _ => objects.push(Object::from_body(Value::Object(list))),
+                }
             }
             document => objects.push(Object::from_body(document)),
         }

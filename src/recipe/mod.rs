@@ -9,6 +9,7 @@ mod admission;
 mod app;
 mod cidr;
 mod documents;
+mod files;
 mod format;
 mod helm;
 mod image;
@@ -25,7 +26,11 @@ mod template;
 mod walls;
 
 pub use cidr::Cidr;
-pub use format::{Bounded, Content, Expose, FilePattern, HealthPath, Helm, Recipe, Resources, Service, VariableName};
+pub use files::{LARGEST_FILE, LARGEST_FILES, MOST_FILES};
+pub use format::{
+    Bounded, ChartName, ChartRepository, ChartVersion, Content, Expose, FilePattern, HealthPath, Helm, Recipe,
+    Resources, Service, VariableName,
+};
 pub use helm::{ChartRequest, ChartSource, Charted};
 pub use image::{ImageReference, InvalidImage};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};

@@ -329,22 +329,6 @@ mod tests {
     }
 
     #[test]
-    fn bombs_and_giants_are_refused() {
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for level in 1..10 {
-            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
-        }
-        let expanded = "is too large or too deep, its YAML aliases expanded";
-        assert_eq!(refusal(&bomb).2, expanded);
-        assert!(refusal(&format!("app: {}", "[".repeat(60_000))).2.starts_with("is "));
-        assert_eq!(refusal(&format!("app: {}{}", "[".repeat(100), "]".repeat(100))).2, expanded);
-        assert_eq!(refusal(&format!("app: [{}]", "a,".repeat(30_000))).2, expanded);
-        assert_eq!(refusal(&"#".repeat(LONGEST_RECIPE + 1)).2, "must be at most 64 KiB long");
-        assert_eq!(refusal(&"#".repeat(LONGEST_RECIPE)).2, "is empty");
-    }
-
-    #[test]
     fn keys_of_somebody_else_are_harmless_and_short() {
         let (_, field, _) = refusal(&format!("version: 1\n\"@everyone [x](https://evil) {}\": 1\n", "a".repeat(500)));
         assert_eq!(field, "?everyone ?x??https???evil? aaaaaaaaaaaa".replace(' ', "?"));

@@ -96,9 +96,11 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
     };
     admission::admit(&mut draft.phases, context)?;
     if let Some(backend) = &draft.backend {
+        let route = route::route(context, backend);
+        admission::admit_beside(&draft.phases, &route)?;
         let last = draft.phases.len().saturating_sub(1);
         if let Some(phase) = draft.phases.get_mut(last) {
-            phase.push(route::route(context, backend));
+            phase.push(route);
         }
     }
     shares::share(&mut draft.phases, &context.policy.quota)?;

@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Bytes, Millicores, Object, Quota, pods};
+use super::{
+    Bytes, Millicores, Object, Quota, pods,
+    walls::{COUNTS, Count},
+};
 use crate::environment::Cause;
 
 /// A Deployment needs its resources twice to put a new commit beside the old one.
@@ -79,9 +82,10 @@ impl Demand {
         pods::template(object)?;
         let spec = &object.body["spec"];
         let replicas = || most_pods.or(spec["replicas"].as_u64()).unwrap_or(1);
+        let parallel = |spec: &Value| spec["parallelism"].as_u64().unwrap_or(1);
         let (pods, ends) = match object.kind.as_str() {
-            "Job" => (spec["parallelism"].as_u64().unwrap_or(1), true),
-            "CronJob" => (1, false),
+            "Job" => (parallel(spec), true),
+            "CronJob" => (parallel(&spec["jobTemplate"]["spec"]), false),
             _ => (replicas(), false),
         };
         let surges = object.kind == "Deployment" && spec["strategy"]["type"] != "Recreate";
@@ -107,7 +111,7 @@ struct PodDemand {
 ///
 /// [`Cause::QuotaExceeded`] where what the objects ask for is more than an environment may have.
 pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota) -> Result<(), Cause> {
-    refuse_storage(phases, quota)?;
+    refuse_counts(phases)?;
     let most_pods: Vec<(String, String, u64)> = phases.iter().flatten().filter_map(autoscaled).collect();
     let demands: Vec<Option<Demand>> = phases
         .iter()
@@ -144,6 +148,7 @@ pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota) -> Result<(), Cau
             pods::containers_mut(&mut template["spec"]).for_each(|container| limit(container, resource, &share));
         }
     }
+    refuse_storage(phases, &demands, quota)?;
     if pods(false) > u64::from(quota.pods) {
         return exceeded("pods", pods(false).to_string(), quota.pods.to_string());
     }
@@ -222,25 +227,40 @@ fn limit(container: &mut Value, resource: Resource, share: &Value) {
     resources["limits"][key] = limit;
 }
 
-fn refuse_storage(phases: &[Vec<Object>], quota: &Quota) -> Result<(), Cause> {
+/// The objects of each kind, as the environment's ResourceQuota counts them.
+fn refuse_counts(phases: &[Vec<Object>]) -> Result<(), Cause> {
+    for Count { kind, allowed, not_the_recipes, .. } in COUNTS {
+        let needed = phases.iter().flatten().filter(|object| object.kind == kind).count() as u64;
+        let allowed = allowed - not_the_recipes;
+        if needed > allowed {
+            let resource = format!("kind {kind}");
+            let (needed, allowed) = (format!("{needed} objects"), allowed.to_string());
+            return Err(Cause::QuotaExceeded { resource, needed, allowed });
+        }
+    }
+    Ok(())
+}
+
+/// What is asked for as volumes: by claims, and by what makes a claim for each of its pods.
+fn refuse_storage(phases: &[Vec<Object>], demands: &[Option<Demand>], quota: &Quota) -> Result<(), Cause> {
     let mut claims = 0_u64;
     let mut bytes = 0_u64;
-    for object in phases.iter().flatten() {
-        let (wanted, times): (Vec<&Value>, u64) = match object.kind.as_str() {
-            "PersistentVolumeClaim" => (vec![&object.body], 1),
-            "StatefulSet" => (
-                object.body["spec"]["volumeClaimTemplates"]
-                    .as_array()
-                    .map(|list| list.iter().collect())
-                    .unwrap_or_default(),
-                object.body["spec"]["replicas"].as_u64().unwrap_or(1),
-            ),
-            _ => continue,
-        };
-        for claim in wanted {
-            let size = Resource::Memory.parse(&claim["spec"]["resources"]["requests"]["storage"]).unwrap_or_default();
-            claims = claims.saturating_add(times);
-            bytes = bytes.saturating_add(size.saturating_mul(times));
+    let mut add = |spec: &Value, times: u64| {
+        let size = Resource::Memory.parse(&spec["resources"]["requests"]["storage"]).unwrap_or_default();
+        claims = claims.saturating_add(times);
+        bytes = bytes.saturating_add(size.saturating_mul(times));
+    };
+    for (object, demand) in phases.iter().flatten().zip(demands) {
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        if object.kind == "PersistentVolumeClaim" {
+            add(&object.body["spec"], 1);
+        }
+        let (Some(demand), Some((template, _))) = (demand, pods::template(object)) else { continue };
+        for claim in list(&object.body["spec"]["volumeClaimTemplates"]) {
+            add(&claim["spec"], demand.pods);
+        }
+        for volume in list(&template["spec"]["volumes"]).iter().filter(|volume| volume["ephemeral"].is_object()) {
+            add(&volume["ephemeral"]["volumeClaimTemplate"]["spec"], demand.pods);
         }
     }
     let exceeded = |resource: &str, needed: String, allowed: String| {

@@ -25,6 +25,34 @@ const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 /// A pod that states no limits gets this part of the quota, so that the application and a few such pods fit together.
 const PARTS_OF_QUOTA: u64 = 4;
 
+/// How many objects of a kind there may be.
+pub(super) struct Count {
+    pub kind: &'static str,
+    /// The kind as a ResourceQuota counts it.
+    pub resource: &'static str,
+    pub allowed: u64,
+    /// Those of them that are the cluster's and previewd's.
+    pub not_the_recipes: u64,
+}
+
+const fn count(kind: &'static str, resource: &'static str, allowed: u64, not_the_recipes: u64) -> Count {
+    Count { kind, resource, allowed, not_the_recipes }
+}
+
+/// More than any preview needs, and little enough for the cluster's database.
+pub(super) const COUNTS: [Count; 8] = [
+    count("Service", "services", 10, 0),
+    // kube-root-ca.crt is in every namespace.
+    count("ConfigMap", "configmaps", 20, 1),
+    // What the operator gives, and the credentials of registries.
+    count("Secret", "secrets", 20, 2),
+    count("Deployment", "count/deployments.apps", 10, 0),
+    count("StatefulSet", "count/statefulsets.apps", 10, 0),
+    count("Job", "count/jobs.batch", 20, 0),
+    count("CronJob", "count/cronjobs.batch", 5, 0),
+    count("Ingress", "count/ingresses.networking.k8s.io", 5, 0),
+];
+
 /// The labels of everything that belongs to an environment.
 pub(super) fn labels(context: &Context<'_>) -> Value {
     json!({
@@ -82,7 +110,7 @@ fn wall(context: &Context<'_>, api_version: &str, kind: &str, name: &str, fields
 
 fn resource_quota(context: &Context<'_>) -> Object {
     let quota = &context.policy.quota;
-    let hard = json!({
+    let mut hard = json!({
         "requests.cpu": quota.cpu,
         "limits.cpu": quota.cpu,
         "requests.memory": quota.memory,
@@ -93,17 +121,11 @@ fn resource_quota(context: &Context<'_>) -> Object {
         // Only an Ingress leads in from outside.
         "services.loadbalancers": "0",
         "services.nodeports": "0",
-        // More than any preview needs, and little enough for the cluster's database.
-        "services": "10",
-        "configmaps": "20",
-        "secrets": "20",
         "replicationcontrollers": "0",
-        "count/deployments.apps": "10",
-        "count/statefulsets.apps": "10",
-        "count/jobs.batch": "20",
-        "count/cronjobs.batch": "5",
-        "count/ingresses.networking.k8s.io": "5",
     });
+    for Count { resource, allowed, .. } in COUNTS {
+        hard[resource] = json!(allowed.to_string());
+    }
     wall(context, "v1", "ResourceQuota", "preview", json!({ "spec": { "hard": hard } }))
 }
 

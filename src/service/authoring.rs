@@ -40,6 +40,7 @@ impl Author {
                 || recipe.folder().is_some_and(|folder| path.starts_with(&format!("{folder}/")))
         };
         let files: Files = files.iter().filter(|(path, _)| named(path)).map(|(p, c)| (p.clone(), c.clone())).collect();
+        recipe.admit_files(&files)?;
         // Nobody logs in with it: it only stands where one will be made up.
         let passwords: BTreeMap<String, String> = recipe
             .databases

@@ -450,3 +450,32 @@ fn pods_that_are_not_ready_are_started_anew() {
     let restarted = pods_to_restart(&workloads, &expected);
     assert_eq!(restarted, [PodReference { name: "web-2-x".into(), uid: "pod-2".into() }]);
 }
+
+/// What runs to its end has the whole of an attempt for it, whether its container says that it is ready or not.
+#[test]
+fn a_job_is_late_at_the_end_of_an_attempt() {
+    let job = |annotations: Value| -> Job {
+        from(json!({"metadata": {"name": "work", "uid": "work", "annotations": annotations}, "spec": {"template": {}}}))
+    };
+    let runs = with(pod(2, json!({"ready": true, "state": {"running": {}}})), |pod| {
+        pod.metadata.owner_references = from(json!([
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "work", "uid": "work", "controller": true}
+        ]));
+    });
+    let setup = Cause::SetupFailed { job: "work".to_owned(), exit_code: None };
+    let hook = Cause::HookFailed { job: "work".to_owned(), exit_code: None };
+    for (annotations, cause) in [(json!({}), setup), (json!({"helm.sh/hook": "pre-install"}), hook)] {
+        for pods in [vec![], vec![runs.clone()]] {
+            let workloads = Workloads { jobs: vec![job(annotations.clone())], pods, ..Workloads::default() };
+            let work = [(WorkloadKind::Job, "work".to_owned())];
+            let after = |seconds: Millis| {
+                assess(
+                    &workloads,
+                    &Expected { workloads: &work, attempt_started_at: START, now: START + seconds * 1_000 },
+                )
+            };
+            assert_eq!(after(170), Progress::Progressing);
+            assert_eq!(after(180), Progress::Stumbling(cause.clone()));
+        }
+    }
+}

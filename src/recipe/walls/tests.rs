@@ -125,6 +125,9 @@ fn policies_under(policy: &Policy) -> Vec<Object> {
     network_policies(&context)
 }
 
+/// So many rows are asked for.
+const AT_LEAST: usize = 30;
+
 #[test]
 fn who_may_reach_whom() {
     let policies = policies_under(&Policy::default());
@@ -138,12 +141,18 @@ fn who_may_reach_whom() {
         (us(), pod("kube-system", &[("k8s-app", "kube-dns")], "10.1.0.2"), "UDP", 53, true),
         (us(), pod("kube-system", &[("k8s-app", "kube-dns")], "10.1.0.2"), "TCP", 53, true),
         (us(), machine("169.254.20.10"), "UDP", 53, true),
+        (us(), machine("169.254.20.10"), "TCP", 53, true),
         (us(), machine("169.254.20.10"), "TCP", 80, false),
+        (us(), machine("169.254.20.11"), "UDP", 53, false),
+        (us(), pod("kube-system", &[("k8s-app", "node-local-dns")], "10.1.0.4"), "UDP", 53, true),
+        (us(), pod("kube-system", &[("k8s-app", "kube-dns")], "10.1.0.2"), "UDP", 5353, false),
         (us(), pod("kube-system", &[("k8s-app", "kube-dns")], "10.1.0.2"), "TCP", 9153, false),
         (us(), pod("monitoring", &[], "10.1.0.3"), "UDP", 53, false),
         // Other previews, and everything else in the cluster.
         (us(), pod("pr-8-shop", &[], "10.1.0.7"), "TCP", 80, false),
+        (us(), pod("pr-8-shop", &[], "10.1.0.7"), "UDP", 53, false),
         (pod("pr-8-shop", &[], "10.1.0.7"), us(), "TCP", 80, false),
+        (pod("kube-system", &[], "10.1.0.2"), us(), "TCP", 80, false),
         (us(), pod("previewd", &[], "10.1.0.8"), "TCP", 8787, false),
         (us(), pod("kube-system", &[("component", "kube-apiserver")], "10.1.0.9"), "TCP", 6443, false),
         (pod("default", &[], "10.1.0.10"), us(), "TCP", 80, false),
@@ -155,6 +164,9 @@ fn who_may_reach_whom() {
         (machine("10.0.0.4"), us(), "TCP", 80, false),
         // The clouds' credentials, private networks, and the API server's address.
         (us(), machine("169.254.169.254"), "TCP", 80, false),
+        (us(), machine("169.254.169.254"), "TCP", 53, false),
+        (us(), machine("169.254.169.254"), "UDP", 53, false),
+        (us(), machine("fd00:ec2::254"), "TCP", 80, false),
         (us(), machine("10.0.0.1"), "TCP", 443, false),
         (us(), machine("10.96.0.1"), "TCP", 443, false),
         (us(), machine("172.16.0.1"), "TCP", 443, false),
@@ -163,16 +175,24 @@ fn who_may_reach_whom() {
         (us(), machine("100.64.0.1"), "TCP", 80, false),
         (us(), machine("100.127.255.254"), "TCP", 80, false),
         (us(), machine("fd00::1"), "TCP", 443, false),
+        (us(), machine("fdff:ffff::1"), "UDP", 53, false),
         (us(), machine("fe80::1"), "TCP", 443, false),
+        (us(), machine("febf::1"), "TCP", 443, false),
+        (machine("2001:db8::9"), us(), "TCP", 80, false),
         // The internet, and what only looks private.
         (us(), machine("8.8.8.8"), "UDP", 53, true),
         (us(), machine("140.82.112.3"), "TCP", 443, true),
         (us(), machine("172.32.0.1"), "TCP", 443, true),
         (us(), machine("100.128.0.1"), "TCP", 443, true),
         (us(), machine("192.169.0.1"), "TCP", 25, true),
+        (us(), machine("172.15.255.255"), "TCP", 443, true),
+        (us(), machine("100.63.255.255"), "TCP", 443, true),
+        (us(), machine("169.253.255.255"), "TCP", 443, true),
         (us(), machine("2606:4700::1111"), "TCP", 443, true),
+        (us(), machine("2606:4700::1111"), "UDP", 443, true),
         (us(), machine("203.0.113.9"), "TCP", 443, true),
     ];
+    assert!(rows.len() >= AT_LEAST, "{} rows", rows.len());
     for (from, to, protocol, port, expected) in rows {
         let found = verdict(&policies, &from, &to, protocol, port);
         assert_eq!(found, expected, "{} to {} at {protocol} {port}", from.address, to.address);
@@ -199,7 +219,16 @@ fn the_operators_ranges_and_sources_count() {
     for (from, to, expected) in [
         (us(), machine("203.0.113.9"), false),
         (us(), machine("203.0.114.9"), true),
+        (us(), machine("203.0.112.255"), true),
         (us(), machine("2001:db8::9"), false),
+        (us(), machine("2001:db9::9"), true),
+        (us(), machine("169.254.169.254"), false),
+        (us(), machine("10.96.0.1"), false),
+        (us(), ours("10.1.0.6"), true),
+        (machine("203.0.113.9"), us(), false),
+        // Whom they let in is not whom they may reach.
+        (us(), proxy.clone(), false),
+        (pod("pr-8-shop", &[("app", "proxy")], "10.1.0.21"), us(), false),
         (machine("198.51.100.7"), us(), true),
         (machine("198.51.101.7"), us(), false),
         (proxy, us(), true),

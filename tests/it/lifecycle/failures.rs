@@ -3,11 +3,16 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use xtask::testing::eventually;
+use xtask::{
+    cluster::{architecture, sample_image_of_any_commit},
+    github::NewPullRequest,
+    testing::eventually,
+};
 
 use super::{
-    life::{Life, SOON, node, recipe, recipe_of},
+    life::{IMAGE, Life, SOON, node, recipe, recipe_of},
     objects::{in_the_cluster, in_the_inventory},
+    recipes::start,
 };
 
 /// Three attempts that fail of what they stumble over, with their waits, on a machine with much else to do.
@@ -61,6 +66,93 @@ async fn an_image_that_cannot_run_is_named() {
     };
     let root = recipe_of("registry.localhost/shop:root", "ok");
     tokio::join!(missing, fails(&life, "root", &root, "runs_as_root", "runs as root", 1));
+    life.finish().await;
+}
+
+/// It stumbles for this reason, and a push of what runs takes over.
+async fn stumbles(life: &Life, branch: &str, bad: &str, reason: &str, sentence: &str) {
+    let number = life.open(branch, bad).await;
+    let stumbles = |found: &Value| found["status"] == "deploying" && found["reason"] == reason;
+    let seen = life.until(number, TO_STUMBLE, stumbles).await;
+    assert!(seen["message"].as_str().unwrap().contains(sentence), "{seen:#}");
+    life.stand.github.push(&life.repository, number, &[(".preview.yaml", &recipe("ok"))]).await.unwrap();
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][1]["status"], "superseded", "{running:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_machines_image_and_a_port_that_nobody_listens_on_are_named() {
+    let Some(ground) = node().await else { return };
+    let life = Life::start(ground, "elsewhere").await;
+    let registry = ground.cluster.start_registry(false).await.unwrap();
+    let mut image = sample_image_of_any_commit(&format!("{}/shop:other-machine", registry.host())).unwrap();
+    image.architecture = if architecture() == "arm64" { "amd64".to_owned() } else { "arm64".to_owned() };
+    registry.push(&image).await.unwrap();
+    let nobody = recipe("ok").replace("port: 8080", "port: 8081");
+    let other = recipe_of(&image.name, "ok");
+    tokio::join!(
+        stumbles(&life, "machine", &other, "image_pull_failed", &image.name),
+        stumbles(&life, "nobody", &nobody, "not_ready_in_time", "see its health path"),
+    );
+    life.finish().await;
+}
+
+/// A chart whose hook waits for what never comes.
+fn endless_hook(pod: &str) -> Vec<(String, String)> {
+    let hook = format!(
+        "apiVersion: batch/v1
+kind: Job
+metadata: {{ name: waits, annotations: {{ helm.sh/hook: pre-install }} }}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{{ name: waits, image: {IMAGE}, {pod} }}]
+"
+    );
+    let web = format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: app }}
+spec:
+  selector: {{ matchLabels: {{ app: web }} }}
+  template:
+    metadata: {{ labels: {{ app: web }} }}
+    spec: {{ containers: [{{ name: web, image: {IMAGE} }}] }}
+"
+    );
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    vec![
+        file(".preview.yaml", "version: 1\nhelm: { chart: ./chart }\nexpose: { service: web, port: 80 }\n"),
+        file("chart/Chart.yaml", "{ apiVersion: v2, name: web, version: 1.0.0 }\n"),
+        file("chart/templates/hook.yaml", &hook),
+        file("chart/templates/web.yaml", &web),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_that_never_ends_fails_after_three_attempts() {
+    let Some(ground) = node().await else { return };
+    let life = start(ground, "endless-hook").await;
+    let files = endless_hook("env: [{ name: MODE, value: ok }]");
+    let new = files.iter().fold(NewPullRequest::new("A hook", "hook"), |new, (path, text)| new.file(path, text));
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    let failed = life.until(number, THREE_ATTEMPTS + SOON, |found| found["status"] == "failed").await;
+    assert_eq!(
+        (&failed["reason"], &failed["deployments"][0]["attempt"]),
+        (&"hook_failed".into(), &3.into()),
+        "{failed:#}"
+    );
+    assert_eq!(failed["message"], "The job waits did not end in time; its log says how far it came.");
+    life.until_commented(number, "did not end in time").await;
+    // It can be tried once more, and a hook that ends lets the rest begin.
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    life.until(number, SOON, |found| found["status"] == "deploying").await;
+    let mended = endless_hook("command: [/shop, check]");
+    let mended: Vec<(&str, &str)> = mended.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    life.stand.github.push(&life.repository, number, &mended).await.unwrap();
+    life.until_running(number).await;
     life.finish().await;
 }
 

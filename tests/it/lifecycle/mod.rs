@@ -1,9 +1,11 @@
 //! The life of a pull request at its user's side: webhooks in; comments, the cluster and an agent's answers out.
 
 mod away;
+mod bad_input;
 mod commands;
 mod crashes;
 mod examples;
+mod exposure;
 mod failures;
 mod gates;
 mod images;

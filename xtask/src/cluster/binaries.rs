@@ -53,6 +53,11 @@ static REGISTRY_COMMAND: Module = Module {
     files: module_files!("cluster/registry", "go.mod", "go.sum"),
     version_of: Some("github.com/distribution/distribution/v3"),
 };
+static GATEWAY_API: Module = Module {
+    name: "gateway-api",
+    files: module_files!("cluster/gateway-api", "go.mod", "go.sum"),
+    version_of: Some("sigs.k8s.io/gateway-api"),
+};
 static SAMPLE: Module = Module {
     name: "sample",
     files: module_files!("sample", "go.mod", "go.sum", "pause/main.go", "shop/main.go"),
@@ -116,13 +121,7 @@ pub fn ensure(programs: &[&Program]) -> Result<()> {
         return Ok(());
     }
     let go = requirements::find_go()?;
-    let cache = cache_directory()?;
-    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    let lock = File::create(cache.join("build.lock"))?;
-    if lock.try_lock().is_err() {
-        eprintln!("waiting for another process that builds the local cluster's programs");
-        lock.lock().context("cannot lock the cache of the local cluster's programs")?;
-    }
+    let _lock = lock_cache()?;
     // Another process may have built them meanwhile.
     let missing = missing()?;
     let progress = Progress::new(missing.len());
@@ -134,20 +133,45 @@ pub fn ensure(programs: &[&Program]) -> Result<()> {
     Ok(())
 }
 
+/// The definitions of the Gateway API's kinds in its standard channel, as YAML. Blocks while they are fetched, once per
+/// version.
+///
+/// # Errors
+/// If Go is missing, or the module cannot be fetched.
+pub fn gateway_definitions() -> Result<Vec<String>> {
+    let kept = cache_directory()?.join(GATEWAY_API.cache_key()).join("standard");
+    if !kept.exists() {
+        let go = requirements::find_go()?;
+        let lock = lock_cache()?;
+        if !kept.exists() {
+            GATEWAY_API.fetch(&go, "config/crd/standard", &kept)?;
+        }
+        drop(lock);
+    }
+    let mut definitions = Vec::new();
+    for entry in fs::read_dir(&kept).with_context(|| format!("cannot read {}", kept.display()))? {
+        definitions.push(fs::read_to_string(entry?.path())?);
+    }
+    Ok(definitions)
+}
+
+/// Held by whoever puts something into the cache.
+fn lock_cache() -> Result<File> {
+    let cache = cache_directory()?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let lock = File::create(cache.join("build.lock"))?;
+    if lock.try_lock().is_err() {
+        eprintln!("waiting for another process that builds the local cluster's programs");
+        lock.lock().context("cannot lock the cache of the local cluster's programs")?;
+    }
+    Ok(lock)
+}
+
 impl Program {
     fn build(&self, go: &Path) -> Result<()> {
         let path = self.path()?;
         let directory = path.parent().context("a cached program has a folder")?;
-        fs::create_dir_all(directory)?;
-        // Built from a copy: go must not write to the checkout, and may not be able to. One place for all builds, which
-        // the lock keeps apart, so that an interrupted one leaves nothing behind for good.
-        let source = directory.join("source");
-        let _ = fs::remove_dir_all(&source);
-        for (name, text) in self.module.files {
-            let file = source.join(name);
-            fs::create_dir_all(file.parent().context("a source file has a folder")?)?;
-            fs::write(file, text)?;
-        }
+        let source = self.module.write_source(directory)?;
         // Not by the program's name, which a folder of sources may have.
         let unfinished = source.join("unfinished");
         let mut flags = String::from("-s -w");
@@ -179,6 +203,49 @@ impl Program {
 }
 
 impl Module {
+    /// A copy in the cache's folder of the module: go must not write to the checkout, and may not be able to. One place
+    /// for all builds, which the lock keeps apart, so that an interrupted one leaves nothing behind for good.
+    fn write_source(&self, directory: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(directory)?;
+        let source = directory.join("source");
+        let _ = fs::remove_dir_all(&source);
+        for (name, text) in self.files {
+            let file = source.join(name);
+            fs::create_dir_all(file.parent().context("a source file has a folder")?)?;
+            fs::write(file, text)?;
+        }
+        Ok(source)
+    }
+
+    /// Keeps the files of a folder of the module whose version counts, as go.sum knows it.
+    fn fetch(&self, go: &Path, folder: &str, kept: &Path) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Fetched {
+            #[serde(rename = "Dir")]
+            directory: PathBuf,
+        }
+        let (wanted, _) = self.version().context("the module requires nothing")?;
+        let source = self.write_source(kept.parent().context("a cached folder has a parent")?)?;
+        let fetched = Command::new(go)
+            .current_dir(&source)
+            .args(["mod", "download", "-json", wanted])
+            .envs([("GOWORK", "off"), ("GOFLAGS", "-mod=readonly")])
+            .output()
+            .with_context(|| format!("cannot run {}", go.display()))?;
+        if !fetched.status.success() {
+            bail!("cannot fetch {wanted}:\n{}", String::from_utf8_lossy(&fetched.stdout));
+        }
+        let Fetched { directory } = serde_json::from_slice(&fetched.stdout)?;
+        let unfinished = source.join("unfinished");
+        fs::create_dir_all(&unfinished)?;
+        for entry in fs::read_dir(directory.join(folder))? {
+            let entry = entry?;
+            fs::write(unfinished.join(entry.file_name()), fs::read(entry.path())?)?;
+        }
+        fs::rename(&unfinished, kept).with_context(|| format!("cannot put {} in place", kept.display()))?;
+        Ok(fs::remove_dir_all(&source)?)
+    }
+
     fn cache_key(&self) -> String {
         let mut digest = Sha256::new();
         for (name, text) in self.files {
@@ -257,7 +324,7 @@ mod tests {
 
     #[test]
     fn every_module_of_other_peoples_commands_has_a_version() {
-        for module in [&KUBERNETES, &METRICS_SERVER, &COREDNS, &HELM_COMMAND, &REGISTRY_COMMAND] {
+        for module in [&KUBERNETES, &METRICS_SERVER, &COREDNS, &HELM_COMMAND, &REGISTRY_COMMAND, &GATEWAY_API] {
             assert!(module.version().is_some(), "{}", module.name);
         }
     }

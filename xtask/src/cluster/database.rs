@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::image::{ImageFile, ImageSpec, Layer};
+use super::image::{ImageFile, ImageSpec, Layer, architecture};
 use super::process::run;
 use crate::postgres;
 
@@ -76,6 +76,7 @@ pub fn postgres_image() -> Result<ImageSpec> {
         entrypoint: vec!["/entrypoint".into()],
         env: vec![format!("PATH={}:/bin", programs.display()), "LANG=C".into()],
         user: "999:999".into(),
+        architecture: architecture().into(),
     })
 }
 

@@ -33,6 +33,8 @@ pub struct ImageSpec {
     pub env: Vec<String>,
     /// `uid:gid`.
     pub user: String,
+    /// Whose programs are in it, in the words of images: `amd64`, `arm64`.
+    pub architecture: String,
 }
 
 /// The files of one layer. Their folders come by themselves, readable by all.
@@ -71,7 +73,7 @@ impl ImageSpec {
     pub(super) fn content(&self) -> Result<Content> {
         let layers = self.layers.iter().map(Layer::archive).collect::<Result<Vec<_>>>()?;
         let config = json!({
-            "architecture": architecture(),
+            "architecture": self.architecture,
             "os": "linux",
             "config": { "Entrypoint": self.entrypoint, "Env": self.env, "User": self.user, "WorkingDir": "/" },
             "rootfs": {
@@ -124,6 +126,7 @@ pub(super) fn pause_image() -> Result<ImageSpec> {
         entrypoint: vec!["/pause".into()],
         env: Vec::new(),
         user: NON_ROOT.into(),
+        architecture: architecture().into(),
     })
 }
 
@@ -186,7 +189,7 @@ fn digest(layer: &[u8]) -> String {
 }
 
 /// This machine's architecture in the words of images.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -34,9 +34,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
+pub use binaries::gateway_definitions;
 use certificates::Authority;
 pub use database::{POSTGRES_IMAGE, POSTGRES_VERSION, postgres_image};
-pub use image::{ImageFile, ImageSpec, Layer, NON_ROOT, import, import_archive};
+pub use image::{ImageFile, ImageSpec, Layer, NON_ROOT, architecture, import, import_archive};
 pub use node::NODE_NAME;
 use node::Node;
 use process::Component;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::binaries::{self, REGISTRY};
-use super::image::ImageSpec;
+use super::image::{ImageSpec, architecture};
 use super::process::{Component, Launch};
 use crate::{github::http_client, stand::free_port};
 
@@ -74,7 +74,8 @@ impl Registry {
         &self.host
     }
 
-    /// Pushes an image, as a CI would; `image.name` is `HOST/NAME:TAG` with this registry's host.
+    /// Pushes an image, as a CI would; `image.name` is `HOST/NAME:TAG` with this registry's host. One for another
+    /// architecture comes in an index, as images do that are built for named platforms.
     ///
     /// # Errors
     /// If the registry refuses a part of it.
@@ -89,8 +90,22 @@ impl Registry {
         let config = self.push_blob(name, "application/vnd.oci.image.config.v1+json", &content.config).await?;
         let kind = "application/vnd.oci.image.manifest.v1+json";
         let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers });
-        let request = self.request(Method::PUT, &format!("{name}/manifests/{tag}"));
-        let answer = request.header(header::CONTENT_TYPE, kind).body(manifest.to_string()).send().await?;
+        let manifest = manifest.to_string();
+        if image.architecture == architecture() {
+            return self.push_manifest(name, tag, kind, manifest).await;
+        }
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&manifest)));
+        let platform = json!({ "os": "linux", "architecture": image.architecture });
+        let listed = json!({ "mediaType": kind, "digest": digest, "size": manifest.len(), "platform": platform });
+        self.push_manifest(name, &digest, kind, manifest).await?;
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": [listed] });
+        self.push_manifest(name, tag, kind, index.to_string()).await
+    }
+
+    async fn push_manifest(&self, name: &str, reference: &str, kind: &str, manifest: String) -> Result<()> {
+        let request = self.request(Method::PUT, &format!("{name}/manifests/{reference}"));
+        let answer = request.header(header::CONTENT_TYPE, kind).body(manifest).send().await?;
         expect(answer.status(), StatusCode::CREATED, "the manifest")
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::binaries::{self, SHOP};
-use super::image::{ImageFile, ImageSpec, Layer, NON_ROOT};
+use super::image::{ImageFile, ImageSpec, Layer, NON_ROOT, architecture};
 
 /// The port that the sample listens on, unless `$PORT` says otherwise.
 pub const SAMPLE_PORT: u16 = 8080;
@@ -41,6 +41,7 @@ pub fn sample_image_of_any_commit(name: &str) -> Result<ImageSpec> {
         entrypoint: vec!["/shop".into()],
         env: Vec::new(),
         user: NON_ROOT.into(),
+        architecture: architecture().into(),
     })
 }
 

@@ -43,7 +43,7 @@ pub use self::extract::{extract_description, extract_examples};
 pub use self::faults::{Fault, Scope};
 pub use self::key::AppKey;
 pub use self::log::{CommentWrites, LoggedRequest, Write};
-pub use self::opening::NewPullRequest;
+pub use self::opening::{NewPullRequest, link_to};
 pub use self::operation::Operation;
 pub use self::state::{Comment, Commit, Deployment, DeploymentStatus, PullRequest, PullState, Repository, Role};
 pub use self::webhooks::{Attempt, Delivery, sign};

@@ -28,6 +28,14 @@ pub struct NewPullRequest {
     pub sha: Option<String>,
 }
 
+/// How the content of a link begins.
+pub(super) const LINK: &str = "\0link to ";
+
+/// The content of a file that is a link.
+pub fn link_to(target: &str) -> String {
+    format!("{LINK}{target}")
+}
+
 impl NewPullRequest {
     pub fn new(title: &str, branch: &str) -> Self {
         Self { title: title.to_owned(), branch: branch.to_owned(), ..Self::default() }

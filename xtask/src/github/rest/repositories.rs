@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::auth::Caller;
 use super::call::Call;
+use crate::github::opening::LINK;
 use crate::github::shapes::{Shapes, extend};
 use crate::github::state::{PullState, Repository, Role, State, object_id};
 
@@ -168,11 +169,16 @@ fn entry(
     let root = shapes.repository_url(repository);
     let url = format!("{root}/contents/{path}?ref={reference}");
     let (kind, page) = if content.is_some() { ("blob", "blob") } else { ("tree", "tree") };
+    let listed = match content {
+        Some(content) if content.starts_with(LINK.as_bytes()) => "symlink",
+        Some(_) => "file",
+        None => "dir",
+    };
     let git = format!("{root}/git/{kind}s/{sha}");
     let full_name = repository.full_name();
     let html = format!("{}/{full_name}/{page}/{reference}/{path}", shapes.html);
     json!({
-        "type": if content.is_some() { "file" } else { "dir" },
+        "type": listed,
         "size": content.map_or(0, Vec::len),
         "name": path.rsplit('/').next(),
         "path": path,
