@@ -122,7 +122,7 @@ pub fn may(identity: &Identity, action: Action, repository: &RepositoryName) -> 
 }
 
 /// What every bearer token begins with, so that scanners of leaked secrets know it.
-const TOKEN_PREFIX: &str = "pvd_";
+pub(crate) const TOKEN_PREFIX: &str = "pvd_";
 const TOKEN_BYTES: usize = 32;
 
 /// Who a new token is for.

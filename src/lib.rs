@@ -14,6 +14,7 @@ pub mod identity;
 pub mod mcp;
 pub mod metrics;
 pub mod recipe;
+pub mod router;
 pub mod schemas;
 pub mod sealing;
 pub mod service;

@@ -49,7 +49,8 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
         })
     });
     let service = app::service(&config, &store, Some(cluster.clone()), Some(github.clone()));
-    let router = http::router(HttpState::of(&config, service, store, Some(cluster), Some(github)));
+    let previews = app::previews(&config, &store, &cluster)?;
+    let router = http::router(HttpState::of(&config, service, store, Some(cluster), Some(github), previews));
     info!(address = %listener.local_addr()?, "serving");
     tokio::spawn(stop_on_signal(stop.clone()));
     http::serve(listener, router, stop.clone()).await?;

@@ -34,6 +34,7 @@ use crate::{
     environment::{BaseDomain, Capacity, RepositoryName, TeamCapacity, TriggerSettings},
     github::GitHubSettings,
     recipe,
+    router::RouterSettings,
 };
 
 /// Everything that an operator can set. Each section refuses keys that it does not know.
@@ -54,7 +55,8 @@ pub struct Config {
     #[serde(deserialize_with = "settings::web_address")]
     #[schemars(with = "Option<String>", url)]
     pub public_url: Option<Url>,
-    /// The domain under which every environment has its host. Its wildcard record points at the ingress controller.
+    /// The domain under which every environment has its host. Its wildcard record points at the ingress controller, or at
+    /// previewd where its router is on.
     #[serde(deserialize_with = "settings::base_domain")]
     #[schemars(with = "String")]
     pub base_domain: BaseDomain,
@@ -70,6 +72,7 @@ pub struct Config {
     pub retention: RetentionSettings,
     pub quota: recipe::Quota,
     pub ingress: recipe::IngressPolicy,
+    pub router: RouterSettings,
     /// Ranges that environments may not reach, besides private and link-local addresses.
     pub denied_egress: Vec<recipe::Cidr>,
     /// The images of the databases that recipes ask for.
@@ -117,6 +120,7 @@ impl Default for Config {
             retention: RetentionSettings::default(),
             quota: Default::default(),
             ingress: Default::default(),
+            router: RouterSettings::default(),
             denied_egress: Vec::new(),
             database_images: recipe::DatabaseImages::default(),
             helm: HelmSettings::default(),
@@ -150,6 +154,7 @@ impl Config {
             ingress: self.ingress.clone(),
             denied_egress: self.denied_egress.clone(),
             database_images: self.database_images.clone(),
+            has_router: self.router.enabled,
         }
     }
 

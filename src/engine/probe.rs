@@ -23,7 +23,7 @@ use hyper_util::{
 use rustls_platform_verifier::ConfigVerifierExt;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
-use crate::environment::PublicUrl;
+use crate::environment::{PROBER, PublicUrl};
 
 /// An answer that takes longer is none to whoever waits for a page.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ impl Prober {
     /// The status that `url` answers at `path`. None: no answer, for whatever reason.
     pub(super) async fn ask(&self, url: &PublicUrl, path: &str) -> Option<u16> {
         let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
-        let request = Request::get(&address).header(header::USER_AGENT, "previewd").body(Empty::new()).ok()?;
+        let request = Request::get(&address).header(header::USER_AGENT, PROBER).body(Empty::new()).ok()?;
         let answered = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
         let answer: Result<Response<Incoming>, _> = answered.ok()?;
         match answer {

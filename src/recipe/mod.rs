@@ -7,6 +7,7 @@
 
 mod admission;
 mod app;
+mod backend;
 mod cidr;
 mod documents;
 mod format;
@@ -24,12 +25,13 @@ mod shares;
 mod template;
 mod walls;
 
+pub use backend::{Backend, Backends};
 pub use cidr::Cidr;
 pub use format::{Bounded, Content, Expose, FilePattern, HealthPath, Helm, Recipe, Resources, Service, VariableName};
 pub use helm::{ChartRequest, ChartSource, Charted};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};
-use render::{Backend, Draft};
+use render::Draft;
 pub use render::{Context, Files, Render, Secrets, render};
 pub use template::{Template, Variable};
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Charted, Content, Object, Policy, Recipe, Template, Variable, admission, app, helm, manifests, pods, route, shares,
-    walls,
+    Backend, Charted, Content, Object, Policy, Recipe, Template, Variable, admission, app, helm, manifests, pods,
+    route, shares, walls,
 };
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
@@ -59,13 +59,6 @@ pub(super) struct Draft {
     pub backend: Option<Backend>,
 }
 
-/// A Service's port.
-#[derive(Debug)]
-pub(super) struct Backend {
-    pub service: String,
-    pub port: u32,
-}
-
 /// The objects of one environment, in the order in which they are applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Render {
@@ -77,6 +70,9 @@ pub struct Render {
     /// is ready, or has ended well. The last phase has the rest.
     #[serde(default)]
     pub phase_ends: Vec<usize>,
+    /// What the URL leads to. None: one of the objects is a route that says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
     /// A Pod for each pod template among the objects, to be created as a dry run: what Pod Security, the limits or the
     /// quota refuse then shows before the rollout, which would only hang.
     pub pod_templates: Vec<Object>,
@@ -95,7 +91,8 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         Content::Helm(_) => helm::draft(recipe, context)?,
     };
     admission::admit(&mut draft.phases, context)?;
-    if let Some(backend) = &draft.backend {
+    // previewd's own router reads it from the render.
+    if let Some(backend) = draft.backend.as_ref().filter(|_| !context.policy.has_router) {
         let last = draft.phases.len().saturating_sub(1);
         if let Some(phase) = draft.phases.get_mut(last) {
             phase.push(route::route(context, backend));
@@ -119,6 +116,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         walls: walls::walls(context),
         objects,
         phase_ends,
+        backend: draft.backend,
         pod_templates,
     })
 }

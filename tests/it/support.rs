@@ -98,6 +98,7 @@ impl Stand {
             allowed_hosts: vec!["127.0.0.1".to_owned()],
             allowed_origins: vec!["https://inspector.example.com".to_owned()],
             public_url: None,
+            previews: None,
         };
         let router = router(state);
         let server = router.clone();

@@ -34,8 +34,10 @@ pub struct Settings {
     pub config: String,
     /// `sqlite:` in the stand's folder if None.
     pub database: Option<String>,
-    /// The base domain of URLs; `localhost` with the ingress proxy's port if None.
+    /// The base domain of URLs; `localhost` if None, with previewd's own port where its router is on.
     pub base_domain: Option<String>,
+    /// Whether previewd itself answers at the URLs.
+    pub has_router: bool,
 }
 
 /// A loopback GitHub and a previewd that listens to it, in a folder of their own.
@@ -78,13 +80,18 @@ impl Stand {
         let database =
             settings.database.unwrap_or_else(|| format!("sqlite:{}", folder.path().join("previewd.db").display()));
         let quoted = |text: &str| json!(text).to_string();
+        let (own_domain, router) = if settings.has_router {
+            (format!("localhost:{port}"), "[router]\nenabled = true\n")
+        } else {
+            ("localhost".to_owned(), "")
+        };
         // Keys before sections: what a test adds may be either.
         let text = format!(
-            "database = {}\nlisten = \"127.0.0.1:{port}\"\nbase_domain = {}\n{}\n\
+            "database = {}\nlisten = \"127.0.0.1:{port}\"\nbase_domain = {}\n{}\n{router}\
              [github]\napi_url = {}\ntoken = {}\nwebhook_secrets = [{}]\n\
              [kubernetes]\nkubeconfig = {}\n",
             quoted(&database),
-            quoted(settings.base_domain.as_deref().unwrap_or("localhost")),
+            quoted(settings.base_domain.as_deref().unwrap_or(&own_domain)),
             settings.config,
             quoted(github.url()),
             quoted(GITHUB_TOKEN),
