@@ -18,6 +18,7 @@ mod recipes;
 mod refusals;
 mod repair;
 mod reports;
+mod router;
 mod stuck;
 
 use k8s_openapi::{
