@@ -7,6 +7,7 @@ mod interfaces;
 mod lifecycle;
 mod mcp;
 mod recipes;
+mod router;
 mod simulation;
 mod store;
 mod support;
