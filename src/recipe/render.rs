@@ -381,6 +381,18 @@ app:
     }
 
     #[test]
+    fn with_a_router_of_previewds_own_there_is_no_route() {
+        let routed = |has_router| {
+            let render = render_on(DEFAULT, "main", &Policy { has_router, ..Policy::default() }).expect("a render");
+            let backend = render.backends().of("/").cloned();
+            (render.objects.iter().any(|object| object.kind == "Ingress"), backend)
+        };
+        let backend = Some(Backend { service: "app".to_owned(), port: 80 });
+        assert_eq!(routed(false), (true, backend.clone()));
+        assert_eq!(routed(true), (false, backend));
+    }
+
+    #[test]
     fn the_quota_is_shared_so_that_a_new_commit_starts_beside_the_old() {
         for (fields, cpu, memory, strategy) in [
             ("replicas: 1", "250m", "256Mi", "RollingUpdate"),
