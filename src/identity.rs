@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 pub use authenticator::{AuthenticationError, Authenticator, TeamsInForce};
 pub use oidc::{Issuer, OidcSettings};
+pub(crate) use tokens::TOKEN_PREFIX;
 pub use tokens::{IssuedToken, Scope, Subject, TokenGrant, issue_token};
 
 use crate::{

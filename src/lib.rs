@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod outbound;
 pub mod recipe;
 pub mod registry;
+pub mod router;
 pub mod schemas;
 pub mod sealing;
 pub mod service;

@@ -42,6 +42,13 @@ pub static REQUESTS: Counters<5> = Counters::new(
     ["1xx", "2xx", "3xx", "4xx", "5xx"],
 );
 
+pub static PREVIEW_REQUESTS: Counters<8> = Counters::new(
+    "previewd_preview_requests_total",
+    "Requests for previews, by what the router did with them.",
+    "outcome",
+    ["forwarded", "page", "woken", "unreachable", "too_slow", "busy", "unknown", "failed"],
+);
+
 pub static ALERTS: Counters<3> = Counters::new(
     "previewd_alerts_total",
     "What operators had to be told, by what it was.",
@@ -79,6 +86,7 @@ pub fn render() -> String {
     TOOL_CALLS.write(&mut text);
     PASSES.write(&mut text);
     REQUESTS.write(&mut text);
+    PREVIEW_REQUESTS.write(&mut text);
     ALERTS.write(&mut text);
     text
 }

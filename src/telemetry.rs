@@ -23,9 +23,9 @@ use tracing_subscriber::{
 use crate::config::{LogFormat, LogSettings};
 
 /// What is said by libraries and would drown what previewd says. A target named in the settings wins over these. The
-/// clients of Kubernetes and GitHub log every error that they also return, and quote answers in it.
+/// clients of Kubernetes and GitHub, and the proxy, log every error that they also return, and quote answers in it.
 const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,kube_client=warn,kube_client::client=off,kube_runtime=warn,\
-    octocrab=off,rmcp=warn,rustls=warn,tower=warn,tower_http=warn";
+    axum_reverse_proxy=off,octocrab=off,rmcp=warn,rustls=warn,tower=warn,tower_http=warn";
 
 /// Starts logging for the rest of the process's life. Fails where that was done before.
 pub fn init(settings: &LogSettings) -> Result<(), TryInitError> {

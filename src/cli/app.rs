@@ -18,6 +18,7 @@ use previewd::{
     helm::Helm,
     identity::{Authenticator, Issuer, TeamsInForce},
     registry::Registries,
+    router::{PreviewRouter, RouterSettings},
     sealing::{Keys, SHORTEST_SECRET},
     service::{Addresses, Author, Service},
     store::{self, Retention, Store},
@@ -79,6 +80,17 @@ pub fn authenticator(config: &Config, store: &Store, teams: TeamsInForce) -> any
 pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>, github: Option<GitHub>) -> Service {
     let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
     Service::new(store.clone(), cluster, github, addresses, config.limits.clone(), author(config))
+}
+
+/// What answers the hosts of previews. None where the operator has something else that does.
+pub fn previews(config: &Config, store: &Store, cluster: &Cluster) -> anyhow::Result<Option<PreviewRouter>> {
+    let RouterSettings { enabled, reach } = config.router;
+    if !enabled {
+        return Ok(None);
+    }
+    let (store, cluster, base_domain) = (store.clone(), cluster.clone(), config.base_domain.clone());
+    let router = PreviewRouter::new(store, cluster, base_domain, reach, &config.allowed_hosts());
+    router.map(Some).context("the router cannot be on")
 }
 
 /// What looks at recipes before they are pushed.

@@ -220,7 +220,7 @@ async fn base_domain(config: &Config) -> Check {
         Some(0) | None => Check::warn(
             NAME,
             format!("{name} does not resolve, so no environment can be opened by its URL"),
-            format!("make a DNS record *.{host} that points at the ingress controller"),
+            format!("make a DNS record *.{host} that points at the ingress controller, or at previewd's own router"),
         ),
     }
 }
@@ -232,6 +232,11 @@ fn public_url(config: &Config) -> Check {
     let (domain, _) = domain.split_once(':').unwrap_or((domain, ""));
     match config.public_url.as_ref().and_then(|url| url.host_str()) {
         None => Check::ok(NAME, format!("none: http://{}", config.listen)),
+        Some(host) if config.router.enabled && host.ends_with(&format!(".{domain}")) => Check::fail(
+            NAME,
+            format!("{host} is inside {domain}, where the router answers for previews"),
+            "give previewd a host outside of base_domain",
+        ),
         Some(host) if domain != "localhost" && (host == domain || host.ends_with(&format!(".{domain}"))) => {
             Check::warn(
                 NAME,
@@ -273,6 +278,8 @@ mod tests {
         };
         assert_eq!(public("https://previewd.example.com"), "ok");
         assert_eq!(public("https://previewd.preview.example.com"), "warn");
+        let routed = "base_domain = 'localhost'\npublic_url = 'http://previewd.localhost'\nrouter.enabled = true";
+        assert_eq!(result(&public_url(&config(routed))), "fail");
     }
 
     #[tokio::test]

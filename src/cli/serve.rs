@@ -57,7 +57,9 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
     let (teams, teams_in_force) = watch::channel(Arc::new(config.teams.clone()));
     tokio::spawn(reload_teams(global.clone(), teams, stop.clone()));
     let authenticator = app::authenticator(&config, &store, teams_in_force)?;
-    let router = http::router(HttpState::of(&config, service, store, Some(cluster), Some(github), authenticator));
+    let previews = app::previews(&config, &store, &cluster)?;
+    let state = HttpState::of(&config, service, store, Some(cluster), Some(github), authenticator, previews);
+    let router = http::router(state);
     info!(address = %listener.local_addr()?, "serving");
     tokio::spawn(stop_on_signal(stop.clone()));
     http::serve(listener, router, stop.clone()).await?;

@@ -57,6 +57,14 @@ impl Cluster {
         Self { shared: Arc::new(Shared { way: Way::Given(client), client: Mutex::new(None) }) }
     }
 
+    /// Whether this process runs in the cluster, as far as the settings say it.
+    pub fn is_around_us(&self) -> bool {
+        match &self.shared.way {
+            Way::Settings(KubernetesSettings { kubeconfig, context }) => kubeconfig.is_none() && context.is_none(),
+            Way::Given(_) => false,
+        }
+    }
+
     /// The cluster's id: the UID of its namespace kube-system, which lives as long as the cluster.
     pub async fn id(&self) -> Result<String, ClusterError> {
         let call = Call::new("read", "Namespace", "kube-system");

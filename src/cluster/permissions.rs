@@ -18,11 +18,13 @@ const APPLIED: &[&str] = &["get", "create", "patch", "delete"];
 const APPLIED_AND_LISTED: &[&str] = &["get", "list", "create", "patch", "delete"];
 const APPLIED_AND_WATCHED: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 15] = [
     Rule { group: "", resources: &["namespaces"], verbs: &["get", "list", "watch", "create", "delete"] },
     // Created as dry runs only.
     Rule { group: "", resources: &["pods"], verbs: &["list", "watch", "create", "delete"] },
     Rule { group: "", resources: &["pods/log"], verbs: &["get"] },
+    // The router's way in from outside. Clusters before 1.35 want `get` of whoever asks by WebSocket, later ones `create`.
+    Rule { group: "", resources: &["pods/portforward"], verbs: &["get", "create"] },
     Rule {
         group: "",
         resources: &[
@@ -45,6 +47,8 @@ const RULES: [Rule; 13] = [
     Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: APPLIED },
     Rule { group: "networking.k8s.io", resources: &["ingresses", "networkpolicies"], verbs: APPLIED },
     Rule { group: "gateway.networking.k8s.io", resources: &["httproutes"], verbs: APPLIED },
+    // Which pods are ready behind a Service.
+    Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
 ];
 /// Whether it answers, and which version it is.
 const PATHS: [&str; 2] = ["/readyz", "/version"];

@@ -36,6 +36,7 @@ use crate::{
     github::GitHubSettings,
     identity::OidcSettings,
     recipe,
+    router::RouterSettings,
 };
 
 /// Everything that an operator can set. Each section refuses keys that it does not know.
@@ -56,7 +57,8 @@ pub struct Config {
     #[serde(deserialize_with = "settings::web_address")]
     #[schemars(with = "Option<String>", url)]
     pub public_url: Option<Url>,
-    /// The domain under which every environment has its host. Its wildcard record points at the ingress controller.
+    /// The domain under which every environment has its host. Its wildcard record points at the ingress controller, or at
+    /// previewd where its router is on.
     #[serde(deserialize_with = "settings::base_domain")]
     #[schemars(with = "String")]
     pub base_domain: BaseDomain,
@@ -72,6 +74,7 @@ pub struct Config {
     pub retention: RetentionSettings,
     pub quota: recipe::Quota,
     pub ingress: recipe::IngressPolicy,
+    pub router: RouterSettings,
     /// Ranges that environments may not reach, besides private and link-local addresses.
     pub denied_egress: Vec<recipe::Cidr>,
     /// The images of the databases that recipes ask for.
@@ -121,6 +124,7 @@ impl Default for Config {
             retention: RetentionSettings::default(),
             quota: Default::default(),
             ingress: Default::default(),
+            router: RouterSettings::default(),
             denied_egress: Vec::new(),
             database_images: recipe::DatabaseImages::default(),
             helm: HelmSettings::default(),
@@ -156,6 +160,7 @@ impl Config {
             ingress: self.ingress.clone(),
             denied_egress: self.denied_egress.clone(),
             database_images: self.database_images.clone(),
+            has_router: self.router.enabled,
         }
     }
 

@@ -7,7 +7,7 @@ use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 
 use crate::{
-    environment::PublicUrl,
+    environment::{PROBER, PublicUrl},
     outbound::{self, HttpClient, Reach},
 };
 
@@ -30,7 +30,7 @@ impl Prober {
     /// The status that `url` answers at `path`. None: no answer, for whatever reason.
     pub(super) async fn ask(&self, url: &PublicUrl, path: &str) -> Option<u16> {
         let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
-        let request = Request::get(&address).header(header::USER_AGENT, "previewd").body(Empty::new()).ok()?;
+        let request = Request::get(&address).header(header::USER_AGENT, PROBER).body(Empty::new()).ok()?;
         let answered = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
         let answer: Result<Response<Incoming>, _> = answered.ok()?;
         match answer {

@@ -177,7 +177,7 @@ impl BaseDomain {
         &self.0
     }
 
-    fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         self.0.split_once(':').map_or(&self.0, |(host, _)| host)
     }
 

@@ -26,6 +26,9 @@ pub struct Readiness {
     pub url: Option<UrlAnswer>,
 }
 
+/// How previewd names itself where it asks a public URL: that is no use of an environment.
+pub const PROBER: &str = "previewd";
+
 /// An answer of the public URL that counts as one of the application: 200 to 399.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UrlAnswer {

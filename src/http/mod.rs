@@ -2,6 +2,7 @@
 //! its answer returns.
 
 mod bearer;
+mod connections;
 mod health;
 mod origins;
 
@@ -16,8 +17,6 @@ use axum::{
     routing::{get, post},
 };
 use secrecy::SecretString;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::{
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
@@ -26,9 +25,17 @@ use tower_http::{
 use url::Url;
 
 use crate::{
-    cluster::Cluster, config::Config, github::GitHub, identity::Authenticator, mcp, metrics, service::Service, store::Store,
+    cluster::Cluster,
+    config::Config,
+    github::GitHub,
+    identity::Authenticator,
+    mcp, metrics,
+    router::{self, PreviewRouter},
+    service::Service,
+    store::Store,
     webhook,
 };
+pub use connections::serve;
 use origins::Origins;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,6 +58,8 @@ pub struct HttpState {
     pub allowed_origins: Vec<String>,
     /// The server's address as others reach it. None: whatever host a request names.
     pub public_url: Option<Url>,
+    /// What answers the hosts of previews. None: nobody here does.
+    pub previews: Option<PreviewRouter>,
 }
 
 impl HttpState {
@@ -62,6 +71,7 @@ impl HttpState {
         cluster: Option<Cluster>,
         github: Option<GitHub>,
         authenticator: Authenticator,
+        previews: Option<PreviewRouter>,
     ) -> Self {
         Self {
             service,
@@ -73,6 +83,7 @@ impl HttpState {
             allowed_hosts: config.allowed_hosts(),
             allowed_origins: config.mcp.allowed_origins.clone(),
             public_url: config.public_url.clone(),
+            previews,
         }
     }
 }
@@ -89,6 +100,7 @@ pub fn router(state: HttpState) -> Router {
         allowed_hosts,
         allowed_origins,
         public_url,
+        previews,
     } = state;
     let origins = Origins::new(&allowed_origins, public_url.as_ref());
     let mcp = mcp::http_service(service, allowed_hosts, origins.patterns());
@@ -114,18 +126,18 @@ pub fn router(state: HttpState) -> Router {
         .route("/metrics", get(async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render())))
         .with_state(health);
 
-    Router::new().merge(mcp).merge(metadata).merge(receiver).merge(operation).layer(
+    let server = Router::new().merge(mcp).merge(metadata).merge(receiver).merge(operation).layer(
         ServiceBuilder::new()
             .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
             .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_failure(()))
             .layer(PropagateRequestIdLayer::new(REQUEST_ID))
             .layer(middleware::from_fn(bound)),
-    )
-}
-
-/// Serves until `stop`, and then until what is under way is answered.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    );
+    match previews {
+        // Outermost: nothing of the server's is under the host of a preview, and none of its limits are for applications.
+        Some(previews) => server.layer(middleware::from_fn_with_state(previews, router::dispatch)),
+        None => server,
+    }
 }
 
 /// The query stays out: it may hold what somebody should not have put there.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What every bearer token begins with, so that scanners of leaked secrets know it.
-pub(super) const TOKEN_PREFIX: &str = "pvd_";
+pub(crate) const TOKEN_PREFIX: &str = "pvd_";
 const TOKEN_BYTES: usize = 32;
 
 /// Who a new token is for.

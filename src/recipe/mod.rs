@@ -7,6 +7,7 @@
 
 mod admission;
 mod app;
+mod backend;
 mod cidr;
 mod documents;
 mod files;
@@ -25,6 +26,7 @@ mod shares;
 mod template;
 mod walls;
 
+pub use backend::{Backend, Backends};
 pub use cidr::Cidr;
 pub use files::{LARGEST_FILE, LARGEST_FILES, MOST_FILES};
 pub use format::{
@@ -35,7 +37,7 @@ pub use helm::{ChartRequest, ChartSource, Charted};
 pub use image::{ImageReference, InvalidImage};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores};
-use render::{Backend, Draft};
+use render::Draft;
 pub use render::{Context, Files, Render, Secrets, render};
 pub use template::{Template, Variable};
 

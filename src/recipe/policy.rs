@@ -20,6 +20,8 @@ pub struct Policy {
     pub denied_egress: Vec<Cidr>,
     /// Where the databases of recipes come from.
     pub database_images: DatabaseImages,
+    /// previewd's own router leads to environments: they get no route besides those of their recipes.
+    pub has_router: bool,
 }
 
 /// The images of databases, without their tags, which recipes choose. Others must behave as the official ones do.

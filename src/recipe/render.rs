@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Charted, Content, Object, Policy, Recipe, Template, Variable, admission, app, helm, manifests, pods, route, shares,
-    walls,
+    Backend, Charted, Content, Object, Policy, Recipe, Template, Variable, admission, app, helm, manifests, pods,
+    route, shares, walls,
 };
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
@@ -59,13 +59,6 @@ pub(super) struct Draft {
     pub backend: Option<Backend>,
 }
 
-/// A Service's port.
-#[derive(Debug)]
-pub(super) struct Backend {
-    pub service: String,
-    pub port: u32,
-}
-
 /// The objects of one environment, in the order in which they are applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Render {
@@ -77,6 +70,9 @@ pub struct Render {
     /// is ready, or has ended well. The last phase has the rest.
     #[serde(default)]
     pub phase_ends: Vec<usize>,
+    /// What the URL leads to. None: one of the objects is a route that says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
     /// A Pod for each pod template among the objects, to be created as a dry run: what Pod Security, the limits or the
     /// quota refuse then shows before the rollout, which would only hang.
     pub pod_templates: Vec<Object>,
@@ -95,7 +91,8 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         Content::Helm(_) => helm::draft(recipe, context)?,
     };
     admission::admit(&mut draft.phases, context)?;
-    if let Some(backend) = &draft.backend {
+    // previewd's own router reads it from the render.
+    if let Some(backend) = draft.backend.as_ref().filter(|_| !context.policy.has_router) {
         let route = route::route(context, backend);
         admission::admit_beside(&draft.phases, &route)?;
         let last = draft.phases.len().saturating_sub(1);
@@ -121,6 +118,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         walls: walls::walls(context),
         objects,
         phase_ends,
+        backend: draft.backend,
         pod_templates,
     })
 }
@@ -382,6 +380,18 @@ app:
         let names: std::collections::BTreeSet<_> =
             render.walls.iter().chain(&render.objects).map(|object| (&object.kind, &object.name)).collect();
         assert_eq!(names.len(), render.walls.len() + render.objects.len());
+    }
+
+    #[test]
+    fn with_a_router_of_previewds_own_there_is_no_route() {
+        let routed = |has_router| {
+            let render = render_on(DEFAULT, "main", &Policy { has_router, ..Policy::default() }).expect("a render");
+            let backend = render.backends().of("/").cloned();
+            (render.objects.iter().any(|object| object.kind == "Ingress"), backend)
+        };
+        let backend = Some(Backend { service: "app".to_owned(), port: 80 });
+        assert_eq!(routed(false), (true, backend.clone()));
+        assert_eq!(routed(true), (false, backend));
     }
 
     #[test]

@@ -108,11 +108,26 @@ impl Store {
     /// Asks for a new round of attempts at the head commit, or for what sleeps to wake. False, and nothing written,
     /// where the environment is neither failed nor asleep.
     pub async fn request_retry(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
+        self.request_round(environment_id, request, true).await
+    }
+
+    /// Asks for what sleeps to wake. False, and nothing written, where the environment is not asleep.
+    pub async fn request_waking(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
+        self.request_round(environment_id, request, false).await
+    }
+
+    async fn request_round(
+        &self,
+        environment_id: &str,
+        request: Request,
+        of_failed_too: bool,
+    ) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
         let (at, now) = (self.wall_clock(), self.now());
         let asked = write!(self, |connection| {
             refuse_stale!(connection, id, request);
             let failed = environments::status.eq(EnvironmentStatus::Failed.code());
+            let failed = failed.and(of_failed_too.into_sql::<Bool>());
             let asleep = environments::reason.eq(Reason::Asleep.code());
             let asked = diesel::update(environments::table.find(&id))
                 .filter(failed.or(asleep))

@@ -9,6 +9,7 @@ mod interfaces;
 mod lifecycle;
 mod mcp;
 mod recipes;
+mod router;
 mod simulation;
 mod store;
 mod support;

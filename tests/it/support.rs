@@ -14,6 +14,7 @@ use previewd::{
     http::{HttpState, router},
     identity::{Authenticator, Identity, Role, TokenGrant, issue_token},
     recipe::Policy,
+    router::{PreviewRouter, Reach},
     service::{Addresses, Author, Service},
     store::{
         Delivery, DeploymentChanges, EnvironmentChanges, Event, EventKind, Migrate, Record, RecordedDelivery, Store,
@@ -88,6 +89,9 @@ impl Stand {
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let hosts = ["127.0.0.1".to_owned()];
+        let base_domain = "preview.example.com".parse().unwrap();
+        let previews = PreviewRouter::new(store.clone(), cluster.clone(), base_domain, Reach::Direct, &hosts).unwrap();
         let state = HttpState {
             service: service.clone(),
             store: store.clone(),
@@ -95,9 +99,10 @@ impl Stand {
             github: None,
             authenticator: Authenticator::of_tokens(store.clone(), teams.clone()),
             webhook_secrets: vec!["an-older-secret".into(), WEBHOOK_SECRET.into()],
-            allowed_hosts: vec!["127.0.0.1".to_owned()],
+            allowed_hosts: hosts.to_vec(),
             allowed_origins: vec!["https://inspector.example.com".to_owned()],
             public_url: None,
+            previews: Some(previews),
         };
         let router = router(state);
         let server = router.clone();

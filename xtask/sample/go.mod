@@ -4,4 +4,7 @@ module previewd.dev/sample
 
 go 1.26.0
 
-require github.com/lib/pq v1.12.3
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/lib/pq v1.12.3
+)

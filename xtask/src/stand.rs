@@ -34,10 +34,12 @@ pub struct Settings {
     pub config: String,
     /// `sqlite:` in the stand's folder if None.
     pub database: Option<String>,
-    /// The base domain of URLs; `localhost` with the ingress proxy's port if None.
+    /// The base domain of URLs; `localhost` if None, with previewd's own port where its router is on.
     pub base_domain: Option<String>,
     /// previewd is a GitHub App with these keys; it has a token if None.
     pub app: Option<AppKeys>,
+    /// Whether previewd itself answers at the URLs.
+    pub has_router: bool,
 }
 
 /// A pair of RSA keys, PEM.
@@ -98,13 +100,18 @@ impl Stand {
             }
             None => format!("token = {}", quoted(GITHUB_TOKEN)),
         };
+        let (own_domain, router) = if settings.has_router {
+            (format!("localhost:{port}"), "[router]\nenabled = true\n")
+        } else {
+            ("localhost".to_owned(), "")
+        };
         // Keys before sections: what a test adds may be either.
         let text = format!(
-            "database = {}\nlisten = \"127.0.0.1:{port}\"\nbase_domain = {}\n{}\n\
+            "database = {}\nlisten = \"127.0.0.1:{port}\"\nbase_domain = {}\n{}\n{router}\
              [github]\napi_url = {}\n{credentials}\nwebhook_secrets = [{}]\n\
              [kubernetes]\nkubeconfig = {}\n",
             quoted(&database),
-            quoted(settings.base_domain.as_deref().unwrap_or("localhost")),
+            quoted(settings.base_domain.as_deref().unwrap_or(&own_domain)),
             settings.config,
             quoted(github.url()),
             quoted(WEBHOOK_SECRET),

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -40,6 +41,20 @@ pub fn has_cluster(node: bool) -> bool {
         Err(lack) => {
             skip(&format!("{lack:#}").replace('\n', " "));
             false
+        }
+    }
+}
+
+/// A browser without a window. None, and the calling test is skipped with what is missing, where there is none.
+///
+/// # Panics
+/// Where nothing may be skipped.
+pub fn browser() -> Option<PathBuf> {
+    match crate::cluster::requirements::ensure_browser() {
+        Ok(browser) => Some(browser),
+        Err(lack) => {
+            skip(&format!("{lack:#}").replace('\n', " "));
+            None
         }
     }
 }

@@ -21,6 +21,7 @@ mod recipes;
 mod refusals;
 mod repair;
 mod reports;
+mod router;
 mod stuck;
 
 use k8s_openapi::{

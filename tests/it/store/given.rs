@@ -169,6 +169,7 @@ pub fn render_of(names: &[&str]) -> Render {
         walls: Vec::new(),
         objects,
         phase_ends: Vec::new(),
+        backend: None,
         pod_templates: Vec::new(),
     }
 }

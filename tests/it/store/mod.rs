@@ -6,7 +6,7 @@ mod catalog;
 mod claims;
 pub mod database;
 mod deliveries;
-mod given;
+pub mod given;
 mod list;
 mod migrations;
 mod places;

@@ -67,6 +67,30 @@ async fn show(store: &Store, status: EnvironmentStatus, cause: Option<&Cause>) {
 }
 
 #[tokio::test]
+async fn a_visit_wakes_what_sleeps_and_nothing_else() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        store.release(&lease, Some(std::time::Duration::ZERO), 0, true).await.unwrap();
+        let id = &overview.environment.id;
+        let visit = async || store.request_waking(id, asks(EventKind::RetryRequested)).await.unwrap();
+        for &status in EnvironmentStatus::ALL {
+            show(&store, status, None).await;
+            assert!(!visit().await, "{status}");
+            assert_eq!(environment_of(&store, 7).await.environment.status, status);
+        }
+        show(&store, EnvironmentStatus::Running, Some(&Cause::Asleep)).await;
+        assert!(visit().await);
+        assert!(!visit().await, "the second finds it awake");
+        let environment = environment_of(&store, 7).await.environment;
+        assert_eq!((environment.status, environment.reason), (EnvironmentStatus::Pending, None));
+        let requests = "SELECT CAST(count(*) AS TEXT) AS line FROM events WHERE kind = 'retry_requested'";
+        assert_eq!(database.line(requests).await, "1");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_sleeps_is_woken_by_a_retry_or_a_request() {
     for_each_database(async |database| {
         let store = database.store();

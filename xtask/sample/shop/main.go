@@ -14,23 +14,31 @@
 // one more. `shop migrate` fails where $MIGRATE is `fail`.
 //
 // GET /resolve?name=NAME answers with NAME's addresses, as the pod's resolver sees them.
+//
+// For what stands between it and its visitors: GET /headers answers with the request's headers as JSON and sets the cookies
+// in ?cookie=, GET /slowly?pieces=N sends a line and then one each 300 ms, GET /bytes?size=N sends so many zeros, POST /size
+// says how many bytes it got, and GET /echo is a WebSocket that sends back what it gets.
 package main
 
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"html"
+	"io"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/coder/websocket"
 	_ "github.com/lib/pq"
 )
 
@@ -63,6 +71,11 @@ func main() {
 	http.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { page(w, commit) })
 	http.HandleFunc("GET /healthz", health)
 	http.HandleFunc("GET /resolve", resolve)
+	http.HandleFunc("GET /headers", headers)
+	http.HandleFunc("GET /slowly", slowly)
+	http.HandleFunc("GET /bytes", zeros)
+	http.HandleFunc("POST /size", size)
+	http.HandleFunc("GET /echo", echo)
 	http.HandleFunc("GET /visits", func(w http.ResponseWriter, r *http.Request) { visit(w, commit) })
 	http.HandleFunc("POST /{mode}", func(w http.ResponseWriter, r *http.Request) {
 		asked := r.PathValue("mode")
@@ -219,6 +232,68 @@ func resolve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, strings.Join(addresses, "\n"))
+}
+
+func headers(w http.ResponseWriter, r *http.Request) {
+	for _, cookie := range r.URL.Query()["cookie"] {
+		w.Header().Add("Set-Cookie", cookie)
+	}
+	// Go keeps it apart from the others.
+	r.Header.Set("Host", r.Host)
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(r.Header)
+}
+
+func slowly(w http.ResponseWriter, r *http.Request) {
+	for n := 0; n < number(r, "pieces"); n++ {
+		if n > 0 {
+			time.Sleep(300 * time.Millisecond)
+		}
+		fmt.Fprintf(w, "piece %d\n", n)
+		http.NewResponseController(w).Flush()
+	}
+}
+
+func zeros(w http.ResponseWriter, r *http.Request) {
+	block := make([]byte, 64<<10)
+	for left := number(r, "size"); left > 0; left -= len(block) {
+		if _, err := w.Write(block[:min(left, len(block))]); err != nil {
+			return
+		}
+	}
+}
+
+func size(w http.ResponseWriter, r *http.Request) {
+	count, err := io.Copy(io.Discard, r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintln(w, count)
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	// A page of any origin may: there is nothing here to protect.
+	connection, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer connection.CloseNow()
+	connection.SetReadLimit(1 << 20)
+	for {
+		kind, message, err := connection.Read(r.Context())
+		if err != nil {
+			return
+		}
+		if err := connection.Write(r.Context(), kind, message); err != nil {
+			return
+		}
+	}
+}
+
+func number(r *http.Request, name string) int {
+	value, _ := strconv.Atoi(r.URL.Query().Get(name))
+	return value
 }
 
 // The commit that is baked into the image, so that a page cannot claim to be of another.

@@ -15,6 +15,8 @@ use axum::serve::Listener;
 use axum::{Router, http};
 use futures::{Stream, StreamExt};
 use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use kube::Client;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +32,7 @@ const CONNECTION_HEADERS: [header::HeaderName; 5] =
 /// The API server's own limit on a request's size (3 MiB), and then some.
 const LONGEST_REQUEST: usize = 4 << 20;
 
-/// Runs until dropped. Requests that upgrade their connection (exec, port-forward) do not pass.
+/// Runs until dropped. What a connection is upgraded to (exec, port-forward) passes as it is.
 pub struct ApiProxy {
     shared: Arc<Shared>,
     address: std::net::SocketAddr,
@@ -168,7 +170,8 @@ impl Drop for ApiProxy {
     }
 }
 
-async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+    let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let path_and_query = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let query = parts.uri.query().unwrap_or_default();
@@ -197,7 +200,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         refuse_with(status, &message)
     } else {
         match to_bytes(body, LONGEST_REQUEST).await {
-            Ok(body) => pass_on(&shared, &record, parts.headers, body).await,
+            Ok(body) => pass_on(&shared, &record, parts.headers, body, upgrade).await,
             Err(_) => refuse(StatusCode::PAYLOAD_TOO_LARGE),
         }
     };
@@ -205,8 +208,19 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     response
 }
 
-async fn pass_on(shared: &Shared, record: &RecordedRequest, mut headers: HeaderMap, body: Bytes) -> Response {
+async fn pass_on(
+    shared: &Shared,
+    record: &RecordedRequest,
+    mut headers: HeaderMap,
+    body: Bytes,
+    upgrade: Option<OnUpgrade>,
+) -> Response {
+    let protocol = headers.get(header::UPGRADE).cloned();
     CONNECTION_HEADERS.iter().for_each(|name| drop(headers.remove(name)));
+    if let Some(protocol) = protocol {
+        headers.insert(header::UPGRADE, protocol);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
     let mut request = http::Request::new(kube::client::Body::from(body));
     *request.method_mut() = record.method.clone();
     *request.headers_mut() = headers;
@@ -218,7 +232,11 @@ async fn pass_on(shared: &Shared, record: &RecordedRequest, mut headers: HeaderM
         Ok(uri) => *request.uri_mut() = uri,
         Err(_) => return refuse(StatusCode::BAD_REQUEST),
     }
-    let Ok(answer) = shared.client.send(request).await else { return refuse(StatusCode::BAD_GATEWAY) };
+    let Ok(mut answer) = shared.client.send(request).await else { return refuse(StatusCode::BAD_GATEWAY) };
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (answer.status(), upgrade) {
+        tokio::spawn(connect(upgrade, hyper::upgrade::on(&mut answer), shared.faults.subscribe()));
+        return answer.map(|_| Body::empty());
+    }
     if record.is_write() {
         let called = {
             let mut on_write = lock(&shared.on_write);
@@ -233,6 +251,16 @@ async fn pass_on(shared: &Shared, record: &RecordedRequest, mut headers: HeaderM
     CONNECTION_HEADERS.iter().for_each(|name| drop(parts.headers.remove(name)));
     let body = Body::from_stream(until_fault(body.into_data_stream(), shared.faults.subscribe(), record.is_watch));
     Response::from_parts(parts, body)
+}
+
+/// Passes bytes both ways until either side ends, or the API server goes away.
+async fn connect(client: OnUpgrade, server: OnUpgrade, mut faults: watch::Receiver<Faults>) {
+    let Ok((client, server)) = tokio::try_join!(client, server) else { return };
+    let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        _ = faults.wait_for(|faults| faults.away) => {}
+    }
 }
 
 /// A cut watch ends as the API server ends one; an answer from a server that goes away breaks off.

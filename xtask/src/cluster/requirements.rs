@@ -35,6 +35,9 @@ const FOR_A_NODE: &[Tool] = &[
     tool("/usr/lib/cni/bridge", "containernetworking-plugins"),
 ];
 
+/// What loads pages as people do.
+const BROWSER: &[Tool] = &[tool("chromium", "chromium")];
+
 /// Where the official archive of Go is unpacked to, often without being in PATH.
 const GO_OUTSIDE_PATH: &str = "/usr/local/go/bin/go";
 
@@ -51,25 +54,46 @@ pub(crate) fn ensure_machine(node: bool) -> Result<()> {
     if node && !is_root {
         problems.push("root, for the node's containers: run it again through `sudo -E`".to_string());
     }
-    let mut packages = missing_packages(node);
-    if !packages.is_empty() && is_root && find("apt-get").is_some() {
-        // apt-get fails where another one is at work.
-        let lock = File::create(state_directory()?.join("install.lock"))?;
-        lock.lock().context("cannot lock the installation of packages")?;
-        packages = missing_packages(node);
-        if !packages.is_empty() {
-            install(&packages)?;
-            packages = missing_packages(node);
-        }
-    }
-    if !packages.is_empty() {
-        let names = packages.join(" ");
-        problems.push(format!("the packages {names}: `apt-get update && apt-get install {names}`"));
+    let for_a_node = if node { FOR_A_NODE } else { &[] };
+    if let Err(missing) = ensure_tools(&[FOR_ANY_CLUSTER, for_a_node])? {
+        problems.push(missing);
     }
     if !problems.is_empty() {
         bail!("the local cluster needs\n  - {}", problems.join("\n  - "));
     }
     Ok(())
+}
+
+/// The command of a browser, installed where it is missing and can be. Blocks meanwhile.
+///
+/// # Errors
+/// One that says what to run for it.
+pub(crate) fn ensure_browser() -> Result<PathBuf> {
+    if let Err(missing) = ensure_tools(&[BROWSER])? {
+        bail!("a browser is needed: {missing}");
+    }
+    find(BROWSER[0].needs).context("chromium is installed, and is not in PATH")
+}
+
+/// Installs the packages of what is missing where that can be done. What then still is missing is said, with the commands
+/// that get it.
+fn ensure_tools(tools: &[&'static [Tool]]) -> Result<std::result::Result<(), String>> {
+    let mut packages = missing_packages(tools);
+    if !packages.is_empty() && Uid::effective().is_root() && find("apt-get").is_some() {
+        // apt-get fails where another one is at work.
+        let lock = File::create(state_directory()?.join("install.lock"))?;
+        lock.lock().context("cannot lock the installation of packages")?;
+        packages = missing_packages(tools);
+        if !packages.is_empty() {
+            install(&packages)?;
+            packages = missing_packages(tools);
+        }
+    }
+    if packages.is_empty() {
+        return Ok(Ok(()));
+    }
+    let names = packages.join(" ");
+    Ok(Err(format!("the packages {names}: `apt-get update && apt-get install {names}`")))
 }
 
 /// The Go command, for building the cluster's programs.
@@ -85,13 +109,9 @@ pub(super) fn find_go() -> Result<PathBuf> {
     )
 }
 
-fn missing_packages(node: bool) -> Vec<&'static str> {
-    let mut packages: Vec<_> = FOR_ANY_CLUSTER
-        .iter()
-        .chain(if node { FOR_A_NODE } else { &[] })
-        .filter(|tool| find(tool.needs).is_none())
-        .map(|tool| tool.package)
-        .collect();
+fn missing_packages(tools: &[&'static [Tool]]) -> Vec<&'static str> {
+    let mut packages: Vec<_> =
+        tools.iter().copied().flatten().filter(|tool| find(tool.needs).is_none()).map(|tool| tool.package).collect();
     packages.sort_unstable();
     packages.dedup();
     packages

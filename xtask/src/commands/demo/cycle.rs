@@ -6,14 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use serde_json::{Value, json};
 use xtask::{
     agent::{Agent, Answer},
-    cluster::{self, SAMPLE_PORT},
+    cluster,
     github::NewPullRequest,
     stand::Stand,
 };
@@ -191,17 +189,13 @@ impl<'a> Cycle<'a> {
         self.note(name, began, outcome)
     }
 
-    /// Fetches the preview's page: through its Ingress where an ingress controller's stand-in runs, else from the pod.
+    /// Fetches the preview's page from the URL that the comment has.
     async fn page(&mut self, name: &'static str, commit: &str) -> Result<()> {
         let began = Instant::now();
         let environment = self.get().await?;
-        let text = |field: &str| environment[field].as_str().with_context(|| format!("no {field}"));
-        let (url, namespace) = (text("url")?, text("namespace")?);
+        let url = environment["url"].as_str().context("no url")?;
         let outcome = async {
-            let page = match self.ground {
-                Ground::Local { .. } => fetch(&self.http, url).await?,
-                Ground::Context { .. } => fetch_from_pod(&self.kube, namespace).await?,
-            };
+            let page = fetch(&self.http, url).await?;
             ensure!(page.contains(commit), "{url} answered with another commit: {page}");
             Ok(())
         }
@@ -297,20 +291,4 @@ async fn fetch(http: &reqwest::Client, url: &str) -> Result<String> {
     let host = scheme_and_host.trim_start_matches("http://");
     let answer = http.get(format!("http://127.0.0.1:{port}/")).header("host", format!("{host}:{port}")).send().await?;
     Ok(answer.error_for_status()?.text().await?)
-}
-
-/// Fetches the page of a namespace's one pod that stays, through the API server.
-async fn fetch_from_pod(kube: &kube::Client, namespace: &str) -> Result<String> {
-    let pods: Api<Pod> = Api::namespaced(kube.clone(), namespace);
-    let all = pods.list(&ListParams::default()).await?.items;
-    let staying = all.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none());
-    let pod = staying.and_then(|pod| pod.metadata.name).with_context(|| format!("no pod in {namespace}"))?;
-    let mut forwarded = pods.portforward(&pod, &[SAMPLE_PORT]).await?;
-    let stream = forwarded.take_stream(SAMPLE_PORT).context("no stream")?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = http::Request::get("/").header("host", &pod).body(Empty::<hyper::body::Bytes>::new())?;
-    let page = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
-    connection.abort();
-    Ok(String::from_utf8_lossy(&page).into_owned())
 }

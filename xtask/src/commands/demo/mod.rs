@@ -12,14 +12,15 @@ use serde_json::json;
 use tokio::process::Command;
 use xtask::{
     cargo::cargo,
-    cluster::{LocalCluster, Options, ingress::IngressProxy},
+    cluster::{LocalCluster, Options},
     github::NewPullRequest,
     stand::{Settings, Stand, sample_recipe},
 };
 
 /// The repository of the demo, and the team that it belongs to.
 const REPOSITORY: &str = "acme/shop";
-const TEAMS: &str = "[teams.shop]\nrepositories = [\"acme/*\"]\n";
+/// What runs has answered at its URL, which previewd itself serves.
+const CONFIG: &str = "probe_urls = true\n[teams.shop]\nrepositories = [\"acme/*\"]\n";
 
 /// Start previewd on a local cluster, open a pull request, and show what happens. Ctrl-C ends everything.
 #[derive(Args)]
@@ -36,20 +37,14 @@ pub struct DemoArgs {
     /// The sample application's image, where that cluster's nodes can pull it: `cargo xtask image` makes it.
     #[arg(long, value_name = "IMAGE", requires = "context")]
     image: Option<String>,
-    /// The port of previewd on loopback.
+    /// The port of previewd on loopback, where previews answer as well.
     #[arg(long, default_value_t = 8787)]
     port: u16,
-    /// The port on which previews answer on loopback.
-    #[arg(long, default_value_t = 8788)]
-    preview_port: u16,
 }
 
 /// What the demo runs on.
 enum Ground {
-    Local {
-        cluster: Arc<LocalCluster>,
-        ingress: IngressProxy,
-    },
+    Local(Arc<LocalCluster>),
     /// A context of the user's.
     Context {
         /// Names only that context.
@@ -62,7 +57,7 @@ enum Ground {
 impl Ground {
     fn kubeconfig(&self) -> PathBuf {
         match self {
-            Self::Local { cluster, .. } => cluster.kubeconfig().to_owned(),
+            Self::Local(cluster) => cluster.kubeconfig().to_owned(),
             Self::Context { kubeconfig, image: _ } => kubeconfig.clone(),
         }
     }
@@ -70,7 +65,7 @@ impl Ground {
     /// A commit whose image is there before GitHub hears of it: what a push would wait for is not previewd's time.
     async fn built_commit(&self) -> Result<String> {
         match self {
-            Self::Local { cluster, .. } => Stand::built_commit(cluster).await,
+            Self::Local(cluster) => Stand::built_commit(cluster).await,
             Self::Context { .. } => Ok(hex::encode(rand::random::<[u8; 20]>())),
         }
     }
@@ -78,7 +73,7 @@ impl Ground {
     /// The recipe of the sample application that says `greeting`.
     fn recipe(&self, greeting: &str) -> String {
         match self {
-            Self::Local { .. } => sample_recipe(None, greeting),
+            Self::Local(_) => sample_recipe(None, greeting),
             Self::Context { kubeconfig: _, image } => sample_recipe(Some(image), greeting),
         }
     }
@@ -92,26 +87,17 @@ impl DemoArgs {
         let ground = match self.context.as_deref().zip(self.image.clone()) {
             None => {
                 show::say("Starting a Kubernetes cluster of its own …");
-                let cluster = Arc::new(LocalCluster::start(Options::with_node("demo")).await?);
-                let ingress = IngressProxy::start(cluster.kubeconfig(), self.preview_port).await?;
-                Ground::Local { cluster, ingress }
+                Ground::Local(Arc::new(LocalCluster::start(Options::with_node("demo")).await?))
             }
             Some((context, image)) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path())?, image },
         };
 
-        // Whether previewd reaches the URLs of a cluster that is somebody's nobody knows here.
-        let (base_domain, probe) = match &ground {
-            Ground::Local { ingress, .. } => {
-                (Some(format!("localhost:{}", ingress.address().port())), "probe_urls = true\n")
-            }
-            Ground::Context { .. } => (None, ""),
-        };
-        let config = format!("{probe}{TEAMS}");
-        let settings = Settings { port: self.port, config, base_domain, ..Settings::default() };
+        let config = CONFIG.to_owned();
+        let settings = Settings { port: self.port, config, has_router: true, ..Settings::default() };
         let mut stand = Stand::prepare(&ground.kubeconfig(), settings).await?;
         stand.github.create_repository("acme", "shop")?;
         stand.github.commit(REPOSITORY, "main", &[(".preview.yaml", &ground.recipe("hello"))]).await?;
-        if let Ground::Local { cluster, .. } = &ground {
+        if let Ground::Local(cluster) = &ground {
             stand.build_images(cluster.clone());
         }
         stand.start_previewd().await?;
@@ -119,11 +105,10 @@ impl DemoArgs {
 
         let result = if self.once { cycle::run(&mut stand, &ground).await } else { self.stay(&stand, &ground).await };
         let stopped = stand.stop().await;
-        if let Ground::Local { cluster, ingress } = ground {
-            drop(ingress);
-            if let Some(cluster) = Arc::into_inner(cluster) {
-                cluster.shutdown().await?;
-            }
+        if let Ground::Local(cluster) = ground
+            && let Some(cluster) = Arc::into_inner(cluster)
+        {
+            cluster.shutdown().await?;
         }
         result.and(stopped)
     }

@@ -1,0 +1,188 @@
+//! What an environment's URL leads to, read from its render: for a router that is no object of the cluster.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Object, Render};
+
+/// A Service's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    pub service: String,
+    pub port: u32,
+}
+
+/// The Services that a URL leads to, by its paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backends(Vec<Lead>);
+
+/// One way from a path to a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Lead {
+    path: String,
+    /// The path alone, and nothing below it.
+    is_exact: bool,
+    backend: Backend,
+}
+
+impl Backends {
+    /// Where a path leads, as Ingresses and HTTPRoutes have it: exact ones first, and the longest.
+    pub fn of(&self, path: &str) -> Option<&Backend> {
+        let fits = self.0.iter().filter(|lead| lead.fits(path));
+        fits.max_by_key(|lead| (lead.is_exact, lead.path.len())).map(|lead| &lead.backend)
+    }
+}
+
+impl Lead {
+    fn fits(&self, path: &str) -> bool {
+        if self.is_exact {
+            return path == self.path;
+        }
+        // A prefix matches whole elements: /shop has /shop/cart below it, not /shopping.
+        let rest = path.strip_prefix(self.path.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl Render {
+    /// What the URL leads to: the recipe's own word for it, or else what its routes say. Their hosts are the environment's,
+    /// because nothing else is admitted.
+    pub fn backends(&self) -> Backends {
+        if let Some(backend) = &self.backend {
+            return Backends(vec![Lead { path: "/".to_owned(), is_exact: false, backend: backend.clone() }]);
+        }
+        let mut leads = Vec::new();
+        for object in &self.objects {
+            match object.kind.as_str() {
+                "Ingress" => leads.extend(self.of_ingress(object)),
+                "HTTPRoute" => leads.extend(of_http_route(object)),
+                _ => {}
+            }
+        }
+        Backends(leads)
+    }
+
+    fn of_ingress(&self, ingress: &Object) -> Vec<Lead> {
+        let paths = list(&ingress.body["spec"]["rules"]).iter().flat_map(|rule| list(&rule["http"]["paths"]));
+        let lead = |path: &Value| {
+            let service = path["backend"]["service"]["name"].as_str()?.to_owned();
+            let port = &path["backend"]["service"]["port"];
+            let port = port_of(&port["number"]).or_else(|| self.named_port(&service, port["name"].as_str()?))?;
+            Some(Lead {
+                path: path["path"].as_str().unwrap_or("/").to_owned(),
+                is_exact: path["pathType"] == "Exact",
+                backend: Backend { service, port },
+            })
+        };
+        paths.filter_map(lead).collect()
+    }
+
+    fn named_port(&self, service: &str, name: &str) -> Option<u32> {
+        let object = self.objects.iter().find(|object| object.kind == "Service" && object.name == service)?;
+        let port = list(&object.body["spec"]["ports"]).iter().find(|port| port["name"] == name)?;
+        port_of(&port["port"])
+    }
+}
+
+fn of_http_route(route: &Object) -> Vec<Lead> {
+    let mut leads = Vec::new();
+    for rule in list(&route.body["spec"]["rules"]) {
+        let backend = list(&rule["backendRefs"]).iter().find_map(|backend| {
+            Some(Backend { service: backend["name"].as_str()?.to_owned(), port: port_of(&backend["port"])? })
+        });
+        let Some(backend) = backend else { continue };
+        let lead = |path: &Value| Lead {
+            path: path["value"].as_str().unwrap_or("/").to_owned(),
+            is_exact: path["type"] == "Exact",
+            backend: backend.clone(),
+        };
+        match list(&rule["matches"]) {
+            [] => leads.push(lead(&Value::Null)),
+            matches => leads.extend(matches.iter().map(|one| lead(&one["path"]))),
+        }
+    }
+    leads
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn port_of(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|port| port.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn render(backend: Option<Backend>, objects: Vec<Value>) -> Render {
+        let render = json!({
+            "namespace": {}, "walls": [], "objects": objects, "backend": backend, "pod_templates": [],
+        });
+        Render::from_json(&render.to_string()).expect("a render")
+    }
+
+    fn leads_to(render: &Render, path: &str) -> Option<(String, u32)> {
+        render.backends().of(path).map(|Backend { service, port }| (service.clone(), *port))
+    }
+
+    #[test]
+    fn the_recipes_word_counts_for_every_path() {
+        let backend = Backend { service: "app".to_owned(), port: 80 };
+        let render = render(Some(backend), Vec::new());
+        for path in ["/", "/a/b", "//", "/healthz"] {
+            assert_eq!(leads_to(&render, path), Some(("app".to_owned(), 80)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_recipes_own_ingress_leads_by_path() {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "api" },
+            "spec": { "ports": [{ "name": "metrics", "port": 9000 }, { "name": "http", "port": 8081 }] },
+        });
+        let path = |path: &str, kind: &str, service: Value| json!({ "path": path, "pathType": kind, "backend": { "service": service } });
+        let web = json!({ "name": "web", "port": { "number": 80 } });
+        let api = json!({ "name": "api", "port": { "name": "http" } });
+        let ingress = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": "shop" },
+            "spec": { "rules": [{ "host": "h", "http": { "paths": [
+                path("/", "Prefix", web.clone()), path("/api/", "Prefix", api), path("/api/page", "Exact", web),
+            ] } }] },
+        });
+        let render = render(None, vec![service, ingress]);
+        for (path, service, port) in [
+            ("/", "web", 80),
+            ("/apinot", "web", 80),
+            ("/api", "api", 8081),
+            ("/api/x", "api", 8081),
+            ("/api/page", "web", 80),
+            ("/api/page/x", "api", 8081),
+        ] {
+            assert_eq!(leads_to(&render, path), Some((service.to_owned(), port)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_recipes_own_http_route_leads_by_path() {
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": { "name": "shop" },
+            "spec": { "rules": [
+                { "backendRefs": [{ "name": "web", "port": 80 }] },
+                { "matches": [{ "path": { "type": "PathPrefix", "value": "/api" } }],
+                  "backendRefs": [{ "name": "api", "port": 81 }] },
+            ] },
+        });
+        let render = render(None, vec![route]);
+        assert_eq!(leads_to(&render, "/cart"), Some(("web".to_owned(), 80)));
+        assert_eq!(leads_to(&render, "/api/cart"), Some(("api".to_owned(), 81)));
+    }
+
+    #[test]
+    fn what_has_no_way_in_leads_nowhere() {
+        assert_eq!(leads_to(&render(None, Vec::new()), "/"), None);
+    }
+}
