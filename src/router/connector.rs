@@ -24,7 +24,7 @@ use tower::Service;
 use super::Reach;
 use crate::{
     cluster::{Cluster, ClusterError, Endpoint},
-    environment::Namespace,
+    environment::{Namespace, is_dns_label},
     recipe::Backend,
 };
 
@@ -63,8 +63,12 @@ pub(super) enum NotConnected {
 
 /// The URI under which the connector reaches a backend. The commit is part of it: what is open to the pods of the one
 /// before is not used for the next.
+/// None for a Service whose name is none: with a dot in it, it could name another environment.
 pub(super) fn uri_of(namespace: &Namespace, backend: &Backend, commit: &str) -> Option<Uri> {
     let Backend { service, port } = backend;
+    if !is_dns_label(service) {
+        return None;
+    }
     format!("http://{service}.{namespace}.{commit}:{port}/").parse().ok()
 }
 
@@ -218,7 +222,9 @@ mod tests {
         let backend = |service: &str| Backend { service: service.to_owned(), port: 8080 };
         let uri = uri_of(&namespace, &backend("web"), "0123456").unwrap();
         assert_eq!(destination(&uri), Some((namespace.clone(), "web", 8080)));
-        assert_eq!(uri_of(&namespace, &backend("a b"), "0123456"), None);
+        for no_service in ["", "a b", "web.pr-8-other-abcdefghij", "web:80", "user@web"] {
+            assert_eq!(uri_of(&namespace, &backend(no_service), "0123456"), None, "{no_service}");
+        }
         assert_eq!(destination(&"http://localhost:80/".parse().unwrap()), None);
     }
 }

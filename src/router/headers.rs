@@ -21,9 +21,12 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, host: &str, scheme: &'sta
     }
     keep(headers, &header::AUTHORIZATION, |value| (!is_own_token(value)).then(|| value.clone()));
     keep(headers, &header::COOKIE, without_own_cookies);
-    // What the visitor says of itself here, an application would believe.
+    // What the visitor says of itself here, an application would believe. It asked for one host.
     match HeaderValue::from_str(host) {
-        Ok(host) => drop(headers.insert(FORWARDED_HOST, host)),
+        Ok(host) => {
+            headers.insert(header::HOST, host.clone());
+            headers.insert(FORWARDED_HOST, host);
+        }
         Err(_) => drop(headers.remove(FORWARDED_HOST)),
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -141,6 +144,8 @@ mod tests {
     fn who_was_asked_is_previewds_word() {
         let headers = request(&[("x-forwarded-host", "evil.example.com"), ("x-forwarded-proto", "gopher")]);
         assert_eq!(values(&headers, "x-forwarded-host"), ["pr-7.localhost:8787"]);
+        let two = request(&[("host", "evil.example.com"), ("host", "pr-7.localhost:8787")]);
+        assert_eq!(values(&two, "host"), ["pr-7.localhost:8787"]);
         assert_eq!(values(&headers, "x-forwarded-proto"), ["http"]);
     }
 

@@ -29,13 +29,17 @@ pub(super) fn is_below(host: &str, base_domain: &BaseDomain) -> bool {
     host.to_ascii_lowercase().strip_suffix(base_domain.host()).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// The host that is asked for, lower-cased. What the request line names counts before the header, RFC 9112 section 3.2.2.
+/// The host that is asked for, lower-cased.
 fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-    let named: Authority = match uri.authority() {
-        Some(authority) => authority.clone(),
-        None => headers.get(header::HOST)?.to_str().ok()?.parse().ok()?,
-    };
-    Some(named.host().trim_end_matches('.').to_ascii_lowercase())
+    Some(named(uri, headers)?.host().trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// The host that is asked for, as it was named. The request line counts before the header, RFC 9112 section 3.2.2.
+pub(super) fn named(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    match uri.authority() {
+        Some(authority) => Some(authority.clone()),
+        None => headers.get(header::HOST)?.to_str().ok()?.parse().ok(),
+    }
 }
 
 #[cfg(test)]

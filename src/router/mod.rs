@@ -118,6 +118,9 @@ impl Shared {
         // Whether the visitor may see the environment is to be asked here, before anything of it shows. Until there is a
         // login, whoever has the URL may.
         let environment = &found.environment;
+        if !request.uri().path().starts_with('/') {
+            return Err(("page", Page::not_passed_on()));
+        }
         if is_asleep(environment) {
             return Err(self.wake(environment, is_visit(request.method(), request.headers())).await);
         }
@@ -129,15 +132,19 @@ impl Shared {
             Ok(None) => return Err(("page", Page::of(environment))),
             Err(error) => return Err(cannot_look(&error)),
         };
-        if !is_probe(request.headers()) {
-            self.lookup.note_use(&found);
-        }
+        let is_probe = is_probe(request.headers());
         let url = PublicUrl::of(namespace, &self.base_domain);
         let scheme = if url.as_str().starts_with("https://") { "https" } else { "http" };
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.map_or_else(|| url.host().to_owned(), str::to_owned);
+        let host =
+            host::named(request.uri(), request.headers()).map_or_else(|| url.host().to_owned(), |it| it.to_string());
         match self.forwarder.forward(request, &to, &found.places, &host, scheme).await {
-            Ok(response) => Ok(response),
+            Ok(response) => {
+                // A page that looks again by itself is nobody's use.
+                if !is_probe {
+                    self.lookup.note_use(&found);
+                }
+                Ok(response)
+            }
             Err(Refusal::Busy) => Err(("busy", Page::busy())),
             Err(Refusal::TooSlow) => Err(("too_slow", Page::too_slow())),
             Err(Refusal::BrokenOff) => Err(("unreachable", Page::broken_off())),

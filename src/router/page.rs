@@ -137,6 +137,17 @@ impl Page {
         }
     }
 
+    /// What is asked of a server as a whole, such as `OPTIONS *`.
+    pub fn not_passed_on() -> Self {
+        Self {
+            status: StatusCode::NOT_IMPLEMENTED,
+            title: "Not passed on",
+            sentence: "Only requests for a path get to a preview.".to_owned(),
+            shown: None,
+            reload: None,
+        }
+    }
+
     pub fn busy() -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,

@@ -119,11 +119,14 @@ fn the_readmes_configuration_and_recipe_are_valid() {
         blocks
     };
     let (configurations, recipes) = (blocks("toml"), blocks("yaml"));
-    assert_eq!((configurations.len(), recipes.len()), (1, 1));
+    assert_eq!((configurations.len(), recipes.len()), (2, 1));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("previewd.toml");
-    fs::write(&path, &configurations[0]).expect("written");
-    let config = previewd::config::Config::load(Some(&path), std::iter::empty()).expect("the README's configuration");
-    assert_eq!(config.teams["shop"].repositories.len(), 2);
+    let load = |configuration: &str| {
+        fs::write(&path, configuration).expect("written");
+        previewd::config::Config::load(Some(&path), std::iter::empty()).expect("the README's configuration")
+    };
+    assert_eq!(load(&configurations[0]).teams["shop"].repositories.len(), 2);
+    assert!(load(&configurations[1]).router.enabled);
     previewd::recipe::Recipe::parse(".preview.yaml", &recipes[0]).expect("the README's recipe");
 }

@@ -190,6 +190,26 @@ async fn nothing_of_the_server_is_under_a_previews_host() {
     }
 }
 
+/// Requests without a path are answered, and nothing ends by them.
+#[tokio::test]
+async fn odd_requests_are_answered() {
+    let routed = Routed::running(vec![application(say_hello).await]).await;
+    for (line, status) in [
+        ("OPTIONS * HTTP/1.1", "HTTP/1.1 501"),
+        ("CONNECT 127.0.0.1:22 HTTP/1.1", "HTTP/1.1 404"),
+        ("GET //double//slash HTTP/1.1", "HTTP/1.1 200"),
+        ("GET /?q=%00&x=[]{} HTTP/1.1", "HTTP/1.1 "),
+        ("FROB / HTTP/1.1", "HTTP/1.1 200"),
+    ] {
+        let mut stream = TcpStream::connect(routed.stand.address).await.unwrap();
+        let request = format!("{line}\r\nhost: {}\r\nconnection: close\r\n\r\n", routed.host);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(status), "{line}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_pod_that_takes_no_connection_is_passed_over() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();

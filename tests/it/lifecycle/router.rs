@@ -343,6 +343,11 @@ async fn opening_what_sleeps_wakes_it() {
     let is_asleep = |found: &Value| found["status"] == "running" && found["reason"] == "asleep";
     let host = host_of(&life.until(number, TO_RUNNING + SOON, is_asleep).await);
 
+    // What the router knows of it may be a second old.
+    eventually("it has no pods to answer", SOON, async || {
+        (get(&life, &host, "/").await.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
     // Whatever looks for something else than a page leaves it asleep.
     let head = ask(&life, Method::HEAD, &host, "/").header("accept", HTML);
     let icon = ask(&life, Method::GET, &host, "/favicon.ico").header("accept", "image/avif,image/webp,*/*;q=0.8");
