@@ -61,7 +61,13 @@ pub struct Identity {
 impl Identity {
     /// Whoever starts previewd on this machine: they have the database and the cluster's credentials anyway.
     pub fn local_operator() -> Self {
-        Self { subject: "local operator".to_owned(), role: Role::Operator, teams: Vec::new(), visible: None, pull_request: None }
+        Self {
+            subject: "local operator".to_owned(),
+            role: Role::Operator,
+            teams: Vec::new(),
+            visible: None,
+            pull_request: None,
+        }
     }
 
     /// The author of a comment, with the role that they have on the comment's repository.

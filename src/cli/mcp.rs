@@ -3,14 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use previewd::{
-    cluster::Cluster,
-    config::Config,
-    github::GitHub,
-    identity::Identity,
-    mcp,
-    store::Store,
-};
+use previewd::{cluster::Cluster, config::Config, github::GitHub, identity::Identity, mcp, store::Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;

@@ -106,7 +106,8 @@ impl Issuer {
         let is_local = matches!(issuer.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         ensure!(issuer.scheme() == "https" || is_local, "oidc.issuer: must begin with https://");
         let audience = settings.audience.clone().or(resource);
-        let audience = audience.context("oidc.audience: must be set, or public_url, whose /mcp is the audience then")?;
+        let audience =
+            audience.context("oidc.audience: must be set, or public_url, whose /mcp is the audience then")?;
         let client = outbound::client(Reach::Anywhere, 1)?;
         let keys = Mutex::default();
         Ok(Some(Self { shared: Arc::new(Shared { issuer, audience, settings: settings.clone(), client, keys }) }))
@@ -185,13 +186,15 @@ impl Issuer {
 
     /// <https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig>
     async fn ask(&self) -> anyhow::Result<JwkSet> {
-        let Discovery { issuer, jwks_uri } = self.get(&format!("{}/.well-known/openid-configuration", self.url())).await?;
+        let Discovery { issuer, jwks_uri } =
+            self.get(&format!("{}/.well-known/openid-configuration", self.url())).await?;
         ensure!(issuer.trim_end_matches('/') == self.url(), "its discovery document is another issuer's");
         self.get(jwks_uri.as_str()).await
     }
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
-        let request = Request::get(url).header(header::USER_AGENT, "previewd").header(header::ACCEPT, "application/json");
+        let request =
+            Request::get(url).header(header::USER_AGENT, "previewd").header(header::ACCEPT, "application/json");
         let asked = self.shared.client.request(request.body(Empty::new())?);
         let answer = tokio::time::timeout(TIMEOUT, async {
             let answer = asked.await?;
@@ -220,7 +223,12 @@ fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
     let kind_fits = match (&key.algorithm, algorithm) {
         (
             AlgorithmParameters::RSA(_),
-            Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512,
+            Algorithm::RS256
+            | Algorithm::RS384
+            | Algorithm::RS512
+            | Algorithm::PS256
+            | Algorithm::PS384
+            | Algorithm::PS512,
         )
         | (AlgorithmParameters::EllipticCurve(_), Algorithm::ES256 | Algorithm::ES384)
         | (AlgorithmParameters::OctetKeyPair(_), Algorithm::EdDSA) => true,

@@ -57,8 +57,7 @@ impl Registry {
         let args = vec!["serve".to_owned(), file.display().to_string()];
         let component =
             Component::start(path, Launch { name: "registry", program: &REGISTRY.path()?, args, inside: None })?;
-        let mut registry =
-            Self { host, asks_for_credentials, http: http_client()?, component, _folder: folder };
+        let mut registry = Self { host, asks_for_credentials, http: http_client()?, component, _folder: folder };
         let deadline = Instant::now() + START;
         while registry.request(Method::GET, "").send().await.is_err() {
             registry.component.check()?;
@@ -126,11 +125,7 @@ impl Registry {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("http://{}/v2/{path}", self.host));
-        if self.asks_for_credentials {
-            request.basic_auth(REGISTRY_USER, Some(REGISTRY_PASSWORD))
-        } else {
-            request
-        }
+        if self.asks_for_credentials { request.basic_auth(REGISTRY_USER, Some(REGISTRY_PASSWORD)) } else { request }
     }
 }
 

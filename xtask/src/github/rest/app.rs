@@ -36,9 +36,8 @@ pub fn list_repositories(state: &State, call: &Call) -> Result<Answer, Answer> {
         return Err(not_accessible());
     };
     let is_chosen = |id: u64| grant.repositories.as_ref().is_none_or(|chosen| chosen.contains(&id));
-    let is_its = |repository: &&Repository| {
-        repository.installation == Some(grant.installation) && is_chosen(repository.id)
-    };
+    let is_its =
+        |repository: &&Repository| repository.installation == Some(grant.installation) && is_chosen(repository.id);
     let repositories: Vec<_> = state.repositories.values().filter(is_its).collect();
     let mut answer = call.page(None, &repositories, |repository| call.shapes(state).repository(repository));
     if let Body::Json(page) = &mut answer.body {
