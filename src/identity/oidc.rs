@@ -42,7 +42,7 @@ const ALGORITHMS: [Algorithm; 9] = [
 ];
 
 /// Whose tokens are taken besides previewd's own.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OidcSettings {
     /// The issuer, as its tokens name it: `https://login.example.com/realms/acme`.
@@ -51,25 +51,29 @@ pub struct OidcSettings {
     /// The audience that its tokens must name. The address of `/mcp` where it is left out, which needs `public_url`.
     pub audience: Option<String>,
     /// The claim that says who somebody is, as histories show them.
-    #[schemars(default = "subject_claim")]
-    pub subject_claim: Option<String>,
+    pub subject_claim: String,
     /// The claim with the groups that somebody is in.
-    #[schemars(default = "groups_claim")]
-    pub groups_claim: Option<String>,
+    pub groups_claim: String,
     /// The team of each group. A group that is not named here is the team of its own name, where there is one.
     pub teams: BTreeMap<String, String>,
     /// The role of each group; of several the highest counts.
     pub roles: BTreeMap<String, Role>,
-    /// The role of those whose groups have none: `viewer`.
-    pub default_role: Option<Role>,
+    /// The role of those whose groups have none.
+    pub default_role: Role,
 }
 
-fn subject_claim() -> String {
-    "sub".to_owned()
-}
-
-fn groups_claim() -> String {
-    "groups".to_owned()
+impl Default for OidcSettings {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            audience: None,
+            subject_claim: "sub".to_owned(),
+            groups_claim: "groups".to_owned(),
+            teams: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            default_role: Role::Viewer,
+        }
+    }
 }
 
 /// An issuer of tokens. Cheap to clone; clones share its keys.
@@ -147,9 +151,9 @@ impl Issuer {
     fn identity_of(&self, claims: &Value, teams: &Teams) -> Option<Identity> {
         let OidcSettings { subject_claim: subject, groups_claim: groups, teams: names, roles, default_role, .. } =
             &self.shared.settings;
-        let subject = claims[subject.clone().unwrap_or_else(subject_claim)].as_str()?;
+        let subject = claims[subject.as_str()].as_str()?;
         let subject = subject.parse::<super::Subject>().ok()?.into_text();
-        let groups: Vec<&str> = match &claims[groups.clone().unwrap_or_else(groups_claim)] {
+        let groups: Vec<&str> = match &claims[groups.as_str()] {
             Value::Array(groups) => groups.iter().filter_map(Value::as_str).collect(),
             Value::String(groups) => groups.split_whitespace().collect(),
             _ => Vec::new(),
@@ -157,7 +161,7 @@ impl Issuer {
         let team_of = |group: &&str| names.get(*group).cloned().unwrap_or_else(|| (*group).to_owned());
         let own: Vec<String> = groups.iter().map(team_of).filter(|team| teams.contains_key(team)).collect();
         let role = groups.iter().filter_map(|group| roles.get(*group)).max().copied();
-        let role = role.or(*default_role).unwrap_or(Role::Viewer);
+        let role = role.unwrap_or(*default_role);
         Some(Identity::of_team_members(subject, role, own, teams))
     }
 
