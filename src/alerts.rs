@@ -14,7 +14,7 @@ use serde_json::json;
 use tracing::{Instrument, Span, info, warn};
 use url::Url;
 
-use crate::outbound::{self, Reach};
+use crate::outbound::{HttpClient, Reach};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -68,7 +68,7 @@ async fn post(url: &SecretString, text: &str) -> anyhow::Result<()> {
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(json!({ "text": text }).to_string())))
         .context("alerts.webhook_url is no URL")?;
-    let client = outbound::client(Reach::Anywhere, 0)?;
+    let client = HttpClient::new(Reach::Anywhere)?;
     let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await.context("no answer in time")??;
     ensure!(answer.status().is_success(), "it answered {}", answer.status());
     Ok(())

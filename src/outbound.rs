@@ -1,14 +1,18 @@
 //! HTTP to servers that are neither GitHub nor the cluster, and that may be anybody's: public URLs, registries, the
 //! operators' chat.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
-use anyhow::Context;
-use hyper::body::Body;
+use anyhow::{Context, bail};
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{
-        Builder, Client,
+        Client,
         connect::{
             HttpConnector,
             dns::{GaiResolver, Name},
@@ -17,14 +21,12 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rustls_platform_verifier::ConfigVerifierExt;
-use std::time::Duration;
-use tower::{ServiceExt, util::BoxCloneSyncService};
+use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Addresses = std::vec::IntoIter<SocketAddr>;
 type Resolver = BoxCloneSyncService<Name, Addresses, std::io::Error>;
-pub type HttpClient<B> = Client<HttpsConnector<HttpConnector<Resolver>>, B>;
 
 /// Which servers may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,30 +37,45 @@ pub enum Reach {
     Public,
 }
 
-impl Reach {
-    /// Whether an address, written out instead of a name, may be asked. Names are looked at as they are resolved.
-    pub fn covers(self, address: IpAddr) -> bool {
-        match self {
-            Self::Anywhere => true,
-            Self::Public => is_public(address),
-        }
+/// A client of such servers. It follows no redirect. Cheap to clone.
+pub struct HttpClient<B> {
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, B>,
+    reach: Reach,
+}
+
+impl<B> Clone for HttpClient<B> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), reach: self.reach }
     }
 }
 
-/// A client that keeps up to `idle` connections to a host. Fails where the machine has no trusted certificates.
-pub fn client<B>(reach: Reach, idle: usize) -> anyhow::Result<HttpClient<B>>
+impl<B> HttpClient<B>
 where
-    B: Body + Send,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
+    B::Error: Into<BoxError>,
 {
-    let tls = rustls::ClientConfig::with_platform_verifier().context("no trusted certificates")?;
-    let resolver = tower::service_fn(move |name| resolve(name, reach));
-    let mut http = HttpConnector::new_with_resolver(BoxCloneSyncService::new(resolver));
-    http.enforce_http(false);
-    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-    let mut builder: Builder = Client::builder(TokioExecutor::new());
-    Ok(builder.pool_max_idle_per_host(idle).build(https.wrap_connector(http)))
+    /// Each request has a connection of its own. Fails where the machine has no trusted certificates.
+    pub fn new(reach: Reach) -> anyhow::Result<Self> {
+        let tls = rustls::ClientConfig::with_platform_verifier().context("no trusted certificates")?;
+        let resolver = tower::service_fn(move |name| resolve(name, reach));
+        let mut http = HttpConnector::new_with_resolver(BoxCloneSyncService::new(resolver));
+        http.enforce_http(false);
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https.wrap_connector(http));
+        Ok(Self { client, reach })
+    }
+
+    /// Sends a request and gives the answer with its body still to be read.
+    pub async fn request(&self, request: Request<B>) -> anyhow::Result<Response<Incoming>> {
+        // Names are looked at as they are resolved; an address that is written out is no name.
+        let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+        if self.reach == Reach::Public && host.parse().is_ok_and(|address| !is_public(address)) {
+            bail!("{host} is no public address");
+        }
+        Ok(self.client.request(request).await?)
+    }
 }
 
 /// As browsers do it: `localhost` and all below it is this machine, whatever its name service says.
@@ -70,7 +87,11 @@ async fn resolve(name: Name, reach: Reach) -> Result<Addresses, std::io::Error> 
     } else {
         GaiResolver::new().oneshot(name).await?.collect()
     };
-    Ok(found.into_iter().filter(|address| reach.covers(address.ip())).collect::<Vec<_>>().into_iter())
+    Ok(found
+        .into_iter()
+        .filter(|address| reach == Reach::Anywhere || is_public(address.ip()))
+        .collect::<Vec<_>>()
+        .into_iter())
 }
 
 /// Whether an address is one of the internet's. What is near previewd is not: this machine, private networks and
@@ -82,19 +103,24 @@ fn is_public(address: IpAddr) -> bool {
             Some(inside) => is_public_v4(inside),
             None => {
                 let first = address.segments()[0];
-                // Global unicast: <https://www.iana.org/assignments/ipv6-address-space/ipv6-address-space.xhtml>
-                first & 0xe000 == 0x2000 && !(first == 0x2001 && address.segments()[1] == 0xdb8)
+                let second = address.segments()[1];
+                // Global unicast: <https://www.iana.org/assignments/ipv6-address-space/ipv6-address-space.xhtml>, without
+                // documentation, Teredo and 6to4, in which an IPv4 address may be any.
+                first & 0xe000 == 0x2000 && first != 0x2002 && !(first == 0x2001 && matches!(second, 0 | 0xdb8))
             }
         },
     }
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
+    let [first, second, third, _] = address.octets();
     let is_shared = first == 100 && second & 0xc0 == 64;
+    // Special purposes: <https://www.iana.org/assignments/iana-ipv4-special-registry/iana-ipv4-special-registry.xhtml>
+    let is_special = (first, second, third) == (192, 0, 0) || (first == 198 && second & 0xfe == 18);
     !(first == 0
         || first >= 224
         || is_shared
+        || is_special
         || address.is_private()
         || address.is_loopback()
         || address.is_link_local()
@@ -126,6 +152,10 @@ mod tests {
             ("0.0.0.0", false),
             ("224.0.0.1", false),
             ("255.255.255.255", false),
+            ("198.18.0.1", false),
+            ("192.0.0.1", false),
+            ("2002:7f00:1::", false),
+            ("2001::1", false),
             ("::1", false),
             ("::", false),
             ("fd00::1", false),

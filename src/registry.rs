@@ -1,8 +1,8 @@
 //! Whether an image is in its registry: the only module that speaks to registries. Images are named by whoever writes a
-//! recipe, so a registry that the operator did not name is asked only where its address is a public one, is followed
-//! nowhere else, and is not listened to for long.
+//! recipe, so a registry that the operator did not name is asked only where its address is a public one, is not listened to
+//! for long, and is followed nowhere but to the public server that it names for tokens.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,8 +14,8 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
-    config::RegistrySettings,
-    outbound::{self, HttpClient, Reach},
+    config::{RegistryHost, RegistrySettings},
+    outbound::{HttpClient, Reach},
     recipe::ImageReference,
 };
 
@@ -23,7 +23,6 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(8);
 /// A token is a few kilobytes at most.
 const LONGEST_ANSWER: usize = 64 << 10;
-const IDLE_CONNECTIONS: usize = 1;
 /// Every kind of manifest that names one image or one for each platform.
 const MANIFESTS: HeaderValue = HeaderValue::from_static(
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -45,15 +44,15 @@ pub struct Registries {
     public: HttpClient<Empty<Bytes>>,
     /// For those that the operator named.
     own: HttpClient<Empty<Bytes>>,
-    settings: Arc<BTreeMap<String, RegistrySettings>>,
+    settings: Arc<BTreeMap<RegistryHost, RegistrySettings>>,
 }
 
 impl Registries {
     /// `settings`: the operator's, by the registry's host. Fails where the machine has no trusted certificates.
-    pub fn new(settings: BTreeMap<String, RegistrySettings>) -> anyhow::Result<Self> {
+    pub fn new(settings: BTreeMap<RegistryHost, RegistrySettings>) -> anyhow::Result<Self> {
         Ok(Self {
-            public: outbound::client(Reach::Public, IDLE_CONNECTIONS)?,
-            own: outbound::client(Reach::Anywhere, IDLE_CONNECTIONS)?,
+            public: HttpClient::new(Reach::Public)?,
+            own: HttpClient::new(Reach::Anywhere)?,
             settings: Arc::new(settings),
         })
     }
@@ -63,7 +62,6 @@ impl Registries {
         let settings = self.settings.get(image.registry());
         let registry = Asked {
             client: if settings.is_some() { &self.own } else { &self.public },
-            reach: if settings.is_some() { Reach::Anywhere } else { Reach::Public },
             scheme: if settings.is_some_and(|settings| settings.plain_http) { "http" } else { "https" },
             credentials: settings.and_then(basic),
         };
@@ -88,7 +86,6 @@ fn basic(settings: &RegistrySettings) -> Option<HeaderValue> {
 /// How one registry is asked.
 struct Asked<'a> {
     client: &'a HttpClient<Empty<Bytes>>,
-    reach: Reach,
     scheme: &'static str,
     credentials: Option<HeaderValue>,
 }
@@ -157,11 +154,6 @@ impl Asked<'_> {
     }
 
     async fn send(&self, method: Method, url: &Url, authorization: Option<HeaderValue>) -> Option<Response<Incoming>> {
-        // A name is looked at when it is resolved; an address is none.
-        let written_out = url.host_str()?.trim_matches(['[', ']']).parse::<IpAddr>();
-        if written_out.is_ok_and(|address| !self.reach.covers(address)) {
-            return None;
-        }
         let mut request = Request::builder().method(method).uri(url.as_str());
         request = request.header(header::USER_AGENT, "previewd").header(header::ACCEPT, MANIFESTS);
         if let Some(authorization) = authorization {
@@ -215,6 +207,10 @@ mod tests {
         host
     }
 
+    fn own_host(host: &str) -> RegistryHost {
+        host.parse().expect("a host")
+    }
+
     fn settings(username: &str) -> RegistrySettings {
         RegistrySettings { username: username.to_owned(), password: "secret".into(), plain_http: true }
     }
@@ -226,10 +222,10 @@ mod tests {
     #[tokio::test]
     async fn a_registry_gives_a_token_for_the_operators_credentials() {
         let host = registry_with_tokens().await;
-        let own = Registries::new(BTreeMap::from([(host.clone(), settings("bot"))])).unwrap();
+        let own = Registries::new(BTreeMap::from([(own_host(&host), settings("bot"))])).unwrap();
         assert_eq!(presence(&own, &format!("{host}/acme/shop:there")).await, Presence::There);
         assert_eq!(presence(&own, &format!("{host}/acme/shop:not-yet")).await, Presence::Missing);
-        let nobody = Registries::new(BTreeMap::from([(host.clone(), settings(""))])).unwrap();
+        let nobody = Registries::new(BTreeMap::from([(own_host(&host), settings(""))])).unwrap();
         assert_eq!(presence(&nobody, &format!("{host}/acme/shop:there")).await, Presence::Unknown);
     }
 
@@ -251,7 +247,7 @@ mod tests {
             assert_eq!(presence(&strangers, &format!("{near}/acme/shop:1")).await, Presence::Unknown, "{near}");
         }
         assert_eq!(*asked.lock().unwrap(), 0);
-        let own = Registries::new(BTreeMap::from([(host.clone(), settings(""))])).unwrap();
+        let own = Registries::new(BTreeMap::from([(own_host(&host), settings(""))])).unwrap();
         assert_eq!(presence(&own, &format!("{host}/acme/shop:1")).await, Presence::There);
     }
 }

@@ -2,8 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
-use previewd::{cluster::Cluster, engine::Sweep, github::GitHub};
+use anyhow::{Context, bail};
+use previewd::{
+    cluster::Cluster,
+    engine::{Finding, Sweep},
+    github::GitHub,
+};
 
 use super::{Global, app, output::print};
 
@@ -21,7 +25,10 @@ pub async fn run(Args { dry_run }: Args, global: Global) -> anyhow::Result<ExitC
     let github = GitHub::new(&config.github)?;
     let engine = app::engine(&config, &store, &cluster, &github)?;
     let installation = engine.installation().await?;
-    let findings = engine.repair(&installation, Sweep::whole(dry_run)).await.context("the repair was not finished")?;
+    let found = engine.repair_by_hand(&installation, Sweep::whole(dry_run)).await;
+    let Some(findings) = found.context("the repair was not finished")? else {
+        bail!("another process repairs just now; try again in a minute");
+    };
     for finding in &findings {
         print(&format!("{finding}\n"))?;
     }
@@ -30,5 +37,5 @@ pub async fn run(Args { dry_run }: Args, global: Global) -> anyhow::Result<ExitC
         (count, true) => format!("{count} found, nothing changed\n"),
         (count, false) => format!("{count} found; the engine carries out the rest\n"),
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if findings.contains(&Finding::Unfinished) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

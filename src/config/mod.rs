@@ -25,8 +25,8 @@ pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
     EngineSettings, HelmSettings, ImageSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat,
-    LogSettings, Login, McpSettings, RegistrySettings, RepositoryPattern, RetentionSettings, SealingSettings, Team,
-    Workers,
+    LogSettings, Login, McpSettings, RegistryHost, RegistrySettings, RepositoryPattern, RetentionSettings,
+    SealingSettings, Team, Workers,
 };
 
 use crate::{
@@ -83,7 +83,8 @@ pub struct Config {
     pub sealing: SealingSettings,
     pub images: ImageSettings,
     /// Registries by their host, with credentials for the images of previews and for charts. No pod can read them.
-    pub registries: BTreeMap<String, RegistrySettings>,
+    #[schemars(with = "BTreeMap<String, RegistrySettings>")]
+    pub registries: BTreeMap<RegistryHost, RegistrySettings>,
     /// What recipes may ask for by name, by repository (`owner/name` or `owner/*`). Commits of forks get none of it.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
     pub secrets: BTreeMap<RepositoryPattern, BTreeMap<String, SecretString>>,
@@ -172,7 +173,7 @@ impl Config {
         };
         let with_credentials = self.registries.iter().filter(|(_, settings)| !settings.username.is_empty());
         let auths: serde_json::Map<String, _> =
-            with_credentials.map(|(host, settings)| (host.clone(), auth(settings))).collect();
+            with_credentials.map(|(host, settings)| (docker_name(host).to_owned(), auth(settings))).collect();
         if auths.is_empty() {
             return None;
         }
@@ -224,5 +225,13 @@ impl Config {
         for path in key.into_iter().chain(&mut self.kubernetes.kubeconfig) {
             *path = directory.join(&*path);
         }
+    }
+}
+
+/// What Docker, and after it Kubernetes and Helm, call a registry among credentials.
+fn docker_name(host: &RegistryHost) -> &str {
+    match host.as_str() {
+        "docker.io" => "https://index.docker.io/v1/",
+        host => host,
     }
 }

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::environment::{BaseDomain, ForkPolicy, InvalidName, Lifespan, Millis, RepositoryName};
+use crate::recipe::ImageReference;
 
 /// The rule that a value breaks. Never the value itself, which may be a secret in the wrong place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -242,7 +243,7 @@ macro_rules! text {
     )*};
 }
 
-text!(LogFilter, RepositoryPattern, Login);
+text!(LogFilter, RepositoryPattern, Login, RegistryHost);
 
 /// Directives as tracing-subscriber's `EnvFilter` reads them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -295,6 +296,33 @@ impl FromStr for RepositoryPattern {
             Ok(_) => Ok(Self(text.to_ascii_lowercase())),
             Err(_) => Err(InvalidSetting("must be owner/name or owner/*")),
         }
+    }
+}
+
+/// A registry's host, with a port where needed, lower-cased, as names of images begin with it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(inline, with = "String")]
+pub struct RegistryHost(String);
+
+impl FromStr for RegistryHost {
+    type Err = InvalidSetting;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        let host = text.to_ascii_lowercase();
+        // A host is one where an image of it is an image of that registry.
+        match format!("{host}/image").parse::<ImageReference>() {
+            Ok(image) if image.registry() == host => Ok(Self(host)),
+            _ => Err(InvalidSetting(
+                "must be a host such as ghcr.io or registry.internal:5000, without https:// or a path",
+            )),
+        }
+    }
+}
+
+impl std::borrow::Borrow<str> for RegistryHost {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

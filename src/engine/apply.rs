@@ -45,8 +45,8 @@ impl Pass<'_> {
         let phase = if made.is_new { 0 } else { usize::try_from(phase).unwrap_or(0) };
         let phases = made.render.phases();
         if phase == 0 {
-            let kept = Made { render: &made.render, key: &made.key };
-            self.prepare(environment, head, &made.render, Some(kept)).await?;
+            let kept = made.is_new.then_some(Made { render: &made.render, key: &made.key });
+            self.prepare(environment, head, &made.render, kept).await?;
         }
         let objects = phases.get(phase).copied().unwrap_or_default();
         if restart_pods {

@@ -217,8 +217,9 @@ impl Pass<'_> {
     /// Tells the author. A reaction is there once however often it is sent, and a sentence is looked for before.
     async fn answer(&mut self, overview: &Overview, command: &store::Command) -> Result<(), Interrupted> {
         match self.send_answer(overview, command).await? {
-            // Somebody deleted the comment, or the conversation is locked: nobody waits for an answer.
-            Ok(()) | Err(GitHubError::NotFound { .. } | GitHubError::Forbidden { .. }) => {}
+            // Somebody deleted the comment, or the conversation is locked: nobody waits for an answer. What GitHub does not
+            // take it never will.
+            Ok(()) | Err(GitHubError::NotFound { .. } | GitHubError::Forbidden { .. } | GitHubError::Other { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(self.engine.store.record_answered(command.comment_id).await?)

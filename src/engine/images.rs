@@ -26,7 +26,8 @@ impl Pass<'_> {
             return Images::There;
         }
         let Some(awaited) = &deployment.awaited_images else { return Images::Unknown };
-        match self.missing(awaited).await.into_iter().next() {
+        // One that was missing is there once its registry says so: an answer that is none ends no wait.
+        match self.that_are_not(awaited, |presence| presence == Presence::There).await.into_iter().next() {
             Some(image) => Images::Missing { image },
             None => Images::There,
         }
@@ -43,18 +44,18 @@ impl Pass<'_> {
         }
         let carries_commit = |image: &String| image.contains(head.as_str()) || image.contains(head.short());
         let own: Vec<String> = images_of(&made.render).into_iter().filter(carries_commit).collect();
-        let missing = self.missing(&own).await;
+        let missing = self.that_are_not(&own, |presence| presence != Presence::Missing).await;
         let deadline = self.engine.image_wait.millis().map(|wait| self.lease.now().saturating_add(wait));
         Ok(Awaited { deadline: deadline.filter(|_| !missing.is_empty()), missing })
     }
 
-    /// Those of `images` that their registries say they do not have.
-    async fn missing(&self, images: &[String]) -> Vec<String> {
+    /// Those of `images` of which their registries do not say what is expected of them.
+    async fn that_are_not(&self, images: &[String], is_expected: impl Fn(Presence) -> bool) -> Vec<String> {
         let Some(registries) = &self.engine.registries else { return Vec::new() };
         let asked = images.iter().take(ASKED_AT_MOST).map(async |image| {
             // What is no reference the cluster refuses, in its own words.
             let reference: ImageReference = image.parse().ok()?;
-            (registries.presence(&reference).await == Presence::Missing).then(|| image.clone())
+            (!is_expected(registries.presence(&reference).await)).then(|| image.clone())
         });
         join_all(asked).await.into_iter().flatten().collect()
     }

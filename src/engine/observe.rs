@@ -83,13 +83,18 @@ impl Pass<'_> {
                 let triggers = self.engine.triggers_of(recipe_text.as_ref());
                 self.remember(environment, recipe_text.as_ref(), &triggers).await?;
                 let started = deployment.as_ref().is_some_and(has_started);
+                // What waits for its images was let in before, and asks nobody again.
+                let waits = deployment.as_ref().is_some_and(|row| row.awaited_images.is_some());
                 gate(&GateFacts {
                     repository,
                     pull_request,
                     hold,
                     approved: pull_request.from_fork && self.is_approved(pull_request).await?,
                     requested: environment.requested,
-                    in_paths: started || environment.requested || self.is_in_paths(&overview, &triggers).await?,
+                    in_paths: started
+                        || waits
+                        || environment.requested
+                        || self.is_in_paths(&overview, &triggers).await?,
                     started,
                     exists: exists(environment),
                     recipe: if needs_recipe && recipe.is_none() {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use http::{Request, Response, header};
+use http::{Request, header};
 use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 
 use crate::{
     environment::{PROBER, PublicUrl},
-    outbound::{self, HttpClient, Reach},
+    outbound::{HttpClient, Reach},
 };
 
 /// An answer that takes longer is none to whoever waits for a page.
@@ -23,8 +23,7 @@ pub struct Prober {
 impl Prober {
     /// Fails where the machine has no trusted certificates.
     pub fn new() -> anyhow::Result<Self> {
-        // Each question goes the whole way anew, as a stranger's would.
-        Ok(Self { client: outbound::client(Reach::Anywhere, 0)? })
+        Ok(Self { client: HttpClient::new(Reach::Anywhere)? })
     }
 
     /// The status that `url` answers at `path`. None: no answer, for whatever reason.
@@ -32,8 +31,7 @@ impl Prober {
         let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
         let request = Request::get(&address).header(header::USER_AGENT, PROBER).body(Empty::new()).ok()?;
         let answered = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
-        let answer: Result<Response<Incoming>, _> = answered.ok()?;
-        match answer {
+        match answered.ok()? {
             Ok(response) => Some(response.status().as_u16()),
             Err(error) => {
                 tracing::debug!(%error, address, "the URL does not answer");

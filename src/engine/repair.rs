@@ -13,12 +13,10 @@ use crate::{
     environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
     faults::Fault,
     github::{FailedDelivery, GitHubError, Listing, RepositoryAccess},
-    store::{Installation, ListTag, Overview, StoreError, SweepPeriods, SweptRepository},
+    store::{Installation, Overview, StoreError, SweepPeriods, SweptRepository},
 };
 
 const LEASE_NAME: &str = "repair";
-/// What says when the App's repositories were last asked for.
-const REPOSITORIES_LEASE: &str = "app_repositories";
 /// Renewed while it works; another process takes over this long after its holder died.
 const LEASE: Duration = Duration::from_secs(60);
 pub const EVERY: Duration = Duration::from_secs(300);
@@ -33,7 +31,7 @@ const TRIES: usize = 3;
 /// How often what is applied is held against what is there, and for how many environments in one sweep.
 const CHECK: Duration = Duration::from_secs(3_600);
 const CHECKS: i64 = 50;
-/// A namespace that no row is for must be found so for this long before it goes.
+/// A namespace that no row is for must be found so for this long before it goes: the second sweep after the first.
 const ORPHANED_FOR: i64 = 9 * 60_000;
 
 /// What a sweep looks at.
@@ -80,6 +78,8 @@ pub enum Finding {
     TooManyOrphans { namespaces: usize },
     /// GitHub does not show the repository, and nothing of it is touched.
     RepositoryNotShown { name: RepositoryName },
+    /// GitHub, the cluster or the database was away: the log says which.
+    Unfinished,
     /// The budget of reads is used up; the rest comes later.
     OutOfBudget { repositories: usize },
 }
@@ -88,7 +88,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LostDelivery { guid, event } => write!(f, "delivery {guid} ({event}) failed: asked for again"),
-            Self::UnknownRepository { name } => write!(f, "{name} is the App's and unknown: stored"),
+            Self::UnknownRepository { name } => write!(f, "{name} is the App's, and the rows do not say so: stored"),
             Self::UnknownPullRequest { name } => write!(f, "{name} is open and unknown: stored"),
             Self::OutdatedPullRequest { name } => write!(f, "{name} has changed: stored"),
             Self::NotListed { name } => write!(f, "{name} is not among the open ones: read from GitHub"),
@@ -100,6 +100,7 @@ impl fmt::Display for Finding {
                 write!(f, "{namespaces} namespaces have no row; that many are not removed by themselves")
             }
             Self::RepositoryNotShown { name } => write!(f, "GitHub does not show {name}: left alone"),
+            Self::Unfinished => write!(f, "a part was not finished: the log says why"),
             Self::OutOfBudget { repositories } => {
                 write!(f, "{repositories} repositories are left for later: the hour's reads are used up")
             }
@@ -139,24 +140,48 @@ impl Engine {
     }
 
     async fn repair_under_lease(&self, id: &str, installation: &Installation) -> anyhow::Result<()> {
+        for finding in self.keeping_sweep(id, EVERY, self.repair(installation, Sweep::DUE)).await? {
+            info!(event = "repaired", "{finding}");
+        }
+        Ok(())
+    }
+
+    /// Renews the lease on the sweep for as long as it takes.
+    async fn keeping_sweep<T>(
+        &self,
+        id: &str,
+        every: Duration,
+        sweep: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         let renewing = async {
             loop {
                 tokio::time::sleep(LEASE / 4).await;
-                if !matches!(self.store.take_lease(LEASE_NAME, id, LEASE, EVERY).await, Ok(true)) {
+                if !matches!(self.store.take_lease(LEASE_NAME, id, LEASE, every).await, Ok(true)) {
                     return;
                 }
             }
         };
         tokio::select! {
             biased;
-            swept = self.repair(installation, Sweep::DUE) => {
-                for finding in swept? {
-                    info!(event = "repaired", "{finding}");
-                }
-                Ok(())
-            }
+            swept = sweep => swept,
             () = renewing => anyhow::bail!("another process took the lease"),
         }
+    }
+
+    /// One sweep for whoever asks for it by hand: gives what it found. None where another process sweeps just now.
+    pub async fn repair_by_hand(
+        &self,
+        installation: &Installation,
+        sweep: Sweep,
+    ) -> anyhow::Result<Option<Vec<Finding>>> {
+        let id = uuid::Uuid::new_v4().to_string();
+        if !self.store.take_lease(LEASE_NAME, &id, LEASE, Duration::ZERO).await? {
+            return Ok(None);
+        }
+        let found = self.keeping_sweep(&id, Duration::ZERO, self.repair(installation, sweep)).await;
+        // It looked at everything, so that the next is due as after any other.
+        self.store.give_lease_back(LEASE_NAME, &id, found.is_ok() && !sweep.dry_run).await?;
+        found.map(Some)
     }
 
     /// One sweep: gives what it found.
@@ -169,7 +194,7 @@ impl Engine {
         // One that fails keeps none of the others from being done.
         let stages = [
             self.ask_for_lost_deliveries(dry_run, &mut findings).await,
-            self.ask_for_repositories(installation, periods, dry_run, &mut findings).await,
+            self.ask_for_repositories(periods, dry_run, &mut findings).await,
             self.list_repositories(periods, dry_run, &mut findings).await,
             self.compare_namespaces(installation, dry_run, &mut findings).await,
         ];
@@ -179,6 +204,7 @@ impl Engine {
         }
         for failed in stages.into_iter().filter_map(Result::err) {
             warn!(error = format!("{failed:#}"), "a part of a repair was not finished");
+            findings.push(Finding::Unfinished);
         }
         Ok(findings)
     }
@@ -206,37 +232,37 @@ impl Engine {
         Ok(())
     }
 
-    /// Stores the repositories that an installation of the App gives access to and that nobody told of, as often as quiet
-    /// repositories are listed.
+    /// Stores the repositories that an installation of the App gives access to and of which the rows do not say so, as
+    /// often as quiet repositories are listed.
     async fn ask_for_repositories(
         &self,
-        installation: &Installation,
         periods: SweepPeriods,
         dry_run: bool,
         findings: &mut Vec<Finding>,
     ) -> anyhow::Result<()> {
-        // Whoever sweeps is alone already; what counts is when this was done last, by any process.
-        if !self.store.take_lease(REPOSITORIES_LEASE, &installation.id, LEASE, periods.quiet).await? {
+        if !self.store.is_listing_due(periods.quiet).await? {
             return Ok(());
         }
-        let mut done = true;
-        for app_installation in self.github.installations().await? {
+        for installation in self.github.installations().await? {
             for page in 1.. {
-                if !self.store.take_sweep_read(Some(app_installation), READS_AN_HOUR).await? {
-                    done = false;
-                    break;
+                if !self.store.take_sweep_read(Some(installation), READS_AN_HOUR).await? {
+                    // The next sweep goes on where there is something left of the hour's reads.
+                    return Ok(());
                 }
-                let (repositories, more) = match self.github.repositories_of(app_installation, page).await {
+                let (repositories, more) = match self.github.repositories_of(installation, page).await {
                     Ok(found) => found,
+                    Err(GitHubError::RateLimited { retry_after, .. }) => {
+                        self.store.block_github(Some(installation), retry_after).await?;
+                        return Ok(());
+                    }
                     // One that was just taken away keeps none of the others from being asked.
                     Err(error) => {
                         warn!(%error, "an installation's repositories cannot be listed");
-                        done = false;
                         break;
                     }
                 };
                 for facts in repositories {
-                    if self.store.knows_repository(facts.github_id).await? {
+                    if self.store.has_repository(&facts).await? {
                         continue;
                     }
                     findings.push(Finding::UnknownRepository { name: facts.name.clone() });
@@ -249,7 +275,9 @@ impl Engine {
                 }
             }
         }
-        self.store.give_lease_back(REPOSITORIES_LEASE, &installation.id, done && !dry_run).await?;
+        if !dry_run {
+            self.store.record_listing().await?;
+        }
         Ok(())
     }
 
@@ -263,7 +291,7 @@ impl Engine {
         for name in &self.repositories {
             if !self.store.knows_repository_name(name).await? {
                 // Never heard of: it is listed until it is.
-                due.push(SweptRepository { github_id: 0, name: name.clone(), app_installation_id: None, tag: None });
+                due.push(SweptRepository::unheard(name.clone()));
             }
         }
         let count = due.len();
@@ -281,22 +309,26 @@ impl Engine {
             match self.github.open_pull_requests(&access, tag.as_ref().map(|tag| tag.etag.as_str())).await {
                 Ok(Listing::Unchanged) => {
                     self.store.give_sweep_read_back(installation).await?;
-                    self.store.record_swept(repository.github_id, tag).await?;
+                    self.store
+                        .record_swept(repository.github_id, Some(digest(&stored)), tag.map(|tag| tag.etag))
+                        .await?;
                 }
                 Ok(Listing::Listed { pull_requests, etag }) => {
-                    let tag = etag.map(|etag| ListTag { etag, digest: digest(&pull_requests) });
+                    let listed = digest(&pull_requests);
                     self.compare_pull_requests(stored, pull_requests, dry_run, findings).await?;
                     if !dry_run {
-                        self.store.record_swept(repository.github_id, tag).await?;
+                        self.store.record_swept(repository.github_id, Some(listed), etag).await?;
                     }
                 }
                 Err(GitHubError::NotFound { .. }) => {
-                    // It was there at the last list: once for each time that it goes.
-                    if repository.tag.is_some() && !dry_run {
-                        self.alert_of_lost_repository(&repository.name);
+                    if !dry_run {
+                        // It was there at the last list: once for each time that it goes.
+                        if repository.was_shown {
+                            self.alert_of_lost_repository(&repository.name);
+                        }
+                        self.store.record_swept(repository.github_id, None, None).await?;
                     }
                     findings.push(Finding::RepositoryNotShown { name: repository.name });
-                    self.store.record_swept(repository.github_id, None).await?;
                 }
                 Err(GitHubError::RateLimited { retry_after, .. }) => {
                     self.store.block_github(installation, retry_after).await?;

@@ -272,9 +272,17 @@ fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> St
         Images::There => Step::BeginAttempt { attempt: 1, deadline: now + millis(ATTEMPT) },
         Images::Missing { image } => {
             let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
-            if now >= deadline {
+            // Where nobody could look for a while, it is looked for once more.
+            let looked = facts.observed_at.is_none_or(|observed_at| now - observed_at <= millis(UNOBSERVED));
+            if now >= deadline && looked {
                 return Step::Fail { cause: Cause::ImageMissing { image: image.clone() } };
             }
+            // What of a commit before it was half applied is not what people look at meanwhile.
+            match step_back(facts, now) {
+                Step::Settle { .. } | Step::Reapply { .. } => {}
+                goes_back => return goes_back,
+            }
+            let deadline = deadline.max(now + 1);
             let cause = Cause::WaitingForImage { image: image.clone() };
             Step::AwaitImage { cause, until: deadline.min(now + millis(LOOK_FOR_IMAGE)) }
         }

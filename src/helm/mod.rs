@@ -13,7 +13,7 @@ use std::{
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use tokio::process::Command;
+use tokio::{process::Command, sync::Semaphore};
 
 pub use process::Limits;
 
@@ -99,6 +99,8 @@ impl Helm {
     /// What the chart makes: YAML, as `helm template` writes it. Once, or where there are Secrets twice, as
     /// [`Charted::outputs`](crate::recipe::Charted::outputs) wants it.
     pub async fn outputs(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, HelmError> {
+        // Never closed.
+        let _turn = AT_ONCE.acquire().await;
         let home = folder()?;
         let chart = match &request.source {
             ChartSource::Files(files) => self.unpack(files, home.path()).await?,
@@ -171,6 +173,10 @@ impl Helm {
         }
     }
 }
+
+/// How many charts are rendered at once in this process, for pull requests and for whoever checks a recipe: each may use
+/// a processor and gigabytes.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// The release's name, which charts put before the names of their objects.
 const RELEASE: &str = "preview";

@@ -17,7 +17,7 @@ use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
 use super::{AuthenticationError, Identity, Role, Teams};
-use crate::outbound::{self, HttpClient, Reach};
+use crate::outbound::{HttpClient, Reach};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A discovery document, or a set of keys.
@@ -112,7 +112,7 @@ impl Issuer {
         let audience = settings.audience.clone().or(resource);
         let audience =
             audience.context("oidc.audience: must be set, or public_url, whose /mcp is the audience then")?;
-        let client = outbound::client(Reach::Anywhere, 1)?;
+        let client = HttpClient::new(Reach::Anywhere)?;
         let keys = Mutex::default();
         Ok(Some(Self { shared: Arc::new(Shared { issuer, audience, settings: settings.clone(), client, keys }) }))
     }

@@ -97,7 +97,7 @@ impl Service {
             .collect();
         let mut explanation = match self.store().find_environment_of(&repository, number).await? {
             Some(overview) => self.explain_environment(&overview).await?,
-            None => self.explain_absence(&repository, number).await?,
+            None => self.explain_absence(identity, &repository, number).await?,
         };
         explanation.deliveries = deliveries;
         if !self.store().has_live_engine().await? {
@@ -151,7 +151,12 @@ impl Service {
     }
 
     /// Why nothing is known of a pull request.
-    async fn explain_absence(&self, repository: &RepositoryName, number: i64) -> Result<Explanation, ServiceError> {
+    async fn explain_absence(
+        &self,
+        identity: &Identity,
+        repository: &RepositoryName,
+        number: i64,
+    ) -> Result<Explanation, ServiceError> {
         let name = EnvironmentReference::PullRequest { repository: repository.clone(), number };
         let github = self.shared.github.as_ref().ok_or_else(ServiceError::no_github)?;
         let access = RepositoryAccess { name: repository.clone(), app_installation_id: None };
@@ -160,6 +165,10 @@ impl Service {
             Err(GitHubError::NotFound { .. }) => return Err(ServiceError::no_pull_request(&name)),
             Err(error) => return Err(error.into()),
         };
+        // GitHub answers under the name that the repository has today, which may be another team's.
+        if may(identity, Action::Inspect, &facts.repository.name, number) != Permission::Allowed {
+            return Err(ServiceError::no_pull_request(&name));
+        }
         let mut findings = Vec::new();
         let (explanation, next_action) = match facts.state {
             PullRequestState::Closed | PullRequestState::Merged => (

@@ -13,7 +13,8 @@ use super::{
         Freshness, free_name, freshness, lock_repository, lock_row, store_pull_request, store_repository, trigger,
     },
     pull_requests::{PullRequestRow, RepositoryRow},
-    schema::{commands, deliveries, environments, events, installation, pull_requests, repositories},
+    repair::LISTING,
+    schema::{commands, deliveries, environments, events, installation, leases, pull_requests, repositories},
 };
 use crate::environment::{
     Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, Reason, RepositoryFacts,
@@ -95,7 +96,7 @@ macro_rules! one_at_a_time {
             .await?
     };
 }
-pub(super) use one_at_a_time;
+pub(super) use {make_repositories_due, one_at_a_time};
 
 /// Takes the facts of a pull request in, inside a transaction: stores them as far as they are newer, makes the environment
 /// where there is none, and says what they mean for it. Gives the namespace of an environment that was made, with its
@@ -255,6 +256,8 @@ impl Store {
                         .set(repositories::state.eq(RepositoryState::Removed.code()))
                         .execute(connection)
                         .await?;
+                    // Those that nobody told of before are asked for with the next sweep.
+                    diesel::update(leases::table.find(LISTING)).set(leases::done_at.eq(0)).execute(connection).await?;
                     let touched: Vec<i64> = added.into_iter().chain(removed).collect();
                     make_repositories_due!(connection, now, repositories::github_id.eq_any(touched));
                 }

@@ -13,15 +13,18 @@ use diesel_async::RunQueryDsl;
 use super::{
     PullRequest, Store, StoreError,
     connection::{read, write},
+    deliveries::{make_repositories_due, one_at_a_time},
     environments::asked,
-    facts::{free_name, lock_repository, lock_row},
+    facts::{free_name, lock_repository, lock_row, store_repository},
     pull_requests::{PullRequestRow, RepositoryRow, unreadable},
-    schema::{deliveries, deployments, environments, leases, orphans, pull_requests, repositories},
+    schema::{deliveries, deployments, environments, installation, leases, orphans, pull_requests, repositories},
 };
 use crate::environment::{
     EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryFacts, RepositoryName, RepositoryState,
 };
 
+/// The row that says when the App's repositories were last asked for.
+pub(super) const LISTING: &str = "app_repositories";
 /// Whatever was written late was about one of the last.
 const DOUBTED_DEPLOYMENTS: i64 = 3;
 
@@ -33,6 +36,15 @@ pub struct SweptRepository {
     pub app_installation_id: Option<i64>,
     /// Of the last list.
     pub tag: Option<ListTag>,
+    /// GitHub showed it at the last list.
+    pub was_shown: bool,
+}
+
+impl SweptRepository {
+    /// One that the rows do not know.
+    pub fn unheard(name: RepositoryName) -> Self {
+        Self { github_id: 0, name, app_installation_id: None, tag: None, was_shown: false }
+    }
 }
 
 /// What tells whether a list of open pull requests has to be read again.
@@ -132,16 +144,22 @@ impl Store {
         })?;
         let repository = |(github_id, owner, name, app_installation_id, etag, digest): Row| {
             let name = format!("{owner}/{name}").parse().map_err(unreadable)?;
+            let was_shown = digest.is_some();
             let tag = etag.zip(digest).map(|(etag, digest)| ListTag { etag, digest });
-            Ok(SweptRepository { github_id, name, app_installation_id, tag })
+            Ok(SweptRepository { github_id, name, app_installation_id, tag, was_shown })
         };
         rows.into_iter().map(repository).collect()
     }
 
-    /// Records that a repository was listed just now, and what tells that the list is still the same.
-    pub async fn record_swept(&self, github_id: i64, tag: Option<ListTag>) -> Result<(), StoreError> {
+    /// Records that a repository was listed just now: what the list said, None where GitHub did not show it, and GitHub's
+    /// tag of it, None where it has none for the whole list.
+    pub async fn record_swept(
+        &self,
+        github_id: i64,
+        digest: Option<String>,
+        etag: Option<String>,
+    ) -> Result<(), StoreError> {
         let now = self.now();
-        let (etag, digest) = tag.map(|tag| (tag.etag, tag.digest)).unzip();
         write!(self, |connection| {
             diesel::update(repositories::table.find(github_id))
                 .set((
@@ -155,21 +173,64 @@ impl Store {
         Ok(())
     }
 
-    /// Whether there is a row of the repository that GitHub knows by this id.
-    pub async fn knows_repository(&self, github_id: i64) -> Result<bool, StoreError> {
-        let found: i64 =
-            read!(self, |connection| { repositories::table.find(github_id).count().get_result(connection).await })?;
+    /// Whether the rows say the same of a repository: its name, and that this installation gives access to it.
+    pub async fn has_repository(&self, facts: &RepositoryFacts) -> Result<bool, StoreError> {
+        let found: i64 = read!(self, |connection| {
+            repositories::table
+                .find(facts.github_id)
+                .filter(repositories::owner.eq(facts.name.owner()))
+                .filter(repositories::name.eq(facts.name.name()))
+                .filter(repositories::app_installation_id.eq(facts.app_installation_id))
+                .filter(repositories::state.eq(RepositoryState::Active.code()))
+                .count()
+                .get_result(connection)
+                .await
+        })?;
         Ok(found > 0)
     }
 
-    /// Stores a repository that nobody told of; it is listed with the next sweep.
+    /// Stores what GitHub itself says of a repository that an installation gives access to. One that is new is listed
+    /// with this sweep; the environments of one that is back are due.
     pub async fn record_repository(&self, facts: RepositoryFacts) -> Result<(), StoreError> {
-        let at = self.wall_clock();
+        let (at, now) = (self.wall_clock(), self.now());
         write!(self, |connection| {
+            one_at_a_time!(connection);
             let row = RepositoryRow::from_facts(&facts, at);
-            lock_repository!(connection, &row);
+            let known = lock_repository!(connection, &row);
+            store_repository!(connection, &row, known);
+            make_repositories_due!(connection, now, repositories::github_id.eq(facts.github_id));
             Ok::<_, diesel::result::Error>(())
-        })
+        })?;
+        self.announce_due();
+        Ok(())
+    }
+
+    /// Whether the App's repositories are to be asked for: they were not for `every`.
+    pub async fn is_listing_due(&self, every: Duration) -> Result<bool, StoreError> {
+        let before = self.now_minus(every);
+        let done: i64 = read!(self, |connection| {
+            leases::table.find(LISTING).filter(leases::done_at.gt(before)).count().get_result(connection).await
+        })?;
+        Ok(done == 0)
+    }
+
+    /// Records that the App's repositories were asked for just now.
+    pub async fn record_listing(&self) -> Result<(), StoreError> {
+        let now = self.now();
+        write!(self, |connection| {
+            diesel::insert_into(leases::table)
+                .values((
+                    leases::name.eq(LISTING),
+                    leases::holder.eq(""),
+                    leases::lease_until.eq(0),
+                    leases::done_at.eq(0),
+                ))
+                .on_conflict_do_nothing()
+                .execute(connection)
+                .await?;
+            diesel::update(leases::table.find(LISTING)).set(leases::done_at.eq(now)).execute(connection).await
+        })?;
+        Ok(())
     }
 
     /// Whether the rows know a repository by this name.

@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     connection::write,
-    schema::{commands, deliveries, deployments, environments, events, idempotency, renders},
+    schema::{commands, deliveries, deployments, environments, events, idempotency, objects, renders},
 };
 use crate::environment::{EnvironmentStatus, Millis};
 
@@ -65,6 +65,24 @@ impl Store {
                     .filter(environments::status.eq(EnvironmentStatus::Deleted.code()))
                     .select(deployments::id);
                 diesel::delete(renders::table.filter(renders::deployment_id.eq_any(gone))).execute(connection).await
+            })?;
+            let of_gone = || {
+                environments::table
+                    .filter(environments::status.eq(EnvironmentStatus::Deleted.code()))
+                    .select(environments::id)
+            };
+            some += write!(self, |connection| {
+                let inventory = objects::table.filter(objects::environment_id.eq_any(of_gone()));
+                diesel::delete(inventory).execute(connection).await
+            })?;
+            some += write!(self, |connection| {
+                // It is read again where the commit comes back.
+                diesel::update(deployments::table)
+                    .filter(deployments::environment_id.eq_any(of_gone()))
+                    .filter(deployments::recipe.is_not_null())
+                    .set(deployments::recipe.eq(None::<String>))
+                    .execute(connection)
+                    .await
             })?;
             forgotten += some;
             if some < AT_ONCE as usize {

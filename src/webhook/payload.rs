@@ -22,6 +22,7 @@ pub struct Parsed {
 const PING: Change = Change::Nothing { reason: "ping" };
 const EVENT_NOT_USED: Change = Change::Nothing { reason: "event_not_used" };
 const NOT_A_COMMAND: Change = Change::Nothing { reason: "not_a_command" };
+const NO_REPOSITORY: Change = Change::Nothing { reason: "no_repository" };
 const ACTION_NOT_USED: Change = Change::Nothing { reason: "action_not_used" };
 
 /// Why a body is not one of its event. Says where and which rule, never the value.
@@ -119,7 +120,8 @@ struct RepositoryEvent {
 #[derive(Deserialize)]
 struct BuildEvent {
     action: String,
-    repository: wire::Repository,
+    /// Missing where a package is of no repository.
+    repository: Option<wire::Repository>,
 }
 
 #[derive(Deserialize)]
@@ -220,12 +222,14 @@ fn repository(event: RepositoryEvent) -> Result<Parsed, BadPayload> {
 
 fn built(event: BuildEvent) -> Result<Parsed, BadPayload> {
     let BuildEvent { action, repository } = event;
-    let facts = repository.facts("repository", None)?;
-    let change = match action.as_str() {
-        "completed" | "published" | "updated" => Change::Built { repository_id: facts.github_id },
+    let facts = repository.map(|repository| repository.facts("repository", None)).transpose()?;
+    let change = match (action.as_str(), &facts) {
+        ("completed" | "published" | "updated", Some(facts)) => Change::Built { repository_id: facts.github_id },
+        ("completed" | "published" | "updated", None) => NO_REPOSITORY,
         _ => ACTION_NOT_USED,
     };
-    Ok(Parsed { change, action: Some(action), repository: Some(facts.name), number: None, head_sha: None })
+    let repository = facts.map(|facts| facts.name);
+    Ok(Parsed { change, action: Some(action), repository, number: None, head_sha: None })
 }
 
 fn installation(event: InstallationEvent) -> Result<Parsed, BadPayload> {

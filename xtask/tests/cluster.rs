@@ -156,15 +156,8 @@ async fn page(url: &str, host: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn an_api_only_cluster_starts_within_15_seconds_and_keeps_objects() {
-    // Building its programs, once per version, is not starting it.
-    tokio::task::spawn_blocking(|| xtask::cluster::binaries::ensure(xtask::cluster::binaries::FOR_AN_API))
-        .await
-        .unwrap()
-        .unwrap();
-    let started = Instant::now();
+async fn an_api_only_cluster_starts_and_keeps_objects() {
     let cluster = LocalCluster::start(Options::api_only("api")).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 
     let client = cluster.client().await.unwrap();
     assert_eq!(client.apiserver_version().await.unwrap().git_version, "v1.37.2");

@@ -394,4 +394,16 @@ fn an_attempt_begins_once_its_images_are_there() {
     assert_eq!(waits(missing(), None), looks_again_at(NOW + 15_000));
     assert_eq!(waits(missing(), Some(NOW + 4_000)), looks_again_at(NOW + 4_000));
     assert_eq!(waits(missing(), Some(NOW)), Step::Fail { cause: Cause::ImageMissing { image: image() } });
+
+    // After an outage it is looked for once more.
+    let row = || DeploymentFacts { images_deadline: Some(NOW), ..ended(DeploymentStatus::Pending) };
+    let after_outage = Facts { images: missing(), observed_at: Some(NOW - 60_000), ..facts(Some(row())) };
+    assert_eq!(next_step(&after_outage, NOW), looks_again_at(NOW + 1));
+    // A commit before it that was half applied does not stay meanwhile.
+    let row = DeploymentFacts { images_deadline: None, ..row() };
+    let half = "b".repeat(40).parse().expect("a commit");
+    let half_applied = Facts { images: missing(), applied: Some(half), good: Some(good()), ..facts(Some(row)) };
+    assert_eq!(next_step(&half_applied, NOW), roll_back());
+    let back = Facts { applied: Some(good()), serving: Some(good()), ..half_applied };
+    assert_eq!(next_step(&back, NOW), looks_again_at(NOW + 15_000));
 }

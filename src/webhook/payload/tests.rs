@@ -306,5 +306,6 @@ fn builds_are_of_their_repository() {
     }
     let requested = parse("workflow_run", example("workflow_run", "requested").to_string().as_bytes());
     assert_eq!(requested.expect("a delivery").change, ACTION_NOT_USED);
-    assert_eq!(refused("workflow_run", br#"{"action":"completed"}"#), "repository: is missing");
+    let of_nobody = parse("registry_package", br#"{"action":"published"}"#).expect("a package of no repository");
+    assert_eq!(of_nobody.change, NO_REPOSITORY);
 }

@@ -1,13 +1,15 @@
 //! Repositories that ask for too much, or keep what previewd does not take: each fails at once, can be retried, and a push
 //! of something better is deployed.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use xtask::{
     github::{NewPullRequest, link_to},
     testing::eventually,
 };
 
-use super::life::{self, Life, SOON, recipe};
+use super::life::{self, Life, recipe};
 
 const CHART: &str = "version: 1\nhelm: { chart: ./chart }\nexpose: { service: web, port: 80 }\n";
 const METADATA: &str = "{ apiVersion: v2, name: web, version: 1.0.0 }\n";
@@ -19,11 +21,14 @@ fn chart(branch: &str, files: impl IntoIterator<Item = (String, String)>) -> New
     files.into_iter().fold(new, |new, (path, text)| new.file(&format!("chart/{path}"), &text))
 }
 
+/// All of them at once, with hundreds of files and megabytes of JSON.
+const TO_FAIL: Duration = Duration::from_secs(180);
+
 /// It fails in its own words, fails once more when it is retried, and a push helps.
 async fn fails_and_is_mended(life: &Life, new: NewPullRequest, reason: &str, sentence: &str) {
     let github = &life.stand.github;
     let number = github.open_pull_request(&life.repository, new).await.unwrap();
-    let failed = life.until_status(number, "failed").await;
+    let failed = life.until(number, TO_FAIL, |found| found["status"] == "failed").await;
     let words = |found: &Value| (found["reason"].as_str().unwrap().to_owned(), found["message"].to_string());
     assert_eq!(words(&failed), (reason.to_owned(), Value::from(sentence).to_string()), "{failed:#}");
     life.until_commented(number, "Preview failed").await;
@@ -31,7 +36,7 @@ async fn fails_and_is_mended(life: &Life, new: NewPullRequest, reason: &str, sen
     life.call("retry_preview_deployment", number).await.done().unwrap();
     let store = life.store();
     let row = life.row(&store, number).await.environment;
-    eventually("a second round that fails", SOON, async || {
+    eventually("a second round that fails", TO_FAIL, async || {
         let newest = store.deployments_of(&row.id, 1).await.unwrap().remove(0);
         let found = life.get(number).await;
         (newest.round == 2 && found["status"] == "failed" && words(&found) == words(&failed)).then_some(())

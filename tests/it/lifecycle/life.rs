@@ -355,10 +355,12 @@ impl Life {
         connection.batch_execute(sql).unwrap();
     }
 
-    /// From now on only the test itself sweeps: previewd's own sweeps would find first what it looks for.
+    /// For five minutes only the test itself sweeps: previewd's own sweeps would find first what it looks for.
     pub async fn sweep_alone(&self) {
-        let taken = self.store().take_lease("repair", "the test", Duration::from_secs(3_600), Duration::ZERO).await;
-        assert!(taken.unwrap(), "no sweep is under way");
+        let store = self.store();
+        let take = async || store.take_lease("repair", "the test", SOON, Duration::ZERO).await.unwrap().then_some(());
+        eventually("no sweep is under way", SOON, take).await;
+        store.give_lease_back("repair", "the test", true).await.unwrap();
     }
 
     /// The namespaces that this previewd made.

@@ -106,7 +106,7 @@ async fn an_apps_lost_webhooks_and_unheard_repositories_are_asked_for() {
     let unheard = github.open_pull_request("acme/unheard", new).await.unwrap();
     github.release_deliveries();
     let found = repair(&life, false).await;
-    assert!(has(&found, "acme/unheard is the App's and unknown: stored"), "{found:#?}");
+    assert!(has(&found, "acme/unheard is the App's, and the rows do not say so: stored"), "{found:#?}");
     assert!(has(&found, &format!("acme/unheard#{unheard} is open and unknown: stored")), "{found:#?}");
     let environment = json!({ "environment": format!("acme/unheard#{unheard}") });
     eventually("it is deployed", SOON, async || {

@@ -17,7 +17,7 @@ use xtask::{
 };
 
 /// The names of tests that need the whole machine for minutes: each has a turn of its own.
-const ALONE: [&str; 2] = ["lifecycle::processes::", "simulation::every_"];
+const ALONE: [&str; 3] = ["lifecycle::many::", "lifecycle::processes::", "simulation::every_"];
 /// How the runner of Rust's tests is told how many to run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
