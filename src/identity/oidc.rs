@@ -224,18 +224,12 @@ fn find(set: Option<&JwkSet>, name: Option<&str>) -> Option<Jwk> {
 /// Whether a key is of the kind that an algorithm signs with, and says no other.
 fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
     let is_for = key.common.key_algorithm.is_none_or(|named| format!("{named:?}") == format!("{algorithm:?}"));
-    let kind_fits = match (&key.algorithm, algorithm) {
-        (
-            AlgorithmParameters::RSA(_),
-            Algorithm::RS256
-            | Algorithm::RS384
-            | Algorithm::RS512
-            | Algorithm::PS256
-            | Algorithm::PS384
-            | Algorithm::PS512,
-        )
-        | (AlgorithmParameters::EllipticCurve(_), Algorithm::ES256 | Algorithm::ES384)
-        | (AlgorithmParameters::OctetKeyPair(_), Algorithm::EdDSA) => true,
+    use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+    let kind_fits = match &key.algorithm {
+        AlgorithmParameters::RSA(_) => matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512),
+        AlgorithmParameters::EllipticCurve(_) => matches!(algorithm, ES256 | ES384),
+        AlgorithmParameters::OctetKeyPair(_) => algorithm == EdDSA,
+        // A secret that both share, and kinds of a later version.
         _ => false,
     };
     is_for && kind_fits

@@ -12,6 +12,7 @@ mod load;
 mod memory;
 mod pull_requests;
 mod receiver;
+mod router;
 mod stdio;
 mod tools;
 mod webhooks;
@@ -37,7 +38,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
     /// Measure only groups with this in their names: cold_start, memory, tools, calls, webhooks, applied,
-    /// charts, engine.
+    /// charts, router, engine.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// Say nothing but the table.
@@ -83,12 +84,13 @@ enum Group {
     Memory,
     Applied,
     Charts,
+    Router,
     Engine,
 }
 
 impl Group {
     /// What needs no cluster comes first: a cluster takes a part of the processors.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::ColdStart,
         Self::Tools,
         Self::Calls,
@@ -96,6 +98,7 @@ impl Group {
         Self::Memory,
         Self::Applied,
         Self::Charts,
+        Self::Router,
         Self::Engine,
     ];
 
@@ -108,6 +111,7 @@ impl Group {
             Self::Memory => "memory",
             Self::Applied => "applied",
             Self::Charts => "charts",
+            Self::Router => "router",
             Self::Engine => "engine",
         }
     }
@@ -121,6 +125,7 @@ impl Group {
             Self::Memory => Box::pin(memory::measure(ground)).await,
             Self::Applied => Box::pin(applied::measure(ground)).await,
             Self::Charts => Box::pin(charts::measure(ground)).await,
+            Self::Router => Box::pin(router::measure()).await,
             Self::Engine => Box::pin(engine::measure(ground)).await,
         }
     }
