@@ -6,10 +6,10 @@ mod tokens;
 
 use std::collections::BTreeMap;
 
-pub use authenticator::{AuthenticationError, Authenticator, TeamsInForce};
+pub use authenticator::{AuthenticationError, Authenticator, Grant, TeamsInForce};
 pub use oidc::{Issuer, OidcSettings};
-pub(crate) use tokens::TOKEN_PREFIX;
 pub use tokens::{IssuedToken, Scope, Subject, TokenGrant, issue_token};
+pub(crate) use tokens::{TOKEN_PREFIX, hash as secret_hash, new_secret};
 
 use crate::{
     config::{RepositoryPattern, Team},

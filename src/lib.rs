@@ -20,6 +20,8 @@ pub mod router;
 pub mod schemas;
 pub mod sealing;
 pub mod service;
+pub mod sessions;
 pub mod store;
 pub mod telemetry;
+pub mod text;
 pub mod webhook;

@@ -42,11 +42,11 @@ pub static REQUESTS: Counters<5> = Counters::new(
     ["1xx", "2xx", "3xx", "4xx", "5xx"],
 );
 
-pub static PREVIEW_REQUESTS: Counters<8> = Counters::new(
+pub static PREVIEW_REQUESTS: Counters<9> = Counters::new(
     "previewd_preview_requests_total",
     "Requests for previews, by what the router did with them.",
     "outcome",
-    ["forwarded", "page", "woken", "unreachable", "too_slow", "busy", "unknown", "failed"],
+    ["forwarded", "page", "woken", "unreachable", "too_slow", "busy", "unknown", "login", "failed"],
 );
 
 pub static ALERTS: Counters<3> = Counters::new(

@@ -18,9 +18,10 @@ use previewd::{
     helm::Helm,
     identity::{Authenticator, Issuer, TeamsInForce},
     registry::Registries,
-    router::{PreviewRouter, RouterSettings},
+    router::{Door, PreviewRouter, RouterSettings},
     sealing::{Keys, SHORTEST_SECRET},
     service::{Addresses, Author, Service},
+    sessions::Sessions,
     store::{self, Retention, Store},
 };
 use secrecy::SecretString;
@@ -83,13 +84,28 @@ pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>, github:
 }
 
 /// What answers the hosts of previews. None where the operator has something else that does.
-pub fn previews(config: &Config, store: &Store, cluster: &Cluster) -> anyhow::Result<Option<PreviewRouter>> {
-    let RouterSettings { enabled, reach } = config.router;
+pub fn previews(
+    config: &Config,
+    store: &Store,
+    cluster: &Cluster,
+    sessions: &Sessions,
+) -> anyhow::Result<Option<PreviewRouter>> {
+    let RouterSettings { enabled, reach, login } = config.router;
     if !enabled {
         return Ok(None);
     }
+    let door = if login {
+        let public_url =
+            config.public_url.as_ref().context("router.login: needs public_url, where visitors sign in")?;
+        Some(Door {
+            sessions: sessions.clone(),
+            login: public_url.join("login").context("public_url leads to no page")?,
+        })
+    } else {
+        None
+    };
     let (store, cluster, base_domain) = (store.clone(), cluster.clone(), config.base_domain.clone());
-    let router = PreviewRouter::new(store, cluster, base_domain, reach, &config.allowed_hosts());
+    let router = PreviewRouter::new(store, cluster, base_domain, reach, &config.allowed_hosts(), door);
     router.map(Some).context("the router cannot be on")
 }
 

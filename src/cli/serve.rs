@@ -8,6 +8,7 @@ use previewd::{
     github::GitHub,
     http::{self, HttpState},
     identity::Teams,
+    sessions::Sessions,
 };
 use tokio::{
     net::TcpListener,
@@ -56,9 +57,9 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
     let service = app::service(&config, &store, Some(cluster.clone()), Some(github.clone()));
     let (teams, teams_in_force) = watch::channel(Arc::new(config.teams.clone()));
     tokio::spawn(reload_teams(global.clone(), teams, stop.clone()));
-    let authenticator = app::authenticator(&config, &store, teams_in_force)?;
-    let previews = app::previews(&config, &store, &cluster)?;
-    let state = HttpState::of(&config, service, store, Some(cluster), Some(github), authenticator, previews);
+    let sessions = Sessions::new(store.clone(), app::authenticator(&config, &store, teams_in_force)?);
+    let previews = app::previews(&config, &store, &cluster, &sessions)?;
+    let state = HttpState::of(&config, service, store, Some(cluster), Some(github), sessions, previews);
     let router = http::router(state);
     info!(address = %listener.local_addr()?, "serving");
     tokio::spawn(stop_on_signal(stop.clone()));

@@ -182,7 +182,7 @@ impl BaseDomain {
     }
 
     /// Browsers trust `localhost` without a certificate; everything else is served over https.
-    fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         let host = self.host();
         host == "localhost" || host.ends_with(".localhost")
     }

@@ -4,13 +4,14 @@
 mod bearer;
 mod connections;
 mod health;
+mod login;
 mod origins;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
@@ -27,11 +28,12 @@ use url::Url;
 use crate::{
     cluster::Cluster,
     config::Config,
+    environment::BaseDomain,
     github::GitHub,
-    identity::Authenticator,
     mcp, metrics,
     router::{self, PreviewRouter},
     service::Service,
+    sessions::Sessions,
     store::Store,
     webhook,
 };
@@ -42,6 +44,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// No answer takes longer: the slowest, a log of many containers, gives up sooner by itself.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A token of an issuer is the longest thing in a form.
+const LONGEST_FORM: usize = 32 * 1024;
+
 /// What the server works with.
 pub struct HttpState {
     pub service: Service,
@@ -50,7 +55,7 @@ pub struct HttpState {
     pub cluster: Option<Cluster>,
     /// None: not configured, which `/readyz` says.
     pub github: Option<GitHub>,
-    pub authenticator: Authenticator,
+    pub sessions: Sessions,
     pub webhook_secrets: Vec<SecretString>,
     /// Hosts that a request to `/mcp` may name.
     pub allowed_hosts: Vec<String>,
@@ -58,6 +63,7 @@ pub struct HttpState {
     pub allowed_origins: Vec<String>,
     /// The server's address as others reach it. None: whatever host a request names.
     pub public_url: Option<Url>,
+    pub base_domain: BaseDomain,
     /// What answers the hosts of previews. None: nobody here does.
     pub previews: Option<PreviewRouter>,
 }
@@ -70,7 +76,7 @@ impl HttpState {
         store: Store,
         cluster: Option<Cluster>,
         github: Option<GitHub>,
-        authenticator: Authenticator,
+        sessions: Sessions,
         previews: Option<PreviewRouter>,
     ) -> Self {
         Self {
@@ -78,11 +84,12 @@ impl HttpState {
             store,
             cluster,
             github,
-            authenticator,
+            sessions,
             webhook_secrets: config.github.webhook_secrets.clone(),
             allowed_hosts: config.allowed_hosts(),
             allowed_origins: config.mcp.allowed_origins.clone(),
             public_url: config.public_url.clone(),
+            base_domain: config.base_domain.clone(),
             previews,
         }
     }
@@ -95,15 +102,18 @@ pub fn router(state: HttpState) -> Router {
         store,
         cluster,
         github,
-        authenticator,
+        sessions,
         webhook_secrets,
         allowed_hosts,
         allowed_origins,
         public_url,
+        base_domain,
         previews,
     } = state;
     let origins = Origins::new(&allowed_origins, public_url.as_ref());
     let mcp = mcp::http_service(service, allowed_hosts, origins.patterns());
+    let authenticator = sessions.authenticator().clone();
+    let login = Arc::new(login::Login::new(sessions, store.clone(), base_domain, public_url.clone()));
     let bearer = Arc::new(bearer::Bearer { authenticator, public_url });
     let webhook = Arc::new(webhook::Receiver { store: store.clone(), secrets: webhook_secrets });
     let health = Arc::new(health::Health::new(store, cluster, github));
@@ -119,6 +129,11 @@ pub fn router(state: HttpState) -> Router {
         .route("/.well-known/oauth-protected-resource/mcp", get(bearer::resource_metadata))
         .with_state(bearer);
     let receiver = Router::new().route("/webhooks/github", post(webhook::receive)).with_state(webhook);
+    let login = Router::new()
+        .route("/login", get(login::show).post(login::sign_in))
+        .route("/logout", post(login::sign_out))
+        .layer(DefaultBodyLimit::max(LONGEST_FORM))
+        .with_state(login);
     let operation = Router::new()
         .route("/", get(index))
         .route("/healthz", get(async || "ok\n"))
@@ -126,7 +141,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/metrics", get(async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render())))
         .with_state(health);
 
-    let server = Router::new().merge(mcp).merge(metadata).merge(receiver).merge(operation).layer(
+    let server = Router::new().merge(mcp).merge(metadata).merge(receiver).merge(login).merge(operation).layer(
         ServiceBuilder::new()
             .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
             .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_failure(()))

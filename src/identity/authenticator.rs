@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{
@@ -23,6 +24,25 @@ pub enum AuthenticationError {
     Store(#[from] StoreError),
     #[error("the token cannot be checked now: its issuer does not answer")]
     IssuerAway,
+}
+
+/// Who signed in: a token of previewd's own, which is good for as long as the token is, or somebody of the issuer's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grant {
+    Token { hash: String },
+    Person { subject: String, role: Role, teams: Vec<String> },
+}
+
+impl Grant {
+    pub fn to_json(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
+    /// None for one of another version.
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
 }
 
 /// Finds out who calls. Cheap to clone.
@@ -53,7 +73,7 @@ impl Authenticator {
     pub async fn authenticate(&self, token: &str) -> Result<Identity, AuthenticationError> {
         let teams = Arc::clone(&self.teams.borrow());
         if token.starts_with(TOKEN_PREFIX) {
-            return self.own(token, &teams).await;
+            return self.of_hash(&hash(token), &teams).await;
         }
         match &self.issuer {
             Some(issuer) => issuer.identity(token, &teams).await,
@@ -61,8 +81,29 @@ impl Authenticator {
         }
     }
 
-    async fn own(&self, token: &str, teams: &Teams) -> Result<Identity, AuthenticationError> {
-        let row = self.store.valid_token(&hash(token)).await?.ok_or(AuthenticationError::InvalidToken)?;
+    /// Whom a token speaks for, in a form that can be kept: what it may do is looked up anew each time.
+    pub async fn sign_in(&self, token: &str) -> Result<Grant, AuthenticationError> {
+        let Identity { subject, role, teams, .. } = self.authenticate(token).await?;
+        Ok(if token.starts_with(TOKEN_PREFIX) {
+            Grant::Token { hash: hash(token) }
+        } else {
+            Grant::Person { subject, role, teams }
+        })
+    }
+
+    /// Who a grant is for, as it is now.
+    pub async fn identity_of(&self, grant: &Grant) -> Result<Identity, AuthenticationError> {
+        let teams = Arc::clone(&self.teams.borrow());
+        match grant {
+            Grant::Token { hash } => self.of_hash(hash, &teams).await,
+            Grant::Person { subject, role, teams: own } => {
+                Ok(Identity::of_team_members(subject.clone(), *role, own.clone(), &teams))
+            }
+        }
+    }
+
+    async fn of_hash(&self, hash: &str, teams: &Teams) -> Result<Identity, AuthenticationError> {
+        let row = self.store.valid_token(hash).await?.ok_or(AuthenticationError::InvalidToken)?;
         // A role of a newer version may mean less than any of ours.
         let role = Role::from_code(&row.role).ok_or(AuthenticationError::InvalidToken)?;
         let scope = match &row.repository {

@@ -1,7 +1,7 @@
 //! Bearer tokens of previewd's own: shown once, kept as hashes.
 
 use data_encoding::BASE32_NOPAD;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::Role;
@@ -88,9 +88,7 @@ pub struct IssuedToken {
 
 /// Makes a token, and stores its hash.
 pub async fn issue_token(store: &Store, grant: TokenGrant) -> Result<IssuedToken, StoreError> {
-    let mut random = [0u8; TOKEN_BYTES];
-    rand::fill(&mut random);
-    let token = format!("{TOKEN_PREFIX}{}", BASE32_NOPAD.encode(&random).to_ascii_lowercase());
+    let token = format!("{TOKEN_PREFIX}{}", new_secret().expose_secret());
     let TokenGrant { subject: Subject(subject), role, teams, scope, expires_at } = grant;
     let (repository, pull_request) = scope.map(|scope| (scope.repository.to_string(), scope.pull_request)).unzip();
     let row = NewToken {
@@ -105,9 +103,16 @@ pub async fn issue_token(store: &Store, grant: TokenGrant) -> Result<IssuedToken
     Ok(IssuedToken { id: store.create_token(row).await?, token: token.into() })
 }
 
+/// 256 random bits, in letters and digits.
+pub(crate) fn new_secret() -> SecretString {
+    let mut random = [0u8; TOKEN_BYTES];
+    rand::fill(&mut random);
+    BASE32_NOPAD.encode(&random).to_ascii_lowercase().into()
+}
+
 /// Hex SHA-256. The 256 random bits of a token need neither salt nor stretching, and looking a hash up tells nothing
 /// by its time.
-pub(super) fn hash(token: &str) -> String {
+pub(crate) fn hash(token: &str) -> String {
     hex::encode(Sha256::digest(token))
 }
 

@@ -10,9 +10,9 @@ use std::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    environment::{CommitSha, Namespace},
+    environment::{CommitSha, Namespace, RepositoryName},
     recipe::{Backend, Backends},
-    store::{Environment, Store, StoreError},
+    store::{Environment, Overview, Store, StoreError},
 };
 
 /// How old what is known of a row may be.
@@ -43,11 +43,24 @@ struct Known {
 struct Seen {
     at: Instant,
     environment: Arc<Environment>,
+    repository: RepositoryName,
+    number: i64,
+}
+
+impl Seen {
+    fn now(overview: Overview) -> Self {
+        let Overview { environment, pull_request } = overview;
+        let (repository, number) = (pull_request.facts.repository.name, pull_request.facts.number);
+        Self { at: Instant::now(), environment: Arc::new(environment), repository, number }
+    }
 }
 
 /// An environment that there is.
 pub(super) struct Found {
     pub environment: Arc<Environment>,
+    /// Of its pull request.
+    pub repository: RepositoryName,
+    pub number: i64,
     /// For its requests that are under way.
     pub places: Arc<Semaphore>,
     known: Arc<Known>,
@@ -74,7 +87,7 @@ impl Lookup {
             Some(known) => known,
             // Only what there is gets remembered: names can be made up without end.
             None => match self.read(namespace).await? {
-                Some(environment) => self.remember(environment),
+                Some(overview) => self.remember(overview),
                 None => return Ok(None),
             },
         };
@@ -82,7 +95,7 @@ impl Lookup {
         let mut seen = known.seen.lock().await;
         if seen.at.elapsed() > age {
             match self.read(namespace).await? {
-                Some(environment) => *seen = Seen { at: Instant::now(), environment: Arc::new(environment) },
+                Some(overview) => *seen = Seen::now(overview),
                 None => {
                     lock(&self.known).remove(namespace);
                     return Ok(None);
@@ -90,24 +103,25 @@ impl Lookup {
             }
         }
         let environment = seen.environment.clone();
+        let (repository, number) = (seen.repository.clone(), seen.number);
         drop(seen);
-        Ok(Some(Found { environment, places: known.places.clone(), known }))
+        Ok(Some(Found { environment, repository, number, places: known.places.clone(), known }))
     }
 
     /// Environments go by their ids as well, which are no hosts.
-    async fn read(&self, namespace: &Namespace) -> Result<Option<Environment>, StoreError> {
+    async fn read(&self, namespace: &Namespace) -> Result<Option<Overview>, StoreError> {
         let found = self.store.find_environment(namespace.as_str()).await?;
-        Ok(found.map(|overview| overview.environment).filter(|environment| environment.namespace == *namespace))
+        Ok(found.filter(|overview| overview.environment.namespace == *namespace))
     }
 
-    fn remember(&self, environment: Environment) -> Arc<Known> {
+    fn remember(&self, overview: Overview) -> Arc<Known> {
         let mut all = lock(&self.known);
         if all.len() >= MANY {
             // One that is being looked at is in use.
             all.retain(|_, known| known.seen.try_lock().is_ok_and(|seen| seen.at.elapsed() < FORGOTTEN));
         }
-        let namespace = environment.namespace.clone();
-        let seen = Seen { at: Instant::now(), environment: Arc::new(environment) };
+        let namespace = overview.environment.namespace.clone();
+        let seen = Seen::now(overview);
         let known = Known {
             seen: tokio::sync::Mutex::new(seen),
             backends: Mutex::default(),

@@ -5,6 +5,7 @@
 //! environment stands. What may be seen of an environment here is what whoever has its URL may see.
 
 mod connector;
+mod door;
 mod forward;
 mod headers;
 mod host;
@@ -18,9 +19,11 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, Uri, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 
+pub use door::Door;
+pub(crate) use door::{ENTER, cookie, local_path, set_cookie};
 pub use settings::{Reach, RouterSettings};
 
 use self::{
@@ -53,6 +56,8 @@ struct Shared {
     lookup: Lookup,
     connector: Connector,
     forwarder: Forwarder,
+    /// None: whoever has a preview's address may see it.
+    door: Option<Door>,
 }
 
 /// Why an address of previewd's own cannot be reached beside the router.
@@ -68,6 +73,7 @@ impl PreviewRouter {
         base_domain: BaseDomain,
         reach: Reach,
         own_hosts: &[String],
+        door: Option<Door>,
     ) -> Result<Self, HostIsAPreviews> {
         if let Some(host) = own_hosts.iter().find(|host| host::is_below(host, &base_domain)) {
             return Err(HostIsAPreviews(host.clone()));
@@ -79,6 +85,7 @@ impl PreviewRouter {
             store,
             base_domain,
             connector,
+            door,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -97,11 +104,18 @@ pub(crate) async fn dispatch(State(router): State<PreviewRouter>, request: Reque
     }
 }
 
+/// Whose answer it is.
+enum Answered {
+    Application(Response),
+    Door(Response),
+}
+
 impl Shared {
     async fn answer(&self, namespace: &Namespace, request: Request) -> Response {
         let wants_html = page::wants_html(request.headers());
         let (outcome, response) = match self.pass_on(namespace, request).await {
-            Ok(response) => ("forwarded", response),
+            Ok(Answered::Application(response)) => ("forwarded", response),
+            Ok(Answered::Door(response)) => ("login", response),
             Err((outcome, page)) => (outcome, page.answer(wants_html)),
         };
         metrics::PREVIEW_REQUESTS.count(outcome);
@@ -109,14 +123,27 @@ impl Shared {
     }
 
     /// The application's answer, or what is said instead of it, with the word that it is counted under.
-    async fn pass_on(&self, namespace: &Namespace, request: Request) -> Result<Response, (&'static str, Page)> {
+    async fn pass_on(&self, namespace: &Namespace, request: Request) -> Result<Answered, (&'static str, Page)> {
         let found = match self.lookup.find(namespace).await {
             Ok(Some(found)) => found,
             Ok(None) => return Err(("unknown", Page::unknown())),
             Err(error) => return Err(cannot_look(&error)),
         };
-        // Whether the visitor may see the environment is to be asked here, before anything of it shows. Until there is a
-        // login, whoever has the URL may.
+        let is_probe = is_probe(request.headers());
+        let mut status_only = false;
+        if let Some(door) = &self.door {
+            // Before anything of the environment shows.
+            match door.answer(namespace, &found, (request.method(), request.uri(), request.headers())).await {
+                Ok(None) => {}
+                // previewd asks whether the URL answers, from any of its processes: it gets the status and nothing else.
+                Ok(Some(_)) if is_probe && request.method().is_safe() => status_only = true,
+                Ok(Some(response)) => return Ok(Answered::Door(response)),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the router cannot look up a session");
+                    return Err(("failed", Page::cannot_look()));
+                }
+            }
+        }
         let environment = &found.environment;
         if !request.uri().path().starts_with('/') {
             return Err(("page", Page::not_passed_on()));
@@ -132,7 +159,6 @@ impl Shared {
             Ok(None) => return Err(("page", Page::of(environment))),
             Err(error) => return Err(cannot_look(&error)),
         };
-        let is_probe = is_probe(request.headers());
         let url = PublicUrl::of(namespace, &self.base_domain);
         let scheme = if url.as_str().starts_with("https://") { "https" } else { "http" };
         let host =
@@ -143,7 +169,7 @@ impl Shared {
                 if !is_probe {
                     self.lookup.note_use(&found);
                 }
-                Ok(response)
+                Ok(Answered::Application(if status_only { response.status().into_response() } else { response }))
             }
             Err(Refusal::Busy) => Err(("busy", Page::busy())),
             Err(Refusal::TooSlow) => Err(("too_slow", Page::too_slow())),

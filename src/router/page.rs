@@ -9,8 +9,11 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use sha2::{Digest, Sha256};
 
-use crate::environment::{EnvironmentStatus, Reason};
-use crate::store::Environment;
+use crate::{
+    environment::{EnvironmentStatus, Reason},
+    store::Environment,
+    text::escape_html,
+};
 
 /// How often a page that awaits something looks again, in seconds.
 const SOON: u32 = 2;
@@ -199,27 +202,13 @@ impl Page {
             let _ = write!(html, "<meta http-equiv=\"refresh\" content=\"{seconds}\">");
         }
         let _ = write!(html, "<title>{title}</title>\n<style>{STYLE}</style></head>\n<body><h1>{title}</h1><p>");
-        escape(&mut html, sentence);
+        html.push_str(&escape_html(sentence));
         html.push_str("</p>");
         if let Some(status) = shown {
             let _ = write!(html, "<p class=\"what\">Status: <code>{status}</code></p>");
         }
         html.push_str("</body></html>\n");
         html
-    }
-}
-
-fn escape(html: &mut String, text: &str) {
-    for character in text.chars() {
-        match character {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            character if character.is_control() => {}
-            character => html.push(character),
-        }
     }
 }
 

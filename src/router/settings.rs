@@ -12,6 +12,9 @@ pub struct RouterSettings {
     pub enabled: bool,
     /// How it gets to pods.
     pub reach: Reach,
+    /// Whether visitors sign in before they see a preview, and see those of their teams' repositories. Needs `public_url`,
+    /// where they do.
+    pub login: bool,
 }
 
 /// How the router gets to pods.

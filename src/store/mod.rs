@@ -26,6 +26,7 @@ mod repair;
 mod requests;
 mod retention;
 pub mod schema;
+mod sessions;
 mod tokens;
 
 pub use backup::BackupError;
@@ -47,4 +48,5 @@ pub use record::{DeploymentChanges, EnvironmentChanges, Record};
 pub use repair::{ListTag, SweepPeriods, SweptRepository};
 pub use requests::Request;
 pub use retention::Retention;
+pub use sessions::{NewSession, SessionKind};
 pub use tokens::{NewToken, Token};

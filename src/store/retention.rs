@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     connection::write,
-    schema::{commands, deliveries, deployments, environments, events, idempotency, objects, renders},
+    schema::{commands, deliveries, deployments, environments, events, idempotency, objects, renders, sessions},
 };
 use crate::environment::{EnvironmentStatus, Millis};
 
@@ -66,6 +66,10 @@ impl Store {
                     .select(deployments::id);
                 diesel::delete(renders::table.filter(renders::deployment_id.eq_any(gone))).execute(connection).await
             })?;
+            let now = self.now();
+            some += write!(self, |connection| {
+                diesel::delete(sessions::table.filter(sessions::expires_at.le(now))).execute(connection).await
+            })?;
             let of_gone = || {
                 environments::table
                     .filter(environments::status.eq(EnvironmentStatus::Deleted.code()))
@@ -75,7 +79,7 @@ impl Store {
                 let inventory = objects::table.filter(objects::environment_id.eq_any(of_gone()));
                 diesel::delete(inventory).execute(connection).await
             })?;
-            some += write!(self, |connection| {
+            write!(self, |connection| {
                 // It is read again where the commit comes back.
                 diesel::update(deployments::table)
                     .filter(deployments::environment_id.eq_any(of_gone()))

@@ -242,6 +242,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    sessions (hash) {
+        hash -> Text,
+        kind -> Text,
+        environment_id -> Nullable<Text>,
+        granted -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
 diesel::joinable!(approvals -> pull_requests (pull_request_id));
 diesel::joinable!(environments -> pull_requests (pull_request_id));
 diesel::joinable!(deployments -> environments (environment_id));

@@ -12,6 +12,7 @@ use std::{
 use axum::{Json, Router, extract::Path, routing::get};
 use previewd::{
     environment::{Cause, CommitSha, EnvironmentStatus},
+    identity::Role,
     recipe::{Backend, Render},
     store::{EnvironmentChanges, Lease, Made, Record},
 };
@@ -71,7 +72,10 @@ struct Routed {
 impl Routed {
     /// An environment that was just opened, in a cluster with these pods.
     async fn start(pods: Vec<SocketAddr>) -> Self {
-        let stand = Stand::with_api_server(&api_server(pods).await).await;
+        Self::on(Stand::with_api_server(&api_server(pods).await).await).await
+    }
+
+    async fn on(stand: Stand) -> Self {
         stand.open(REPOSITORY, 7, &commit('a')).await;
         let (lease, environment) = stand.store.claim_due_environment().await.unwrap().expect("it is due");
         let host = format!("{}.preview.example.com", environment.namespace);
@@ -80,7 +84,16 @@ impl Routed {
 
     /// One that runs `commit('a')`.
     async fn running(pods: Vec<SocketAddr>) -> Self {
-        let routed = Self::start(pods).await;
+        Self::start(pods).await.run().await
+    }
+
+    /// The same where visitors sign in.
+    async fn running_behind_a_door(pods: Vec<SocketAddr>) -> Self {
+        Self::on(Stand::with_door(&api_server(pods).await).await).await.run().await
+    }
+
+    async fn run(self) -> Self {
+        let routed = self;
         let backend = Some(Backend { service: "app".to_owned(), port: 80 });
         let render = Render { backend, ..render_of(&["app"]) };
         record_deployment(&routed.stand.store, &routed.lease, commit('a')).await;
@@ -272,4 +285,135 @@ async fn one_environment_has_so_many_requests_at_once() {
         assert_eq!(status.unwrap(), 204);
     }
     assert_eq!(routed.ask(Method::GET, "/").await.status(), 204);
+}
+
+/// A browser at both hosts, which follows nothing by itself.
+struct Visitor<'a> {
+    routed: &'a Routed,
+    http: reqwest::Client,
+}
+
+const HTML: &str = "text/html,*/*;q=0.8";
+
+impl Visitor<'_> {
+    async fn at_preview(&self, path: &str, cookie: &str) -> Response {
+        let url = format!("http://{}{path}", self.routed.stand.address);
+        let request = self.http.get(url).header("host", &self.routed.host).header("accept", HTML);
+        request.header("cookie", cookie).send().await.unwrap()
+    }
+
+    async fn at_server(&self, path_and_query: &str, cookie: &str) -> Response {
+        let url = format!("http://{}{path_and_query}", self.routed.stand.address);
+        self.http.get(url).header("accept", HTML).header("cookie", cookie).send().await.unwrap()
+    }
+
+    async fn sign_in(&self, token: &str, origin: &str) -> Response {
+        let namespace = self.routed.host.split('.').next().unwrap();
+        let url = format!("http://{}/login", self.routed.stand.address);
+        let form = format!("token={token}&preview={namespace}&path=%2Fcart%3Fitem%3D1");
+        let request =
+            self.http.post(url).header("origin", origin).header("content-type", "application/x-www-form-urlencoded");
+        request.body(form).send().await.unwrap()
+    }
+}
+
+fn location(answer: &Response) -> String {
+    answer.headers()["location"].to_str().unwrap().to_owned()
+}
+
+/// `name=value` of the cookie that an answer sets.
+fn cookie(answer: &Response) -> String {
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-previewd-"), "{cookie}");
+    for word in ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"] {
+        assert!(cookie.contains(word), "{cookie}");
+    }
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+fn path_of(address: &str) -> &str {
+    &address[address.find("://").unwrap() + 3..][address.split("://").nth(1).unwrap().find('/').unwrap()..]
+}
+
+#[tokio::test]
+async fn visitors_sign_in_and_take_a_code_to_the_preview() {
+    let routed = Routed::running_behind_a_door(vec![application(say_hello).await]).await;
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let visitor = Visitor { routed: &routed, http };
+    let own = format!("http://{}", routed.stand.address);
+
+    // A browser is led to the login, everything else is told.
+    let sent = visitor.at_preview("/cart?item=1", "").await;
+    let namespace = routed.host.split('.').next().unwrap().to_owned();
+    assert_eq!(sent.status(), 303);
+    assert_eq!(location(&sent), format!("{own}/login?preview={namespace}&path=%2Fcart%3Fitem%3D1"));
+    assert_eq!(routed.ask(Method::GET, "/").await.status(), 401);
+    assert_eq!(routed.ask(Method::POST, "/").await.status(), 401);
+    let form = visitor.at_server(path_of(&location(&sent)), "").await;
+    assert_eq!(form.status(), 200);
+    let page = form.text().await.unwrap();
+    assert!(page.contains("name=\"token\"") && page.contains("value=\"/cart?item=1\""), "{page}");
+
+    // Whom the repository is not for sees no preview of it.
+    let stranger = routed.stand.token(Role::Admin, &["site"]).await;
+    let session = cookie(&visitor.sign_in(&stranger, &own).await);
+    let refused = visitor.at_server(&format!("/login?preview={namespace}"), &session).await;
+    assert_eq!(refused.status(), 404);
+
+    let token = routed.stand.token(Role::Viewer, &["shop"]).await;
+    assert_eq!(visitor.sign_in(&token, "https://evil.example.com").await.status(), 403, "another site's form");
+    assert_eq!(visitor.sign_in("pvd_nonsense", &own).await.status(), 401);
+    let signed_in = visitor.sign_in(&token, &own).await;
+    assert_eq!(signed_in.status(), 303);
+    let session = cookie(&signed_in);
+    let to_preview = visitor.at_server(&location(&signed_in), &session).await;
+    let address = location(&to_preview);
+    assert!(address.starts_with(&format!("https://{}/.previewd/enter?code=", routed.host)), "{address}");
+
+    let entered = visitor.at_preview(path_of(&address), "").await;
+    assert_eq!((entered.status().as_u16(), location(&entered).as_str()), (303, "/cart?item=1"));
+    let preview = cookie(&entered);
+    let seen = visitor.at_preview("/cart?item=1", &preview).await;
+    assert_eq!((seen.status().as_u16(), seen.text().await.unwrap().as_str()), (200, "hello"));
+
+    // A code is good once, and neither session is the other's.
+    let again = visitor.at_preview(path_of(&address), "").await;
+    assert!(location(&again).starts_with(&format!("{own}/login?")), "{}", location(&again));
+    assert_eq!(visitor.at_preview("/", &session.replace("session", "preview")).await.status(), 303);
+    let swapped = preview.replace("-preview=", "-session=");
+    assert_eq!(visitor.at_server(&format!("/login?preview={namespace}"), &swapped).await.status(), 200, "the form");
+
+    // What previewd itself asks gets the status alone.
+    let request = visitor.http.get(format!("{own}/")).header("host", &routed.host).header("user-agent", "previewd");
+    let probed = request.send().await.unwrap();
+    assert_eq!((probed.status().as_u16(), probed.text().await.unwrap().as_str()), (200, ""));
+    let request = visitor.http.post(format!("{own}/")).header("host", &routed.host).header("user-agent", "previewd");
+    assert_eq!(request.send().await.unwrap().status(), 401);
+
+    // Signing out ends it everywhere, as revoking the token does.
+    let request = visitor.http.post(format!("{own}/logout")).header("origin", &own).header("cookie", &session);
+    assert_eq!(request.send().await.unwrap().status(), 303);
+    assert_eq!(visitor.at_preview("/", &preview).await.status(), 303);
+    let session = cookie(&visitor.sign_in(&token, &own).await);
+    for token in routed.stand.store.list_tokens().await.unwrap() {
+        routed.stand.store.revoke_token(&token.id).await.unwrap();
+    }
+    let revoked = visitor.at_server(&format!("/login?preview={namespace}"), &session).await;
+    assert!(revoked.text().await.unwrap().contains("name=\"token\""), "the form again");
+}
+
+#[tokio::test]
+async fn whoever_guesses_tokens_waits() {
+    let stand = Stand::start().await;
+    let http = reqwest::Client::new();
+    let own = format!("http://{}", stand.address);
+    let try_one = async || {
+        let request = http.post(format!("{own}/login")).header("origin", &own);
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body("token=pvd_wrong");
+        request.send().await.unwrap().status().as_u16()
+    };
+    for _ in 0..30 {
+        assert_eq!(try_one().await, 401);
+    }
+    assert_eq!(try_one().await, 429);
 }

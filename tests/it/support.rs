@@ -7,15 +7,16 @@ use previewd::{
     cluster::{Cluster, KubernetesSettings},
     config::{Limits, Team},
     environment::{
-        Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, PullRequestFacts, PullRequestState,
+        BaseDomain, Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, PullRequestFacts, PullRequestState,
         RepositoryFacts, RepositoryName,
     },
     helm::Helm,
     http::{HttpState, router},
     identity::{Authenticator, Identity, Role, TokenGrant, issue_token},
     recipe::Policy,
-    router::{PreviewRouter, Reach},
+    router::{Door, PreviewRouter, Reach},
     service::{Addresses, Author, Service},
+    sessions::Sessions,
     store::{
         Delivery, DeploymentChanges, EnvironmentChanges, Event, EventKind, Migrate, Record, RecordedDelivery, Store,
         migrate,
@@ -63,6 +64,15 @@ impl Stand {
     }
 
     pub async fn with_api_server(api_server: &str) -> Self {
+        Self::build(api_server, false).await
+    }
+
+    /// The same where visitors of previews sign in.
+    pub async fn with_door(api_server: &str) -> Self {
+        Self::build(api_server, true).await
+    }
+
+    async fn build(api_server: &str, has_door: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let database = format!("sqlite:{}", directory.path().join("previewd.db").display());
         migrate(&database, Migrate::Auto).await.unwrap();
@@ -90,18 +100,23 @@ impl Stand {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let hosts = ["127.0.0.1".to_owned()];
-        let base_domain = "preview.example.com".parse().unwrap();
-        let previews = PreviewRouter::new(store.clone(), cluster.clone(), base_domain, Reach::Direct, &hosts).unwrap();
+        let base_domain: BaseDomain = "preview.example.com".parse().unwrap();
+        let sessions = Sessions::new(store.clone(), Authenticator::of_tokens(store.clone(), teams.clone()));
+        let door = has_door
+            .then(|| Door { sessions: sessions.clone(), login: format!("http://{address}/login").parse().unwrap() });
+        let (rows, of_cluster, domain) = (store.clone(), cluster.clone(), base_domain.clone());
+        let previews = PreviewRouter::new(rows, of_cluster, domain, Reach::Direct, &hosts, door).unwrap();
         let state = HttpState {
             service: service.clone(),
             store: store.clone(),
             cluster: Some(cluster),
             github: None,
-            authenticator: Authenticator::of_tokens(store.clone(), teams.clone()),
+            sessions,
             webhook_secrets: vec!["an-older-secret".into(), WEBHOOK_SECRET.into()],
             allowed_hosts: hosts.to_vec(),
             allowed_origins: vec!["https://inspector.example.com".to_owned()],
             public_url: None,
+            base_domain,
             previews: Some(previews),
         };
         let router = router(state);

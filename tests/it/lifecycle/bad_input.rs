@@ -56,7 +56,7 @@ async fn what_is_too_large_or_leads_elsewhere_fails_and_can_be_retried() {
     let asks = recipe("ok").replace("memory: 64Mi", "memory: 2Gi");
     tokio::join!(
         // More of it is never read: a repository may be as large as it likes.
-        fails_and_is_mended(&life, chart("giant", [file("a.bin", 32 * MIB)]), "invalid_recipe", too_large),
+        fails_and_is_mended(&life, chart("giant", [file("a.bin", 8 * MIB)]), "invalid_recipe", too_large),
         fails_and_is_mended(&life, chart("byte", [file("a.bin", MIB + 1)]), "invalid_recipe", too_large),
         fails_and_is_mended(
             &life,
