@@ -95,7 +95,7 @@ impl Login {
     }
 
     /// Into the preview, where they may see it.
-    async fn into_preview(&self, who: &SignedIn, to: &Destination) -> Result<Response, AuthenticationError> {
+    async fn on_to_preview(&self, who: &SignedIn, to: &Destination) -> Result<Response, AuthenticationError> {
         let Some(namespace) = to.preview.as_deref().and_then(|name| name.parse::<Namespace>().ok()) else {
             return Ok(Redirect::to("/").into_response());
         };
@@ -182,7 +182,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Response {
     match login.signed_in(&headers).await {
-        Ok(Some(who)) => login.into_preview(&who, &to).await.unwrap_or_else(|error| away(&error)),
+        Ok(Some(who)) => login.on_to_preview(&who, &to).await.unwrap_or_else(|error| away(&error)),
         Ok(None) => login.form(StatusCode::OK, &to, ""),
         Err(error) => away(&error),
     }
