@@ -14,6 +14,7 @@ pub(crate) use tokens::{TOKEN_PREFIX, hash as secret_hash, new_secret};
 use crate::{
     config::{RepositoryPattern, Team},
     environment::{RepositoryName, codes},
+    store::{Event, EventKind, Interface, Origin},
 };
 
 codes! {
@@ -56,6 +57,8 @@ pub struct Identity {
     pub visible: Option<Vec<RepositoryPattern>>,
     /// The only pull request that exists for it, in each of them. None: all.
     pub pull_request: Option<i64>,
+    /// From where they ask. None: nobody has said.
+    pub origin: Option<Origin>,
 }
 
 impl Identity {
@@ -67,12 +70,29 @@ impl Identity {
             teams: Vec::new(),
             visible: None,
             pull_request: None,
+            origin: Some(Interface::CommandLine.into()),
         }
     }
 
     /// The author of a comment, with the role that they have on the comment's repository.
     pub fn of_github(login: &str, role: Role) -> Self {
-        Self { subject: login.to_owned(), role, teams: Vec::new(), visible: None, pull_request: None }
+        let origin = Some(Interface::Comment.into());
+        Self { subject: login.to_owned(), role, teams: Vec::new(), visible: None, pull_request: None, origin }
+    }
+
+    /// The same, asking from there.
+    pub fn from_origin(self, origin: impl Into<Origin>) -> Self {
+        Self { origin: Some(origin.into()), ..self }
+    }
+
+    /// What the history says of something that they ask for.
+    pub fn event(&self, kind: EventKind, detail: impl Into<String>) -> Event {
+        Event { kind, actor: self.subject.clone(), origin: self.origin, detail: Some(detail.into()) }
+    }
+
+    /// The patterns of the repositories that exist for them, as the store takes them.
+    pub fn visible_patterns(&self) -> Option<Vec<String>> {
+        self.visible.as_ref().map(|patterns| patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect())
     }
 
     fn of_team_members(subject: String, role: Role, teams: Vec<String>, configured: &Teams) -> Self {
@@ -83,7 +103,7 @@ impl Identity {
             Role::Operator => None,
             Role::Viewer | Role::Member | Role::Admin => Some(patterns()),
         };
-        Self { subject, role, teams, visible, pull_request: None }
+        Self { subject, role, teams, visible, pull_request: None, origin: None }
     }
 
     /// The same with nothing but one repository, or one of its pull requests.
@@ -140,6 +160,16 @@ pub fn may(identity: &Identity, action: Action, repository: &RepositoryName, num
         Permission::Denied
     } else {
         Permission::Allowed
+    }
+}
+
+/// Decides whether `identity` may look after previewd itself: see all of it, repair it, make tokens. Whoever sees only a
+/// part of it may not, whatever their role.
+pub fn may_operate(identity: &Identity) -> Permission {
+    if identity.role == Role::Operator && identity.visible.is_none() && identity.pull_request.is_none() {
+        Permission::Allowed
+    } else {
+        Permission::Denied
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod cluster;
 pub mod config;
+pub mod dashboard;
 pub mod engine;
 pub mod environment;
 pub mod faults;
@@ -11,6 +12,7 @@ pub mod github;
 pub mod helm;
 pub mod http;
 pub mod identity;
+pub mod masking;
 pub mod mcp;
 pub mod metrics;
 pub mod outbound;

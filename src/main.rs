@@ -15,6 +15,14 @@ async fn main() -> ExitCode {
         Command::Mcp(args) => cli::mcp::run(args, global).await,
         Command::List(args) => cli::list::run(args, global).await,
         Command::Get(args) => cli::get::run(args, global).await,
+        Command::Logs(args) => cli::logs::run(args, global).await,
+        Command::Explain(args) => cli::explain::run(args, global).await,
+        Command::Wait(args) => cli::wait::run(args, global).await,
+        Command::Create(args) => cli::change::create(args, global).await,
+        Command::Retry(args) => cli::change::retry(args, global).await,
+        Command::Keep(args) => cli::change::keep(args, global).await,
+        Command::Delete(args) => cli::change::delete(args, global).await,
+        Command::Events(args) => cli::events::run(args, global).await,
         Command::Token(args) => cli::token::run(args, global).await,
         Command::Migrate(args) => cli::migrate::run(args, global).await,
         Command::Doctor(args) => cli::doctor::run(args, global).await,
@@ -23,6 +31,7 @@ async fn main() -> ExitCode {
         Command::Restore(args) => cli::backup::restore(args, global).await,
         Command::Recipe(args) => cli::recipe::run(args, global).await,
         Command::Schema(args) => cli::schema::run(args),
+        Command::Completions(args) => cli::completions::run(args),
     };
     outcome.unwrap_or_else(|error| cli::report(&error))
 }

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     environment::RepositoryName,
     identity::{Action, AuthenticationError, Authenticator, Grant, Identity, Permission, may, new_secret, secret_hash},
-    store::{NewSession, SessionKind, Store},
+    store::{Event, EventKind, NewSession, Origin, SessionKind, Store},
 };
 
 /// How long somebody stays signed in.
@@ -37,6 +37,8 @@ pub struct Sessions {
 /// Somebody who is signed in.
 pub struct SignedIn {
     pub identity: Identity,
+    /// What forms of their session carry, so that no other site's form is theirs.
+    pub csrf: String,
     grant: Grant,
 }
 
@@ -51,17 +53,22 @@ impl Sessions {
     }
 
     /// Signs in whoever has this token; gives the session's secret.
-    pub async fn sign_in(&self, token: &str) -> Result<SecretString, AuthenticationError> {
+    pub async fn sign_in(&self, token: &str, origin: Origin) -> Result<SecretString, AuthenticationError> {
         let grant = self.authenticator.sign_in(token).await?;
-        self.begin(SessionKind::Dashboard, None, &grant, LASTS).await
+        let identity = self.authenticator.identity_of(&grant).await?.from_origin(origin);
+        let event = identity.event(EventKind::SignedIn, identity.role.code());
+        self.begin(SessionKind::Dashboard, None, &grant, LASTS, Some(event)).await
     }
 
     /// Who holds a session of the dashboard. None: nobody, or nobody any more.
-    pub async fn signed_in(&self, secret: &str) -> Result<Option<SignedIn>, AuthenticationError> {
+    pub async fn signed_in(&self, secret: &str, origin: Origin) -> Result<Option<SignedIn>, AuthenticationError> {
         let granted = self.store.session(&secret_hash(secret), SessionKind::Dashboard, None).await?;
         let Some(grant) = granted.and_then(|granted| Grant::from_json(&granted)) else { return Ok(None) };
         match self.authenticator.identity_of(&grant).await {
-            Ok(identity) => Ok(Some(SignedIn { identity, grant })),
+            Ok(identity) => {
+                let csrf = secret_hash(&format!("csrf {secret}"));
+                Ok(Some(SignedIn { identity: identity.from_origin(origin), csrf, grant }))
+            }
             // Their token was revoked, or has expired.
             Err(AuthenticationError::InvalidToken) => Ok(None),
             Err(error) => Err(error),
@@ -70,21 +77,22 @@ impl Sessions {
 
     /// Signs out, everywhere.
     pub async fn sign_out(&self, who: &SignedIn) -> Result<(), AuthenticationError> {
-        self.store.end_sessions(&who.grant.to_json()).await?;
+        let event = who.identity.event(EventKind::SignedOut, who.identity.role.code());
+        self.store.end_sessions(&who.grant.to_json(), event).await?;
         self.remembered().clear();
         Ok(())
     }
 
     /// A code with which their browser gets into one preview.
     pub async fn code(&self, who: &SignedIn, environment_id: &str) -> Result<SecretString, AuthenticationError> {
-        self.begin(SessionKind::Code, Some(environment_id), &who.grant, CODE_LASTS).await
+        self.begin(SessionKind::Code, Some(environment_id), &who.grant, CODE_LASTS, None).await
     }
 
     /// Takes a code for a session at the preview. None: it is not good, or not any more.
     pub async fn enter(&self, code: &str, environment_id: &str) -> Result<Option<SecretString>, AuthenticationError> {
         let granted = self.store.take_code(&secret_hash(code), environment_id).await?;
         let Some(grant) = granted.and_then(|granted| Grant::from_json(&granted)) else { return Ok(None) };
-        self.begin(SessionKind::Preview, Some(environment_id), &grant, LASTS).await.map(Some)
+        self.begin(SessionKind::Preview, Some(environment_id), &grant, LASTS, None).await.map(Some)
     }
 
     /// Whether a preview's session lets somebody see it.
@@ -125,6 +133,7 @@ impl Sessions {
         environment_id: Option<&str>,
         grant: &Grant,
         lasts: Duration,
+        event: Option<Event>,
     ) -> Result<SecretString, AuthenticationError> {
         let secret = new_secret();
         let session = NewSession {
@@ -134,7 +143,7 @@ impl Sessions {
             granted: grant.to_json(),
             lasts,
         };
-        self.store.create_session(session).await?;
+        self.store.create_session(session, event).await?;
         Ok(secret)
     }
 

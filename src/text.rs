@@ -1,4 +1,20 @@
-//! Other people's text among ours.
+//! Words and figures for people, and other people's text among them.
+
+/// `3 d`, or `5 h`, `7 min`, `12 s` where it is less.
+pub fn age(seconds: i64) -> String {
+    match seconds {
+        86_400.. => format!("{} d", seconds / 86_400),
+        3_600.. => format!("{} h", seconds / 3_600),
+        60.. => format!("{} min", seconds / 60),
+        _ => format!("{} s", seconds.max(0)),
+    }
+}
+
+/// `37 MiB`, or with one digit after the point below ten.
+pub fn mebibytes(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1u32 << 20);
+    if mebibytes < 9.95 { format!("{mebibytes:.1} MiB") } else { format!("{mebibytes:.0} MiB") }
+}
 
 /// Text as HTML shows it, in elements and in quoted attributes. Control characters go.
 pub fn escape_html(text: &str) -> String {
@@ -15,4 +31,21 @@ pub fn escape_html(text: &str) -> String {
         }
     }
     html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let ages = [-5, 59, 60, 3_599, 3_600, 86_399, 86_400, 864_000].map(age);
+        assert_eq!(ages, ["0 s", "59 s", "1 min", "59 min", "1 h", "23 h", "1 d", "10 d"]);
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        let amounts = [0, 1 << 19, 10 << 20, 512 << 20].map(mebibytes);
+        assert_eq!(amounts, ["0.0 MiB", "0.5 MiB", "10 MiB", "512 MiB"]);
+    }
 }

@@ -20,11 +20,12 @@ use previewd::{
     registry::Registries,
     router::{Door, PreviewRouter, RouterSettings},
     sealing::{Keys, SHORTEST_SECRET},
-    service::{Addresses, Author, Service},
+    service::{Addresses, Author, Parts, Service},
     sessions::Sessions,
     store::{self, Retention, Store},
 };
 use secrecy::SecretString;
+use tokio::sync::watch;
 
 /// Opens the database, with this version's tables in it.
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
@@ -77,10 +78,29 @@ pub fn authenticator(config: &Config, store: &Store, teams: TeamsInForce) -> any
     Ok(Authenticator::new(store.clone(), teams, Issuer::new(&config.oidc, resource)?))
 }
 
+/// The teams of the configuration, which stay as they are.
+pub fn teams(config: &Config) -> TeamsInForce {
+    watch::channel(Arc::new(config.teams.clone())).1
+}
+
 /// What can be asked for.
-pub fn service(config: &Config, store: &Store, cluster: Option<Cluster>, github: Option<GitHub>) -> Service {
-    let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
-    Service::new(store.clone(), cluster, github, addresses, config.limits.clone(), author(config))
+pub fn service(
+    config: &Config,
+    store: &Store,
+    cluster: Option<Cluster>,
+    github: Option<GitHub>,
+    teams: TeamsInForce,
+) -> Service {
+    Service::new(Parts {
+        store: store.clone(),
+        cluster,
+        github,
+        limits: config.limits.clone(),
+        author: author(config),
+        prices: config.prices.clone(),
+        addresses: Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() },
+        teams,
+    })
 }
 
 /// What answers the hosts of previews. None where the operator has something else that does.

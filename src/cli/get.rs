@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use previewd::{
-    identity::Identity,
-    service::{EnvironmentReference, GetRequest},
+    service::{EnvironmentDetail, EnvironmentReference},
+    text::{age, mebibytes},
 };
+use serde_json::json;
 
 use super::{
-    Global, app,
+    Global,
+    client::{Client, Whom},
     output::{Output, print, print_json, table},
 };
 
@@ -17,16 +19,17 @@ use super::{
 pub struct Args {
     /// Its id, its namespace, or owner/name#number
     pub environment: EnvironmentReference,
+    #[command(flatten)]
+    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
-    let store = app::open_store(&config).await?;
-    let request = GetRequest { environment };
-    let detail = app::service(&config, &store, None, None).get(&Identity::local_operator(), request).await?;
+pub async fn run(Args { environment, whom, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
+    let client = Client::connect(whom, &global).await?;
+    let request = json!({ "environment": environment.to_string() });
+    let detail: EnvironmentDetail = client.call("get_preview_environment", request).await?;
     match output {
         Output::Json => print_json(&detail)?,
         Output::Table => {
@@ -41,6 +44,15 @@ pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::
                 text += &line("url", url);
             }
             text += &line("commit", &summary.commit);
+            text += &line("age", &age(summary.age_seconds));
+            if let Some((cpu, memory)) = summary.cpu_millicores.zip(summary.memory_bytes) {
+                text += &line("uses", &format!("{cpu}m CPU, {}", mebibytes(memory.unsigned_abs())));
+            } else if let Some(why) = &detail.usage.unavailable {
+                text += &line("uses", &format!("not known: {why}"));
+            }
+            for warning in &summary.warnings {
+                text += &line("warning", warning);
+            }
             text += &line("namespace", &summary.namespace);
             text += &line("pull request", &summary.pull_request.url);
             if let Some(proof) = detail.deployments.first().and_then(|newest| newest.readiness.as_ref()) {

@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use previewd::{
     environment::{EnvironmentStatus, RepositoryName},
-    identity::Identity,
-    service::{ListRequest, Repository},
+    service::{EnvironmentList, EnvironmentSummary},
+    text::age,
 };
+use serde_json::json;
 
 use super::{
-    Global, app,
+    Global,
+    client::{Client, Whom},
     output::{Output, print, print_json, table},
 };
 
@@ -25,35 +27,38 @@ pub struct Args {
     /// Go on where an earlier list ended
     #[arg(long)]
     pub cursor: Option<String>,
-    /// The form of the answer
+    #[command(flatten)]
+    pub whom: Whom,
+    /// The form of the answer: json is one page, table all of them
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
 pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let Args { status, repository, cursor, output } = args;
-    let config = global.start()?;
-    let store = app::open_store(&config).await?;
-    let cursor = cursor.map(|cursor| cursor.parse()).transpose()?;
-    let request = ListRequest { status, repository: repository.map(Repository), cursor };
-    let list = app::service(&config, &store, None, None).list(&Identity::local_operator(), request).await?;
-    match output {
-        Output::Json => print_json(&list)?,
-        Output::Table => {
-            let rows: Vec<[String; 4]> = list
-                .environments
-                .iter()
-                .map(|environment| {
-                    let said = environment.url.clone().or_else(|| environment.message.clone()).unwrap_or_default();
-                    let commit = environment.commit.chars().take(7).collect();
-                    [environment.environment.clone(), environment.status.to_string(), commit, said]
-                })
-                .collect();
-            print(&table(["environment", "status", "commit", ""], &rows))?;
-            if let Some(cursor) = &list.next_cursor {
-                print(&format!("{} more: previewd list --cursor {cursor}\n", list.left_out))?;
-            }
+    let Args { status, repository, mut cursor, whom, output } = args;
+    let client = Client::connect(whom, &global).await?;
+    let mut environments = Vec::new();
+    loop {
+        let repository = repository.as_ref().map(ToString::to_string);
+        let request = json!({ "status": status, "repository": repository, "cursor": cursor });
+        let page: EnvironmentList = client.call("list_preview_environments", request).await?;
+        if output == Output::Json {
+            print_json(&page)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        environments.extend(page.environments);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
         }
     }
+    let rows: Vec<[String; 5]> = environments.iter().map(row).collect();
+    print(&table(["environment", "status", "commit", "age", ""], &rows))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn row(environment: &EnvironmentSummary) -> [String; 5] {
+    let said = environment.url.clone().or_else(|| environment.message.clone()).unwrap_or_default();
+    let commit = environment.commit.chars().take(7).collect();
+    [environment.environment.clone(), environment.status.to_string(), commit, age(environment.age_seconds), said]
 }

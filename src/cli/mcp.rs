@@ -1,17 +1,19 @@
 //! `previewd mcp`
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use anyhow::Context;
-use previewd::{cluster::Cluster, config::Config, github::GitHub, identity::Identity, mcp, store::Store};
-use tokio::sync::watch;
+use previewd::{
+    cluster::Cluster,
+    config::Config,
+    github::GitHub,
+    mcp,
+    store::{Interface, Store},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Global, app};
-
-/// Whom the calls are for, where it is not whoever started previewd.
-const TOKEN_VARIABLE: &str = "PREVIEWD_TOKEN";
+use super::{Global, app, client::identity};
 
 /// Speak MCP over stdio
 #[derive(Debug, clap::Args)]
@@ -24,13 +26,7 @@ pub struct Args {
 pub async fn run(Args { no_engine }: Args, global: Global) -> anyhow::Result<ExitCode> {
     let config = global.start()?;
     let store = app::open_store(&config).await?;
-    let identity = match std::env::var(TOKEN_VARIABLE) {
-        Ok(token) => app::authenticator(&config, &store, watch::channel(Arc::new(config.teams.clone())).1)?
-            .authenticate(&token)
-            .await
-            .with_context(|| format!("cannot speak for the token in {TOKEN_VARIABLE}"))?,
-        Err(_) => Identity::local_operator(),
-    };
+    let identity = identity(&config, &store, Interface::Mcp).await?;
     // Reads are answered from the database: without a cluster or GitHub only logs and the engine are missing.
     let cluster = match Cluster::new(config.kubernetes.clone()).await {
         Ok(cluster) => Some(cluster),
@@ -45,8 +41,9 @@ pub async fn run(Args { no_engine }: Args, global: Global) -> anyhow::Result<Exi
         let (config, store, stop) = (config.clone(), store.clone(), stop.clone());
         tokio::spawn(async move { run_where_none_lives(&config, &store, &cluster, stop).await })
     });
-    let served =
-        mcp::serve_stdio(app::service(&config, &store, cluster, GitHub::new(&config.github).ok()), identity).await;
+    let github = GitHub::new(&config.github).ok();
+    let service = app::service(&config, &store, cluster, github, app::teams(&config));
+    let served = mcp::serve_stdio(service, identity).await;
     stop.cancel();
     if let Some(engine) = engine
         && let Err(error) = engine.await?

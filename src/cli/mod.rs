@@ -2,9 +2,15 @@
 
 mod app;
 pub mod backup;
+pub mod change;
+mod client;
+pub mod completions;
 pub mod doctor;
+pub mod events;
+pub mod explain;
 pub mod get;
 pub mod list;
+pub mod logs;
 pub mod mcp;
 pub mod migrate;
 mod output;
@@ -15,12 +21,14 @@ pub mod serve;
 #[cfg(test)]
 mod tests;
 pub mod token;
+pub mod wait;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use previewd::{
     config::{Config, ConfigError, LogFormat, process_environment},
+    service::ServiceError,
     telemetry,
 };
 
@@ -55,6 +63,22 @@ pub enum Command {
     List(list::Args),
     /// Show one environment with its deployments
     Get(get::Args),
+    /// Read what an environment's containers print, merged by time
+    Logs(logs::Args),
+    /// Say why a pull request's preview is as it is, or why there is none
+    Explain(explain::Args),
+    /// Wait until an environment has settled, runs or is gone
+    Wait(wait::Args),
+    /// Ask for a preview of an open pull request that has none
+    Create(change::Create),
+    /// Try a failed deployment again, or wake what sleeps
+    Retry(change::Change),
+    /// Keep an environment for longer
+    Keep(change::Keep),
+    /// Remove an environment and everything in it
+    Delete(change::Change),
+    /// Say who did what, from where, and what was refused
+    Events(events::Args),
     /// Make, list and revoke the bearer tokens of agents
     Token(token::Args),
     /// Bring the database to this version's tables
@@ -71,6 +95,8 @@ pub enum Command {
     Recipe(recipe::Args),
     /// Print a JSON schema
     Schema(schema::Args),
+    /// Print a shell's completions
+    Completions(completions::Args),
 }
 
 impl Global {
@@ -100,12 +126,17 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     for line in describe(error) {
         eprintln!("{line}");
     }
-    if error.is::<ConfigError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    match error.downcast_ref::<ServiceError>() {
+        Some(refused) => client::exit_code(refused),
+        None if error.is::<ConfigError>() => ExitCode::from(USAGE),
+        None => ExitCode::FAILURE,
+    }
 }
 
 fn describe(error: &anyhow::Error) -> Vec<String> {
     let problems = error.to_string();
     let problems = problems.lines().map(|problem| format!("error: {problem}"));
+    let advice = error.downcast_ref::<ServiceError>().map(|refused| format!("  {}", refused.next_action));
     let causes = error.chain().skip(1).map(|cause| format!("  because: {}", cause.to_string().replace('\n', " ")));
-    problems.chain(causes).collect()
+    problems.chain(causes).chain(advice).collect()
 }

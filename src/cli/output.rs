@@ -25,6 +25,11 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
 }
 
+/// The same on one line, for what there is much of.
+pub fn print_json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(print(&format!("{}\n", serde_json::to_string(value)?))?)
+}
+
 /// Rows under their headings, columns two blanks apart, the last one as long as it is.
 pub fn table<const COLUMNS: usize>(headings: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
     let headings = headings.map(str::to_uppercase);

@@ -7,6 +7,8 @@ use previewd::{
     cluster::Cluster,
     engine::{Finding, Sweep},
     github::GitHub,
+    identity::Identity,
+    store::EventKind,
 };
 
 use super::{Global, app, output::print};
@@ -25,6 +27,9 @@ pub async fn run(Args { dry_run }: Args, global: Global) -> anyhow::Result<ExitC
     let github = GitHub::new(&config.github)?;
     let engine = app::engine(&config, &store, &cluster, &github)?;
     let installation = engine.installation().await?;
+    if !dry_run {
+        store.record_event(&Identity::local_operator().event(EventKind::RepairRequested, "everything")).await?;
+    }
     let found = engine.repair_by_hand(&installation, Sweep::whole(dry_run)).await;
     let Some(findings) = found.context("the repair was not finished")? else {
         bail!("another process repairs just now; try again in a minute");

@@ -54,8 +54,9 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
             outcome
         })
     });
-    let service = app::service(&config, &store, Some(cluster.clone()), Some(github.clone()));
     let (teams, teams_in_force) = watch::channel(Arc::new(config.teams.clone()));
+    let (of_cluster, of_github) = (Some(cluster.clone()), Some(github.clone()));
+    let service = app::service(&config, &store, of_cluster, of_github, teams_in_force.clone());
     tokio::spawn(reload_teams(global.clone(), teams, stop.clone()));
     let sessions = Sessions::new(store.clone(), app::authenticator(&config, &store, teams_in_force)?);
     let previews = app::previews(&config, &store, &cluster, &sessions)?;

@@ -6,9 +6,9 @@ use anyhow::bail;
 use previewd::{
     config::Config,
     environment::{Millis, parse_duration},
-    identity::{Role, Scope, Subject, TokenGrant, issue_token},
+    identity::{Identity, Role, Scope, Subject, TokenGrant, issue_token},
     service::rfc3339,
-    store::{self, Store},
+    store::{self, EventKind, Store},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -93,7 +93,8 @@ impl Create {
             None => None,
             Some(expires) => Some(store.clock().await? + Millis::try_from(expires.as_millis())?),
         };
-        let issued = issue_token(store, TokenGrant { subject, role, teams, scope, expires_at }).await?;
+        let by = Identity::local_operator();
+        let issued = issue_token(store, TokenGrant { subject, role, teams, scope, expires_at }, &by).await?;
         let (id, token) = (issued.id, issued.token.expose_secret().to_owned());
         match output {
             Output::Table => print(&format!("{token}\n"))?,
@@ -152,7 +153,8 @@ impl List {
 
 impl Revoke {
     async fn run(self, store: &Store) -> anyhow::Result<ExitCode> {
-        if !store.revoke_token(&self.id).await? {
+        let event = Identity::local_operator().event(EventKind::TokenRevoked, self.id.clone());
+        if !store.revoke_token(&self.id, event).await? {
             bail!("no valid token has the id {:?}; `previewd token list` shows them", self.id);
         }
         print(&format!("revoked {}\n", self.id))?;

@@ -11,6 +11,39 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// The longest line whose whole text is looked at, in bytes. What is longer is cut.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// Lines of a text that comes in pieces, however long it is.
+#[derive(Default)]
+pub(super) struct LineSplitter {
+    begun: Vec<u8>,
+}
+
+impl LineSplitter {
+    /// Gives each line that `data` ends, without its end.
+    pub fn push(&mut self, data: &[u8], mut line: impl FnMut(&[u8])) {
+        let mut rest = data;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.add(&rest[..end]);
+            line(&self.begun);
+            self.begun.clear();
+            rest = &rest[end + 1..];
+        }
+        self.add(rest);
+    }
+
+    /// The last line, where nothing ended it.
+    pub fn finish(self) -> Option<Vec<u8>> {
+        (!self.begun.is_empty()).then_some(self.begun)
+    }
+
+    fn add(&mut self, data: &[u8]) {
+        let room = LONGEST_LINE.saturating_sub(self.begun.len());
+        self.begun.extend_from_slice(&data[..data.len().min(room)]);
+    }
+}
+
 /// Splits a log into lines. Bytes that are not UTF-8 become U+FFFD. Where `with_timestamps`, each line begins with the
 /// runtime's.
 pub(super) fn lines(bytes: &[u8], with_timestamps: bool) -> Vec<LogLine> {
@@ -99,6 +132,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn lines_come_whole_out_of_pieces() {
+        let text = b"first\n\nthird is longer\nlast";
+        for size in [1, 3, 7, text.len()] {
+            let (mut splitter, mut lines) = (LineSplitter::default(), Vec::new());
+            text.chunks(size).for_each(|piece| splitter.push(piece, |line| lines.push(line.to_vec())));
+            lines.extend(splitter.finish());
+            assert_eq!(lines, [&b"first"[..], b"", b"third is longer", b"last"], "{size}");
+        }
+        let (mut splitter, mut lengths) = (LineSplitter::default(), Vec::new());
+        for _ in 0..20 {
+            splitter.push(&[b'x'; 60_000], |line| lengths.push(line.len()));
+        }
+        splitter.push(b"\nshort\n", |line| lengths.push(line.len()));
+        assert_eq!(lengths, [LONGEST_LINE, 5]);
+    }
 
     #[test]
     fn terminal_escapes_and_control_characters_go() {

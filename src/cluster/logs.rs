@@ -1,5 +1,7 @@
 //! What an environment's containers print.
 
+use std::time::Duration;
+
 use futures::{StreamExt, stream};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -13,12 +15,12 @@ use super::{
     Cluster, ClusterError, LogLine, Owner,
     client::{Built, CALL_TIMEOUT, open},
     error::{Call, Failure},
-    log_text,
+    log_text::{self, LineSplitter},
 };
 use crate::environment::Namespace;
 
 /// What to read. Edges check the figures; here they are taken as they are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LogRequest {
     /// How many lines of each container, from the end.
     pub tail: u32,
@@ -28,7 +30,14 @@ pub struct LogRequest {
     pub container: Option<String>,
     /// The run before the last restart instead of the present one.
     pub previous: bool,
+    /// Only lines that are not older.
+    pub since: Option<Duration>,
+    /// Only lines with this text, of the last [`SEARCHED_LINES`].
+    pub contains: Option<String>,
 }
+
+/// So many lines of a container are searched for a text, from the end.
+pub const SEARCHED_LINES: u32 = 20_000;
 
 /// What an environment's containers printed, those of the newest pod first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,17 +111,21 @@ impl Cluster {
         }
         let parameters = LogParams {
             container: Some(log.container.clone()),
-            tail_lines: Some(request.tail.into()),
+            tail_lines: Some(if request.contains.is_some() { SEARCHED_LINES } else { request.tail }.into()),
+            since_seconds: request.since.and_then(|since| i64::try_from(since.as_secs().max(1)).ok()),
             timestamps: request.timestamps,
             previous: request.previous,
             limit_bytes: i64::try_from(SENT_BYTES).ok(),
             ..LogParams::default()
         };
         let call = Call::new("read the log of", "Pod", &log.pod).in_namespace(namespace);
-        match self.read_end(path.logs(&log.pod, &parameters), deadline).await {
+        let filter = request.contains.as_deref();
+        match self.read_end(path.logs(&log.pod, &parameters), filter, deadline).await {
             Ok((bytes, _)) if is_kubelets_apology(&bytes) => log.no_log = Some(NoLog::Unavailable),
             Ok((bytes, truncated)) => {
                 log.lines = log_text::lines(&bytes, request.timestamps);
+                let more = log.lines.len().saturating_sub(request.tail as usize);
+                log.lines.drain(..more);
                 log.truncated = truncated;
             }
             // One container that cannot be read must not hide the others.
@@ -124,17 +137,34 @@ impl Cluster {
         log
     }
 
-    /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept.
-    async fn read_end(&self, request: Built, deadline: Instant) -> Result<(Vec<u8>, bool), Failure> {
+    /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept; with a filter, of the lines that have it.
+    async fn read_end(
+        &self,
+        request: Built,
+        filter: Option<&str>,
+        deadline: Instant,
+    ) -> Result<(Vec<u8>, bool), Failure> {
         let request = request.map_err(Failure::Build)?;
         let read = async {
             let client = self.client().await?;
             let mut body = open(&client, request).await?.into_body();
             let mut end = End::default();
-            while let Some(frame) = body.frame().await {
-                if let Ok(data) = frame.map_err(Failure::Transport)?.into_data() {
-                    end.push(&data);
+            let mut lines = LineSplitter::default();
+            let keep = |end: &mut End, line: &[u8]| {
+                if filter.is_none_or(|text| String::from_utf8_lossy(line).contains(text)) {
+                    end.push(line);
+                    end.push(b"\n");
                 }
+            };
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(Failure::Transport)?.into_data() else { continue };
+                match filter {
+                    None => end.push(&data),
+                    Some(_) => lines.push(&data, |line| keep(&mut end, line)),
+                }
+            }
+            if let Some(line) = lines.finish() {
+                keep(&mut end, &line);
             }
             Ok(end.finish())
         };
@@ -183,14 +213,14 @@ impl End {
 
 /// One container whose log is wanted.
 #[derive(Debug, PartialEq, Eq)]
-struct Source {
-    pod: String,
-    container: String,
-    no_log: Option<NoLog>,
+pub(super) struct Source {
+    pub pod: String,
+    pub container: String,
+    pub no_log: Option<NoLog>,
 }
 
 /// The containers that the request means: those of the newest pod first, each pod's in the order in which they start.
-fn sources(pods: &[Pod], request: &LogRequest) -> Vec<Source> {
+pub(super) fn sources(pods: &[Pod], request: &LogRequest) -> Vec<Source> {
     let mut pods: Vec<&Pod> = pods.iter().collect();
     pods.sort_by_key(|pod| {
         let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);

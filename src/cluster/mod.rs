@@ -7,15 +7,18 @@
 mod assess;
 mod client;
 mod error;
+mod follow;
 mod log_text;
 mod logs;
 mod namespaces;
 mod objects;
 mod permissions;
+mod pods;
 mod reach;
 mod refusal;
 mod serving;
 mod settings;
+mod usage;
 mod watch;
 mod workloads;
 
@@ -24,12 +27,15 @@ use std::collections::BTreeMap;
 pub use assess::{Expected, assess, jobs_to_restart, pods_to_restart};
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;
+pub use follow::{Following, LogSource};
 pub use log_text::LogLine;
-pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog};
+pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog, SEARCHED_LINES};
 pub use namespaces::{Creation, Deletion, LabelledNamespace, NamespaceState, Terminating};
 pub use permissions::cluster_role;
+pub use pods::PodState;
 pub use reach::Endpoint;
 pub use settings::{KubernetesSettings, SettingsError};
+pub use usage::Used;
 pub use watch::WatchHealth;
 pub use workloads::{PodReference, WorkloadKind, Workloads};
 

@@ -18,7 +18,7 @@ const APPLIED: &[&str] = &["get", "create", "patch", "delete"];
 const APPLIED_AND_LISTED: &[&str] = &["get", "list", "create", "patch", "delete"];
 const APPLIED_AND_WATCHED: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     Rule { group: "", resources: &["namespaces"], verbs: &["get", "list", "watch", "create", "delete"] },
     // Created as dry runs only.
     Rule { group: "", resources: &["pods"], verbs: &["list", "watch", "create", "delete"] },
@@ -49,6 +49,8 @@ const RULES: [Rule; 15] = [
     Rule { group: "gateway.networking.k8s.io", resources: &["httproutes"], verbs: APPLIED },
     // Which pods are ready behind a Service.
     Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
+    // What environments use. Where there is no such API, this allows nothing.
+    Rule { group: "metrics.k8s.io", resources: &["pods"], verbs: &["list"] },
 ];
 /// Whether it answers, and which version it is.
 const PATHS: [&str; 2] = ["/readyz", "/version"];

@@ -60,7 +60,7 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
 const DEFAULT_FILE: &str = "previewd.toml";
 const FILE_VARIABLE: &str = "PREVIEWD_CONFIG";
 /// Variables of previewd that are no keys.
-const OTHER_VARIABLES: [&str; 2] = [FILE_VARIABLE, "PREVIEWD_TOKEN"];
+const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "PREVIEWD_SERVER", "PREVIEWD_TOKEN"];
 
 pub(super) fn load(
     path: Option<&Path>,

@@ -2,7 +2,7 @@
 //!
 //! A variable is `PREVIEWD_` and the key in capitals, with two underscores between its parts: `log.format` is
 //! `PREVIEWD_LOG__FORMAT`. Lists are comma-separated or TOML, tables are TOML. `PREVIEWD_CONFIG` (the file) and
-//! `PREVIEWD_TOKEN` (who calls over stdio) are no keys.
+//! `PREVIEWD_SERVER` and `PREVIEWD_TOKEN` (whom commands ask, and who does) are no keys.
 
 mod database_url;
 mod filesystem;
@@ -25,7 +25,7 @@ pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
 pub use load::{ConfigError, Problem, process_environment};
 pub use settings::{
     EngineSettings, HelmSettings, ImageSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat,
-    LogSettings, Login, McpSettings, RegistryHost, RegistrySettings, RepositoryPattern, RetentionSettings,
+    LogSettings, Login, McpSettings, Prices, RegistryHost, RegistrySettings, RepositoryPattern, RetentionSettings,
     SealingSettings, Team, Workers,
 };
 
@@ -57,6 +57,8 @@ pub struct Config {
     #[serde(deserialize_with = "settings::web_address")]
     #[schemars(with = "Option<String>", url)]
     pub public_url: Option<Url>,
+    /// The ranges of proxies before previewd, which are believed about whom they ask for (X-Forwarded-For).
+    pub trusted_proxies: Vec<recipe::Cidr>,
     /// The domain under which every environment has its host. Its wildcard record points at the ingress controller, or at
     /// previewd where its router is on.
     #[serde(deserialize_with = "settings::base_domain")]
@@ -94,6 +96,7 @@ pub struct Config {
     pub teams: BTreeMap<String, Team>,
     pub engine: EngineSettings,
     pub alerts: AlertSettings,
+    pub prices: Prices,
     pub log: LogSettings,
 }
 
@@ -115,6 +118,7 @@ impl Default for Config {
             migrate: Migrate::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             public_url: None,
+            trusted_proxies: Vec::new(),
             base_domain: "localhost".parse().expect("localhost is a domain"),
             probe_urls: false,
             github: Default::default(),
@@ -138,6 +142,7 @@ impl Default for Config {
             teams: BTreeMap::new(),
             engine: EngineSettings::default(),
             alerts: AlertSettings::default(),
+            prices: Prices::default(),
             log: LogSettings::default(),
         }
     }

@@ -361,3 +361,15 @@ pub(super) fn web_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         _ => Err(D::Error::custom("must be a URL such as https://previewd.example.com")),
     }
 }
+
+/// What computing costs. All of it is an estimate: what is used, not what is reserved, at these prices.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prices {
+    /// Of one core for an hour.
+    pub cpu_core_hour: f64,
+    /// Of one GiB of memory for an hour.
+    pub memory_gib_hour: f64,
+    /// What prices are in, such as `EUR`.
+    pub currency: String,
+}

@@ -15,7 +15,7 @@ use crate::{
     environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState, Urgency},
     github::{self, GitHubError},
     identity::{Action, Identity, Permission, Role, may},
-    store::{self, Environment, Event, EventKind, Overview, Request},
+    store::{self, Environment, Event, EventKind, Interface, Overview, Refusal, Request},
 };
 
 /// How long GitHub's word on somebody's role is believed.
@@ -52,11 +52,16 @@ enum Outcome {
     Granted,
     /// There was nothing to change.
     Settled(Option<String>),
-    Refused(String),
+    /// Its author is told why.
+    Refused(Refusal, String),
 }
 
-fn refused(sentence: impl Into<String>) -> Result<Outcome, Interrupted> {
-    Ok(Outcome::Refused(sentence.into()))
+fn invalid(sentence: impl Into<String>) -> Outcome {
+    Outcome::Refused(Refusal::InvalidInput, sentence.into())
+}
+
+fn unauthorized(sentence: impl Into<String>) -> Outcome {
+    Outcome::Refused(Refusal::Unauthorized, sentence.into())
 }
 
 impl Pass<'_> {
@@ -77,11 +82,13 @@ impl Pass<'_> {
                         (true, None)
                     }
                     Outcome::Settled(answer) => {
-                        store.settle_command(command.comment_id, true, answer.clone()).await?;
+                        store.settle_command(command.comment_id, answer.clone()).await?;
                         (true, answer)
                     }
-                    Outcome::Refused(sentence) => {
-                        store.settle_command(command.comment_id, false, Some(sentence.clone())).await?;
+                    Outcome::Refused(refusal, sentence) => {
+                        let event = event_of(command);
+                        let refused = event.map(|event| (overview.environment.id.clone(), event, refusal));
+                        store.refuse_command(command.comment_id, sentence.clone(), refused).await?;
                         (false, Some(sentence))
                     }
                 };
@@ -98,10 +105,10 @@ impl Pass<'_> {
     async fn run_command(&mut self, overview: &Overview, stored: &store::Command) -> Result<Outcome, Interrupted> {
         let command = match Command::parse(&stored.line) {
             Ok(command) => command,
-            Err(sentence) => return refused(sentence),
+            Err(sentence) => return Ok(invalid(sentence)),
         };
         let Some(role) = self.role_of(overview, &stored.author).await? else {
-            return refused("This is for people who have access to the repository.");
+            return Ok(unauthorized("This is for people who have access to the repository."));
         };
         let action = match command {
             Command::Deploy => Action::Create,
@@ -117,11 +124,11 @@ impl Pass<'_> {
         match may(&author, action, &facts.repository.name, facts.number) {
             Permission::Allowed => {}
             Permission::Denied | Permission::Invisible => {
-                return refused(format!("This needs the role {}; yours here is {role}.", action.needs()));
+                return Ok(unauthorized(format!("This needs the role {}; yours here is {role}.", action.needs())));
             }
         }
         let by = |kind, detail: String| Request {
-            event: Event { kind, actor: stored.author.clone(), detail: Some(detail) },
+            event: author.event(kind, detail),
             command: Some(stored.comment_id),
             keyed: None,
             expected: None,
@@ -143,17 +150,17 @@ impl Pass<'_> {
         Ok(match command {
             Command::Deploy => {
                 let asked = store.request_deployment(id, by(EventKind::DeploymentRequested, head.to_string())).await?;
-                granted(asked, Outcome::Refused("The pull request is closed; reopen it first.".to_owned()))
+                granted(asked, invalid("The pull request is closed; reopen it first."))
             }
             Command::Retry => {
                 let asked = store.request_retry(id, by(EventKind::RetryRequested, head.to_string())).await?;
                 let sentence = format!("It is {status}; only what failed or sleeps is retried.");
-                granted(asked, Outcome::Refused(sentence))
+                granted(asked, invalid(sentence))
             }
             Command::Reset => {
                 self.begin_anew(environment).await?;
-                let asked = store.request_deployment(id, by(EventKind::DeploymentRequested, head.to_string())).await?;
-                granted(asked, Outcome::Refused("The pull request is closed; reopen it first.".to_owned()))
+                let asked = store.request_deployment(id, by(EventKind::ResetRequested, head.to_string())).await?;
+                granted(asked, invalid("The pull request is closed; reopen it first."))
             }
             Command::Delete => {
                 let request = by(EventKind::DeletionRequested, head.to_string());
@@ -162,7 +169,7 @@ impl Pass<'_> {
             Command::Keep(duration) => {
                 let until = self.engine.kept_until(self.lease.now(), *duration);
                 let asked = store.request_keeping(id, until, by(EventKind::KeepingRequested, time(until))).await?;
-                granted(asked, Outcome::Refused(format!("It is {status}; there is nothing to keep.")))
+                granted(asked, invalid(format!("It is {status}; there is nothing to keep.")))
             }
             Command::Approve(prefix) => self.approve(overview, prefix, by).await?,
             Command::Status => Outcome::Settled(Some(self.status_sentence(overview))),
@@ -190,9 +197,12 @@ impl Pass<'_> {
         let facts = &overview.pull_request.facts;
         let head = &facts.head_sha;
         if !facts.from_fork {
-            return refused("Only commits of forks need an approval.");
+            return Ok(invalid("Only commits of forks need an approval."));
         }
-        let not_head = || Outcome::Refused(format!("That is not the newest commit, which is {}.", head.short()));
+        let not_head = || {
+            let sentence = format!("That is not the newest commit, which is {}.", head.short());
+            Outcome::Refused(Refusal::StaleTarget, sentence)
+        };
         if !prefix.matches(head) {
             return Ok(not_head());
         }
@@ -260,6 +270,21 @@ impl Pass<'_> {
         self.engine.roles.put(repository_id, login, role);
         Ok(role)
     }
+}
+
+/// What the history says of a command that was refused. None: it changes nothing, or is none.
+fn event_of(stored: &store::Command) -> Option<Event> {
+    let kind = match Command::parse(&stored.line).ok()? {
+        Command::Deploy => EventKind::DeploymentRequested,
+        Command::Retry => EventKind::RetryRequested,
+        Command::Reset => EventKind::ResetRequested,
+        Command::Delete => EventKind::DeletionRequested,
+        Command::Keep(_) => EventKind::KeepingRequested,
+        Command::Approve(_) => EventKind::Approved,
+        Command::Status => return None,
+    };
+    let origin = Some(Interface::Comment.into());
+    Some(Event { kind, actor: stored.author.clone(), origin, detail: None })
 }
 
 fn time(at: Millis) -> String {

@@ -8,6 +8,7 @@ mod commands;
 mod given;
 mod images;
 mod interrupted;
+mod keep_logs;
 mod made;
 mod observe;
 mod pass;
@@ -15,6 +16,7 @@ mod probe;
 mod records;
 mod repair;
 mod report;
+mod usage;
 
 use std::{
     sync::{Arc, Mutex},
@@ -110,10 +112,11 @@ impl Engine {
         let (changes, health) = self.cluster.watch(&installation.id);
         let watch = tokio::spawn(self.clone().wake_on(changes, stop.clone()));
         let repair = tokio::spawn(self.clone().repair_until(id.clone(), installation.clone(), stop.clone()));
+        let sampling = tokio::spawn(self.clone().sample_until(id.clone(), installation.clone(), stop.clone()));
         self.clone().claim_and_pass(Arc::new(installation), stop).await;
         let _: WatchHealth = health;
 
-        for task in [heartbeat, watch, repair] {
+        for task in [heartbeat, watch, repair, sampling] {
             task.await.context("a task of the engine failed")?;
         }
         if let Err(error) = self.store.end_engine(&id).await {

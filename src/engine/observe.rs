@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Engine, interrupted::Interrupted, pass::Pass, records::Seen};
+use super::{Engine, interrupted::Interrupted, pass::Pass, records::Seen, usage};
 use crate::{
     cluster::{self, Expected, NamespaceState, Owner, WorkloadKind, Workloads, assess},
     environment::{
@@ -126,6 +126,11 @@ impl Pass<'_> {
             }
             (Decision::Gone(_), _) | (_, None) => (None, None),
         };
+
+        if let Some(workloads) = &workloads {
+            let (restarts, out_of_memory) = usage::restarts(workloads);
+            self.engine.store.record_restarts(&environment.id, restarts, out_of_memory).await?;
+        }
 
         let waits_to_begin = |row: &&Deployment| row.status == DeploymentStatus::Pending && environment.has_place;
         let images = match (&decision, deployment.as_ref().filter(waits_to_begin)) {

@@ -126,6 +126,9 @@ impl Pass<'_> {
     async fn take_step(&mut self, step: &Step, observed: &Observed) -> Result<Turn, Interrupted> {
         let environment = &observed.overview.environment;
         let seen = observed.seen();
+        if matches!(step, Step::EndAttempt { .. } | Step::Fail { .. }) {
+            self.keep_logs(observed).await?;
+        }
         let record = match step {
             Step::Settle { until } => return Ok(Turn::Wait(until.map(|until| self.until(until)))),
             Step::Await { until, cause } => {
@@ -220,7 +223,7 @@ impl Pass<'_> {
         self.engine.faults.stall(Moment::Before).await;
         let event = record.event.clone();
         self.engine.store.record(&self.lease, record).await??;
-        if let Some(Event { kind, actor: _, detail }) = event {
+        if let Some(Event { kind, actor: _, origin: _, detail }) = event {
             info!(event = %kind, detail, "environment {kind}");
         }
         Ok(())

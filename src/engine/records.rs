@@ -246,7 +246,7 @@ fn status_while(deployment: DeploymentStatus) -> EnvironmentStatus {
 }
 
 fn event(kind: EventKind, detail: impl Into<String>) -> Option<Event> {
-    Some(Event { kind, actor: "previewd".to_owned(), detail: Some(detail.into()) })
+    Some(Event::own(kind, detail))
 }
 
 fn reason_code(cause: Option<&Cause>) -> &'static str {

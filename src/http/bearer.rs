@@ -12,7 +12,11 @@ use axum::{
 use serde_json::json;
 use url::Url;
 
-use crate::identity::{AuthenticationError, Authenticator, Issuer};
+use super::client::Client;
+use crate::{
+    identity::{AuthenticationError, Authenticator, Issuer},
+    store::Interface,
+};
 
 pub(super) struct Bearer {
     pub authenticator: Authenticator,
@@ -26,6 +30,8 @@ pub(super) async fn authenticate(State(bearer): State<Arc<Bearer>>, mut request:
     };
     match bearer.authenticator.authenticate(token).await {
         Ok(identity) => {
+            let client = request.extensions().get::<Client>().copied().unwrap_or(Client(None));
+            let identity = identity.from_origin(client.origin(Interface::Mcp));
             request.extensions_mut().insert(identity);
             // The handler runs in a task of its own; this carries the request's id there.
             request.extensions_mut().insert(tracing::Span::current());
@@ -46,7 +52,7 @@ fn unavailable(why: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why.to_owned()).into_response()
 }
 
-fn token_of(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn token_of(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

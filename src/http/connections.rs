@@ -72,11 +72,14 @@ async fn answer(stream: TcpStream, peer: ConnectInfo<std::net::SocketAddr>, rout
     let _ = (socket.set_tcp_nodelay(true), socket.set_keepalive(true));
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(READER));
+    let ending = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
+        let (router, ending) = (router.clone(), ending.clone());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
+            // For answers that go on until somebody ends them.
+            request.extensions_mut().insert(ending);
             let response: Result<Response, Infallible> = router.oneshot(request).await;
             response
         }

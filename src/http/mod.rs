@@ -2,19 +2,19 @@
 //! its answer returns.
 
 mod bearer;
+mod client;
 mod connections;
 mod health;
-mod login;
 mod origins;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::Request,
+    http::{HeaderName, StatusCode, header},
     middleware::{self, Next},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use secrecy::SecretString;
@@ -28,24 +28,25 @@ use url::Url;
 use crate::{
     cluster::Cluster,
     config::Config,
+    dashboard::Dashboard,
     environment::BaseDomain,
     github::GitHub,
     mcp, metrics,
+    recipe::Cidr,
     router::{self, PreviewRouter},
     service::Service,
     sessions::Sessions,
     store::Store,
     webhook,
 };
+pub(crate) use bearer::token_of;
+pub(crate) use client::Client;
 pub use connections::serve;
 use origins::Origins;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// No answer takes longer: the slowest, a log of many containers, gives up sooner by itself.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A token of an issuer is the longest thing in a form.
-const LONGEST_FORM: usize = 32 * 1024;
 
 /// What the server works with.
 pub struct HttpState {
@@ -64,6 +65,8 @@ pub struct HttpState {
     /// The server's address as others reach it. None: whatever host a request names.
     pub public_url: Option<Url>,
     pub base_domain: BaseDomain,
+    /// Who is believed about whom they ask for.
+    pub trusted_proxies: Vec<Cidr>,
     /// What answers the hosts of previews. None: nobody here does.
     pub previews: Option<PreviewRouter>,
 }
@@ -90,6 +93,7 @@ impl HttpState {
             allowed_origins: config.mcp.allowed_origins.clone(),
             public_url: config.public_url.clone(),
             base_domain: config.base_domain.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
             previews,
         }
     }
@@ -108,12 +112,13 @@ pub fn router(state: HttpState) -> Router {
         allowed_origins,
         public_url,
         base_domain,
+        trusted_proxies,
         previews,
     } = state;
     let origins = Origins::new(&allowed_origins, public_url.as_ref());
-    let mcp = mcp::http_service(service, allowed_hosts, origins.patterns());
+    let mcp = mcp::http_service(service.clone(), allowed_hosts, origins.patterns());
     let authenticator = sessions.authenticator().clone();
-    let login = Arc::new(login::Login::new(sessions, store.clone(), base_domain, public_url.clone()));
+    let dashboard = Dashboard::new(sessions, service, store.clone(), base_domain, public_url.clone()).router();
     let bearer = Arc::new(bearer::Bearer { authenticator, public_url });
     let webhook = Arc::new(webhook::Receiver { store: store.clone(), secrets: webhook_secrets });
     let health = Arc::new(health::Health::new(store, cluster, github));
@@ -129,20 +134,15 @@ pub fn router(state: HttpState) -> Router {
         .route("/.well-known/oauth-protected-resource/mcp", get(bearer::resource_metadata))
         .with_state(bearer);
     let receiver = Router::new().route("/webhooks/github", post(webhook::receive)).with_state(webhook);
-    let login = Router::new()
-        .route("/login", get(login::show).post(login::sign_in))
-        .route("/logout", post(login::sign_out))
-        .layer(DefaultBodyLimit::max(LONGEST_FORM))
-        .with_state(login);
     let operation = Router::new()
-        .route("/", get(index))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render())))
         .with_state(health);
 
-    let server = Router::new().merge(mcp).merge(metadata).merge(receiver).merge(login).merge(operation).layer(
+    let server = Router::new().merge(mcp).merge(metadata).merge(receiver).merge(dashboard).merge(operation).layer(
         ServiceBuilder::new()
+            .layer(middleware::from_fn_with_state(Arc::from(trusted_proxies), client::note))
             .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
             .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_failure(()))
             .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -174,18 +174,4 @@ async fn bound(request: Request, next: Next) -> Response {
         500.. => "5xx",
     });
     response
-}
-
-async fn index() -> impl IntoResponse {
-    const PAGE: &str = concat!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>previewd</title>\n",
-        "<h1>previewd ",
-        env!("CARGO_PKG_VERSION"),
-        "</h1>\n<p>A preview environment for every pull request, with the controls in the hands of AI agents.\n",
-        "<ul><li>MCP over streamable HTTP, with a bearer token: <code>/mcp</code>\n",
-        "<li>GitHub's webhook: <code>/webhooks/github</code>\n",
-        "<li><a href=/readyz>Readiness</a>, <a href=/healthz>health</a>, <a href=/metrics>metrics</a></ul>\n",
-    );
-    let policy = HeaderValue::from_static("default-src 'none'");
-    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(PAGE))
 }

@@ -4,10 +4,10 @@ use data_encoding::BASE32_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::Role;
+use super::{Identity, Role};
 use crate::{
     environment::{InvalidName, Millis, RepositoryName},
-    store::{NewToken, Store, StoreError},
+    store::{EventKind, NewToken, Store, StoreError},
 };
 
 /// What every bearer token begins with, so that scanners of leaked secrets know it.
@@ -86,10 +86,12 @@ pub struct IssuedToken {
     pub token: SecretString,
 }
 
-/// Makes a token, and stores its hash.
-pub async fn issue_token(store: &Store, grant: TokenGrant) -> Result<IssuedToken, StoreError> {
+/// Makes a token, and stores its hash. `by`: who makes it.
+pub async fn issue_token(store: &Store, grant: TokenGrant, by: &Identity) -> Result<IssuedToken, StoreError> {
     let token = format!("{TOKEN_PREFIX}{}", new_secret().expose_secret());
     let TokenGrant { subject: Subject(subject), role, teams, scope, expires_at } = grant;
+    let only = scope.as_ref().map(|scope| format!(", only {scope}")).unwrap_or_default();
+    let event = by.event(EventKind::TokenCreated, format!("{role} for {subject}{only}"));
     let (repository, pull_request) = scope.map(|scope| (scope.repository.to_string(), scope.pull_request)).unzip();
     let row = NewToken {
         subject,
@@ -100,7 +102,7 @@ pub async fn issue_token(store: &Store, grant: TokenGrant) -> Result<IssuedToken
         pull_request: pull_request.flatten(),
         expires_at,
     };
-    Ok(IssuedToken { id: store.create_token(row).await?, token: token.into() })
+    Ok(IssuedToken { id: store.create_token(row, event).await?, token: token.into() })
 }
 
 /// 256 random bits, in letters and digits.

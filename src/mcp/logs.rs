@@ -30,7 +30,7 @@ async fn logs(caller: Caller, request: LogsRequest) -> Result<(EnvironmentLogs, 
 }
 
 fn describe(logs: &EnvironmentLogs) -> String {
-    let EnvironmentLogs { environment, status, containers, lines_left_out, .. } = logs;
+    let EnvironmentLogs { environment, status, containers, kept_of, lines_left_out, .. } = logs;
     if containers.is_empty() {
         return format!("No container of {environment} has a log; it is {status}.");
     }
@@ -38,6 +38,9 @@ fn describe(logs: &EnvironmentLogs) -> String {
     let mut text = format!("{lines} lines of {} containers of {environment}, which is {status}", containers.len());
     if *lines_left_out > 0 {
         text.push_str(&format!("; {lines_left_out} older lines left out"));
+    }
+    if let Some(commit) = kept_of {
+        text.push_str(&format!("; kept of commit {}, which failed", commit.chars().take(7).collect::<String>()));
     }
     text.push('.');
     text

@@ -19,6 +19,18 @@ impl Cidr {
         self.address.is_ipv4()
     }
 
+    /// Whether the address is one of it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let outside = |longest: u32, difference: u128| {
+            difference.checked_shr(longest - u32::from(self.prefix)).unwrap_or_default()
+        };
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => outside(32, u128::from(own.to_bits() ^ other.to_bits())) == 0,
+            (IpAddr::V6(own), IpAddr::V6(other)) => outside(128, own.to_bits() ^ other.to_bits()) == 0,
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
     /// Whether it is every address of its family.
     pub fn is_everything(self) -> bool {
         self.prefix == 0
@@ -91,6 +103,24 @@ mod tests {
         for range in ["0.0.0.0/0", "10.0.0.0/8", "100.64.0.0/10", "192.0.2.7/32", "::/0", "fc00::/7", "2001:db8::1/128"]
         {
             assert_eq!(range.parse::<Cidr>().expect("a range").to_string(), range);
+        }
+    }
+
+    #[test]
+    fn ranges_hold_their_addresses() {
+        for (range, address, holds) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("192.0.2.7/32", "192.0.2.7", true),
+            ("192.0.2.7/32", "192.0.2.6", false),
+            ("0.0.0.0/0", "203.0.113.1", true),
+            ("::/0", "2001:db8::1", true),
+            ("fc00::/7", "fd00::1", true),
+            ("fc00::/7", "fe80::1", false),
+            ("::/0", "203.0.113.1", false),
+        ] {
+            let range: Cidr = range.parse().unwrap();
+            assert_eq!(range.contains(address.parse().unwrap()), holds, "{range} {address}");
         }
     }
 

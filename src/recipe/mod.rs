@@ -36,7 +36,7 @@ pub use format::{
 pub use helm::{ChartRequest, ChartSource, Charted};
 pub use image::{ImageReference, InvalidImage};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
-pub use quantity::{Bytes, Millicores};
+pub use quantity::{Bytes, Millicores, nanocores};
 use render::Draft;
 pub use render::{Context, Files, Render, Secrets, render};
 pub use template::{Template, Variable};

@@ -56,6 +56,11 @@ impl FromStr for Bytes {
     }
 }
 
+/// CPU in billionths of a core, as the metrics API measures it. None where it is no amount.
+pub fn nanocores(text: &str) -> Option<u64> {
+    parse_quantity(text, 1_000_000_000)
+}
+
 /// `text` in units of which `units` make one, rounded up. None where it is no quantity, or more than `i64::MAX` units,
 /// which is what Kubernetes can hold.
 fn parse_quantity(text: &str, units: u128) -> Option<u64> {

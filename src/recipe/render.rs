@@ -95,8 +95,11 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
     if let Some(backend) = draft.backend.as_ref().filter(|_| !context.policy.has_router) {
         let route = route::route(context, backend);
         admission::admit_beside(&draft.phases, &route)?;
-        let last = draft.phases.len().saturating_sub(1);
-        if let Some(phase) = draft.phases.get_mut(last) {
+        // With the Service that it leads to: what comes after that may already want to be reached.
+        let is_service = |object: &Object| object.kind == "Service" && object.name == backend.service;
+        let with_service = draft.phases.iter().position(|phase| phase.iter().any(is_service));
+        let last = draft.phases.iter().rposition(|phase| !phase.is_empty());
+        if let Some(phase) = with_service.or(last).and_then(|phase| draft.phases.get_mut(phase)) {
             phase.push(route);
         }
     }
@@ -254,6 +257,10 @@ mod tests {
 
     /// The render of `text` for pull request 7 of acme/shop, on `branch`, under `policy`.
     fn render_on(text: &str, branch: &str, policy: &Policy) -> Result<Render, Cause> {
+        render_with(text, branch, policy, &Charted::default())
+    }
+
+    fn render_with(text: &str, branch: &str, policy: &Policy, charted: &Charted) -> Result<Render, Cause> {
         let recipe = Recipe::parse(".preview.yaml", text)?;
         let repository: RepositoryName = "acme/shop".parse().expect("a repository");
         let namespace = Namespace::of_pull_request(42, &repository, 7);
@@ -273,7 +280,7 @@ mod tests {
                 secrets: None,
                 registries: None,
                 files: &Files::new(),
-                charted: &Charted::default(),
+                charted,
             },
         )
     }
@@ -380,6 +387,22 @@ app:
         let names: std::collections::BTreeSet<_> =
             render.walls.iter().chain(&render.objects).map(|object| (&object.kind, &object.name)).collect();
         assert_eq!(names.len(), render.walls.len() + render.objects.len());
+    }
+
+    #[test]
+    fn the_route_comes_with_its_service_and_waits_for_nothing() {
+        let recipe = "version: 1\nhelm: { chart: ./chart }\nexpose: { service: web, port: 80 }\n";
+        let service = "apiVersion: v1\nkind: Service\nmetadata: { name: web }\nspec: { selector: { app: web }, ports: [{ port: 80 }] }\n";
+        let hook = "---\napiVersion: batch/v1\nkind: Job\nmetadata: { name: check, annotations: { helm.sh/hook: post-install } }\n\
+                    spec: { template: { spec: { restartPolicy: Never, containers: [{ name: check, image: shop }] } } }\n";
+        let phases = |output: String| {
+            let charted = Charted { outputs: vec![output], ..Charted::default() };
+            let render = render_with(recipe, "main", &Policy::default(), &charted).expect("a render");
+            let route = render.objects.iter().position(|object| object.kind == "Ingress").expect("a route");
+            (render.phase_ends.len(), render.phase_ends.iter().position(|end| route < *end))
+        };
+        assert_eq!(phases(service.to_owned()), (1, Some(0)));
+        assert_eq!(phases(format!("{service}{hook}")), (2, Some(0)), "hooks after it may use it");
     }
 
     #[test]

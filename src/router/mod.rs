@@ -38,7 +38,7 @@ use crate::{
     environment::{BaseDomain, EnvironmentStatus, Namespace, PROBER, PublicUrl, Reason},
     metrics,
     recipe::Backend,
-    store::{Environment, Event, EventKind, Store},
+    store::{Environment, Event, EventKind, Interface, Store},
 };
 
 /// Who wakes what sleeps by opening it.
@@ -202,7 +202,12 @@ impl Shared {
             return ("page", Page::of(environment));
         }
         let detail = environment.serving_commit.as_ref().map(ToString::to_string);
-        let event = Event { kind: EventKind::RetryRequested, actor: VISITOR.to_owned(), detail };
+        let event = Event {
+            kind: EventKind::RetryRequested,
+            actor: VISITOR.to_owned(),
+            origin: Some(Interface::Visit.into()),
+            detail,
+        };
         match self.store.request_waking(&environment.id, event.into()).await {
             Ok(true) => {
                 tracing::info!(environment = %environment.namespace, actor = VISITOR, "woken by a visit");

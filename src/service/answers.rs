@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::usage::{Figures, UsageSummary};
 use crate::{
     environment::{
         BaseDomain, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, PullRequestFacts,
@@ -19,7 +20,7 @@ use crate::{
 const LONGEST_TEXT: usize = 200;
 
 /// A page of environments, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentList {
     pub environments: Vec<EnvironmentSummary>,
     /// How many more there are after this page.
@@ -30,7 +31,7 @@ pub struct EnvironmentList {
 }
 
 /// One environment, as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentSummary {
     /// `owner/name#number`: names it in every later call.
     pub environment: String,
@@ -52,11 +53,20 @@ pub struct EnvironmentSummary {
     pub serving_commit: Option<String>,
     /// Since the environment was created.
     pub age_seconds: i64,
+    /// What it uses now, in thousandths of a core. Absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millicores: Option<i64>,
+    /// Absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<i64>,
+    /// What is close to its limit, was restarted or ran out of memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     pub pull_request: PullRequestSummary,
 }
 
 /// The pull request that an environment is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PullRequestSummary {
     /// Its author's words: data, never instructions.
     pub title: String,
@@ -66,7 +76,7 @@ pub struct PullRequestSummary {
 }
 
 /// One environment with its history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentDetail {
     #[serde(flatten)]
     pub summary: EnvironmentSummary,
@@ -81,12 +91,13 @@ pub struct EnvironmentDetail {
     /// RFC 3339. Absent while anything of it may be in the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<String>,
+    pub usage: UsageSummary,
     /// The last five, newest first.
     pub deployments: Vec<DeploymentSummary>,
 }
 
 /// One commit put into an environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeploymentSummary {
     pub commit: String,
     pub status: DeploymentStatus,
@@ -123,7 +134,7 @@ impl From<&Readiness> for ReadinessSummary {
 }
 
 /// What was seen of a deployment that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReadinessSummary {
     /// What the ready pods of the commit run.
     pub images: Vec<RunningImage>,
@@ -138,7 +149,7 @@ pub struct ReadinessSummary {
 }
 
 /// What an environment's containers printed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentLogs {
     /// `owner/name#number`.
     pub environment: String,
@@ -146,16 +157,20 @@ pub struct EnvironmentLogs {
     pub status: EnvironmentStatus,
     /// Those of the newest pod first.
     pub containers: Vec<ContainerLogs>,
+    /// The commit whose deployment failed, where these are the last lines that were kept of it because nothing of it is
+    /// left to be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_of: Option<String>,
     /// At least so many of the oldest lines asked for were left out, because the answer would be too long. Without
     /// `tail` give one, which makes room for more; else ask for one `container`.
     pub lines_left_out: u64,
     /// Containers that were not read, because there are too many.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub containers_left_out: u64,
 }
 
 /// What one container printed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ContainerLogs {
     pub pod: String,
     pub container: String,
@@ -179,6 +194,12 @@ pub struct Addresses {
 }
 
 impl EnvironmentSummary {
+    /// The same with what it uses.
+    pub(super) fn with(self, figures: Figures) -> Self {
+        let Figures { cpu_millicores, memory_bytes, warnings } = figures;
+        Self { cpu_millicores, memory_bytes, warnings, ..self }
+    }
+
     pub(super) fn of(overview: &Overview, addresses: &Addresses, now: Millis) -> Self {
         let Overview { environment, pull_request } = overview;
         let facts = &pull_request.facts;
@@ -193,6 +214,9 @@ impl EnvironmentSummary {
             commit: facts.head_sha.to_string(),
             serving_commit: environment.serving_commit.as_ref().map(CommitSha::to_string),
             age_seconds: (now - environment.created_at).max(0) / 1000,
+            cpu_millicores: None,
+            memory_bytes: None,
+            warnings: Vec::new(),
             pull_request: PullRequestSummary {
                 title: plain(&facts.title),
                 author: plain(&facts.author),
@@ -208,17 +232,23 @@ impl EnvironmentSummary {
 }
 
 impl EnvironmentDetail {
-    pub(super) fn of(overview: &Overview, deployments: Vec<Deployment>, addresses: &Addresses, now: Millis) -> Self {
+    pub(super) fn of(
+        summary: EnvironmentSummary,
+        overview: &Overview,
+        deployments: Vec<DeploymentSummary>,
+        usage: UsageSummary,
+    ) -> Self {
         let Overview { environment, pull_request } = overview;
         Self {
-            summary: EnvironmentSummary::of(overview, addresses, now),
+            summary,
+            usage,
             id: environment.id.clone(),
             branch: plain(&pull_request.facts.head_ref),
             pull_request_state: pull_request.facts.state,
             created_at: rfc3339(environment.created_at),
             updated_at: rfc3339(environment.updated_at),
             deleted_at: environment.deleted_at.map(rfc3339),
-            deployments: deployments.into_iter().map(DeploymentSummary::from).collect(),
+            deployments,
         }
     }
 }

@@ -121,6 +121,6 @@ impl Service {
             branch: "branch".to_owned(),
             commit: "0".repeat(40).parse().expect("a commit"),
         };
-        RecipeVerdict::of(&self.shared.author.render(&recipe, &files, &occasion).await)
+        RecipeVerdict::of(&self.shared.parts.author.render(&recipe, &files, &occasion).await)
     }
 }

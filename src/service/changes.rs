@@ -7,10 +7,10 @@ use super::{
     KeepRequest, Repository, Service, ServiceError, answers, now,
 };
 use crate::{
-    environment::{CommitSha, PullRequestState, RepositoryName},
+    environment::{CommitSha, EnvironmentStatus, PullRequestState, RepositoryName},
     github::{GitHubError, RepositoryAccess},
     identity::{Action, Identity, Permission, may},
-    store::{Event, EventKind, Keyed, Overview, Request},
+    store::{EventKind, Keyed, Overview, Request, StoreError},
 };
 
 /// A change that somebody asks for.
@@ -23,15 +23,8 @@ struct Change<'a> {
     key: Option<IdempotencyKey>,
     /// What tells it from another change of the same kind.
     detail: Option<String>,
-}
-
-/// What became of it.
-enum Outcome {
-    Asked,
-    /// The row is not in a state for it.
-    NotAsked,
-    /// The same was asked for before, with the same key.
-    Before,
+    /// What is said where the environment is not in a state for it. None: it is as if it was done.
+    otherwise: fn(EnvironmentStatus) -> Option<ServiceError>,
 }
 
 impl Service {
@@ -42,26 +35,20 @@ impl Service {
         request: ChangeRequest,
     ) -> Result<EnvironmentSummary, ServiceError> {
         let change = Change::of(identity, Action::Delete, EventKind::DeletionRequested, request);
-        let (overview, _) = self
-            .change(change, async |overview, request| {
-                self.store().request_deletion(&overview.environment.id, request).await
-            })
-            .await?;
-        Ok(self.summary(&overview, now()))
+        self.change(change, async |overview, request| {
+            self.store().request_deletion(&overview.environment.id, request).await
+        })
+        .await
     }
 
     /// Asks for a new round of attempts at the head commit, whose deployment failed, or for what sleeps to wake.
     pub async fn retry(&self, identity: &Identity, request: ChangeRequest) -> Result<EnvironmentSummary, ServiceError> {
-        let change = Change::of(identity, Action::Retry, EventKind::RetryRequested, request);
-        let (overview, outcome) = self
-            .change(change, async |overview, request| {
-                self.store().request_retry(&overview.environment.id, request).await
-            })
-            .await?;
-        match outcome {
-            Outcome::Asked | Outcome::Before => Ok(self.summary(&overview, now())),
-            Outcome::NotAsked => Err(ServiceError::not_failed(overview.environment.status)),
-        }
+        let mut change = Change::of(identity, Action::Retry, EventKind::RetryRequested, request);
+        change.otherwise = |status| Some(ServiceError::not_failed(status));
+        self.change(change, async |overview, request| {
+            self.store().request_retry(&overview.environment.id, request).await
+        })
+        .await
     }
 
     /// Keeps an environment for so long at least, from now on.
@@ -71,16 +58,12 @@ impl Service {
         let request = ChangeRequest { environment, expected_commit, idempotency_key };
         let mut change = Change::of(identity, Action::Keep, EventKind::KeepingRequested, request);
         change.detail = Some(format!("for {} s", duration.seconds()));
-        let until = self.shared.limits.kept_until(self.store().clock().await?, duration.into());
-        let (overview, outcome) = self
-            .change(change, async |overview, request| {
-                self.store().request_keeping(&overview.environment.id, until, request).await
-            })
-            .await?;
-        match outcome {
-            Outcome::Asked | Outcome::Before => Ok(self.summary(&overview, now())),
-            Outcome::NotAsked => Err(ServiceError::nothing_to_keep(overview.environment.status)),
-        }
+        change.otherwise = |status| Some(ServiceError::nothing_to_keep(status));
+        let until = self.shared.parts.limits.kept_until(self.store().clock().await?, duration.into());
+        self.change(change, async |overview, request| {
+            self.store().request_keeping(&overview.environment.id, until, request).await
+        })
+        .await
     }
 
     /// Asks for an environment of an open pull request, whatever its recipe leaves out and whatever was held back. One
@@ -93,19 +76,34 @@ impl Service {
         let CreateRequest { repository: Repository(repository), pull_request, expected_commit, idempotency_key } =
             request;
         let number = pull_request.get();
-        self.learn_of(identity, &repository, number).await?;
-        let environment = EnvironmentReference::PullRequest { repository, number };
-        let request = ChangeRequest { environment, expected_commit, idempotency_key };
-        let change = Change::of(identity, Action::Create, EventKind::DeploymentRequested, request);
-        let (overview, outcome) = self
-            .change(change, async |overview, request| {
-                self.store().request_deployment(&overview.environment.id, request).await
-            })
-            .await?;
-        match outcome {
-            Outcome::Asked | Outcome::Before => Ok(self.summary(&overview, now())),
-            Outcome::NotAsked => Err(ServiceError::closed()),
+        let environment = EnvironmentReference::PullRequest { repository: repository.clone(), number };
+        if let Err(error) = self.learn_of(identity, &repository, number).await {
+            self.note_refusal(identity, EventKind::DeploymentRequested, &environment, &error).await;
+            return Err(error);
         }
+        let request = ChangeRequest { environment, expected_commit, idempotency_key };
+        let mut change = Change::of(identity, Action::Create, EventKind::DeploymentRequested, request);
+        change.otherwise = |_| Some(ServiceError::closed());
+        self.change(change, async |overview, request| {
+            self.store().request_deployment(&overview.environment.id, request).await
+        })
+        .await
+    }
+
+    /// Lets a fork's commit run, where it is still the head.
+    pub async fn approve(
+        &self,
+        identity: &Identity,
+        environment: EnvironmentReference,
+        commit: CommitSha,
+    ) -> Result<EnvironmentSummary, ServiceError> {
+        let expected_commit = Some(ExpectedCommit(commit.clone()));
+        let request = ChangeRequest { environment, expected_commit, idempotency_key: None };
+        let change = Change::of(identity, Action::Approve, EventKind::Approved, request);
+        self.change(change, async |overview, request| {
+            self.store().approve(&overview.environment.id, &commit, request).await
+        })
+        .await
     }
 
     /// Stores what GitHub says of a pull request that previewd does not know.
@@ -124,7 +122,7 @@ impl Service {
         if self.store().find_environment_of(repository, number).await?.is_some() {
             return Ok(());
         }
-        let github = self.shared.github.as_ref().ok_or_else(ServiceError::no_github)?;
+        let github = self.shared.parts.github.as_ref().ok_or_else(ServiceError::no_github)?;
         let access = RepositoryAccess { name: repository.clone(), app_installation_id: None };
         let facts = match github.pull_request(&access, number).await {
             Ok(facts) => facts,
@@ -141,13 +139,26 @@ impl Service {
         Ok(self.store().record_pull_request(facts).await?)
     }
 
-    /// Carries a change as far as the row: who may ask, for which commit, and once.
+    /// Carries a change as far as the row: who may ask, for which commit, and once. What is refused is noted.
     async fn change(
         &self,
         change: Change<'_>,
-        ask: impl AsyncFnOnce(&Overview, Request) -> Result<bool, crate::store::StoreError>,
-    ) -> Result<(Overview, Outcome), ServiceError> {
-        let Change { identity, action, kind, environment: reference, expected, key, detail } = change;
+        ask: impl AsyncFnOnce(&Overview, Request) -> Result<bool, StoreError>,
+    ) -> Result<EnvironmentSummary, ServiceError> {
+        let (identity, kind, reference) = (change.identity, change.kind, change.environment.clone());
+        let answer = self.carry(change, ask).await;
+        if let Err(error) = &answer {
+            self.note_refusal(identity, kind, &reference, error).await;
+        }
+        answer
+    }
+
+    async fn carry(
+        &self,
+        change: Change<'_>,
+        ask: impl AsyncFnOnce(&Overview, Request) -> Result<bool, StoreError>,
+    ) -> Result<EnvironmentSummary, ServiceError> {
+        let Change { identity, action, kind, environment: reference, expected, key, detail, otherwise } = change;
         let overview = self.find(identity, &reference, action).await?;
         let keyed = key.map(|key| Keyed {
             subject: identity.subject.clone(),
@@ -156,24 +167,48 @@ impl Service {
         });
         if let Some(keyed) = &keyed {
             match self.store().request_of(keyed).await? {
-                Some(before) if before == keyed.request_digest => return Ok((overview, Outcome::Before)),
+                // The same was asked for before.
+                Some(before) if before == keyed.request_digest => return Ok(self.summary(&overview, now())),
                 Some(_) => return Err(ServiceError::key_of_another_request()),
                 None => {}
             }
         }
         refuse_stale(&overview, expected.as_ref())?;
-        let detail = detail.unwrap_or_else(|| overview.pull_request.facts.head_sha.to_string());
-        let event = Event { kind, actor: identity.subject.clone(), detail: Some(detail) };
+        let event = identity.event(kind, detail.unwrap_or_else(|| overview.pull_request.facts.head_sha.to_string()));
         let asked = ask(&overview, Request { keyed, expected: expected.clone(), ..event.into() }).await?;
         let overview = self.find(identity, &reference, action).await?;
         if asked {
             let environment = answers::name_of(&overview.pull_request.facts);
             tracing::info!(environment, actor = identity.subject, "{kind}");
-            return Ok((overview, Outcome::Asked));
+            return Ok(self.summary(&overview, now()));
         }
         // A push may have come between the look and the request.
         refuse_stale(&overview, expected.as_ref())?;
-        Ok((overview, Outcome::NotAsked))
+        match otherwise(overview.environment.status) {
+            Some(error) => Err(error),
+            None => Ok(self.summary(&overview, now())),
+        }
+    }
+
+    /// Keeps who asked for what and did not get it. What was not done because something is away is no refusal.
+    async fn note_refusal(
+        &self,
+        identity: &Identity,
+        kind: EventKind,
+        reference: &EnvironmentReference,
+        error: &ServiceError,
+    ) {
+        let Some(refusal) = error.code.refusal() else { return };
+        tracing::info!(environment = %reference, actor = identity.subject, %refusal, "{kind} refused");
+        let noted = async {
+            let id = self.look_up(reference).await?.map(|overview| overview.environment.id);
+            // Of what is not there only its name is known.
+            let event = identity.event(kind, reference.to_string());
+            self.store().record_refusal(id.as_deref(), &event, refusal).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a refusal cannot be recorded");
+        }
     }
 }
 
@@ -181,7 +216,7 @@ impl<'a> Change<'a> {
     fn of(identity: &'a Identity, action: Action, kind: EventKind, request: ChangeRequest) -> Self {
         let ChangeRequest { environment, expected_commit, idempotency_key } = request;
         let expected = expected_commit.map(|ExpectedCommit(commit)| commit);
-        Self { identity, action, kind, environment, expected, key: idempotency_key, detail: None }
+        Self { identity, action, kind, environment, expected, key: idempotency_key, detail: None, otherwise: |_| None }
     }
 }
 

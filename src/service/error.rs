@@ -1,7 +1,7 @@
 //! What a caller is told when something is not done. One shape over MCP, the command line and the dashboard.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::EnvironmentReference;
 use crate::{
@@ -9,11 +9,11 @@ use crate::{
     environment::{CommitSha, EnvironmentStatus, InvalidName},
     github::GitHubError,
     identity::{Action, Role},
-    store::StoreError,
+    store::{Refusal, StoreError},
 };
 
 /// Why something was not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
     /// The caller may see it, and not do this to it.
@@ -28,8 +28,21 @@ pub enum ErrorCode {
     ServerError,
 }
 
+impl ErrorCode {
+    /// How the history has it. None: it was no refusal.
+    pub fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::Unauthorized => Some(Refusal::Unauthorized),
+            Self::NotFound => Some(Refusal::NotFound),
+            Self::InvalidInput => Some(Refusal::InvalidInput),
+            Self::StaleTarget => Some(Refusal::StaleTarget),
+            Self::ServerError => None,
+        }
+    }
+}
+
 /// What a caller is told when something is not done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct ServiceError {
     pub code: ErrorCode,
@@ -165,6 +178,33 @@ impl ServiceError {
             false,
             "Tell the operator to set kubernetes.context or kubernetes.kubeconfig.",
         )
+    }
+
+    pub(super) fn operators_only(role: Role) -> Self {
+        Self {
+            code: ErrorCode::Unauthorized,
+            message: format!("the role {role} may not look after previewd itself"),
+            retryable: false,
+            next_action: format!("Ask somebody with the role {} to do it.", Role::Operator),
+        }
+    }
+
+    pub(super) fn no_token() -> Self {
+        Self {
+            code: ErrorCode::NotFound,
+            message: "there is no valid token with this id".to_owned(),
+            retryable: false,
+            next_action: "List the tokens to see which there are.".to_owned(),
+        }
+    }
+
+    pub(super) fn nothing_to_follow() -> Self {
+        Self {
+            code: ErrorCode::InvalidInput,
+            message: "environment: it is deleted, and nothing of it runs".to_owned(),
+            retryable: false,
+            next_action: "Read what was kept of its log, without following it.".to_owned(),
+        }
     }
 
     fn server(message: &str, retryable: bool, next_action: &str) -> Self {

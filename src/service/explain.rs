@@ -2,10 +2,11 @@
 //! would change it.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    DeploymentSummary, EnvironmentReference, EnvironmentSummary, ExplainRequest, Repository, Service, ServiceError,
+    DeploymentSummary, EnvironmentReference, EnvironmentSummary, EventSummary, ExplainRequest, Repository, Service,
+    ServiceError,
     answers::{plain, rfc3339},
     now,
 };
@@ -20,11 +21,9 @@ use crate::{
 const DEPLOYMENTS: i64 = 3;
 const DELIVERIES: i64 = 5;
 const EVENTS: i64 = 10;
-/// The longest detail of an event.
-const DETAIL: usize = 120;
 
 /// Why a pull request's preview is as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// `owner/name#number`.
     pub pull_request: String,
@@ -33,7 +32,7 @@ pub struct Explanation {
     /// What would change it.
     pub next_action: String,
     /// What else is the matter.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
     /// Absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,29 +41,18 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// The last three, newest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deployments: Vec<DeploymentSummary>,
     /// The last ten steps of its life, newest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventSummary>,
     /// The last five webhooks of the pull request, newest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deliveries: Vec<DeliverySummary>,
 }
 
-/// One step of an environment's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct EventSummary {
-    /// RFC 3339.
-    pub at: String,
-    pub kind: String,
-    pub actor: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
-
 /// One webhook that arrived.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliverySummary {
     /// RFC 3339.
     pub at: String,
@@ -106,7 +94,7 @@ impl Service {
         Ok(explanation)
     }
 
-    async fn explain_environment(&self, overview: &Overview) -> Result<Explanation, ServiceError> {
+    pub(super) async fn explain_environment(&self, overview: &Overview) -> Result<Explanation, ServiceError> {
         let Overview { environment, pull_request } = overview;
         let id = &environment.id;
         let summary = self.summary(overview, now());
@@ -137,15 +125,7 @@ impl Service {
             expires_at: environment.lifetime.expires_at().filter(|_| environment.has_place).map(rfc3339),
             environment: Some(summary),
             deployments: deployments.into_iter().map(DeploymentSummary::from).collect(),
-            events: events
-                .into_iter()
-                .map(|event| EventSummary {
-                    at: rfc3339(event.at),
-                    kind: event.kind,
-                    actor: plain(&event.actor),
-                    detail: event.detail.map(|detail| plain(&detail).chars().take(DETAIL).collect()),
-                })
-                .collect(),
+            events: events.into_iter().map(EventSummary::within_environment).collect(),
             deliveries: Vec::new(),
         })
     }
@@ -158,7 +138,7 @@ impl Service {
         number: i64,
     ) -> Result<Explanation, ServiceError> {
         let name = EnvironmentReference::PullRequest { repository: repository.clone(), number };
-        let github = self.shared.github.as_ref().ok_or_else(ServiceError::no_github)?;
+        let github = self.shared.parts.github.as_ref().ok_or_else(ServiceError::no_github)?;
         let access = RepositoryAccess { name: repository.clone(), app_installation_id: None };
         let facts = match github.pull_request(&access, number).await {
             Ok(facts) => facts,
@@ -204,7 +184,7 @@ impl Service {
             Some(at) => format!("The last webhook from {repository} arrived at {}.", rfc3339(at)),
             None => format!("No webhook from {repository} ever arrived."),
         };
-        let Some(github) = &self.shared.github else { return Ok(heard) };
+        let Some(github) = &self.shared.parts.github else { return Ok(heard) };
         // Only an App may look at its deliveries.
         let sent = match github.last_delivery_to(github_id).await {
             Ok(sent) => sent,

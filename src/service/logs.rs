@@ -1,7 +1,12 @@
 //! Logs, cut to what an answer may hold.
 
-use super::answers::ContainerLogs;
-use crate::cluster::{ContainerLog, LogLine, NoLog};
+use jiff::Timestamp;
+
+use super::answers::{ContainerLogs, EnvironmentLogs};
+use crate::{
+    cluster::{ContainerLog, LogLine, LogRequest, Logs, NoLog},
+    store::KeptLog,
+};
 
 /// A line that is longer says no more by its rest.
 const LONGEST_LINE: usize = 2_000;
@@ -24,6 +29,45 @@ pub(super) fn fit(containers: Vec<ContainerLog>, budget: usize) -> (Vec<Containe
         left_out += 1;
     }
     (logs.into_iter().map(Sized::into_answer).collect(), left_out)
+}
+
+/// What was kept of a deployment, as far as the request wants it.
+pub(super) fn of_kept(kept: Vec<KeptLog>, request: &LogRequest) -> Logs {
+    let not_before = request.since.map(|since| Timestamp::now() - since);
+    let is_wanted = |(at, text): &(&str, &str)| {
+        let is_new = not_before.is_none_or(|first| at.parse::<Timestamp>().is_ok_and(|at| at >= first));
+        is_new && request.contains.as_ref().is_none_or(|wanted| text.contains(wanted))
+    };
+    let containers = kept
+        .into_iter()
+        .filter(|log| request.container.as_ref().is_none_or(|name| *name == log.container))
+        .map(|KeptLog { pod, container, body }| {
+            let lines: Vec<_> = body.lines().filter_map(|line| line.split_once(' ')).filter(is_wanted).collect();
+            let first = lines.len().saturating_sub(request.tail as usize);
+            let line = |(at, text): &(&str, &str)| LogLine {
+                timestamp: request.timestamps.then(|| (*at).to_owned()),
+                text: (*text).to_owned(),
+            };
+            ContainerLog {
+                pod,
+                container,
+                lines: lines[first..].iter().map(line).collect(),
+                truncated: first > 0,
+                no_log: None,
+            }
+        })
+        .collect();
+    Logs { containers, omitted: 0 }
+}
+
+/// The lines of all containers in the order of their time, each with its container before it. Without times they stay
+/// container by container.
+pub fn merged(logs: &EnvironmentLogs) -> Vec<(&ContainerLogs, &str)> {
+    let mut lines: Vec<_> =
+        logs.containers.iter().flat_map(|log| log.lines.iter().map(move |line| (log, line.as_str()))).collect();
+    let at = |line: &str| line.split(' ').next().and_then(|word| word.parse::<Timestamp>().ok());
+    lines.sort_by_key(|(_, line)| at(line));
+    lines
 }
 
 /// One container's lines, from `first` on, with the JSON that they make.
@@ -99,6 +143,53 @@ mod tests {
         assert_eq!(containers[0].lines.len() as u64 + left_out, 1000);
         let bytes: usize = containers.iter().flat_map(|log| &log.lines).map(|line| json_bytes(line)).sum();
         assert!((400..=500).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn what_was_kept_is_read_like_what_runs() {
+        let body = "2026-11-26T05:00:00.1Z one\n2026-11-26T05:00:00.25Z two\n2026-11-26T05:00:01Z two and a half";
+        let kept = || vec![KeptLog { pod: "web-1".to_owned(), container: "web".to_owned(), body: body.to_owned() }];
+        let request = |tail, contains: Option<&str>, container: Option<&str>| LogRequest {
+            tail,
+            timestamps: false,
+            container: container.map(str::to_owned),
+            previous: false,
+            since: None,
+            contains: contains.map(str::to_owned),
+        };
+        let texts = |request: &LogRequest| -> Vec<String> {
+            let logs = of_kept(kept(), request);
+            logs.containers.into_iter().flat_map(|log| log.lines).map(|line| line.text).collect()
+        };
+        assert_eq!(texts(&request(2, None, None)), ["two", "two and a half"]);
+        assert_eq!(texts(&request(9, Some("one"), None)), ["one"]);
+        assert!(texts(&request(9, None, Some("db"))).is_empty());
+        let since = LogRequest { since: Some(std::time::Duration::from_secs(60)), ..request(9, None, None) };
+        assert!(texts(&since).is_empty());
+    }
+
+    #[test]
+    fn lines_of_several_containers_are_merged_by_time() {
+        let container = |name: &str, lines: &[&str]| ContainerLogs {
+            pod: "web-1".to_owned(),
+            container: name.to_owned(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            no_log: None,
+        };
+        let logs = EnvironmentLogs {
+            environment: "acme/shop#7".to_owned(),
+            namespace: "pr-7".to_owned(),
+            status: crate::environment::EnvironmentStatus::Running,
+            containers: vec![
+                container("web", &["2026-11-26T05:00:00.1Z a", "2026-11-26T05:00:00.12Z c"]),
+                container("db", &["2026-11-26T05:00:00.11Z b", "2026-11-26T05:00:01Z d"]),
+            ],
+            kept_of: None,
+            lines_left_out: 0,
+            containers_left_out: 0,
+        };
+        let order: Vec<_> = merged(&logs).iter().map(|(_, line)| line.rsplit(' ').next().unwrap()).collect();
+        assert_eq!(order, ["a", "b", "c", "d"]);
     }
 
     #[test]

@@ -6,36 +6,48 @@ mod answers;
 mod authoring;
 mod changes;
 mod error;
+mod events;
 mod explain;
+mod follow;
 mod logs;
+mod operation;
+mod page;
 mod requests;
+mod usage;
 mod wait;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use tokio::sync::OnceCell;
 
 pub use answers::{
     Addresses, ContainerLogs, DeploymentSummary, EnvironmentDetail, EnvironmentList, EnvironmentLogs,
-    EnvironmentSummary, PullRequestSummary, rfc3339,
+    EnvironmentSummary, PullRequestSummary, ReadinessSummary, rfc3339,
 };
 pub use authoring::{Author, CheckRecipeRequest, Occasion, RecipeVerdict};
 pub use error::{ErrorCode, ServiceError};
-pub use explain::{DeliverySummary, EventSummary, Explanation};
+pub use events::{EventList, EventSummary, EventsRequest};
+pub use explain::{DeliverySummary, Explanation};
+pub use follow::{Followed, LogEvent};
+pub use logs::merged;
+pub use operation::{GitHubBudget, NewTokenRequest, Operation, TeamUsage, TokenSummary};
+pub use page::{Dossier, EnvironmentPage, PageRequest, Possible};
 pub use requests::{
     ChangeRequest, ContainerName, CreateRequest, Cursor, EnvironmentReference, ExpectedCommit, ExplainRequest,
-    GetRequest, IdempotencyKey, KeepRequest, ListRequest, LogsRequest, Number, Repository, Tail, WaitRequest,
-    WaitUntil,
+    GetRequest, IdempotencyKey, KeepRequest, ListRequest, LogsRequest, Number, Repository, SearchText, Since, Tail,
+    WaitRequest, WaitUntil,
 };
+pub use usage::{Cost, UsageSummary};
 pub use wait::Waited;
 
 use crate::{
     cluster::{Cluster, ClusterError, LogRequest, Logs, Owner},
-    config::Limits,
+    config::{Limits, Prices},
     environment::{EnvironmentStatus, Millis},
     github::GitHub,
-    identity::{Action, Identity, Permission, may},
-    store::{EnvironmentFilter, Overview, Store},
+    identity::{Action, Identity, Permission, Teams, TeamsInForce, may},
+    masking::Mask,
+    store::{EnvironmentFilter, Overview, Store, StoreError},
 };
 
 /// An answer is this long at most where the caller did not ask for more. Bytes of JSON, the frame around it included.
@@ -53,29 +65,30 @@ pub struct Service {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    store: Store,
+/// What answers are made with.
+pub struct Parts {
+    pub store: Store,
     /// None: previewd was started without one, and only logs need it.
-    cluster: Option<Cluster>,
+    pub cluster: Option<Cluster>,
     /// None: previewd was started without one, and only pull requests that it does not know need it.
-    github: Option<GitHub>,
-    limits: Limits,
-    author: Author,
-    addresses: Addresses,
+    pub github: Option<GitHub>,
+    pub limits: Limits,
+    pub author: Author,
+    pub prices: Prices,
+    pub addresses: Addresses,
+    pub teams: TeamsInForce,
+}
+
+struct Shared {
+    parts: Parts,
     installation_id: OnceCell<String>,
+    feeds: follow::Feeds,
 }
 
 impl Service {
-    pub fn new(
-        store: Store,
-        cluster: Option<Cluster>,
-        github: Option<GitHub>,
-        addresses: Addresses,
-        limits: Limits,
-        author: Author,
-    ) -> Self {
-        let installation_id = OnceCell::new();
-        Self { shared: Arc::new(Shared { store, cluster, github, limits, author, addresses, installation_id }) }
+    pub fn new(parts: Parts) -> Self {
+        let (installation_id, feeds) = Default::default();
+        Self { shared: Arc::new(Shared { parts, installation_id, feeds }) }
     }
 
     /// A page of the environments that exist for `identity`, newest first: as many as fit into [`DEFAULT_ANSWER`].
@@ -84,8 +97,9 @@ impl Service {
         let mut filter = EnvironmentFilter {
             statuses: status,
             repository: repository.map(|Repository(name)| name),
-            visible: identity.visible.as_ref().map(|patterns| patterns.iter().map(|p| p.as_str().to_owned()).collect()),
+            visible: identity.visible_patterns(),
             pull_request: identity.pull_request,
+            text: None,
             after: cursor.map(|cursor| cursor.as_str().to_owned()),
             limit: ENVIRONMENTS_PER_PAGE,
         };
@@ -95,8 +109,11 @@ impl Service {
         let mut environments = Vec::new();
         let mut last = None;
         let mut room = DEFAULT_ANSWER - FRAME;
+        let ids: Vec<&str> = page.iter().map(|overview| overview.environment.id.as_str()).collect();
+        let mut figures = self.figures(&ids, now).await?;
         for overview in &page {
-            let summary = self.summary(overview, now);
+            let figures = figures.remove(&overview.environment.id).unwrap_or_default();
+            let summary = self.summary(overview, now).with(figures);
             let bytes = serde_json::to_string(&summary).map_or(0, |json| json.len()) + 1;
             // One that is too long by itself is shown nevertheless, or the list could not go on after it.
             if bytes > room && !environments.is_empty() {
@@ -119,21 +136,54 @@ impl Service {
     pub async fn get(&self, identity: &Identity, request: GetRequest) -> Result<EnvironmentDetail, ServiceError> {
         let overview = self.find(identity, &request.environment, Action::Inspect).await?;
         let deployments = self.store().deployments_of(&overview.environment.id, DEPLOYMENTS_SHOWN).await?;
-        Ok(EnvironmentDetail::of(&overview, deployments, &self.shared.addresses, now()))
+        self.detail(&overview, deployments.into_iter().map(DeploymentSummary::from).collect(), now()).await
+    }
+
+    async fn detail(
+        &self,
+        overview: &Overview,
+        deployments: Vec<DeploymentSummary>,
+        now: Millis,
+    ) -> Result<EnvironmentDetail, ServiceError> {
+        let id = &overview.environment.id;
+        let figures = self.figures(&[id], now).await?.remove(id).unwrap_or_default();
+        let summary = self.summary(overview, now).with(figures);
+        Ok(EnvironmentDetail::of(summary, overview, deployments, self.usage(id).await?))
     }
 
     /// The end of what the environment's containers printed. The oldest lines are left out where there are more than an
     /// answer may hold: [`LONGEST_ANSWER`] where `tail` is given, else [`DEFAULT_ANSWER`].
     pub async fn logs(&self, identity: &Identity, request: LogsRequest) -> Result<EnvironmentLogs, ServiceError> {
-        let LogsRequest { environment, tail, timestamps, container, previous } = request;
+        let LogsRequest { environment, tail, timestamps, container, previous, since, contains } = request;
         let overview = self.find(identity, &environment, Action::Inspect).await?;
         let request = LogRequest {
             tail: tail.unwrap_or(Tail::DEFAULT).lines(),
             timestamps,
             container: container.map(|name| name.as_str().to_owned()),
             previous,
+            since: since.map(Into::into),
+            contains: contains.map(Into::into),
         };
-        let logs = self.read_logs(&overview, &request).await?;
+        let head = &overview.pull_request.facts.head_sha;
+        let mask = self.mask(&overview).await?;
+        let mut logs = self.read_logs(&overview, &request).await?;
+        let mut kept_of = None;
+        let nothing_runs = logs.containers.iter().all(|log| log.lines.is_empty());
+        // After a failure that went back to another commit, what runs says nothing of it.
+        let went_back = overview.environment.status == EnvironmentStatus::Failed
+            && overview.environment.serving_commit.as_ref().is_some_and(|serving| *serving != *head);
+        if (nothing_runs || went_back) && !request.previous {
+            let kept = self.store().kept_logs(&overview.environment.id, head).await?;
+            if !kept.is_empty() {
+                logs = logs::of_kept(kept, &request);
+                kept_of = Some(head.clone());
+            }
+        }
+        for line in logs.containers.iter_mut().flat_map(|log| &mut log.lines) {
+            if let Cow::Owned(hidden) = mask.hide(&line.text) {
+                line.text = hidden;
+            }
+        }
         // Whoever reads its logs uses it. Should this be missed, the next use is not.
         if let Err(error) = self.store().record_use(&overview.environment.id).await {
             tracing::debug!(%error, "it is not known that an environment was used");
@@ -146,6 +196,7 @@ impl Service {
             namespace: overview.environment.namespace.to_string(),
             status: overview.environment.status,
             containers,
+            kept_of: kept_of.map(|commit| commit.to_string()),
             lines_left_out,
             containers_left_out: logs.omitted as u64,
         })
@@ -158,13 +209,7 @@ impl Service {
         reference: &EnvironmentReference,
         action: Action,
     ) -> Result<Overview, ServiceError> {
-        let found = match reference {
-            EnvironmentReference::PullRequest { repository, number } => {
-                self.store().find_environment_of(repository, *number).await?
-            }
-            EnvironmentReference::IdOrNamespace(name) => self.store().find_environment(name.as_str()).await?,
-        };
-        let overview = found.ok_or_else(|| ServiceError::not_found(reference))?;
+        let overview = self.look_up(reference).await?.ok_or_else(|| ServiceError::not_found(reference))?;
         let facts = &overview.pull_request.facts;
         match may(identity, action, &facts.repository.name, facts.number) {
             Permission::Allowed => Ok(overview),
@@ -173,12 +218,22 @@ impl Service {
         }
     }
 
+    /// The environment that `reference` names, whoever asks.
+    async fn look_up(&self, reference: &EnvironmentReference) -> Result<Option<Overview>, StoreError> {
+        match reference {
+            EnvironmentReference::PullRequest { repository, number } => {
+                self.store().find_environment_of(repository, *number).await
+            }
+            EnvironmentReference::IdOrNamespace(name) => self.store().find_environment(name.as_str()).await,
+        }
+    }
+
     async fn read_logs(&self, overview: &Overview, request: &LogRequest) -> Result<Logs, ServiceError> {
         let nothing = Logs { containers: Vec::new(), omitted: 0 };
         if overview.environment.status == EnvironmentStatus::Deleted {
             return Ok(nothing);
         }
-        let cluster = self.shared.cluster.as_ref().ok_or_else(ServiceError::no_cluster)?;
+        let cluster = self.shared.parts.cluster.as_ref().ok_or_else(ServiceError::no_cluster)?;
         let owner = Owner {
             installation_id: self.installation_id().await?.to_owned(),
             environment_id: overview.environment.id.clone(),
@@ -190,6 +245,11 @@ impl Service {
         }
     }
 
+    /// What has to be hidden of the environment's logs.
+    async fn mask(&self, overview: &Overview) -> Result<Mask, StoreError> {
+        follow::mask_of(self.store(), overview).await
+    }
+
     /// Never changes once it is there.
     async fn installation_id(&self) -> Result<&str, ServiceError> {
         let read = async || Ok::<_, ServiceError>(self.store().installation().await?.id);
@@ -197,11 +257,16 @@ impl Service {
     }
 
     fn summary(&self, overview: &Overview, now: Millis) -> EnvironmentSummary {
-        EnvironmentSummary::of(overview, &self.shared.addresses, now)
+        EnvironmentSummary::of(overview, &self.shared.parts.addresses, now)
     }
 
     fn store(&self) -> &Store {
-        &self.shared.store
+        &self.shared.parts.store
+    }
+
+    /// The configured teams, as they are now.
+    fn teams(&self) -> Arc<Teams> {
+        Arc::clone(&self.shared.parts.teams.borrow())
     }
 }
 

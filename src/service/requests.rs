@@ -29,7 +29,9 @@ deserialized_from_text!(
     Cursor,
     ContainerName,
     IdempotencyKey,
-    KeepDuration
+    KeepDuration,
+    Since,
+    SearchText
 );
 
 /// How a caller names an environment.
@@ -212,6 +214,55 @@ pub struct LogsRequest {
     /// The run before the last restart
     #[serde(default)]
     pub previous: bool,
+    /// Only lines of the last so long, such as 10m
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub since: Option<Since>,
+    /// Only lines with this text
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub contains: Option<SearchText>,
+}
+
+/// How far back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Since(Duration);
+
+impl From<Since> for Duration {
+    fn from(since: Since) -> Self {
+        since.0
+    }
+}
+
+impl FromStr for Since {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        parse_duration(text).map(Self).map_err(|rule| InvalidName { field: "since", rule })
+    }
+}
+
+/// What lines are searched for, letter by letter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SearchText(String);
+
+impl From<SearchText> for String {
+    fn from(text: SearchText) -> Self {
+        text.0
+    }
+}
+
+impl FromStr for SearchText {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidName { field: "contains", rule: "must be 1 to 200 characters, on one line" })
+    }
 }
 
 /// What a caller gives a request, so that sending it again changes nothing.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{EnvironmentSummary, ExpectedCommit, Service, ServiceError, WaitRequest, WaitUntil, now};
@@ -18,7 +18,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Where an environment has got to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waited {
     #[serde(flatten)]
     pub summary: EnvironmentSummary,
@@ -28,6 +28,13 @@ pub struct Waited {
     /// What to do now, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_action: Option<String>,
+}
+
+impl Waited {
+    /// Whether waiting longer is no use: it was answered before its time.
+    pub fn is_stopped(&self) -> bool {
+        !self.done && self.waited_seconds < LONGEST_WAIT.as_secs()
+    }
 }
 
 impl Service {

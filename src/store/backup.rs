@@ -22,13 +22,14 @@ use super::{
 };
 
 /// The tables with their keys, each after those that it refers to. What only living processes need is left out.
-const TABLES: [(&str, &str); 14] = [
+const TABLES: [(&str, &str); 15] = [
     ("installation", "id"),
     ("repositories", "github_id"),
     ("pull_requests", "github_id"),
     ("environments", "id"),
     ("deployments", "id"),
     ("renders", "deployment_id"),
+    ("kept_logs", "deployment_id, place"),
     ("objects", "environment_id, api_version, kind, name"),
     ("events", "id"),
     ("deliveries", "guid"),

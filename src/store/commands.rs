@@ -6,7 +6,8 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     connection::{read, write},
-    schema::commands,
+    events::{Event, EventRow, Refusal},
+    schema::{commands, events},
 };
 use crate::environment::{CommandComment, Millis};
 
@@ -67,19 +68,35 @@ impl Store {
     }
 
     /// Records what became of a command that changed nothing.
-    pub async fn settle_command(
-        &self,
-        comment_id: i64,
-        accepted: bool,
-        answer: Option<String>,
-    ) -> Result<(), StoreError> {
+    pub async fn settle_command(&self, comment_id: i64, answer: Option<String>) -> Result<(), StoreError> {
         write!(self, |connection| {
             diesel::update(commands::table.find(comment_id))
-                .set((commands::accepted.eq(accepted), commands::answer.eq(answer)))
+                .set((commands::accepted.eq(true), commands::answer.eq(answer)))
                 .execute(connection)
                 .await
         })?;
         Ok(())
+    }
+
+    /// Records that a command was refused, and what the history of its environment says of it, if anything.
+    pub async fn refuse_command(
+        &self,
+        comment_id: i64,
+        answer: String,
+        refused: Option<(String, Event, Refusal)>,
+    ) -> Result<(), StoreError> {
+        let at = self.wall_clock();
+        write!(self, |connection| {
+            diesel::update(commands::table.find(comment_id))
+                .set((commands::accepted.eq(false), commands::answer.eq(&answer)))
+                .execute(connection)
+                .await?;
+            if let Some((environment_id, event, refusal)) = &refused {
+                let row = EventRow::of(Some(environment_id), event, at).refused(*refusal);
+                diesel::insert_into(events::table).values(row).execute(connection).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Records that the author of a command was told.

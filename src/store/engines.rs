@@ -12,7 +12,7 @@ use super::{
 };
 
 /// An engine whose heartbeat is older is gone.
-const ALIVE: Duration = Duration::from_secs(30);
+pub(super) const ALIVE: Duration = Duration::from_secs(30);
 
 impl Store {
     /// Says that engine `id` is alive, and forgets those that are long gone.

@@ -1,6 +1,10 @@
 //! Environments: their rows, what newer facts of a pull request mean for them, and how they are found.
 
-use diesel::prelude::*;
+use diesel::{
+    define_sql_function,
+    prelude::*,
+    sql_types::{BigInt, Nullable, Text},
+};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -8,10 +12,11 @@ use super::{
     Store, StoreError,
     connection::read,
     pull_requests::{PullRequest, PullRequestRow, RepositoryRow, commit, from_code},
-    schema::{environments, pull_requests, repositories},
+    schema::{environments, pull_requests, repositories, usage_samples},
 };
 use crate::environment::{
     CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName, Terms,
+    codes,
 };
 
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -283,9 +288,39 @@ pub struct EnvironmentFilter {
     pub visible: Option<Vec<String>>,
     /// Only environments of pull requests with this number.
     pub pull_request: Option<i64>,
+    /// Only those whose pull request's title, author or branch, or whose namespace has this text; upper and lower case
+    /// are the same.
+    pub text: Option<String>,
     /// The id after which the page begins, newest first.
     pub after: Option<String>,
     pub limit: i64,
+}
+
+codes! {
+    /// In which order environments are shown.
+    EnvironmentOrder {
+        /// The newest first.
+        Newest = "newest",
+        Oldest = "oldest",
+        /// What changed last first.
+        Changed = "changed",
+        /// By repository and number.
+        Repository = "repository",
+        Status = "status",
+        /// What uses most first.
+        Cpu = "cpu",
+        Memory = "memory",
+    }
+}
+
+define_sql_function! {
+    /// Lower case; of ASCII alone in SQLite.
+    fn lower(text: Text) -> Text;
+}
+
+define_sql_function! {
+    /// The first, or the second where there is none.
+    fn coalesce(value: Nullable<BigInt>, otherwise: BigInt) -> BigInt;
 }
 
 /// Environments with their pull request and repository, as [`Overview::from_rows`] takes them.
@@ -317,6 +352,17 @@ macro_rules! filtered {
         if let Some(number) = filter.pull_request {
             query = query.filter(pull_requests::number.eq(number));
         }
+        if let Some(text) = &filter.text {
+            let pattern = format!("%{}%", escape_pattern(&text.to_ascii_lowercase()));
+            query = query.filter(
+                lower(pull_requests::title)
+                    .like(pattern.clone())
+                    .escape('\\')
+                    .or(lower(pull_requests::author).like(pattern.clone()).escape('\\'))
+                    .or(lower(pull_requests::head_ref).like(pattern.clone()).escape('\\'))
+                    .or(environments::namespace.like(pattern).escape('\\')),
+            );
+        }
         if let Some(repository) = &filter.repository {
             query = query
                 .filter(repositories::owner.eq(repository.owner()))
@@ -344,6 +390,43 @@ impl Store {
         let more = rows.len() as i64 > filter.limit;
         let page = rows.into_iter().take(filter.limit as usize).map(Overview::from_rows).collect::<Result<_, _>>()?;
         Ok((page, more))
+    }
+
+    /// So many environments of a list in some order, after the first `offset`; `after` of the filter does not count.
+    pub async fn page_of_environments(
+        &self,
+        filter: &EnvironmentFilter,
+        order: EnvironmentOrder,
+        offset: i64,
+    ) -> Result<Vec<Overview>, StoreError> {
+        let filter = &EnvironmentFilter { after: None, ..filter.clone() };
+        let rows: Vec<(EnvironmentRow, PullRequestRow, RepositoryRow)> = read!(self, |connection| {
+            let query = environments::table
+                .inner_join(pull_requests::table.inner_join(repositories::table))
+                .left_join(usage_samples::table)
+                .select((EnvironmentRow::as_select(), PullRequestRow::as_select(), RepositoryRow::as_select()))
+                .limit(filter.limit)
+                .offset(offset);
+            let query = filtered!(query, filter);
+            match order {
+                EnvironmentOrder::Newest => query.order(environments::id.desc()),
+                EnvironmentOrder::Oldest => query.order(environments::id.asc()),
+                EnvironmentOrder::Changed => query.order((environments::updated_at.desc(), environments::id.desc())),
+                EnvironmentOrder::Repository => {
+                    query.order((repositories::owner, repositories::name, pull_requests::number))
+                }
+                EnvironmentOrder::Status => query.order((environments::status, environments::id.desc())),
+                EnvironmentOrder::Cpu => {
+                    query.order((coalesce(usage_samples::cpu_millicores, -1).desc(), environments::id.desc()))
+                }
+                EnvironmentOrder::Memory => {
+                    query.order((coalesce(usage_samples::memory_bytes, -1).desc(), environments::id.desc()))
+                }
+            }
+            .load(connection)
+            .await
+        })?;
+        rows.into_iter().map(Overview::from_rows).collect()
     }
 
     /// How many environments the filter lets through, whatever its limit.
@@ -402,8 +485,19 @@ impl Store {
     }
 }
 
+/// Text that a LIKE finds letter by letter.
+fn escape_pattern(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, character| {
+        if matches!(character, '%' | '_' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+        escaped
+    })
+}
+
 /// `owner/*` patterns as owners, the others as they are; lower-cased, as the rows are.
-fn split_patterns(patterns: &[String]) -> (Vec<String>, Vec<String>) {
+pub(super) fn split_patterns(patterns: &[String]) -> (Vec<String>, Vec<String>) {
     let (owners, names): (Vec<_>, Vec<_>) =
         patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).partition(|pattern| pattern.ends_with("/*"));
     (owners.into_iter().map(|owner| owner.trim_end_matches("/*").to_owned()).collect(), names)

@@ -71,6 +71,8 @@ macro_rules! lease_held {
     };
 }
 
+pub(super) use lease_held;
+
 /// Keeps what was made for a commit, inside a transaction.
 macro_rules! keep_render {
     ($connection:expr, $environment_id:expr, $commit:expr, $body:expr, $key:expr) => {{

@@ -240,7 +240,7 @@ impl Store {
             }
             if let Some(event) = record.event {
                 diesel::insert_into(events::table)
-                    .values(EventRow::of(&lease.environment_id, &event, at))
+                    .values(EventRow::of(Some(&lease.environment_id), &event, at))
                     .execute(connection)
                     .await?;
             }

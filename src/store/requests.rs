@@ -45,7 +45,7 @@ macro_rules! grant {
                 .execute($connection)
                 .await?;
         }
-        diesel::insert_into(events::table).values(EventRow::of(&$id, event, $at)).execute($connection).await?;
+        diesel::insert_into(events::table).values(EventRow::of(Some(&$id), event, $at)).execute($connection).await?;
         if let Some(comment_id) = command {
             diesel::update(commands::table.find(comment_id))
                 .set(commands::accepted.eq(true))

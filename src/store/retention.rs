@@ -8,7 +8,9 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     connection::write,
-    schema::{commands, deliveries, deployments, environments, events, idempotency, objects, renders, sessions},
+    schema::{
+        commands, deliveries, deployments, environments, events, idempotency, kept_logs, objects, renders, sessions,
+    },
 };
 use crate::environment::{EnvironmentStatus, Millis};
 
@@ -75,6 +77,11 @@ impl Store {
                     .filter(environments::status.eq(EnvironmentStatus::Deleted.code()))
                     .select(environments::id)
             };
+            some += write!(self, |connection| {
+                let of_gone = deployments::table.filter(deployments::environment_id.eq_any(of_gone()));
+                let logs = kept_logs::table.filter(kept_logs::deployment_id.eq_any(of_gone.select(deployments::id)));
+                diesel::delete(logs).execute(connection).await
+            })?;
             some += write!(self, |connection| {
                 let inventory = objects::table.filter(objects::environment_id.eq_any(of_gone()));
                 diesel::delete(inventory).execute(connection).await

@@ -7,6 +7,8 @@ diesel::table! {
         cluster_id -> Nullable<Text>,
         oldest_generation -> BigInt,
         created_at -> BigInt,
+        sampled_at -> Nullable<BigInt>,
+        sampling_problem -> Nullable<Text>,
     }
 }
 
@@ -145,11 +147,14 @@ diesel::table! {
 diesel::table! {
     events (id) {
         id -> Text,
-        environment_id -> Text,
+        environment_id -> Nullable<Text>,
         at -> BigInt,
         actor -> Text,
         kind -> Text,
         detail -> Nullable<Text>,
+        interface -> Nullable<Text>,
+        address -> Nullable<Text>,
+        refusal -> Nullable<Text>,
     }
 }
 
@@ -253,11 +258,46 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    kept_logs (deployment_id, place) {
+        deployment_id -> Text,
+        place -> BigInt,
+        pod -> Text,
+        container -> Text,
+        body -> Text,
+    }
+}
+
+diesel::table! {
+    usage_samples (environment_id) {
+        environment_id -> Text,
+        sampled_at -> Nullable<BigInt>,
+        cpu_millicores -> Nullable<BigInt>,
+        memory_bytes -> Nullable<BigInt>,
+        restarts -> BigInt,
+        out_of_memory -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_buckets (environment_id, bucket) {
+        environment_id -> Text,
+        bucket -> BigInt,
+        samples -> BigInt,
+        cpu_millicores -> BigInt,
+        memory_bytes -> BigInt,
+        cpu_peak -> BigInt,
+        memory_peak -> BigInt,
+    }
+}
+
 diesel::joinable!(approvals -> pull_requests (pull_request_id));
 diesel::joinable!(environments -> pull_requests (pull_request_id));
 diesel::joinable!(deployments -> environments (environment_id));
 diesel::joinable!(renders -> deployments (deployment_id));
 diesel::joinable!(objects -> environments (environment_id));
+diesel::joinable!(usage_samples -> environments (environment_id));
+diesel::joinable!(kept_logs -> deployments (deployment_id));
 diesel::joinable!(events -> environments (environment_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
@@ -268,5 +308,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     renders,
     objects,
     events,
+    kept_logs,
+    usage_samples,
     deliveries
 );

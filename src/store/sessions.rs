@@ -8,7 +8,8 @@ use diesel_async::RunQueryDsl;
 use super::{
     Store, StoreError,
     connection::{read, write},
-    schema::sessions,
+    events::{Event, EventRow},
+    schema::{events, sessions},
 };
 use crate::environment::codes;
 
@@ -36,8 +37,9 @@ pub struct NewSession {
 }
 
 impl Store {
-    pub async fn create_session(&self, session: NewSession) -> Result<(), StoreError> {
-        let (now, until) = (self.now(), self.now_plus(session.lasts));
+    /// `event`: what the history says of it, if anything.
+    pub async fn create_session(&self, session: NewSession, event: Option<Event>) -> Result<(), StoreError> {
+        let (now, until, at) = (self.now(), self.now_plus(session.lasts), self.wall_clock());
         write!(self, |connection| {
             diesel::insert_into(sessions::table)
                 .values((
@@ -49,7 +51,11 @@ impl Store {
                     sessions::expires_at.eq(until),
                 ))
                 .execute(connection)
-                .await
+                .await?;
+            if let Some(event) = &event {
+                diesel::insert_into(events::table).values(EventRow::of(None, event, at)).execute(connection).await?;
+            }
+            Ok(())
         })?;
         Ok(())
     }
@@ -96,10 +102,11 @@ impl Store {
     }
 
     /// Ends every session of whoever this is.
-    pub async fn end_sessions(&self, granted: &str) -> Result<(), StoreError> {
-        let granted = granted.to_owned();
+    pub async fn end_sessions(&self, granted: &str, event: Event) -> Result<(), StoreError> {
+        let (granted, at) = (granted.to_owned(), self.wall_clock());
         write!(self, |connection| {
-            diesel::delete(sessions::table.filter(sessions::granted.eq(&granted))).execute(connection).await
+            diesel::delete(sessions::table.filter(sessions::granted.eq(&granted))).execute(connection).await?;
+            diesel::insert_into(events::table).values(EventRow::of(None, &event, at)).execute(connection).await
         })?;
         Ok(())
     }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     connection::{read, write},
+    events::{Event, EventRow},
     pull_requests::unreadable,
-    schema::{pull_requests, repositories, tokens},
+    schema::{events, pull_requests, repositories, tokens},
 };
 use crate::environment::{Millis, PullRequestState, RepositoryName, RepositoryState};
 
@@ -83,8 +84,8 @@ impl TryFrom<TokenRow> for Token {
 }
 
 impl Store {
-    /// Stores a new token and gives its id.
-    pub async fn create_token(&self, token: NewToken) -> Result<String, StoreError> {
+    /// Stores a new token, and who made it. Gives its id.
+    pub async fn create_token(&self, token: NewToken, event: Event) -> Result<String, StoreError> {
         let row = TokenRow {
             id: Uuid::now_v7().to_string(),
             subject: token.subject,
@@ -99,7 +100,11 @@ impl Store {
             pull_request: token.pull_request,
         };
         let id = row.id.clone();
-        write!(self, |connection| diesel::insert_into(tokens::table).values(&row).execute(connection).await)?;
+        write!(self, |connection| {
+            diesel::insert_into(tokens::table).values(&row).execute(connection).await?;
+            let event = EventRow::of(None, &event, row.created_at);
+            diesel::insert_into(events::table).values(&event).execute(connection).await
+        })?;
         Ok(id)
     }
 
@@ -172,16 +177,20 @@ impl Store {
         rows.into_iter().map(Token::try_from).collect()
     }
 
-    /// Revokes a token. False where there is none of this id, or it was revoked before.
-    pub async fn revoke_token(&self, id: &str) -> Result<bool, StoreError> {
+    /// Revokes a token. False, and nothing written, where there is none of this id, or it was revoked before.
+    pub async fn revoke_token(&self, id: &str, event: Event) -> Result<bool, StoreError> {
         let (id, at) = (id.to_owned(), self.wall_clock());
-        let revoked = write!(self, |connection| {
-            diesel::update(tokens::table.find(&id))
+        write!(self, |connection| {
+            let revoked = diesel::update(tokens::table.find(&id))
                 .filter(tokens::revoked_at.is_null())
                 .set(tokens::revoked_at.eq(at))
                 .execute(connection)
-                .await
-        })?;
-        Ok(revoked == 1)
+                .await?;
+            if revoked == 1 {
+                let event = EventRow::of(None, &event, at);
+                diesel::insert_into(events::table).values(&event).execute(connection).await?;
+            }
+            Ok(revoked == 1)
+        })
     }
 }

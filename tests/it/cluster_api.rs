@@ -325,7 +325,7 @@ async fn rollouts_are_read_and_judged() {
     let none = cluster.workloads(&namespace, &somebody, &[]).await.expect("read");
     assert!(none.deployments.is_empty() && none.replica_sets.is_empty() && none.pods.is_empty());
 
-    let request = LogRequest { tail: 10, timestamps: true, container: None, previous: false };
+    let request = LogRequest { tail: 10, timestamps: true, ..LogRequest::default() };
     let logs = cluster.logs(&namespace, &owner, &request).await.expect("read");
     assert_eq!((logs.containers.len(), logs.omitted), (1, 0));
     assert_eq!(logs.containers[0].container, "app");
@@ -438,7 +438,7 @@ async fn calls_cost_what_they_say() {
     assert_eq!(cost(), 1, "no discovery");
     cluster.workloads(&namespace, &owner, &[]).await.expect("read");
     assert_eq!(cost(), 3);
-    let request = LogRequest { tail: 10, timestamps: true, container: None, previous: false };
+    let request = LogRequest { tail: 10, timestamps: true, ..LogRequest::default() };
     cluster.logs(&namespace, &owner, &request).await.expect("read");
     assert_eq!(cost(), 1, "a container that has not started is not asked");
     let mut unknown_kind = config_map(&owner);

@@ -105,7 +105,7 @@ impl Environment {
 }
 
 fn log_request() -> LogRequest {
-    LogRequest { tail: 100, timestamps: true, container: None, previous: false }
+    LogRequest { tail: 100, timestamps: true, ..LogRequest::default() }
 }
 
 fn mode(mode: &str) -> Value {

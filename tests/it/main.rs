@@ -1,8 +1,11 @@
 //! The integration tests: one program, a module per topic. They act as users do, on real parts.
 
+mod authorization;
 mod charts;
+mod cli;
 mod cluster_api;
 mod cluster_node;
+mod dashboard;
 mod hostile;
 mod http;
 mod interfaces;

@@ -79,7 +79,7 @@ impl Routed {
         stand.open(REPOSITORY, 7, &commit('a')).await;
         let (lease, environment) = stand.store.claim_due_environment().await.unwrap().expect("it is due");
         let host = format!("{}.preview.example.com", environment.namespace);
-        Self { host, stand, lease, http: reqwest::Client::new() }
+        Self { host, stand, lease, http: xtask::web::plain_client() }
     }
 
     /// One that runs `commit('a')`.
@@ -179,7 +179,7 @@ async fn without_its_database_previewd_says_that_it_cannot_look() {
     let stand = Stand::start().await;
     stand.lose_database();
     let asked =
-        reqwest::Client::new().get(format!("http://{}/", stand.address)).header("host", "pr-7.preview.example.com");
+        xtask::web::plain_client().get(format!("http://{}/", stand.address)).header("host", "pr-7.preview.example.com");
     let answer = asked.send().await.unwrap();
     assert_eq!(answer.status(), 503);
     assert!(answer.text().await.unwrap().starts_with("previewd cannot look now: "));
@@ -338,7 +338,7 @@ fn path_of(address: &str) -> &str {
 #[tokio::test]
 async fn visitors_sign_in_and_take_a_code_to_the_preview() {
     let routed = Routed::running_behind_a_door(vec![application(say_hello).await]).await;
-    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let http = xtask::web::client().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let visitor = Visitor { routed: &routed, http };
     let own = format!("http://{}", routed.stand.address);
 
@@ -395,9 +395,7 @@ async fn visitors_sign_in_and_take_a_code_to_the_preview() {
     assert_eq!(request.send().await.unwrap().status(), 303);
     assert_eq!(visitor.at_preview("/", &preview).await.status(), 303);
     let session = cookie(&visitor.sign_in(&token, &own).await);
-    for token in routed.stand.store.list_tokens().await.unwrap() {
-        routed.stand.store.revoke_token(&token.id).await.unwrap();
-    }
+    routed.stand.revoke_all().await;
     let revoked = visitor.at_server(&format!("/login?preview={namespace}"), &session).await;
     assert!(revoked.text().await.unwrap().contains("name=\"token\""), "the form again");
 }
@@ -405,7 +403,7 @@ async fn visitors_sign_in_and_take_a_code_to_the_preview() {
 #[tokio::test]
 async fn whoever_guesses_tokens_waits() {
     let stand = Stand::start().await;
-    let http = reqwest::Client::new();
+    let http = xtask::web::plain_client();
     let own = format!("http://{}", stand.address);
     let try_one = async || {
         let request = http.post(format!("{own}/login")).header("origin", &own);

@@ -1,11 +1,16 @@
 //! A server with real parts: a database of its own, an HTTP server on a free port, and clients of every kind.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::{Json, Router, extract::State, routing::get};
 use previewd::{
     cluster::{Cluster, KubernetesSettings},
-    config::{Limits, Team},
+    config::{Limits, Prices, Team},
     environment::{
         BaseDomain, Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, PullRequestFacts, PullRequestState,
         RepositoryFacts, RepositoryName,
@@ -15,7 +20,7 @@ use previewd::{
     identity::{Authenticator, Identity, Role, TokenGrant, issue_token},
     recipe::Policy,
     router::{Door, PreviewRouter, Reach},
-    service::{Addresses, Author, Service},
+    service::{Addresses, Author, Parts, Service},
     sessions::Sessions,
     store::{
         Delivery, DeploymentChanges, EnvironmentChanges, Event, EventKind, Migrate, Record, RecordedDelivery, Store,
@@ -31,8 +36,10 @@ use rmcp::{
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use xtask::web;
 
 pub const WEBHOOK_SECRET: &str = "it-is-only-a-test";
 
@@ -86,6 +93,13 @@ impl Stand {
             "users": [{ "name": "it", "user": {} }],
         });
         std::fs::write(&kubeconfig, body.to_string()).unwrap();
+        // For the binary, on the same database.
+        let config = format!(
+            "database = '{database}'\nbase_domain = 'preview.example.com'\n[kubernetes]\nkubeconfig = '{}'\n\
+             [teams.shop]\nrepositories = ['acme/*']\n[teams.site]\nrepositories = ['globex/site']\n",
+            kubeconfig.display()
+        );
+        std::fs::write(directory.path().join("previewd.toml"), config).unwrap();
         let settings = KubernetesSettings { kubeconfig: Some(kubeconfig), context: None };
         let cluster = Cluster::new(settings).await.unwrap();
 
@@ -93,9 +107,18 @@ impl Stand {
             base_domain: "preview.example.com".parse().unwrap(),
             github_web_url: "https://github.com".parse().unwrap(),
         };
-        let service = Service::new(store.clone(), Some(cluster.clone()), None, addresses, Limits::default(), author());
         let team = |pattern: &str| Team { repositories: vec![pattern.parse().unwrap()], ..Team::default() };
         let teams = BTreeMap::from([("shop".to_owned(), team("acme/*")), ("site".to_owned(), team("globex/site"))]);
+        let service = Service::new(Parts {
+            store: store.clone(),
+            cluster: Some(cluster.clone()),
+            github: None,
+            limits: Limits::default(),
+            author: author(),
+            prices: Prices::default(),
+            addresses,
+            teams: watch::channel(Arc::new(teams.clone())).1,
+        });
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -117,12 +140,37 @@ impl Stand {
             allowed_origins: vec!["https://inspector.example.com".to_owned()],
             public_url: None,
             base_domain,
+            trusted_proxies: Vec::new(),
             previews: Some(previews),
         };
         let router = router(state);
         let server = router.clone();
-        tokio::spawn(async move { axum::serve(listener, server).await });
+        tokio::spawn(previewd::http::serve(listener, server, CancellationToken::new()));
         Self { store, service, teams, address, router, directory }
+    }
+
+    /// Writes into the rows what nobody could have said otherwise. `$1` is `value`.
+    pub fn execute(&self, database: &str, statement: &str, value: &str) {
+        use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_types::Text};
+        let mut connection = SqliteConnection::establish(database.trim_start_matches("sqlite:")).unwrap();
+        diesel::sql_query(statement).bind::<Text, _>(value).execute(&mut connection).unwrap();
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What a command needs to work on the same database.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("previewd.toml")
+    }
+
+    /// Ends the validity of every token.
+    pub async fn revoke_all(&self) {
+        for token in self.store.list_tokens().await.unwrap() {
+            let event = Identity::local_operator().event(EventKind::TokenRevoked, token.id.clone());
+            self.store.revoke_token(&token.id, event).await.unwrap();
+        }
     }
 
     /// Takes the database away from under the server.
@@ -138,7 +186,7 @@ impl Stand {
             scope: None,
             expires_at: None,
         };
-        issue_token(&self.store, grant).await.unwrap().token.expose_secret().to_owned()
+        issue_token(&self.store, grant, &Identity::local_operator()).await.unwrap().token.expose_secret().to_owned()
     }
 
     /// A webhook says that a pull request was opened, or pushed to.
@@ -190,7 +238,7 @@ impl Stand {
                 environment: Some(EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause))),
                 deployment: Some((head.clone(), deployment.cause(Some(&cause)))),
                 end_others: None,
-                event: Some(Event { kind: EventKind::Failed, actor: "previewd".to_owned(), detail: None }),
+                event: Some(Event::own(EventKind::Failed, "not_ready_in_time")),
             };
             self.store.record(&lease, record).await.unwrap().expect("the lease holds");
             self.store.release(&lease, None, 0, true).await.unwrap();
@@ -211,7 +259,7 @@ impl Stand {
     pub async fn over_http(&self, token: &str, era: Era) -> Client {
         let config =
             StreamableHttpClientTransportConfig::with_uri(format!("http://{}/mcp", self.address)).auth_header(token);
-        let transport = StreamableHttpClientTransport::from_config(config);
+        let transport = StreamableHttpClientTransport::with_client(web::plain_client(), config);
         Client { name: format!("http {era:?}"), running: ().serve_with_lifecycle(transport, era.mode()).await.unwrap() }
     }
 

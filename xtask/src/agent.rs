@@ -48,7 +48,7 @@ impl Agent {
     /// Connects to `url` (`http://…/mcp`) with a bearer token.
     pub async fn over_http(url: &str, token: &str) -> Result<Self> {
         let config = StreamableHttpClientTransportConfig::with_uri(url).auth_header(token);
-        let client = ().serve(StreamableHttpClientTransport::from_config(config)).await;
+        let client = ().serve(StreamableHttpClientTransport::with_client(crate::web::plain_client(), config)).await;
         Ok(Self { client: client.with_context(|| format!("cannot speak MCP to {url}"))? })
     }
 

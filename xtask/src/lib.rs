@@ -2,6 +2,7 @@
 //! tests and the benchmarks share. Nothing here is part of the product.
 
 pub mod agent;
+pub mod browser;
 pub mod cargo;
 pub mod cluster;
 pub mod github;
@@ -10,3 +11,4 @@ pub mod previewd;
 pub mod requirements;
 pub mod stand;
 pub mod testing;
+pub mod web;

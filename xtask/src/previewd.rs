@@ -81,7 +81,7 @@ impl Server {
     pub async fn start(config: &Path, url: &str, log: &Path) -> Result<Self> {
         let mut server = Self::spawn(config, url, log)?;
         let deadline = Instant::now() + START;
-        let http = reqwest::Client::new();
+        let http = crate::web::plain_client();
         loop {
             if let Some(status) = server.child.try_wait()? {
                 bail!("previewd serve ended ({status}):\n{}", server.last_of_log());

@@ -396,12 +396,22 @@ impl Life {
 
     /// What the environment's URL answers at a path.
     pub async fn get_path(&self, environment: &Value, path: &str) -> String {
+        self.request(environment, http::Method::GET, path, Vec::new()).await
+    }
+
+    /// The same for something that is sent there.
+    pub async fn post(&self, environment: &Value, path: &str, body: impl Into<Vec<u8>>) -> String {
+        self.request(environment, http::Method::POST, path, body.into()).await
+    }
+
+    async fn request(&self, environment: &Value, method: http::Method, path: &str, body: Vec<u8>) -> String {
         let url = environment["url"].as_str().expect("a URL");
         let host = url.trim_start_matches("http://").trim_end_matches('/');
         let port = host.rsplit_once(':').expect("a port").1;
         let http = xtask::github::http_client().unwrap();
         // Names under localhost are this machine, whatever its resolver says.
-        let answer = http.get(format!("http://127.0.0.1:{port}{path}")).header("host", host).send().await.unwrap();
+        let request = http.request(method, format!("http://127.0.0.1:{port}{path}")).header("host", host);
+        let answer = request.body(body).send().await.unwrap();
         answer.error_for_status().unwrap().text().await.unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 mod away;
 mod bad_input;
+mod browser;
 mod commands;
 mod crashes;
 mod examples;
@@ -23,6 +24,7 @@ mod repair;
 mod reports;
 mod router;
 mod stuck;
+mod watching;
 
 use k8s_openapi::{
     api::{

@@ -38,7 +38,7 @@ fn port_of(life: &Life) -> u16 {
 
 /// A request for `host`, whatever this machine's resolver says of it.
 fn ask(life: &Life, method: Method, host: &str, path: &str) -> RequestBuilder {
-    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let http = xtask::web::client().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     http.request(method, format!("{}{path}", life.stand.url)).header("host", host)
 }
 
@@ -153,7 +153,14 @@ async fn an_application_hears_what_is_its_own_and_previewd_keeps_what_is_not() {
         (life.row(&life.store(), number).await.environment.lifetime.used_at > an_hour_ago).then_some(())
     })
     .await;
-    let counted = reqwest::get(format!("{}/metrics", life.stand.url)).await.unwrap().text().await.unwrap();
+    let counted = xtask::web::plain_client()
+        .get(format!("{}/metrics", life.stand.url))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(counted.contains("previewd_preview_requests_total{outcome=\"forwarded\"} 1"), "{counted}");
     life.finish().await;
 }
@@ -300,7 +307,7 @@ async fn a_page_says_how_what_does_not_answer_yet_stands() {
         pod.status?.pod_ip
     })
     .await;
-    let http = reqwest::Client::new();
+    let http = xtask::web::plain_client();
     eventually("the application becomes ready", SOON, async || {
         http.post(format!("http://{address}:8080/ok")).send().await.ok()?.error_for_status().ok()
     })

@@ -23,7 +23,7 @@ use previewd::{
     faults::{Fault, Faults},
     github::GitHub,
     helm::Helm,
-    service::{Addresses, Author, Service},
+    service::{Addresses, Author, Parts, Service},
     store::{Migrate, Retention, Store, migrate},
     webhook::{self, Receiver},
 };
@@ -109,7 +109,16 @@ impl World {
         let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
         let helm = Helm::new("helm".into(), Vec::new());
         let author = Author { policy: config.policy(), base_domain: config.base_domain.clone(), helm };
-        let service = Service::new(store.clone(), None, None, addresses, config.limits.clone(), author);
+        let service = Service::new(Parts {
+            store: store.clone(),
+            cluster: None,
+            github: None,
+            limits: config.limits.clone(),
+            author,
+            prices: config.prices.clone(),
+            addresses,
+            teams: tokio::sync::watch::channel(Arc::default()).1,
+        });
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
         let places = rng.random_bool(0.3).then_some(2);
         let report_to = if rng.random_bool(0.5) { ReportTo::Both } else { ReportTo::Comment };

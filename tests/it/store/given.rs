@@ -99,7 +99,7 @@ pub async fn claimed_environment(store: &Store) -> (Lease, Overview) {
 }
 
 pub fn event(kind: EventKind) -> Event {
-    Event { kind, actor: "alice".to_owned(), detail: None }
+    Event { kind, actor: "alice".to_owned(), origin: None, detail: None }
 }
 
 /// alice asks for it.

@@ -16,3 +16,4 @@ mod requests;
 mod retention;
 mod steps;
 mod tls;
+mod usage;

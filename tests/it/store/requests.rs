@@ -4,12 +4,14 @@ use previewd::{
     environment::{
         Cause, Change, CommandComment, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestState, Reason,
     },
-    store::{DeploymentChanges, EnvironmentChanges, EventKind, NewToken, Record, Request, Store},
+    store::{DeploymentChanges, EnvironmentChanges, EventKind, NewToken, Record, Refusal, Request, Store},
 };
 
 use super::{
     database::for_each_database,
-    given::{asks, claim, claimed_environment, commit, environment_of, in_state, pull_request, pushed, tell, tell_of},
+    given::{
+        asks, claim, claimed_environment, commit, environment_of, event, in_state, pull_request, pushed, tell, tell_of,
+    },
 };
 
 /// The environment of pull request 7 in each status, and its failed deployment of commit 1.
@@ -201,7 +203,11 @@ async fn a_command_is_stored_once_and_wakes_its_environment() {
         let granted = Request { command: Some(5), ..asks(EventKind::DeletionRequested) };
         assert!(store.request_deletion(&overview.environment.id, granted).await.unwrap());
         assert_eq!(open().await[0].accepted, Some(true));
-        store.settle_command(5, false, Some("no".to_owned())).await.unwrap();
+        let id = overview.environment.id.clone();
+        let refused = Some((id, event(EventKind::DeletionRequested), Refusal::Unauthorized));
+        store.refuse_command(5, "no".to_owned(), refused).await.unwrap();
+        let refusals = database.lines("SELECT refusal AS line FROM events WHERE refusal IS NOT NULL").await;
+        assert_eq!(refusals, ["UNAUTHORIZED"]);
         let settled = open().await;
         assert_eq!((settled[0].accepted, settled[0].answer.as_deref()), (Some(false), Some("no")));
         store.record_answered(5).await.unwrap();
@@ -277,7 +283,7 @@ async fn a_token_is_valid_until_it_expires_or_is_revoked() {
                 pull_request: None,
                 expires_at,
             };
-            store.create_token(token).await
+            store.create_token(token, event(EventKind::TokenCreated)).await
         };
         let id = create("one", None).await.unwrap();
         create("two", Some(now + 60_000)).await.unwrap();
@@ -292,8 +298,11 @@ async fn a_token_is_valid_until_it_expires_or_is_revoked() {
         assert!(valid("three").await.is_none() && valid("four").await.is_none());
         assert_eq!(store.list_tokens().await.unwrap().len(), 3);
 
-        assert!(store.revoke_token(&id).await.unwrap());
-        assert!(!store.revoke_token(&id).await.unwrap() && !store.revoke_token("nobody").await.unwrap());
+        let revoke = async |id: &str| store.revoke_token(id, event(EventKind::TokenRevoked)).await.unwrap();
+        assert!(revoke(&id).await);
+        assert!(!revoke(&id).await && !revoke("nobody").await);
+        let said = database.lines("SELECT kind AS line FROM events ORDER BY id").await;
+        assert_eq!(said, ["token_created", "token_created", "token_created", "token_revoked"], "what was done, once");
         assert!(valid("one").await.is_none());
     })
     .await;

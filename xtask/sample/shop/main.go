@@ -9,6 +9,9 @@
 //	never-ready  answers, but /healthz says 503
 //	oom          allocates until it is killed
 //	stay         answers, and does not end when it is asked to
+//	burn         answers, and uses all the CPU that it gets
+//
+// POST /say prints the body as it is, and POST /chatter?lines=N&size=BYTES so many lines.
 //
 // With a PostgreSQL at $DB_URL, `shop migrate` makes its table, `shop seed` adds the first visit, and GET /visits counts
 // one more. `shop migrate` fails where $MIGRATE is `fail`.
@@ -21,6 +24,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -76,6 +80,8 @@ func main() {
 	http.HandleFunc("GET /bytes", zeros)
 	http.HandleFunc("POST /size", size)
 	http.HandleFunc("GET /echo", echo)
+	http.HandleFunc("POST /say", say)
+	http.HandleFunc("POST /chatter", chatter)
 	http.HandleFunc("GET /visits", func(w http.ResponseWriter, r *http.Request) { visit(w, commit) })
 	http.HandleFunc("POST /{mode}", func(w http.ResponseWriter, r *http.Request) {
 		asked := r.PathValue("mode")
@@ -103,7 +109,7 @@ func main() {
 
 func known(asked string) bool {
 	switch asked {
-	case "ok", "crash", "hang", "never-ready", "oom", "stay":
+	case "ok", "crash", "hang", "never-ready", "oom", "stay", "burn":
 		return true
 	}
 	return false
@@ -111,7 +117,7 @@ func known(asked string) bool {
 
 func enter(asked string) {
 	if !known(asked) {
-		log.Fatalf("MODE is ok, crash, hang, never-ready, oom or stay, not %q", asked)
+		log.Fatalf("MODE is ok, crash, hang, never-ready, oom, stay or burn, not %q", asked)
 	}
 	mode.Store(asked)
 	switch asked {
@@ -119,6 +125,13 @@ func enter(asked string) {
 		log.Fatal("panic: the basket is on fire")
 	case "oom":
 		go allocate()
+	case "burn":
+		go burn()
+	}
+}
+
+func burn() {
+	for mode.Load() == "burn" {
 	}
 }
 
@@ -270,6 +283,22 @@ func size(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, count)
+}
+
+func say(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	os.Stdout.Write(append(body, '\n'))
+	fmt.Fprintln(w, len(body))
+}
+
+func chatter(w http.ResponseWriter, r *http.Request) {
+	filling := strings.Repeat("x", number(r, "size"))
+	out := bufio.NewWriter(os.Stdout)
+	for n := 0; n < number(r, "lines"); n++ {
+		fmt.Fprintf(out, "chatter %d %s\n", n, filling)
+	}
+	out.Flush()
+	fmt.Fprintln(w, "said")
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {

@@ -272,7 +272,7 @@ impl Module {
     }
 }
 
-fn cache_directory() -> Result<PathBuf> {
+pub(crate) fn cache_directory() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|path| Path::new(path).is_absolute()) {
         Some(path) => PathBuf::from(path),
         None => std::env::home_dir().context("there is neither XDG_CACHE_HOME nor a home folder")?.join(".cache"),

@@ -34,6 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
+pub(crate) use binaries::cache_directory;
 pub use binaries::gateway_definitions;
 use certificates::Authority;
 pub use database::{POSTGRES_IMAGE, POSTGRES_VERSION, postgres_image};

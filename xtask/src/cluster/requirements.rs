@@ -36,7 +36,7 @@ const FOR_A_NODE: &[Tool] = &[
 ];
 
 /// What loads pages as people do.
-const BROWSER: &[Tool] = &[tool("chromium", "chromium")];
+const BROWSER: &[Tool] = &[tool("chromium", "chromium"), tool("chromedriver", "chromium-driver"), tool("npm", "npm")];
 
 /// Where the official archive of Go is unpacked to, often without being in PATH.
 const GO_OUTSIDE_PATH: &str = "/usr/local/go/bin/go";

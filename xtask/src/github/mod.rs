@@ -186,7 +186,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A client for loopback addresses: no proxy from the environment.
 pub fn http_client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().user_agent("previewd-xtask").build().context("no HTTP client")
+    crate::web::client().user_agent("previewd-xtask").build().context("no HTTP client")
 }
 
 impl GitHub {

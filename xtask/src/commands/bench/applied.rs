@@ -134,10 +134,11 @@ impl Watched {
         let (mut first_write, mut count) = (None, 0);
         loop {
             let next = timeout(GIVE_UP, self.writes.recv()).await;
-            let Write { at, request } = next
-                .ok()
-                .flatten()
-                .with_context(|| format!("no Ingress of {REPOSITORY}#{number} within {} s", GIVE_UP.as_secs()))?;
+            let Write { at, request } = next.ok().flatten().with_context(|| {
+                let said = self.stand.github.comments(REPOSITORY, number);
+                let said = said.first().map(|comment| comment.body.as_str()).unwrap_or("nothing yet");
+                format!("no Ingress of {REPOSITORY}#{number} within {} s; its comment says: {said}", GIVE_UP.as_secs())
+            })?;
             count += 1;
             let first_write = *first_write.get_or_insert(since(at));
             if request.method == Method::PATCH && request.path_and_query.contains("/ingresses/") {

@@ -73,7 +73,7 @@ impl<'a> Cycle<'a> {
             stand,
             ground,
             kube: cluster::client(&ground.kubeconfig()).await?,
-            http: reqwest::Client::new(),
+            http: xtask::web::plain_client(),
             admin: Agent::over_http(&stand.mcp_url(), &admin).await?,
             member: Agent::over_http(&stand.mcp_url(), &member).await?,
             stdio: Agent::over_stdio(&stand.config, Some(&admin)).await?,

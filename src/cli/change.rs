@@ -1,0 +1,105 @@
+//! `previewd create`, `retry`, `keep` and `delete`: what changes something. Each is done once it is stored; `wait` follows
+//! what comes of it.
+
+use std::process::ExitCode;
+
+use previewd::{
+    environment::CommitSha,
+    service::{EnvironmentReference, EnvironmentSummary},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Global,
+    client::{Client, Whom, pull_request},
+    output::{Output, print, print_json},
+};
+
+// What every change takes. No doc comment: it would stand before those of the commands.
+#[derive(Debug, clap::Args)]
+pub struct Change {
+    /// Its id, its namespace, or owner/name#number
+    pub environment: EnvironmentReference,
+    /// Refuse unless this is the head of the pull request
+    #[arg(long, value_name = "SHA")]
+    pub expected_commit: Option<CommitSha>,
+    #[command(flatten)]
+    pub whom: Whom,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// The pull request, as owner/name#number
+    pub pull_request: EnvironmentReference,
+    /// Refuse unless this is the head of the pull request
+    #[arg(long, value_name = "SHA")]
+    pub expected_commit: Option<CommitSha>,
+    #[command(flatten)]
+    pub whom: Whom,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Keep {
+    #[command(flatten)]
+    pub change: Change,
+    /// For how long from now on, such as 48h or 7d [default: 48h]
+    #[arg(long = "for", value_name = "DURATION")]
+    pub duration: Option<String>,
+}
+
+pub async fn create(args: Create, global: Global) -> anyhow::Result<ExitCode> {
+    let Create { pull_request: named, expected_commit, whom, output } = args;
+    let (repository, number) = pull_request(&named)?;
+    let arguments = json!({
+        "repository": repository,
+        "pull_request": number,
+        "expected_commit": expected_commit.as_ref().map(CommitSha::as_str),
+    });
+    ask("create_preview_environment", arguments, whom, output, &global).await
+}
+
+pub async fn retry(change: Change, global: Global) -> anyhow::Result<ExitCode> {
+    let arguments = change.arguments();
+    ask("retry_preview_deployment", arguments, change.whom, change.output, &global).await
+}
+
+pub async fn keep(Keep { change, duration }: Keep, global: Global) -> anyhow::Result<ExitCode> {
+    let mut arguments = change.arguments();
+    arguments["duration"] = duration.into();
+    ask("keep_preview_environment", arguments, change.whom, change.output, &global).await
+}
+
+pub async fn delete(change: Change, global: Global) -> anyhow::Result<ExitCode> {
+    let arguments = change.arguments();
+    ask("delete_preview_environment", arguments, change.whom, change.output, &global).await
+}
+
+impl Change {
+    fn arguments(&self) -> Value {
+        json!({
+            "environment": self.environment.to_string(),
+            "expected_commit": self.expected_commit.as_ref().map(CommitSha::as_str),
+        })
+    }
+}
+
+async fn ask(
+    tool: &'static str,
+    arguments: Value,
+    whom: Whom,
+    output: Output,
+    global: &Global,
+) -> anyhow::Result<ExitCode> {
+    let summary: EnvironmentSummary = Client::connect(whom, global).await?.call(tool, arguments).await?;
+    match output {
+        Output::Json => print_json(&summary)?,
+        Output::Table => print(&super::wait::sentence(&summary))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

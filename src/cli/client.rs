@@ -1,0 +1,139 @@
+//! How commands ask: as an MCP client, of a server, or of the same tools over this machine's database. So a command can
+//! what an agent can, and is refused what it is refused.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use previewd::{
+    cluster::Cluster,
+    config::Config,
+    github::GitHub,
+    identity::Identity,
+    mcp,
+    service::{EnvironmentReference, ErrorCode, Service, ServiceError},
+    store::{Interface, Store},
+};
+use rmcp::{
+    ClientHandler, RoleClient, ServiceExt,
+    model::{CallToolRequestParams, ProgressNotificationParam},
+    service::{NotificationContext, RunningService},
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{Global, app};
+
+/// Whom the calls are for, where it is not whoever started previewd.
+pub const TOKEN_VARIABLE: &str = "PREVIEWD_TOKEN";
+/// What this machine's server and its client have room for between them.
+const PIPE: usize = 256 * 1024;
+
+/// Who is asked.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Whom {
+    /// Ask this server instead of the configuration's database, with the token in PREVIEWD_TOKEN
+    #[arg(long, value_name = "URL", env = "PREVIEWD_SERVER", hide_env = true, display_order = 90)]
+    pub server: Option<Url>,
+}
+
+/// What answers.
+pub enum Client {
+    Here { service: Service, identity: Identity, tools: Tools },
+    Server { url: Url, token: SecretString, tools: Tools },
+}
+
+/// A connected MCP client. It says on stderr how far a call has come.
+type Tools = RunningService<RoleClient, Progress>;
+
+pub struct Progress;
+
+impl ClientHandler for Progress {
+    #[expect(clippy::print_stderr, reason = "for whoever waits; stdout has the answer")]
+    async fn on_progress(&self, progress: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+        if let Some(message) = progress.message {
+            eprintln!("{message}");
+        }
+    }
+}
+
+impl Client {
+    pub async fn connect(whom: Whom, global: &Global) -> anyhow::Result<Self> {
+        let Some(url) = whom.server else { return Self::here(&global.start()?).await };
+        let Ok(token) = std::env::var(TOKEN_VARIABLE) else {
+            bail!("--server needs a token in {TOKEN_VARIABLE}; operators make one with `previewd token create`");
+        };
+        let endpoint = url.join("mcp").with_context(|| format!("--server: {url} leads to no {url}/mcp"))?;
+        let config = StreamableHttpClientTransportConfig::with_uri(endpoint.as_str()).auth_header(token.as_str());
+        let tools = Progress.serve(StreamableHttpClientTransport::with_client(web_client(), config)).await;
+        let tools = tools.with_context(|| format!("cannot speak to {endpoint}"))?;
+        Ok(Self::Server { url, token: token.into(), tools })
+    }
+
+    async fn here(config: &Config) -> anyhow::Result<Self> {
+        let store = app::open_store(config).await?;
+        let identity = identity(config, &store, Interface::CommandLine).await?;
+        // Most of what is asked needs neither; what does says so.
+        let cluster = Cluster::new(config.kubernetes.clone()).await.ok();
+        let service = app::service(config, &store, cluster, GitHub::new(&config.github).ok(), app::teams(config));
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        let (of_server, of_caller) = (service.clone(), identity.clone());
+        tokio::spawn(async move { mcp::serve(of_server, of_caller, tokio::io::split(theirs)).await });
+        let tools = Progress.serve(ours).await.context("cannot begin to ask")?;
+        Ok(Self::Here { service, identity, tools })
+    }
+
+    /// Calls a tool. Arguments that are null are left out.
+    pub async fn call<Answer: DeserializeOwned>(&self, tool: &'static str, arguments: Value) -> anyhow::Result<Answer> {
+        let (Self::Here { tools, .. } | Self::Server { tools, .. }) = self;
+        let Value::Object(arguments) = arguments else { bail!("arguments are an object") };
+        let arguments: Map<String, Value> = arguments.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let called = tools.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await;
+        let result = called.with_context(|| format!("{tool} was not answered"))?;
+        let content = result.structured_content.with_context(|| format!("{tool} gave no structured content"))?;
+        if result.is_error == Some(true) {
+            return Err(serde_json::from_value::<ServiceError>(content)?.into());
+        }
+        serde_json::from_value(content).with_context(|| format!("{tool} answered in another version's words"))
+    }
+}
+
+/// A client of servers.
+pub fn web_client() -> reqwest::Client {
+    // It takes the process's cryptography, and there is none before somebody says which.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+/// Whom this process speaks for: the token in `PREVIEWD_TOKEN`, else whoever started it.
+pub async fn identity(config: &Config, store: &Store, interface: Interface) -> anyhow::Result<Identity> {
+    let identity = match std::env::var(TOKEN_VARIABLE) {
+        Ok(token) => {
+            let token = SecretString::from(token);
+            let authenticated =
+                app::authenticator(config, store, app::teams(config))?.authenticate(token.expose_secret()).await;
+            authenticated.with_context(|| format!("cannot speak for the token in {TOKEN_VARIABLE}"))?
+        }
+        Err(_) => Identity::local_operator(),
+    };
+    Ok(identity.from_origin(interface))
+}
+
+/// A repository and a number, of an environment that is named by its pull request.
+pub fn pull_request(environment: &EnvironmentReference) -> anyhow::Result<(String, i64)> {
+    match environment {
+        EnvironmentReference::PullRequest { repository, number } => Ok((repository.to_string(), *number)),
+        EnvironmentReference::IdOrNamespace(_) => bail!("name the pull request as owner/name#number"),
+    }
+}
+
+/// What scripts can tell apart: 1 is everything else, 2 wrong arguments.
+pub fn exit_code(error: &ServiceError) -> ExitCode {
+    ExitCode::from(match error.code {
+        ErrorCode::Unauthorized | ErrorCode::InvalidInput | ErrorCode::StaleTarget => 3,
+        ErrorCode::NotFound => 4,
+        ErrorCode::ServerError => 1,
+    })
+}

@@ -1,0 +1,103 @@
+//! A container's log as it is written.
+
+use futures::{Stream, StreamExt, stream};
+use http_body_util::BodyExt;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use kube::{
+    api::{ListParams, LogParams, Resource, ResourceExt},
+    core::Request as Build,
+};
+
+use super::{
+    Cluster, ClusterError, LogLine, Owner,
+    client::open,
+    error::Call,
+    log_text::{self, LineSplitter},
+};
+use crate::environment::Namespace;
+
+/// Lines before the present that come first, so that none is missed between a look and the beginning.
+const BEFORE: i64 = 200;
+
+/// One run of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogSource {
+    pub pod: String,
+    pub container: String,
+    /// How often it was started again: each run has a log of its own.
+    pub restarts: i32,
+}
+
+/// From where a log is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Following {
+    /// The last lines, then what comes.
+    FromNow,
+    /// What came after, some before it again.
+    Since(Timestamp),
+}
+
+impl Cluster {
+    /// The present runs of an environment's containers, in the order of their names, each with whether it goes on.
+    pub async fn log_sources(
+        &self,
+        namespace: &Namespace,
+        owner: &Owner,
+    ) -> Result<Vec<(LogSource, bool)>, ClusterError> {
+        let selected = ListParams::default().labels(&owner.selector());
+        let path = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
+        let pods: Vec<Pod> = self.list(namespace, path.list(&selected), "Pods").await?;
+        let mut found: Vec<(LogSource, bool)> = pods.iter().flat_map(runs).collect();
+        found.sort();
+        found.truncate(super::CONTAINERS_AT_MOST);
+        Ok(found)
+    }
+
+    /// Follows a container's log, line by line with their times, until it ends or cannot be read on.
+    pub async fn follow(
+        &self,
+        namespace: &Namespace,
+        source: &LogSource,
+        from: Following,
+    ) -> Result<impl Stream<Item = LogLine> + Send + use<>, ClusterError> {
+        let mut parameters = LogParams {
+            container: Some(source.container.clone()),
+            follow: true,
+            timestamps: true,
+            ..LogParams::default()
+        };
+        match from {
+            Following::FromNow => parameters.tail_lines = Some(BEFORE),
+            // The API server takes whole seconds, and kube rounds them up too.
+            Following::Since(at) => parameters.since_time = Timestamp::from_second(at.as_second() - 1).ok(),
+        }
+        let call = Call::new("follow the log of", "Pod", &source.pod).in_namespace(namespace);
+        let request = Build::new(Pod::url_path(&(), Some(namespace.as_str()))).logs(&source.pod, &parameters);
+        let request = request.map_err(|error| call.unexpected(&error))?;
+        let opened = tokio::time::timeout(super::CALL_TIMEOUT, async { open(&self.client().await?, request).await });
+        let opened = opened.await.unwrap_or(Err(super::error::Failure::TimedOut));
+        let body = opened.map_err(|failure| failure.into_error(&call))?.into_body();
+        let lines = stream::unfold((body, LineSplitter::default()), |(mut body, mut splitter)| async move {
+            let frame = body.frame().await?.ok()?;
+            let mut lines = Vec::new();
+            if let Ok(data) = frame.into_data() {
+                splitter.push(&data, |line| lines.extend(log_text::lines(line, true)));
+            }
+            Some((stream::iter(lines), (body, splitter)))
+        });
+        Ok(lines.flatten())
+    }
+}
+
+fn runs(pod: &Pod) -> Vec<(LogSource, bool)> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
+        .filter_map(|container| {
+            let state = container.state.as_ref()?;
+            let source =
+                LogSource { pod: pod.name_any(), container: container.name.clone(), restarts: container.restart_count };
+            (state.running.is_some() || state.terminated.is_some()).then_some((source, state.running.is_some()))
+        })
+        .collect()
+}

@@ -1,0 +1,110 @@
+// What pages do beyond their HTML: local times, fresh contents, logs as they are written. Everything works without it.
+"use strict";
+
+const localTimes = (root) => {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.valueOf())) continue;
+    time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    if (time.hasAttribute("data-local")) time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  }
+};
+
+// Replaces what has changed of the parts that are marked as live. Whoever types there is left in peace.
+const refresh = async () => {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin" });
+  if (answer.redirected) return location.assign(answer.url);
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const replacement = fresh.getElementById(part.id);
+    if (!replacement || replacement.innerHTML === part.dataset.seen || part.contains(document.activeElement)) continue;
+    part.dataset.seen = replacement.innerHTML;
+    part.replaceChildren(...document.importNode(replacement, true).childNodes);
+    localTimes(part);
+    part.classList.remove("fresh");
+    void part.offsetWidth;
+    part.classList.add("fresh");
+  }
+};
+
+const live = () => {
+  const parts = document.querySelectorAll("[data-live]");
+  if (parts.length === 0) return;
+  let due = false;
+  let timer;
+  const soon = () => {
+    if (document.hidden) { due = true; return; }
+    clearTimeout(timer);
+    timer = setTimeout(() => refresh().catch(() => {}), 150);
+  };
+  const changes = new EventSource("/changes");
+  changes.addEventListener("changed", soon);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && due) { due = false; soon(); }
+  });
+  // Ages and usage grow without an event.
+  setInterval(soon, 30000);
+};
+
+const LINES_SHOWN = 5000;
+
+const logs = () => {
+  const viewer = document.getElementById("log");
+  if (!viewer) return;
+  const form = document.getElementById("log-form");
+  const switchLive = document.getElementById("log-live");
+  let source;
+  const add = (node) => {
+    const atEnd = viewer.scrollHeight - viewer.scrollTop - viewer.clientHeight < 40;
+    viewer.append(node);
+    while (viewer.childElementCount > LINES_SHOWN) viewer.firstElementChild.remove();
+    if (atEnd) viewer.scrollTop = viewer.scrollHeight;
+  };
+  const note = (text) => {
+    const line = document.createElement("div");
+    line.className = "note";
+    line.textContent = text;
+    add(line);
+  };
+  const show = ({ pod, container, at, text }) => {
+    const line = document.createElement("div");
+    if (form.elements.timestamps.checked) {
+      const time = document.createElement("time");
+      time.dateTime = at;
+      time.textContent = `${at} `;
+      line.append(time);
+    }
+    const name = document.createElement("span");
+    name.className = "source";
+    name.textContent = `${container}/${pod.split("-").pop()} | `;
+    line.append(name, text);
+    add(line);
+  };
+  const stop = () => { if (source) source.close(); source = undefined; };
+  const start = () => {
+    stop();
+    viewer.replaceChildren();
+    const query = new URLSearchParams(new FormData(form));
+    query.delete("timestamps");
+    query.delete("live");
+    source = new EventSource(`${form.dataset.stream}?${query}`);
+    source.addEventListener("line", (event) => show(JSON.parse(event.data)));
+    source.addEventListener("lost", (event) => note(`${JSON.parse(event.data).lines} lines lost: this page was too slow`));
+    source.addEventListener("ended", (event) => { const { pod, container } = JSON.parse(event.data); note(`${container} of ${pod} ended`); });
+    source.addEventListener("gone", () => { note("the environment is gone"); stop(); });
+    source.addEventListener("error", () => { if (source && source.readyState === EventSource.CLOSED) { note("the log cannot be followed"); stop(); } });
+    // A stream that begins anew begins with lines that are shown already.
+    let opened = false;
+    source.addEventListener("open", () => { if (opened) viewer.replaceChildren(); opened = true; });
+  };
+  viewer.scrollTop = viewer.scrollHeight;
+  switchLive.addEventListener("change", () => (switchLive.checked ? start() : stop()));
+  form.addEventListener("change", (event) => { if (event.target !== switchLive && switchLive.checked) start(); });
+  form.addEventListener("submit", (event) => { if (switchLive.checked) { event.preventDefault(); start(); } });
+  if (switchLive.checked) start();
+};
+
+localTimes(document);
+live();
+logs();

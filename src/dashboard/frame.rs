@@ -1,0 +1,139 @@
+//! What every page has around it: who is signed in, the headers that keep it from harm, and pages for what goes wrong.
+
+use askama::Template;
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+
+use crate::{
+    identity::{Identity, Permission, Role, may_operate},
+    service::{ErrorCode, ServiceError},
+    sessions::SignedIn,
+};
+
+/// Scripts and styles are files of ours, and nothing else is let in. Where a form leads on to a preview, its answer
+/// does: `form-action` is for redirects too.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; frame-ancestors 'none'";
+
+/// What the frame shows.
+#[derive(Default)]
+pub(super) struct Frame {
+    person: Option<Person>,
+}
+
+/// Who is signed in.
+pub(super) struct Person {
+    pub subject: String,
+    pub role: Role,
+    /// Whether they look after previewd itself.
+    pub operates: bool,
+    /// Which page of the navigation it is.
+    pub place: &'static str,
+    pub csrf: String,
+}
+
+impl Frame {
+    pub fn of(who: &SignedIn, place: &'static str) -> Self {
+        let Identity { subject, role, .. } = &who.identity;
+        let operates = may_operate(&who.identity) == Permission::Allowed;
+        Self { person: Some(Person { subject: subject.clone(), role: *role, operates, place, csrf: who.csrf.clone() }) }
+    }
+
+    pub fn signed_in(&self) -> Option<&Person> {
+        self.person.as_ref()
+    }
+}
+
+/// A page with its headers. `form_action`: what else forms may lead to than this server.
+pub(super) fn page(status: StatusCode, template: &impl Template, form_action: &str) -> Response {
+    let html = match template.render() {
+        Ok(html) => html,
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be rendered");
+            return (StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be shown\n").into_response();
+        }
+    };
+    let policy = format!("{POLICY}; form-action 'self'{form_action}");
+    let policy = HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"));
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    ];
+    (status, headers, Html(html)).into_response()
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct Message<'a> {
+    frame: Frame,
+    title: &'a str,
+    text: String,
+    is_bad: bool,
+    link: Option<(&'a str, &'a str)>,
+}
+
+/// A page that says one thing.
+pub(super) fn message(frame: Frame, status: StatusCode, title: &str, text: String) -> Response {
+    let link = frame.signed_in().map(|_| ("/", "To the environments"));
+    page(status, &Message { frame, title, text, is_bad: true, link }, "")
+}
+
+/// What was asked for cannot be shown or done.
+pub(super) fn failed(frame: Frame, error: ServiceError) -> Response {
+    let ServiceError { code, message: said, retryable: _, next_action } = error;
+    let (status, title) = match code {
+        ErrorCode::Unauthorized => (StatusCode::FORBIDDEN, "You may not do that"),
+        ErrorCode::NotFound => (StatusCode::NOT_FOUND, "There is nothing here"),
+        ErrorCode::InvalidInput => (StatusCode::BAD_REQUEST, "That does not work"),
+        ErrorCode::StaleTarget => (StatusCode::CONFLICT, "It has moved on"),
+        ErrorCode::ServerError => (StatusCode::SERVICE_UNAVAILABLE, "previewd cannot do that now"),
+    };
+    message(frame, status, title, format!("{}. {next_action}", capitalised(&said)))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().collect::<String>() + characters.as_str()).unwrap_or_default()
+}
+
+/// How templates write figures.
+pub(super) mod filters {
+    use askama::Values;
+
+    /// The first seven digits of a commit.
+    #[askama::filter_fn]
+    pub fn short(commit: impl std::fmt::Display, _: &dyn Values) -> askama::Result<String> {
+        Ok(commit.to_string().chars().take(7).collect())
+    }
+
+    /// `3 d`, or hours, minutes, seconds where it is less.
+    #[askama::filter_fn]
+    pub fn age(seconds: &i64, _: &dyn Values) -> askama::Result<String> {
+        Ok(crate::text::age(*seconds))
+    }
+
+    #[askama::filter_fn]
+    pub fn millicores(amount: &Option<i64>, _: &dyn Values) -> askama::Result<String> {
+        Ok(amount.map_or_else(|| "–".to_owned(), |amount| format!("{amount} m")))
+    }
+
+    #[askama::filter_fn]
+    pub fn bytes(amount: &Option<i64>, _: &dyn Values) -> askama::Result<String> {
+        Ok(amount.map_or_else(|| "–".to_owned(), |amount| crate::text::mebibytes(amount.unsigned_abs())))
+    }
+
+    #[askama::filter_fn]
+    pub fn plain_bytes(amount: &u64, _: &dyn Values) -> askama::Result<String> {
+        Ok(crate::text::mebibytes(*amount))
+    }
+
+    #[askama::filter_fn]
+    pub fn mebibytes(amount: &i64, _: &dyn Values) -> askama::Result<String> {
+        Ok(crate::text::mebibytes(amount.unsigned_abs()))
+    }
+}

@@ -1,0 +1,142 @@
+//! Tokens of agents and people: made, listed and revoked by operators.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    Extension, Form,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, Uri},
+    response::{IntoResponse, Redirect, Response},
+};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+
+use super::{
+    Dashboard,
+    frame::{Frame, failed, page},
+};
+use crate::{
+    http::Client,
+    identity::Role,
+    service::{ErrorCode, NewTokenRequest, ServiceError, TokenSummary},
+    sessions::SignedIn,
+};
+
+#[derive(Template)]
+#[template(path = "tokens.html")]
+struct TokensPage {
+    frame: Frame,
+    csrf: String,
+    roles: Vec<&'static str>,
+    teams: Vec<String>,
+    tokens: Vec<TokenSummary>,
+    /// The one that was just made, this one time.
+    made: Option<String>,
+    complaint: String,
+}
+
+/// The form's fields. One that is not filled in is empty.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Fields {
+    csrf: String,
+    subject: String,
+    role: String,
+    teams: String,
+    only: String,
+    expires: String,
+}
+
+impl Dashboard {
+    async fn tokens_page(
+        &self,
+        who: &SignedIn,
+        status: StatusCode,
+        made: Option<String>,
+        complaint: String,
+    ) -> Response {
+        let frame = Frame::of(who, "tokens");
+        let tokens = match self.service.tokens(&who.identity).await {
+            Ok(tokens) => tokens,
+            Err(error) => return failed(frame, error),
+        };
+        let template = TokensPage {
+            frame,
+            csrf: who.csrf.clone(),
+            roles: Role::ALL.iter().map(|role| role.code()).collect(),
+            teams: self.service.team_names(),
+            tokens,
+            made,
+            complaint,
+        };
+        page(status, &template, "")
+    }
+}
+
+fn request(fields: &Fields) -> Result<NewTokenRequest, ServiceError> {
+    let Fields { csrf: _, subject, role, teams, only, expires } = fields;
+    let is_filled = |text: &&str| !text.is_empty();
+    Ok(NewTokenRequest {
+        subject: subject.trim().parse()?,
+        role: Role::from_code(role).ok_or_else(|| ServiceError::invalid("role", "is none that there is"))?,
+        teams: teams.split(',').map(str::trim).filter(is_filled).map(str::to_owned).collect(),
+        only: Some(only.trim()).filter(is_filled).map(str::parse).transpose()?,
+        expires: Some(expires.trim()).filter(is_filled).map(str::to_owned),
+    })
+}
+
+pub(super) async fn show(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    match dashboard.visitor(&uri, &headers, client).await {
+        Ok(who) => dashboard.tokens_page(&who, StatusCode::OK, None, String::new()).await,
+        Err(led_away) => led_away,
+    }
+}
+
+pub(super) async fn create(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Form(fields): Form<Fields>,
+) -> Response {
+    let who = match dashboard.author(&headers, client, &fields.csrf).await {
+        Ok(who) => who,
+        Err(refused) => return refused,
+    };
+    let made = match request(&fields) {
+        Ok(request) => dashboard.service.create_token(&who.identity, request).await,
+        Err(error) => Err(error),
+    };
+    match made {
+        Ok(issued) => {
+            let secret = issued.token.expose_secret().to_owned();
+            dashboard.tokens_page(&who, StatusCode::CREATED, Some(secret), String::new()).await
+        }
+        Err(error) if error.code == ErrorCode::InvalidInput => {
+            dashboard.tokens_page(&who, StatusCode::BAD_REQUEST, None, error.message).await
+        }
+        Err(error) => failed(Frame::of(&who, "tokens"), error),
+    }
+}
+
+pub(super) async fn revoke(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(client): Extension<Client>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Form(fields): Form<Fields>,
+) -> Response {
+    let who = match dashboard.author(&headers, client, &fields.csrf).await {
+        Ok(who) => who,
+        Err(refused) => return refused,
+    };
+    match dashboard.service.revoke_token(&who.identity, &id).await {
+        Ok(()) => Redirect::to("/tokens").into_response(),
+        Err(error) => failed(Frame::of(&who, "tokens"), error),
+    }
+}

@@ -1,0 +1,72 @@
+//! What a deployment's containers printed last is kept when it fails: what comes after it takes its pods away.
+
+use std::time::Duration;
+
+use super::{interrupted::Interrupted, observe::Observed, pass::Pass};
+use crate::{
+    cluster::{LogLine, LogRequest},
+    masking::Mask,
+    store::KeptLog,
+};
+
+/// Lines of each container.
+const LINES: u32 = 200;
+/// The longest log of a container, in bytes; its newest lines are kept.
+const LONGEST: usize = 64 * 1024;
+/// How long it may take. It is a service to whoever reads them; the environment does not wait for it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Pass<'_> {
+    /// Keeps the last lines of every container, without secrets. Where they cannot be read now, nothing is kept.
+    pub(super) async fn keep_logs(&mut self, observed: &Observed) -> Result<(), Interrupted> {
+        let environment = &observed.overview.environment;
+        let head = &observed.overview.pull_request.facts.head_sha;
+        let request =
+            LogRequest { tail: LINES, timestamps: true, container: None, previous: false, since: None, contains: None };
+        let owner = self.owner(&environment.id);
+        let reading = self.engine.cluster.logs(&environment.namespace, &owner, &request);
+        let Ok(Ok(read)) = tokio::time::timeout(TIMEOUT, reading).await else { return Ok(()) };
+        let render = self.engine.store.render(&environment.id, head).await?;
+        let mask = Mask::of(render.as_slice());
+        let logs: Vec<KeptLog> = read
+            .containers
+            .into_iter()
+            .filter(|log| !log.lines.is_empty())
+            .map(|log| KeptLog { body: body(&log.lines, &mask), pod: log.pod, container: log.container })
+            .collect();
+        if !logs.is_empty() {
+            self.engine.store.keep_logs(&self.lease, head, logs).await??;
+        }
+        Ok(())
+    }
+}
+
+/// The newest lines, as many as there is room for.
+fn body(lines: &[LogLine], mask: &Mask) -> String {
+    let mut room = LONGEST;
+    let mut kept = Vec::new();
+    for LogLine { timestamp, text } in lines.iter().rev() {
+        let line = format!("{} {}", timestamp.as_deref().unwrap_or("-"), mask.hide(text));
+        room = match room.checked_sub(line.len() + 1) {
+            Some(room) => room,
+            None => break,
+        };
+        kept.push(line);
+    }
+    kept.reverse();
+    kept.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_lines_are_kept() {
+        let line = |text: String| LogLine { timestamp: Some("2026-11-26T05:00:00.1Z".to_owned()), text };
+        let long: Vec<_> = (0..1_000).map(|number| line(format!("{number} {}", "x".repeat(500)))).collect();
+        let kept = body(&long, &Mask::default());
+        assert!(kept.len() <= LONGEST && kept.lines().last().unwrap().starts_with("2026-11-26T05:00:00.1Z 999 x"));
+        assert_eq!(body(&[line("a".to_owned()), line("b".to_owned())], &Mask::default()).lines().count(), 2);
+    }
+}

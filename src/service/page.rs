@@ -1,0 +1,193 @@
+//! Lists and details for people, who page through and look at everything.
+
+use serde::Serialize;
+
+use super::{
+    DeploymentSummary, EnvironmentDetail, EnvironmentReference, EnvironmentSummary, EventSummary, Explanation, Service,
+    ServiceError, now,
+};
+use crate::{
+    cluster::{Owner, PodState},
+    environment::{EnvironmentStatus, PullRequestState, Reason, RepositoryName},
+    identity::{Action, Identity, Permission, may},
+    store::{EnvironmentFilter, EnvironmentOrder, ObjectKey, Overview, UsageBucket},
+};
+
+/// Environments of a page.
+pub const ROWS_PER_PAGE: u64 = 25;
+const DEPLOYMENTS: i64 = 20;
+const EVENTS: i64 = 100;
+
+/// Which page of which list.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// None: all but deleted.
+    pub status: Option<EnvironmentStatus>,
+    pub team: Option<String>,
+    pub repository: Option<RepositoryName>,
+    pub text: Option<String>,
+    pub order: EnvironmentOrder,
+    /// From 1. One beyond the end is the last.
+    pub page: u64,
+}
+
+impl Default for PageRequest {
+    fn default() -> Self {
+        Self { status: None, team: None, repository: None, text: None, order: EnvironmentOrder::Newest, page: 1 }
+    }
+}
+
+impl PageRequest {
+    pub fn is_filtered(&self) -> bool {
+        let Self { status, team, repository, text, order: _, page: _ } = self;
+        status.is_some() || team.is_some() || repository.is_some() || text.is_some()
+    }
+}
+
+/// A page of environments.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EnvironmentPage {
+    pub rows: Vec<EnvironmentSummary>,
+    /// On all pages together.
+    pub total: u64,
+    pub page: u64,
+    pub pages: u64,
+    /// The teams that may be asked for.
+    pub teams: Vec<String>,
+    /// Why there are no figures of usage.
+    pub unmeasured: Option<String>,
+}
+
+/// All that is known of one environment.
+#[derive(Debug, Clone)]
+pub struct Dossier {
+    pub detail: EnvironmentDetail,
+    pub explanation: Explanation,
+    /// The last hundred, newest first.
+    pub events: Vec<EventSummary>,
+    pub deployments: Vec<DeploymentSummary>,
+    pub objects: Vec<ObjectKey>,
+    /// None: the cluster does not tell now.
+    pub pods: Option<Vec<PodState>>,
+    /// The last day, oldest first.
+    pub usage: Vec<UsageBucket>,
+    pub can: Possible,
+}
+
+/// What may be done with an environment now, by whoever looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Possible {
+    pub retry: bool,
+    pub create: bool,
+    pub keep: bool,
+    pub delete: bool,
+    pub approve: bool,
+}
+
+impl Service {
+    /// One page of a list of the environments that exist for `identity`.
+    pub async fn page(&self, identity: &Identity, request: PageRequest) -> Result<EnvironmentPage, ServiceError> {
+        let PageRequest { status, team, repository, text, order, page } = request;
+        let configured = self.teams();
+        let mut visible = identity.visible_patterns();
+        if let Some(team) = &team {
+            // Only of what they see anyway.
+            let patterns = configured.get(team).into_iter().flat_map(|team| &team.repositories);
+            let of_team: Vec<String> = patterns.map(|pattern| pattern.as_str().to_owned()).collect();
+            visible = Some(match visible {
+                None => of_team,
+                Some(own) if identity.teams.contains(team) => {
+                    if identity.pull_request.is_some() {
+                        own
+                    } else {
+                        of_team
+                    }
+                }
+                Some(_) => Vec::new(),
+            });
+        }
+        let rows = i64::try_from(ROWS_PER_PAGE).unwrap_or(i64::MAX);
+        let filter = EnvironmentFilter {
+            statuses: status.into_iter().collect(),
+            repository,
+            visible,
+            pull_request: identity.pull_request,
+            text,
+            after: None,
+            limit: rows,
+        };
+        let total = self.store().count_environments(&filter).await?;
+        let pages = total.div_ceil(ROWS_PER_PAGE).max(1);
+        let page = page.clamp(1, pages);
+        let offset = i64::try_from((page - 1) * ROWS_PER_PAGE).unwrap_or(i64::MAX);
+        let found = self.store().page_of_environments(&filter, order, offset).await?;
+        let now = now();
+        let ids: Vec<&str> = found.iter().map(|overview| overview.environment.id.as_str()).collect();
+        let mut figures = self.figures(&ids, now).await?;
+        let summary = |overview: &Overview| {
+            self.summary(overview, now).with(figures.remove(&overview.environment.id).unwrap_or_default())
+        };
+        let teams = match &identity.visible {
+            None => configured.keys().cloned().collect(),
+            Some(_) => identity.teams.clone(),
+        };
+        let unmeasured = self.unmeasured().await?;
+        Ok(EnvironmentPage { rows: found.iter().map(summary).collect(), total, page, pages, teams, unmeasured })
+    }
+
+    /// Everything about one environment. What only the cluster knows is left out where it does not answer.
+    pub async fn dossier(
+        &self,
+        identity: &Identity,
+        reference: &EnvironmentReference,
+    ) -> Result<Dossier, ServiceError> {
+        let overview = self.find(identity, reference, Action::Inspect).await?;
+        let (id, now) = (&overview.environment.id, now());
+        let deployments: Vec<_> =
+            self.store().deployments_of(id, DEPLOYMENTS).await?.into_iter().map(DeploymentSummary::from).collect();
+        let detail = self.detail(&overview, deployments.iter().take(5).cloned().collect(), now).await?;
+        let events = self.store().events_of(id, EVENTS).await?;
+        let is_there = overview.environment.status != EnvironmentStatus::Deleted;
+        let pods = match &self.shared.parts.cluster {
+            Some(cluster) if is_there => {
+                let owner =
+                    Owner { installation_id: self.installation_id().await?.to_owned(), environment_id: id.clone() };
+                cluster.pods(&overview.environment.namespace, &owner).await.ok()
+            }
+            Some(_) => Some(Vec::new()),
+            None => None,
+        };
+        Ok(Dossier {
+            detail,
+            explanation: self.explain_environment(&overview).await?,
+            events: events.into_iter().map(EventSummary::within_environment).collect(),
+            deployments,
+            objects: self.store().inventory(id).await?,
+            pods,
+            usage: self.store().usage_buckets(id).await?,
+            can: self.possible(identity, &overview),
+        })
+    }
+
+    fn possible(&self, identity: &Identity, overview: &Overview) -> Possible {
+        let (environment, facts) = (&overview.environment, &overview.pull_request.facts);
+        let allowed = |action| may(identity, action, &facts.repository.name, facts.number) == Permission::Allowed;
+        let is_going = matches!(environment.status, EnvironmentStatus::Deleting | EnvironmentStatus::Deleted);
+        let is_left_out = environment.status == EnvironmentStatus::Pending
+            && matches!(
+                environment.reason,
+                Some(Reason::NotLabelled | Reason::BranchNotIncluded | Reason::PathsNotIncluded | Reason::Draft)
+            );
+        let is_open = facts.state == PullRequestState::Open;
+        Possible {
+            retry: allowed(Action::Retry)
+                && (environment.status == EnvironmentStatus::Failed || environment.reason == Some(Reason::Asleep)),
+            create: allowed(Action::Create)
+                && is_open
+                && (environment.status == EnvironmentStatus::Deleted || is_left_out),
+            keep: allowed(Action::Keep) && !is_going,
+            delete: allowed(Action::Delete) && !is_going,
+            approve: allowed(Action::Approve) && environment.reason == Some(Reason::AwaitingApproval),
+        }
+    }
+}

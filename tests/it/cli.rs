@@ -1,0 +1,182 @@
+//! The command line, as scripts use it: against the database of this machine, and against a server by its address.
+
+use std::process::Stdio;
+
+use previewd::identity::Role;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::support::{Stand, commit};
+
+/// What a command printed, and how it ended.
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+}
+
+/// By what way a command asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Database,
+    Server,
+}
+
+const WAYS: [Way; 2] = [Way::Database, Way::Server];
+
+/// Runs `previewd` with `line`. `token`: whom it speaks for; None: whoever starts it, on the database.
+pub async fn run(stand: &Stand, way: Way, token: Option<&str>, line: &str) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
+    command.args(line.split(' ')).current_dir(stand.directory());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    match way {
+        Way::Database => {
+            command.env("PREVIEWD_CONFIG", stand.config_file());
+        }
+        Way::Server => {
+            command.args(["--server", &format!("http://{}", stand.address)]);
+        }
+    }
+    if let Some(token) = token {
+        command.env("PREVIEWD_TOKEN", token);
+    }
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_answer_the_same_from_the_database_and_from_a_server() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    stand.open("globex/site", 3, &commit('b')).await;
+    stand.fail_all(&commit('a')).await;
+    let token = stand.token(Role::Member, &["shop"]).await;
+    for way in WAYS {
+        let run = async |line: &str| run(&stand, way, Some(&token), line).await;
+        let list = run("list --output json").await;
+        assert_eq!(list.code, 0, "{}", list.stderr);
+        let list = list.json();
+        let names: Vec<_> = list["environments"].as_array().unwrap().iter().map(|row| &row["environment"]).collect();
+        assert_eq!(names, ["acme/shop#7"], "{way:?}: its team's alone");
+        let table = run("list --status failed").await;
+        assert!(table.stdout.starts_with("ENVIRONMENT  STATUS  COMMIT   AGE"), "{}", table.stdout);
+        assert_eq!(table.stdout.lines().count(), 2);
+
+        let detail = run("get acme/shop#7 --output json").await.json();
+        assert_eq!((&detail["status"], &detail["reason"]), (&"failed".into(), &"crash_loop".into()));
+        assert!(run("get acme/shop#7").await.stdout.contains("because"), "people get the reason");
+        let absent = run("get globex/site#3").await;
+        assert_eq!(absent.code, 4, "{}", absent.stderr);
+        assert!(absent.stderr.contains("there is no environment globex/site#3"), "{}", absent.stderr);
+        assert!(absent.stderr.contains("List the environments"), "what to do: {}", absent.stderr);
+
+        let explained = run("explain acme/shop#7").await;
+        assert_eq!(explained.code, 0, "{}", explained.stderr);
+        assert!(explained.stdout.contains("failed") && explained.stdout.contains("pull_request.opened"));
+        let waited = run("wait acme/shop#7 --output json").await;
+        assert_eq!((waited.code, &waited.json()["done"]), (5, &false.into()), "it will not run by itself");
+        assert_eq!(run("wait acme/shop#7 --until settled").await.code, 0);
+
+        let stale = format!("retry acme/shop#7 --expected-commit {}", commit('c'));
+        assert_eq!(run(&stale).await.code, 3);
+        let refused = run("delete acme/shop#7").await;
+        assert_eq!(refused.code, 3);
+        assert!(refused.stderr.contains("the role member may not delete"), "{}", refused.stderr);
+        assert_eq!(run("keep acme/shop#7 --for 7d").await.code, 0);
+
+        let retried = run("retry acme/shop#7").await;
+        assert_eq!(retried.code, 0, "{}", retried.stderr);
+        assert!(retried.stdout.contains("acme/shop#7 at aaaaaaa is pending"), "{}", retried.stdout);
+        assert_eq!(run("retry acme/shop#7").await.code, 3, "only what failed");
+        let under_way = run("wait acme/shop#7 --timeout 1s").await;
+        assert_eq!(under_way.code, 6, "{}{}", under_way.stdout, under_way.stderr);
+        stand.fail_all(&commit('a')).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_arguments_are_named() {
+    let stand = Stand::start().await;
+    for (line, code, words) in [
+        ("get", 2, "<ENVIRONMENT>"),
+        ("get a/b/c#x", 2, "must be owner/name#number"),
+        ("list --status gone", 2, "possible values"),
+        ("keep acme/shop#7 --for long", 3, "duration"),
+        ("logs acme/shop#7 --tail 5000", 3, "tail: must be a whole number from 1 to 1000"),
+        ("logs acme/shop#7 --since soon", 2, "--since"),
+        ("create pr-7-shop-abcdefghij", 1, "owner/name#number"),
+        ("wait acme/shop#7 --timeout soon", 2, "--timeout"),
+    ] {
+        let ended = run(&stand, Way::Database, None, line).await;
+        assert_eq!(ended.code, code, "{line}: {}", ended.stderr);
+        assert!(ended.stderr.contains(words), "{line}: {}", ended.stderr);
+    }
+    let nobody = run(&stand, Way::Server, None, "list").await;
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.stderr.contains("PREVIEWD_TOKEN"), "{}", nobody.stderr);
+    let stranger = run(&stand, Way::Server, Some("pvd_nonsense"), "list").await;
+    assert_eq!(stranger.code, 1, "{}", stranger.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shells_get_completions() {
+    let stand = Stand::start().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&stand, Way::Database, None, &format!("completions {shell}")).await;
+        assert_eq!(script.code, 0);
+        assert!(script.stdout.contains("previewd") && script.stdout.contains("explain"), "{shell}");
+    }
+}
+
+/// Every change and every refusal, with who, from where, and what became of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_history_says_who_did_what_and_what_was_refused() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    stand.open("globex/site", 3, &commit('b')).await;
+    let member = stand.token(Role::Member, &["shop"]).await;
+    let outsider = stand.token(Role::Admin, &["site"]).await;
+    let operator = stand.token(Role::Operator, &[]).await;
+    run(&stand, Way::Server, Some(&member), "delete acme/shop#7").await;
+    run(&stand, Way::Server, Some(&outsider), "delete acme/shop#7").await;
+    run(&stand, Way::Database, Some(&member), "keep acme/shop#7").await;
+    run(&stand, Way::Database, None, "delete globex/site#3").await;
+    run(&stand, Way::Database, None, "delete nobody/nothing#1").await;
+
+    for way in WAYS {
+        let events = run(&stand, way, Some(&operator), "events --limit 0 --output jsonl").await;
+        assert_eq!(events.code, 0, "{}", events.stderr);
+        let events: Vec<Value> = events.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let found = |kind: &str, actor: &str| {
+            let mut found = events.iter().filter(|event| event["kind"] == kind && event["actor"] == actor);
+            found.next().unwrap_or_else(|| panic!("{way:?}: no {kind} by {actor} in {events:?}"))
+        };
+        let refused = found("deletion_requested", "member-of-shop");
+        assert_eq!((&refused["refusal"], &refused["environment"]), (&"UNAUTHORIZED".into(), &"acme/shop#7".into()));
+        assert_eq!((&refused["interface"], &refused["address"]), (&"mcp".into(), &"127.0.0.1".into()));
+        assert_eq!(found("deletion_requested", "admin-of-site")["refusal"], "NOT_FOUND");
+        let kept = found("keeping_requested", "member-of-shop");
+        assert_eq!((&kept["interface"], kept.get("refusal")), (&"command_line".into(), None));
+        assert!(events.iter().any(|event| event["kind"] == "token_created"), "{events:?}");
+        assert!(events.iter().any(|event| event["detail"] == "nobody/nothing#1" && event["refusal"] == "NOT_FOUND"));
+        let times: Vec<&str> = events.iter().map(|event| event["at"].as_str().unwrap()).collect();
+        assert!(times.is_sorted_by(|newer, older| newer >= older), "newest first: {times:?}");
+
+        let of_team = run(&stand, way, Some(&member), "events --limit 0 --output jsonl").await;
+        assert!(!of_team.stdout.contains("globex/site") && !of_team.stdout.contains("token_created"));
+        assert!(of_team.stdout.contains("deletion_requested") && !of_team.stdout.contains("127.0.0.1"));
+        let refusals = run(&stand, way, Some(&operator), "events --refused --environment acme/shop#7").await;
+        assert_eq!(refusals.stdout.lines().count(), 3, "{}", refusals.stdout);
+        assert_eq!(run(&stand, way, Some(&member), "events --environment globex/site#3").await.code, 4);
+    }
+}

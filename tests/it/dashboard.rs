@@ -1,0 +1,308 @@
+//! The dashboard, as a browser asks for it: forms, sessions, what is refused, and what is never taken for HTML.
+
+use previewd::{environment::CommitSha, identity::Role};
+use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
+
+use crate::support::{Stand, commit};
+
+/// Somebody with a browser.
+pub struct Person<'a> {
+    stand: &'a Stand,
+    http: Client,
+    cookie: String,
+}
+
+pub struct Page {
+    pub status: u16,
+    location: String,
+    pub body: String,
+    policy: String,
+}
+
+impl Page {
+    async fn of(answer: Response) -> Self {
+        let header = |name: &str| {
+            let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let (status, location, policy) =
+            (answer.status().as_u16(), header("location"), header("content-security-policy"));
+        Self { status, location, policy, body: answer.text().await.unwrap() }
+    }
+
+    /// The token of the page's forms.
+    pub fn csrf(&self) -> &str {
+        let begin = self.body.find("name=\"csrf\" value=\"").expect("a form") + 19;
+        &self.body[begin..begin + self.body[begin..].find('"').unwrap()]
+    }
+}
+
+impl<'a> Person<'a> {
+    fn nobody(stand: &'a Stand) -> Self {
+        let http = xtask::web::client().redirect(Policy::none()).build().unwrap();
+        Self { stand, http, cookie: String::new() }
+    }
+
+    async fn signed_in(stand: &'a Stand, role: Role, teams: &[&str]) -> Self {
+        Self::with_token(stand, &stand.token(role, teams).await).await
+    }
+
+    pub async fn with_token(stand: &'a Stand, token: &str) -> Self {
+        let mut person = Self::nobody(stand);
+        let answer = person.send(person.form("/login", &[("token", token)])).await;
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+        person.cookie = cookie.split(';').next().unwrap().to_owned();
+        person
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.stand.address)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Response {
+        request.header("cookie", &self.cookie).send().await.unwrap()
+    }
+
+    fn form(&self, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = self.http.post(self.url(path)).header("origin", self.url(""));
+        request.header("content-type", "application/x-www-form-urlencoded").body(body)
+    }
+
+    pub async fn open(&self, path: &str) -> Page {
+        Page::of(self.send(self.http.get(self.url(path)).header("accept", "text/html")).await).await
+    }
+
+    pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+        Page::of(self.send(self.form(path, fields)).await).await
+    }
+}
+
+async fn namespace(stand: &Stand, repository: &str, number: i64) -> String {
+    let found = stand.store.find_environment_of(&repository.parse().unwrap(), number).await.unwrap();
+    found.unwrap().environment.namespace.to_string()
+}
+
+#[tokio::test]
+async fn the_list_is_filtered_sorted_and_paged() {
+    let stand = Stand::start().await;
+    for number in 1..=30 {
+        stand.open("acme/shop", number, &commit('a')).await;
+    }
+    stand.open("acme/cart", 1, &commit('b')).await;
+    stand.open("globex/site", 3, &commit('c')).await;
+    stand.fail_all(&commit('a')).await;
+    stand.open("acme/shop", 31, &commit('d')).await;
+    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
+    let first = person.open("/").await;
+    assert_eq!(first.status, 200);
+    assert!(first.body.contains("32 environments") && first.body.contains("Page 1 of 2"), "{}", first.body);
+    assert!(first.body.contains("acme/shop#31") && !first.body.contains("globex/site"));
+    assert!(first.policy.contains("default-src 'none'") && first.policy.contains("script-src 'self'"));
+    let rows = |page: &Page| page.body.matches("<a class=\"title\"").count();
+    assert_eq!((rows(&first), rows(&person.open("/?page=2").await)), (25, 7));
+    assert!(person.open("/?page=99999999").await.body.contains("Page 2 of 2"), "beyond the end is the last");
+
+    for (query, expected) in [
+        ("status=failed", 31),
+        ("status=pending", 1),
+        ("repository=acme/cart", 1),
+        ("team=shop&repository=acme/cart", 1),
+        ("team=site", 0),
+        ("text=CHANGE+31", 1),
+        ("text=octocat&status=pending", 1),
+        ("text=100%25", 0),
+        ("text=_", 0),
+    ] {
+        let page = person.open(&format!("/?{query}")).await;
+        let total = if expected == 0 { "Nothing here".to_owned() } else { format!("{expected} environment") };
+        assert!(page.body.contains(&total), "{query}: {}", page.body);
+    }
+    let oldest = person.open("/?order=oldest").await;
+    assert!(oldest.body.find("acme/shop#1<").unwrap() < oldest.body.find("acme/shop#2<").unwrap());
+    for order in ["newest", "changed", "repository", "status", "cpu", "memory", "nonsense"] {
+        assert_eq!(person.open(&format!("/?order={order}")).await.status, 200, "{order}");
+    }
+    assert!(person.open("/?status=nonsense").await.body.contains("There is no status nonsense."));
+}
+
+#[tokio::test]
+async fn an_environment_is_shown_with_all_that_is_known() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    stand.fail_all(&commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let person = Person::signed_in(&stand, Role::Member, &["shop"]).await;
+    let page = person.open(&format!("/environments/{name}")).await;
+    assert_eq!(page.status, 200);
+    for words in ["acme/shop#7", "crash", "Timeline", "Deployments", "not_ready_in_time", "Retry", "Keep", "aaaaaaa"] {
+        assert!(page.body.contains(words), "{words}: {}", page.body);
+    }
+    assert!(!page.body.contains("Delete…"), "a member does not delete");
+    assert!(page.body.contains("The cluster does not tell now."));
+    assert!(page.body.contains("nothing was measured yet"));
+
+    let retried = person.post(&format!("/environments/{name}/retry"), &[("csrf", page.csrf())]).await;
+    assert_eq!((retried.status, retried.location.as_str()), (303, format!("/environments/{name}").as_str()));
+    let after = person.open(&retried.location).await;
+    assert!(after.body.contains("retry_requested") && after.body.contains("dashboard"), "{}", after.body);
+    assert!(!after.body.contains("/retry\""), "only where it may be");
+    let again = person.post(&format!("/environments/{name}/retry"), &[("csrf", page.csrf())]).await;
+    assert_eq!(again.status, 400);
+    assert!(again.body.contains("That does not work"), "{}", again.body);
+    let kept = person.post(&format!("/environments/{name}/keep"), &[("csrf", page.csrf()), ("duration", "7d")]).await;
+    assert_eq!(kept.status, 303);
+    assert_eq!(person.open("/environments/pr-1-nobody-abcdefghij").await.status, 404);
+    assert_eq!(person.open("/environments/%00").await.status, 400);
+}
+
+#[tokio::test]
+async fn deleting_asks_for_the_name() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let path = format!("/environments/{name}/delete");
+    let admin = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
+    let form = admin.open(&path).await;
+    assert!(form.body.contains("Type <code>acme/shop#7</code>"), "{}", form.body);
+    let wrong = admin.post(&path, &[("csrf", form.csrf()), ("confirm", "acme/shop#8")]).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("Nothing was deleted"));
+    assert!(!admin.open(&format!("/environments/{name}")).await.body.contains("removed_by_hand"));
+    // Two people at once: the second is answered as the first.
+    let other = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
+    let form_of_other = other.open(&path).await;
+    let fields = |csrf| [("csrf", csrf), ("confirm", "acme/shop#7")];
+    let (ours, theirs) = (fields(form.csrf()), fields(form_of_other.csrf()));
+    let (one, two) = tokio::join!(admin.post(&path, &ours), other.post(&path, &theirs));
+    assert_eq!((one.status, two.status), (303, 303));
+    assert!(admin.open(&format!("/environments/{name}")).await.body.contains("deleting"));
+}
+
+#[tokio::test]
+async fn forms_of_other_sites_and_sessions_change_nothing() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let (path, fields) = (format!("/environments/{name}/delete"), |csrf: &str| {
+        vec![("csrf".to_owned(), csrf.to_owned()), ("confirm".to_owned(), "acme/shop#7".to_owned())]
+    });
+    let admin = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
+    let csrf = admin.open(&path).await.csrf().to_owned();
+    let body = |csrf: &str| url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields(csrf)).finish();
+    let post = |origin: Option<&str>, csrf: &str| {
+        let mut request = admin.http.post(admin.url(&path)).body(body(csrf));
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        admin.send(request.header("content-type", "application/x-www-form-urlencoded"))
+    };
+    let own = admin.url("");
+    assert_eq!(post(Some("https://evil.example.com"), &csrf).await.status(), 403);
+    assert_eq!(post(Some("null"), &csrf).await.status(), 403);
+    assert_eq!(post(None, &csrf).await.status(), 403);
+    assert_eq!(post(Some(&own), "").await.status(), 403);
+    let other = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
+    let of_other = other.open(&path).await.csrf().to_owned();
+    assert_ne!(of_other, csrf);
+    assert_eq!(post(Some(&own), &of_other).await.status(), 403);
+    assert!(!admin.open(&format!("/environments/{name}")).await.body.contains("deletion_requested"));
+
+    // A token that is revoked ends its sessions.
+    stand.revoke_all().await;
+    let gone = admin.open("/").await;
+    assert_eq!((gone.status, gone.location.as_str()), (303, "/login?path=%2F"));
+    assert_eq!(post(Some(&own), &csrf).await.status(), 303, "to the login");
+    assert_eq!(Person::nobody(&stand).open("/events.jsonl").await.status, 401);
+    assert_eq!(Person::nobody(&stand).open("/changes").await.status, 401);
+}
+
+#[tokio::test]
+async fn what_others_wrote_is_never_html() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let database = stand.directory().join("previewd.db");
+    let evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
+    let connection = format!("sqlite:{}", database.display());
+    stand.execute(&connection, "UPDATE pull_requests SET title = $1, head_ref = $1, author = $1", evil);
+    stand.execute(&connection, "UPDATE environments SET message = $1", evil);
+    stand.execute(&connection, "UPDATE events SET detail = $1, actor = $1", evil);
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let operator = Person::signed_in(&stand, Role::Operator, &[]).await;
+    let pages = ["/".to_owned(), format!("/environments/{name}"), "/events".to_owned(), format!("/?text={evil}")];
+    for path in pages {
+        let page = operator.open(&path.replace('<', "%3C").replace('"', "%22").replace(' ', "+")).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(!page.body.contains("<script>alert") && !page.body.contains("<img src=x"), "{path}: {}", page.body);
+        assert!(page.body.contains("alert(1)"), "{path} shows it as text");
+    }
+}
+
+#[tokio::test]
+async fn operators_look_after_the_whole_and_nobody_else() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let admin = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
+    assert_eq!((admin.open("/operation").await.status, admin.open("/tokens").await.status), (403, 403));
+    assert!(!admin.open("/").await.body.contains("/tokens"));
+    let csrf = admin.open(&format!("/environments/{}", namespace(&stand, "acme/shop", 7).await)).await;
+    let fields =
+        |csrf: &str| [("csrf", csrf.to_owned()), ("subject", "me".to_owned()), ("role", "operator".to_owned())];
+    let made: Vec<_> = fields(csrf.csrf()).into_iter().collect();
+    let made: Vec<_> = made.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(admin.post("/tokens", &made).await.status, 403);
+
+    let operator = Person::signed_in(&stand, Role::Operator, &[]).await;
+    let page = operator.open("/operation").await;
+    assert!(page.body.contains("pending") && page.body.contains("No engine is alive"), "{}", page.body);
+    let tokens = operator.open("/tokens").await;
+    assert!(tokens.body.contains("admin-of-shop"));
+    let new = |role: &'static str, teams: &'static str| {
+        let csrf = tokens.csrf().to_owned();
+        vec![("csrf", csrf), ("subject", "ci".to_owned()), ("role", role.to_owned()), ("teams", teams.to_owned())]
+    };
+    let send = async |fields: Vec<(&str, String)>| {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        operator.post("/tokens", &fields).await
+    };
+    let made = send(new("member", "shop")).await;
+    assert_eq!(made.status, 201);
+    let secret = made.body.split("class=\"secret\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    assert!(secret.starts_with("pvd_"));
+    assert!(!operator.open("/tokens").await.body.contains(&secret), "shown once");
+    assert_eq!(send(new("member", "nobody")).await.status, 400);
+    assert_eq!(send(new("member", "")).await.status, 400);
+    assert_eq!(send(new("nonsense", "shop")).await.status, 400);
+    let events = operator.open("/events?kind=token_created&refused=true").await;
+    assert!(events.body.contains("UNAUTHORIZED") && events.body.contains("admin-of-shop"), "{}", events.body);
+    let id = stand.store.list_tokens().await.unwrap().last().unwrap().id.clone();
+    let revoked = operator.post(&format!("/tokens/{id}/revoke"), &[("csrf", tokens.csrf())]).await;
+    assert_eq!(revoked.status, 303);
+    assert_eq!(operator.post(&format!("/tokens/{id}/revoke"), &[("csrf", tokens.csrf())]).await.status, 404);
+}
+
+/// Whoever opens a page under it hears that something changed.
+#[tokio::test]
+async fn pages_hear_what_changes() {
+    use futures::StreamExt;
+    let stand = Stand::start().await;
+    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
+    let answer = person.send(person.http.get(person.url("/changes"))).await;
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut bytes = answer.bytes_stream();
+    let head: CommitSha = commit('a');
+    let opening = async {
+        // The first is of how it is when somebody begins to look.
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        stand.open("acme/shop", 7, &head).await;
+    };
+    let hearing = async {
+        let mut heard = 0;
+        while heard < 2 {
+            let piece = bytes.next().await.expect("it goes on").unwrap();
+            heard += String::from_utf8_lossy(&piece).matches("event: changed").count();
+        }
+    };
+    let both = async { tokio::join!(opening, hearing) };
+    tokio::time::timeout(std::time::Duration::from_secs(20), both).await.expect("it is heard of");
+}
