@@ -1,13 +1,17 @@
 //! What must not be shown of an application's own words: the secrets that it was given, and tokens whose form is known.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{borrow::Cow, collections::BTreeSet, sync::LazyLock};
 
 use aho_corasick::AhoCorasick;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::recipe::Render;
+use crate::{
+    environment::CommitSha,
+    recipe::Render,
+    store::{Environment, Store, StoreError},
+};
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -28,8 +32,18 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Hides the values of the Secrets that are applied with these.
-    pub fn of(renders: &[Render]) -> Self {
+    /// Hides the secrets of an environment: of what was applied last, of what serves, and of what it goes back to.
+    pub async fn of_environment(store: &Store, environment: &Environment) -> Result<Self, StoreError> {
+        let commits = [&environment.applied_commit, &environment.serving_commit, &environment.good_commit];
+        let commits: BTreeSet<&CommitSha> = commits.into_iter().filter_map(Option::as_ref).collect();
+        let mut renders = Vec::new();
+        for commit in commits {
+            renders.extend(store.render(&environment.id, commit).await?);
+        }
+        Ok(Self::of(&renders))
+    }
+
+    fn of(renders: &[Render]) -> Self {
         let objects = renders.iter().flat_map(|render| &render.objects);
         let secrets = objects.filter(|object| object.kind == "Secret");
         Self::hiding(secrets.flat_map(|object| values_of(&object.body)))

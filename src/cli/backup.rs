@@ -13,14 +13,14 @@ pub struct Args {
 }
 
 pub async fn backup(Args { path }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
+    let config = global.start_here()?;
     let rows = app::open_store(&config).await?.backup(&path).await?;
     print(&format!("{rows} rows of {} are in {}\n", config.database, path.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn restore(Args { path }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
+    let config = global.start_here()?;
     let rows = app::open_store(&config).await?.restore(&path).await?;
     print(&format!("{rows} rows of {} are in {}\n", path.display(), config.database))?;
     Ok(ExitCode::SUCCESS)

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use previewd::{
     environment::CommitSha,
-    service::{EnvironmentReference, EnvironmentSummary},
+    service::{EnvironmentReference, EnvironmentSummary, KeepDuration},
 };
 use serde_json::{Value, json};
 
 use super::{
     Global,
-    client::{Client, Whom, pull_request},
-    output::{Output, print, print_json},
+    client::{Client, pull_request},
+    output::{Output, print, print_json, text},
 };
 
 // What every change takes. No doc comment: it would stand before those of the commands.
@@ -23,8 +23,6 @@ pub struct Change {
     /// Refuse unless this is the head of the pull request
     #[arg(long, value_name = "SHA")]
     pub expected_commit: Option<CommitSha>,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -37,8 +35,6 @@ pub struct Create {
     /// Refuse unless this is the head of the pull request
     #[arg(long, value_name = "SHA")]
     pub expected_commit: Option<CommitSha>,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -48,36 +44,40 @@ pub struct Create {
 pub struct Keep {
     #[command(flatten)]
     pub change: Change,
-    /// For how long from now on, such as 48h or 7d [default: 48h]
-    #[arg(long = "for", value_name = "DURATION")]
-    pub duration: Option<String>,
+    /// For how long from now on, such as 48h or 7d
+    #[arg(long = "for", value_name = "DURATION", value_parser = text::<KeepDuration>, default_value = "48h")]
+    pub duration: String,
 }
 
 pub async fn create(args: Create, global: Global) -> anyhow::Result<ExitCode> {
-    let Create { pull_request: named, expected_commit, whom, output } = args;
+    let Create { pull_request: named, expected_commit, output } = args;
     let (repository, number) = pull_request(&named)?;
     let arguments = json!({
         "repository": repository,
         "pull_request": number,
         "expected_commit": expected_commit.as_ref().map(CommitSha::as_str),
     });
-    ask("create_preview_environment", arguments, whom, output, &global).await
+    ask("create_preview_environment", arguments, output, &global).await
 }
 
 pub async fn retry(change: Change, global: Global) -> anyhow::Result<ExitCode> {
     let arguments = change.arguments();
-    ask("retry_preview_deployment", arguments, change.whom, change.output, &global).await
+    ask("retry_preview_deployment", arguments, change.output, &global).await
 }
 
 pub async fn keep(Keep { change, duration }: Keep, global: Global) -> anyhow::Result<ExitCode> {
     let mut arguments = change.arguments();
-    arguments["duration"] = duration.into();
-    ask("keep_preview_environment", arguments, change.whom, change.output, &global).await
+    arguments["duration"] = duration.clone().into();
+    let ended = ask("keep_preview_environment", arguments, change.output, &global).await?;
+    if change.output == Output::Table {
+        print(&format!("kept for {duration} from now on, at least\n"))?;
+    }
+    Ok(ended)
 }
 
 pub async fn delete(change: Change, global: Global) -> anyhow::Result<ExitCode> {
     let arguments = change.arguments();
-    ask("delete_preview_environment", arguments, change.whom, change.output, &global).await
+    ask("delete_preview_environment", arguments, change.output, &global).await
 }
 
 impl Change {
@@ -89,14 +89,8 @@ impl Change {
     }
 }
 
-async fn ask(
-    tool: &'static str,
-    arguments: Value,
-    whom: Whom,
-    output: Output,
-    global: &Global,
-) -> anyhow::Result<ExitCode> {
-    let summary: EnvironmentSummary = Client::connect(whom, global).await?.call(tool, arguments).await?;
+async fn ask(tool: &'static str, arguments: Value, output: Output, global: &Global) -> anyhow::Result<ExitCode> {
+    let summary: EnvironmentSummary = Client::connect(global).await?.call(tool, arguments).await?;
     match output {
         Output::Json => print_json(&summary)?,
         Output::Table => print(&super::wait::sentence(&summary))?,

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use previewd::{
     cluster::Cluster,
-    config::Config,
+    config::{Config, DatabaseUrl, LogFilter},
     github::GitHub,
     identity::Identity,
     mcp,
     service::{EnvironmentReference, ErrorCode, Service, ServiceError},
     store::{Interface, Store},
+    telemetry,
 };
 use rmcp::{
     ClientHandler, RoleClient, ServiceExt,
@@ -30,14 +31,6 @@ use super::{Global, app};
 pub const TOKEN_VARIABLE: &str = "PREVIEWD_TOKEN";
 /// What this machine's server and its client have room for between them.
 const PIPE: usize = 256 * 1024;
-
-/// Who is asked.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Whom {
-    /// Ask this server instead of the configuration's database, with the token in PREVIEWD_TOKEN
-    #[arg(long, value_name = "URL", env = "PREVIEWD_SERVER", hide_env = true, display_order = 90)]
-    pub server: Option<Url>,
-}
 
 /// What answers.
 pub enum Client {
@@ -60,19 +53,41 @@ impl ClientHandler for Progress {
 }
 
 impl Client {
-    pub async fn connect(whom: Whom, global: &Global) -> anyhow::Result<Self> {
-        let Some(url) = whom.server else { return Self::here(&global.start()?).await };
+    pub async fn connect(global: &Global) -> anyhow::Result<Self> {
+        let Some(url) = global.server.clone() else { return Self::here(global).await };
         let Ok(token) = std::env::var(TOKEN_VARIABLE) else {
             bail!("--server needs a token in {TOKEN_VARIABLE}; operators make one with `previewd token create`");
         };
         let endpoint = url.join("mcp").with_context(|| format!("--server: {url} leads to no {url}/mcp"))?;
+        // What is wrong shows better here than in the protocol's words: without a body it is refused either way.
+        let asked = web_client().get(endpoint.clone()).bearer_auth(&token).send().await;
+        let answer = asked.map_err(root_cause).with_context(|| format!("nobody answers at {url}"))?;
+        if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+            return Err(ServiceError::token_not_taken().into());
+        }
         let config = StreamableHttpClientTransportConfig::with_uri(endpoint.as_str()).auth_header(token.as_str());
         let tools = Progress.serve(StreamableHttpClientTransport::with_client(web_client(), config)).await;
         let tools = tools.with_context(|| format!("cannot speak to {endpoint}"))?;
         Ok(Self::Server { url, token: token.into(), tools })
     }
 
-    async fn here(config: &Config) -> anyhow::Result<Self> {
+    async fn here(global: &Global) -> anyhow::Result<Self> {
+        let mut config = global.load()?;
+        if let DatabaseUrl::Sqlite(path) = &config.database
+            && !path.exists()
+        {
+            bail!(
+                "there is no database at {}; say where the configuration is (--config, or PREVIEWD_CONFIG), or which \
+                 server to ask (--server, or PREVIEWD_SERVER)",
+                path.display()
+            );
+        }
+        // Steps that a log notes are this command's own, and its answer says them.
+        if config.log.filter == LogFilter::default() {
+            config.log.filter = "warn".parse()?;
+        }
+        telemetry::init(&config.log)?;
+        let config = &config;
         let store = app::open_store(config).await?;
         let identity = identity(config, &store, Interface::CommandLine).await?;
         // Most of what is asked needs neither; what does says so.
@@ -98,6 +113,12 @@ impl Client {
         }
         serde_json::from_value(content).with_context(|| format!("{tool} answered in another version's words"))
     }
+}
+
+/// The innermost cause: what the others say is where it happened.
+fn root_cause(error: reqwest::Error) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    anyhow::Error::msg(error.root_cause().to_string())
 }
 
 /// A client of servers.

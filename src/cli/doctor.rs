@@ -67,7 +67,10 @@ impl Check {
 
 pub async fn run(Args { output }: Args, global: Global) -> anyhow::Result<ExitCode> {
     let checks = match global.load() {
-        Ok(config) => check_all(&config).await,
+        Ok(config) => {
+            let from = if global.has_file() { "" } else { "; there is no previewd.toml, so that defaults count" };
+            check_all(&config, from).await
+        }
         Err(error) => {
             let lines = describe(&error.into());
             let problem = lines.iter().map(|line| line.trim_start().trim_start_matches("error: "));
@@ -83,9 +86,9 @@ pub async fn run(Args { output }: Args, global: Global) -> anyhow::Result<ExitCo
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn check_all(config: &Config) -> Vec<Check> {
+async fn check_all(config: &Config, from: &str) -> Vec<Check> {
     vec![
-        Check::ok("configuration", "every key is known and valid"),
+        Check::ok("configuration", format!("every key is known and valid{from}")),
         database_file(config),
         database(config).await,
         cluster(config).await,

@@ -15,8 +15,8 @@ use tokio::io::AsyncBufReadExt;
 
 use super::{
     Global,
-    client::{Client, Whom, web_client},
-    output::{print, print_json_line, table},
+    client::{Client, web_client},
+    output::{print, print_json_line, say, table},
 };
 
 /// The form of the history.
@@ -49,15 +49,13 @@ pub struct Args {
     /// How many at most; 0 is all of them
     #[arg(long, default_value_t = 50)]
     pub limit: usize,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Form,
 }
 
 pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let Args { environment, repository, actor, kind, refused, limit, whom, output } = args;
+    let Args { environment, repository, actor, kind, refused, limit, output } = args;
     let mut query = serde_json::Map::new();
     let mut ask = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -69,7 +67,7 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     ask("actor", actor);
     ask("kind", kind.map(|kind| kind.to_string()));
     let limit = if limit == 0 { usize::MAX } else { limit };
-    let client = Client::connect(whom, &global).await?;
+    let client = Client::connect(&global).await?;
     let mut rows: Vec<[String; 6]> = Vec::new();
     let mut events = pin!(read(&client, query, refused).await?.take(limit));
     while let Some(event) = events.try_next().await? {
@@ -79,6 +77,9 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
         }
     }
     if output == Form::Table {
+        if rows.is_empty() {
+            say("(no events)\n");
+        }
         print(&table(["at", "event", "environment", "by", "from", ""], &rows))?;
     }
     Ok(ExitCode::SUCCESS)

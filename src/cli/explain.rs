@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::{
     Global,
-    client::{Client, Whom, pull_request},
-    output::{Output, print, print_json, table},
+    client::{Client, pull_request},
+    output::{Output, as_commands, print, print_json, table},
 };
 
 /// Say why a pull request's preview is as it is, or why there is none
@@ -16,17 +16,15 @@ use super::{
 pub struct Args {
     /// The pull request, as owner/name#number
     pub pull_request: EnvironmentReference,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-pub async fn run(Args { pull_request: named, whom, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
+pub async fn run(Args { pull_request: named, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
     let (repository, number) = pull_request(&named)?;
     let request = json!({ "repository": repository, "pull_request": number });
-    let client = Client::connect(whom, &global).await?;
+    let client = Client::connect(&global).await?;
     let explanation: Explanation = client.call("explain_preview_environment", request).await?;
     match output {
         Output::Json => print_json(&explanation)?,
@@ -37,7 +35,7 @@ pub async fn run(Args { pull_request: named, whom, output }: Args, global: Globa
 
 fn text(explanation: &Explanation) -> String {
     let Explanation { explanation: said, next_action, findings, expires_at, events, deliveries, .. } = explanation;
-    let mut text = format!("{said}\n{next_action}\n");
+    let mut text = format!("{said}\n{}\n", as_commands(next_action));
     for finding in findings {
         text += &format!("{finding}\n");
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     Global,
-    client::{Client, Whom},
+    client::Client,
     output::{Output, print, print_json, table},
 };
 
@@ -19,15 +19,13 @@ use super::{
 pub struct Args {
     /// Its id, its namespace, or owner/name#number
     pub environment: EnvironmentReference,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-pub async fn run(Args { environment, whom, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let client = Client::connect(whom, &global).await?;
+pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
+    let client = Client::connect(&global).await?;
     let request = json!({ "environment": environment.to_string() });
     let detail: EnvironmentDetail = client.call("get_preview_environment", request).await?;
     match output {

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::{
     Global,
-    client::{Client, Whom},
-    output::{Output, print, print_json, table},
+    client::Client,
+    output::{Output, print, print_json, say, table},
 };
 
 /// List environments; deleted ones only where they are asked for
@@ -27,16 +27,14 @@ pub struct Args {
     /// Go on where an earlier list ended
     #[arg(long)]
     pub cursor: Option<String>,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer: json is one page, table all of them
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
 pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let Args { status, repository, mut cursor, whom, output } = args;
-    let client = Client::connect(whom, &global).await?;
+    let Args { status, repository, mut cursor, output } = args;
+    let client = Client::connect(&global).await?;
     let mut environments = Vec::new();
     loop {
         let repository = repository.as_ref().map(ToString::to_string);
@@ -51,6 +49,9 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
         if cursor.is_none() {
             break;
         }
+    }
+    if environments.is_empty() {
+        say("(no environments)\n");
     }
     let rows: Vec<[String; 5]> = environments.iter().map(row).collect();
     print(&table(["environment", "status", "commit", "age", ""], &rows))?;

@@ -14,8 +14,8 @@ use tokio::io::AsyncBufReadExt;
 
 use super::{
     Global,
-    client::{Client, Whom, web_client},
-    output::{Output, print, print_json, print_json_line},
+    client::{Client, web_client},
+    output::{Output, print, print_json, print_json_line, say, text},
 };
 
 /// Read what an environment's containers print, merged by time
@@ -44,22 +44,15 @@ pub struct Args {
     /// Show the time of each line
     #[arg(long)]
     pub timestamps: bool,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-/// The text itself, where it is a `T`.
-fn text<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<String, String> {
-    text.parse::<T>().map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
 pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let Args { environment, follow, tail, since, container, contains, previous, timestamps, whom, output } = args;
+    let Args { environment, follow, tail, since, container, contains, previous, timestamps, output } = args;
     Tail::try_from(tail).map_err(|rule| ServiceError::invalid("tail", rule))?;
-    let client = Client::connect(whom, &global).await?;
+    let client = Client::connect(&global).await?;
     // Times put the lines of several containers in order, whether they are shown or not.
     let wanted = json!({
         "environment": environment.to_string(),
@@ -89,6 +82,9 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
         if let Some(why) = &log.no_log {
             notes += &format!("({}/{}: {why})\n", log.pod, log.container);
         }
+    }
+    if logs.containers.iter().all(|log| log.lines.is_empty() && log.no_log.is_none()) {
+        notes += &format!("(no lines; it is {})\n", logs.status);
     }
     if let Some(commit) = &logs.kept_of {
         notes += &format!("(kept of commit {}, which failed)\n", commit.chars().take(7).collect::<String>());
@@ -168,10 +164,4 @@ fn shown(pod: &str, container: &str, at: Option<&str>, text: &str) -> String {
     let pod = pod.rsplit('-').next().unwrap_or(pod);
     let at = at.map(|at| format!("{at} ")).unwrap_or_default();
     format!("{at}{container}/{pod} | {text}\n")
-}
-
-/// To whoever looks on: stdout has the lines.
-#[expect(clippy::print_stderr, reason = "notes for people, beside the lines on stdout")]
-fn say(note: &str) {
-    eprint!("{note}");
 }

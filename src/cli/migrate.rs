@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 pub async fn run(Args { check }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
+    let config = global.start_here()?;
     if let DatabaseUrl::Sqlite(path) = &config.database {
         refuse_network_filesystem(path)?;
     }

@@ -23,14 +23,19 @@ mod tests;
 pub mod token;
 pub mod wait;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use previewd::{
     config::{Config, ConfigError, LogFormat, process_environment},
     service::ServiceError,
     telemetry,
 };
+use url::Url;
 
 /// A preview environment for every pull request, with the controls in the hands of AI agents.
 #[derive(Debug, Parser)]
@@ -51,6 +56,23 @@ pub struct Global {
     /// How logs are written to stderr [default: log.format of the configuration]
     #[arg(long, global = true, value_name = "FORMAT", display_order = 101)]
     log_format: Option<LogFormat>,
+    /// Ask this server instead of the configuration's database, with the token in PREVIEWD_TOKEN
+    /// [default: PREVIEWD_SERVER, where it is set]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "PREVIEWD_SERVER",
+        hide_env = true,
+        value_parser = web_address,
+        display_order = 102
+    )]
+    server: Option<Url>,
+}
+
+fn web_address(text: &str) -> Result<Url, &'static str> {
+    let rule = "must begin with http:// or https://, such as https://previewd.example.com";
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()).ok_or(rule)
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,11 +131,27 @@ impl Global {
         Ok(config)
     }
 
+    /// Whether there is a file of the configuration.
+    pub fn has_file(&self) -> bool {
+        self.config.is_some() || std::env::var_os("PREVIEWD_CONFIG").is_some() || Path::new("previewd.toml").exists()
+    }
+
     /// Reads the configuration and starts logging as it says.
     pub fn start(&self) -> anyhow::Result<Config> {
         let config = self.load()?;
         telemetry::init(&config.log)?;
         Ok(config)
+    }
+
+    /// The same for what no server does for others.
+    pub fn start_here(&self) -> anyhow::Result<Config> {
+        if let Some(server) = &self.server {
+            bail!(
+                "this works on the configuration's database, where that is, and not through {server}; leave --server \
+                 and PREVIEWD_SERVER out"
+            );
+        }
+        self.start()
     }
 }
 
@@ -136,7 +174,8 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 fn describe(error: &anyhow::Error) -> Vec<String> {
     let problems = error.to_string();
     let problems = problems.lines().map(|problem| format!("error: {problem}"));
-    let advice = error.downcast_ref::<ServiceError>().map(|refused| format!("  {}", refused.next_action));
+    let advice =
+        error.downcast_ref::<ServiceError>().map(|refused| format!("  {}", output::as_commands(&refused.next_action)));
     let causes = error.chain().skip(1).map(|cause| format!("  because: {}", cause.to_string().replace('\n', " ")));
     problems.chain(causes).chain(advice).collect()
 }

@@ -25,6 +25,33 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
 }
 
+/// To whoever looks on, beside the answer on stdout.
+#[expect(clippy::print_stderr, reason = "notes for people; stdout has the answer")]
+pub fn say(note: &str) {
+    eprint!("{note}");
+}
+
+/// The text itself, where it is a `T`: what a server parses is refused here already.
+pub fn text<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<String, String> {
+    text.parse::<T>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The tools that a sentence names, as the commands that do the same.
+pub fn as_commands(sentence: &str) -> String {
+    const COMMANDS: [(&str, &str); 9] = [
+        ("create_preview_environment", "`previewd create`"),
+        ("wait_for_preview_environment", "`previewd wait`"),
+        ("explain_preview_environment", "`previewd explain`"),
+        ("list_preview_environments", "`previewd list`"),
+        ("get_preview_environment", "`previewd get`"),
+        ("get_preview_logs", "`previewd logs`"),
+        ("retry_preview_deployment", "`previewd retry`"),
+        ("keep_preview_environment", "`previewd keep`"),
+        ("delete_preview_environment", "`previewd delete`"),
+    ];
+    COMMANDS.iter().fold(sentence.to_owned(), |text, (tool, command)| text.replace(tool, command))
+}
+
 /// The same on one line, for what there is much of.
 pub fn print_json_line(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(&format!("{}\n", serde_json::to_string(value)?))?)
@@ -49,6 +76,12 @@ pub fn table<const COLUMNS: usize>(headings: [&str; COLUMNS], rows: &[[String; C
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_get_commands_for_tools() {
+        let sentence = "Add the label, or ask for it with create_preview_environment.";
+        assert_eq!(as_commands(sentence), "Add the label, or ask for it with `previewd create`.");
+    }
 
     #[test]
     fn tables_are_aligned() {

@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 pub async fn run(Args { dry_run }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
+    let config = global.start_here()?;
     let store = app::open_store(&config).await?;
     let cluster = Cluster::new(config.kubernetes.clone()).await?;
     let github = GitHub::new(&config.github)?;

@@ -71,7 +71,7 @@ pub struct Revoke {
 }
 
 pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
+    let config = global.start_here()?;
     let store = app::open_store(&config).await?;
     match command {
         Command::Create(create) => create.run(&config, &store).await,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     Global,
-    client::{Client, Whom},
+    client::Client,
     output::{Output, print, print_json},
 };
 
@@ -37,16 +37,14 @@ pub struct Args {
     /// For how long at most
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "15m")]
     pub timeout: Duration,
-    #[command(flatten)]
-    pub whom: Whom,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
 pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let Args { environment, commit, until, timeout, whom, output } = args;
-    let client = Client::connect(whom, &global).await?;
+    let Args { environment, commit, until, timeout, output } = args;
+    let client = Client::connect(&global).await?;
     let request = json!({
         "environment": environment.to_string(),
         "commit": commit.as_ref().map(CommitSha::as_str),

@@ -29,6 +29,9 @@ use crate::{
 /// `__Host-`: of this host alone, over TLS or on this machine.
 pub(super) const COOKIE: &str = "__Host-previewd-session";
 
+/// A form that the browser did not vouch for.
+const NOT_OURS: &str = "the form is another site's, or comes without the header Origin, which browsers send\n";
+
 /// Where somebody wants to go once they are signed in: to a preview, or to a page of the dashboard.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Destination {
@@ -113,7 +116,7 @@ pub(super) async fn sign_in(
     Form(Credentials { token, destination: to }): Form<Credentials>,
 ) -> Response {
     if !dashboard.is_own_form(&headers) {
-        return (StatusCode::FORBIDDEN, "the form is another site's\n").into_response();
+        return (StatusCode::FORBIDDEN, NOT_OURS).into_response();
     }
     if dashboard.failures.are_too_many(client) {
         return dashboard.login_page(StatusCode::TOO_MANY_REQUESTS, &to, "Too many tries; wait a minute.");
@@ -147,7 +150,7 @@ pub(super) async fn sign_out(
 ) -> Response {
     // It ends what the cookie is for and does no harm, so that the origin is enough.
     if !dashboard.is_own_form(&headers) {
-        return (StatusCode::FORBIDDEN, "the form is another site's\n").into_response();
+        return (StatusCode::FORBIDDEN, NOT_OURS).into_response();
     }
     let ended = match dashboard.signed_in(&headers, client).await {
         Ok(Some(who)) => dashboard.sessions.sign_out(&who).await,

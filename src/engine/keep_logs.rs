@@ -26,8 +26,7 @@ impl Pass<'_> {
         let owner = self.owner(&environment.id);
         let reading = self.engine.cluster.logs(&environment.namespace, &owner, &request);
         let Ok(Ok(read)) = tokio::time::timeout(TIMEOUT, reading).await else { return Ok(()) };
-        let render = self.engine.store.render(&environment.id, head).await?;
-        let mask = Mask::of(render.as_slice());
+        let mask = Mask::of_environment(&self.engine.store, environment).await?;
         let logs: Vec<KeptLog> = read
             .containers
             .into_iter()

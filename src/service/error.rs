@@ -75,6 +75,16 @@ impl ServiceError {
         }
     }
 
+    /// The token is unknown, expired or revoked: nobody is told which.
+    pub fn token_not_taken() -> Self {
+        Self {
+            code: ErrorCode::Unauthorized,
+            message: "the server does not take the token".to_owned(),
+            retryable: false,
+            next_action: "Check PREVIEWD_TOKEN, or ask an operator for a new one (previewd token create).".to_owned(),
+        }
+    }
+
     /// It took longer than the caller waits.
     pub fn too_slow() -> Self {
         Self::server("the answer took too long", true, "Ask again, for less of it where that can be said.")
@@ -118,7 +128,7 @@ impl ServiceError {
     pub(super) fn not_failed(status: EnvironmentStatus) -> Self {
         let next_action = match status {
             EnvironmentStatus::Pending | EnvironmentStatus::Deploying => "Wait: a deployment is under way.",
-            EnvironmentStatus::Running => "Nothing: the newest commit is running.",
+            EnvironmentStatus::Running => "There is nothing to do: the newest commit is running.",
             EnvironmentStatus::Failed => "Ask again.",
             EnvironmentStatus::Deleting | EnvironmentStatus::Deleted => {
                 "Push a commit or reopen the pull request to bring the environment back."

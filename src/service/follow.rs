@@ -11,7 +11,10 @@ use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
@@ -22,7 +25,7 @@ use crate::{
     environment::{EnvironmentStatus, Namespace},
     identity::{Action, Identity},
     masking::Mask,
-    store::{Overview, Store},
+    store::{Overview, Store, StoreError},
 };
 
 /// Lines that wait for the slowest reader.
@@ -236,58 +239,74 @@ impl Reader {
     }
 }
 
+/// What a look at a followed environment finds.
+enum Look {
+    There(Mask),
+    Gone,
+    /// The database does not tell now.
+    NotNow,
+}
+
 impl Source {
     /// Reads every container that runs, until the environment is gone.
     async fn run(self) {
         let source = Arc::new(self);
+        // What is hidden now, for all who read. None before it is known: then nothing is read.
+        let (known, mask) = watch::channel(None::<Arc<Mask>>);
         let mut readers = JoinSet::new();
         let mut under_way: HashSet<LogSource> = HashSet::new();
-        let mut mask = Arc::new(Mask::default());
         for look in 0u32.. {
-            if look % LOOKS == 0 {
+            // A container that cannot be found now is found the next time.
+            let found = source.cluster.log_sources(&source.namespace, &source.owner).await.unwrap_or_default();
+            let is_new = found.iter().any(|(of, _)| !under_way.contains(of));
+            // Whatever a new container may say is in what was kept before it was made.
+            if is_new || look % LOOKS == 0 {
                 match source.look_again().await {
-                    Some(new) => mask = Arc::new(new),
-                    None => {
+                    Look::There(new) => drop(known.send(Some(Arc::new(new)))),
+                    Look::Gone => {
                         let _ = source.events.send(LogEvent::Gone.into());
                         return;
                     }
+                    Look::NotNow if is_new => {
+                        sleep(LOOK).await;
+                        continue;
+                    }
+                    Look::NotNow => {}
                 }
             }
-            // A container that cannot be found now is found the next time.
-            for (found, goes_on) in
-                source.cluster.log_sources(&source.namespace, &source.owner).await.unwrap_or_default()
-            {
+            for (of, goes_on) in found {
                 // What ended before anybody followed is what was printed before.
-                if under_way.insert(found.clone()) && (goes_on || look > 0) {
-                    readers.spawn(source.clone().read(found, mask.clone()));
+                if under_way.insert(of.clone()) && (goes_on || look > 0) {
+                    readers.spawn(source.clone().read(of, mask.clone()));
                 }
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                Some(Ok(ended)) = readers.join_next() => {
-                    let LogSource { pod, container, .. } = &ended;
-                    let _ = source.events.send(LogEvent::Ended { pod: pod.clone(), container: container.clone() }.into());
+                Some(Ok(LogSource { pod, container, .. })) = readers.join_next() => {
+                    let _ = source.events.send(LogEvent::Ended { pod, container }.into());
                 }
             }
         }
     }
 
-    /// What has to be hidden now. None: the environment is gone.
-    async fn look_again(&self) -> Option<Mask> {
-        match self.store.find_environment(&self.owner.environment_id).await {
-            Ok(Some(found)) if found.environment.status != EnvironmentStatus::Deleted => {
-                Some(mask_of(&self.store, &found).await.unwrap_or_default())
-            }
-            Ok(_) => None,
-            Err(error) => {
-                tracing::debug!(%error, "a followed environment cannot be looked up");
-                Some(Mask::default())
-            }
-        }
+    /// Whether the environment is still there, and what has to be hidden now.
+    async fn look_again(&self) -> Look {
+        let looked = async {
+            Ok::<_, StoreError>(match self.store.find_environment(&self.owner.environment_id).await? {
+                Some(found) if found.environment.status != EnvironmentStatus::Deleted => {
+                    Look::There(Mask::of_environment(&self.store, &found.environment).await?)
+                }
+                Some(_) | None => Look::Gone,
+            })
+        };
+        looked.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a followed environment cannot be looked up");
+            Look::NotNow
+        })
     }
 
     /// Reads one run of a container to its end.
-    async fn read(self: Arc<Self>, of: LogSource, mask: Arc<Mask>) -> LogSource {
+    async fn read(self: Arc<Self>, of: LogSource, mask: watch::Receiver<Option<Arc<Mask>>>) -> LogSource {
         let mut last: Option<Timestamp> = None;
         loop {
             let from = last.map_or(Following::FromNow, Following::Since);
@@ -301,6 +320,7 @@ impl Source {
                             continue;
                         }
                         last = Some(at);
+                        let Some(mask) = mask.borrow().clone() else { continue };
                         let event = event(&of.pod, &of.container, at, &mask.hide(&line.text));
                         // Nobody may listen just now.
                         let _ = self.events.send(event.into());
@@ -316,18 +336,6 @@ impl Source {
             sleep(AGAIN).await;
         }
     }
-}
-
-/// What has to be hidden of the environment's logs: of what was applied last, and of what serves.
-pub(super) async fn mask_of(store: &Store, overview: &Overview) -> Result<Mask, crate::store::StoreError> {
-    let environment = &overview.environment;
-    let mut renders = Vec::new();
-    let commits = [environment.applied_commit.as_ref(), environment.serving_commit.as_ref()];
-    let commits: HashSet<_> = commits.into_iter().flatten().collect();
-    for commit in commits {
-        renders.extend(store.render(&environment.id, commit).await?);
-    }
-    Ok(Mask::of(&renders))
 }
 
 fn event(pod: &str, container: &str, at: Timestamp, text: &str) -> LogEvent {

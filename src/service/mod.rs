@@ -34,8 +34,8 @@ pub use operation::{GitHubBudget, NewTokenRequest, Operation, TeamUsage, TokenSu
 pub use page::{Dossier, EnvironmentPage, PageRequest, Possible};
 pub use requests::{
     ChangeRequest, ContainerName, CreateRequest, Cursor, EnvironmentReference, ExpectedCommit, ExplainRequest,
-    GetRequest, IdempotencyKey, KeepRequest, ListRequest, LogsRequest, Number, Repository, SearchText, Since, Tail,
-    WaitRequest, WaitUntil,
+    GetRequest, IdempotencyKey, KeepDuration, KeepRequest, ListRequest, LogsRequest, Number, Repository, SearchText,
+    Since, Tail, WaitRequest, WaitUntil,
 };
 pub use usage::{Cost, UsageSummary};
 pub use wait::Waited;
@@ -247,7 +247,7 @@ impl Service {
 
     /// What has to be hidden of the environment's logs.
     async fn mask(&self, overview: &Overview) -> Result<Mask, StoreError> {
-        follow::mask_of(self.store(), overview).await
+        Mask::of_environment(self.store(), &overview.environment).await
     }
 
     /// Never changes once it is there.

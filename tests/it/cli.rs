@@ -111,7 +111,9 @@ async fn wrong_arguments_are_named() {
         ("get", 2, "<ENVIRONMENT>"),
         ("get a/b/c#x", 2, "must be owner/name#number"),
         ("list --status gone", 2, "possible values"),
-        ("keep acme/shop#7 --for long", 3, "duration"),
+        ("keep acme/shop#7 --for long", 2, "--for"),
+        ("list --server here:1", 2, "must begin with http:// or https://"),
+        ("list --server http://127.0.0.1:1", 1, "PREVIEWD_TOKEN"),
         ("logs acme/shop#7 --tail 5000", 3, "tail: must be a whole number from 1 to 1000"),
         ("logs acme/shop#7 --since soon", 2, "--since"),
         ("create pr-7-shop-abcdefghij", 1, "owner/name#number"),
@@ -125,7 +127,24 @@ async fn wrong_arguments_are_named() {
     assert_eq!(nobody.code, 1);
     assert!(nobody.stderr.contains("PREVIEWD_TOKEN"), "{}", nobody.stderr);
     let stranger = run(&stand, Way::Server, Some("pvd_nonsense"), "list").await;
-    assert_eq!(stranger.code, 1, "{}", stranger.stderr);
+    assert_eq!(stranger.code, 3, "{}", stranger.stderr);
+    assert!(stranger.stderr.contains("does not take the token"), "{}", stranger.stderr);
+    let elsewhere = run(&stand, Way::Server, Some("pvd_x"), "token list").await;
+    assert_eq!(elsewhere.code, 1);
+    assert!(elsewhere.stderr.contains("leave --server"), "{}", elsewhere.stderr);
+    let alone = run(&stand, Way::Database, Some("pvd_x"), "list --server http://127.0.0.1:1").await;
+    assert_eq!(alone.code, 1);
+    assert!(alone.stderr.contains("nobody answers at http://127.0.0.1:1"), "{}", alone.stderr);
+    assert!(alone.stderr.contains("refused"), "and why: {}", alone.stderr);
+
+    // A command that reads makes no database where there is none.
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
+    command.arg("list").current_dir(empty.path()).env_clear().stdin(Stdio::null());
+    let output = command.output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("--config") && said.contains("--server"), "{said}");
+    assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

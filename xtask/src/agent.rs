@@ -55,7 +55,7 @@ impl Agent {
     /// Starts `previewd mcp` and connects to it. `token`: whom it speaks for; None, the local operator.
     pub async fn over_stdio(config: &Path, token: Option<&str>) -> Result<Self> {
         let mut command = crate::previewd::command(config)?;
-        command.arg("mcp");
+        command.arg("mcp").env("PREVIEWD_LOG__FILTER", "warn");
         if let Some(token) = token {
             command.env("PREVIEWD_TOKEN", token);
         }

@@ -10,6 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,7 +31,7 @@ const AXE: &str = "axe-core@4.14.1";
 
 /// A browser with an empty profile. It ends with this.
 pub struct Browser {
-    _driver: Child,
+    driver: Child,
     _profile: TempDir,
     http: Client,
     session: String,
@@ -41,6 +45,15 @@ pub struct Look {
     pub dark: bool,
 }
 
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The browser is chromedriver's child, and would outlive it.
+        if let Some(id) = self.driver.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    }
+}
+
 impl Browser {
     /// Starts `chromedriver` and the browser.
     pub async fn start(look: Look) -> Result<Self> {
@@ -52,6 +65,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start chromedriver")?;
@@ -86,7 +100,7 @@ impl Browser {
         let made = call(&http, reqwest::Method::POST, &format!("{base}/session"), Some(wanted)).await?;
         let id = made["sessionId"].as_str().context("chromedriver began no session")?;
         let session = format!("{base}/session/{id}");
-        let browser = Self { _driver: driver, _profile: profile, http, session };
+        let browser = Self { driver, _profile: profile, http, session };
         // The window's frame takes some of it; a phone's width is the page's.
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         browser.devtools("Emulation.setDeviceMetricsOverride", metrics).await?;

@@ -66,6 +66,9 @@ pub fn addresses(stand: &Stand, url: &str, token: &str, repository: &str, number
     config        {}
 
     claude mcp add --transport http previewd {mcp} --header \"Authorization: Bearer {token}\"
+    PREVIEWD_SERVER={server} PREVIEWD_TOKEN={token} target/debug/previewd list
+
+The server's address is the dashboard: sign in with the token.
 ",
         stand.config.display()
     ));
