@@ -15,7 +15,7 @@ const LEASE_NAME: &str = "usage";
 /// A sample takes one request and one transaction.
 const LEASE: Duration = Duration::from_secs(30);
 /// How often a process looks whether it is its turn.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Samples whenever it is due and this process's turn, until `stop`.

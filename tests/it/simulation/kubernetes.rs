@@ -232,6 +232,8 @@ impl Kubernetes {
         let path: Vec<&str> = parts.uri.path().split('/').filter(|part| !part.is_empty()).collect();
         let resource = match path.as_slice() {
             ["readyz"] => return (Response::new(Body::from("ok")), None),
+            // Nobody measures here.
+            ["apis", "metrics.k8s.io", ..] => return (not_found("path", parts.uri.path()), None),
             ["api", "v1", rest @ ..] | ["apis", _, _, rest @ ..] => rest,
             _ => return (not_found("path", parts.uri.path()), None),
         };
@@ -278,6 +280,9 @@ impl Kubernetes {
                 state.namespaces.insert(name.clone(), made);
                 let write = written(&mut state, &name, "create namespace".to_owned(), None);
                 (answer(&found), write)
+            }
+            (&Method::GET, ["namespaces", _, "pods", _, "log"]) => {
+                (Response::new(Body::from("2026-11-23T18:06:48Z it begins\n")), None)
             }
             // What is only tried is not made.
             (&Method::POST, ["namespaces", _, "pods"]) => {
