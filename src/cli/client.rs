@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use futures::TryStreamExt;
 use previewd::{
     cluster::Cluster,
     config::{Config, DatabaseUrl, LogFilter},
@@ -23,6 +24,8 @@ use rmcp::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio_util::io::StreamReader;
 use url::Url;
 
 use super::{Global, app};
@@ -122,10 +125,28 @@ fn root_cause(error: reqwest::Error) -> anyhow::Error {
 }
 
 /// A client of servers.
-pub fn web_client() -> reqwest::Client {
+fn web_client() -> reqwest::Client {
     // It takes the process's cryptography, and there is none before somebody says which.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
+}
+
+/// The lines of what a server streams at an address.
+pub async fn lines(
+    address: Url,
+    token: &SecretString,
+) -> anyhow::Result<tokio::io::Lines<impl AsyncBufRead + Unpin + use<>>> {
+    let server = address.origin().ascii_serialization();
+    let answer = web_client().get(address).bearer_auth(token.expose_secret()).send().await;
+    let answer = answer.map_err(root_cause).with_context(|| format!("nobody answers at {server}"))?;
+    if !answer.status().is_success() {
+        match answer.json::<ServiceError>().await {
+            Ok(error) => return Err(error.into()),
+            Err(_) => bail!("{server} did not answer as a previewd does"),
+        }
+    }
+    let bytes = Box::pin(answer.bytes_stream().map_err(std::io::Error::other));
+    Ok(BufReader::new(StreamReader::new(bytes)).lines())
 }
 
 /// Whom this process speaks for: the token in `PREVIEWD_TOKEN`, else whoever started it.

@@ -2,20 +2,17 @@
 
 use std::{pin::pin, process::ExitCode};
 
-use anyhow::{Context, bail};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use previewd::{
     environment::RepositoryName,
-    service::{EnvironmentReference, EventSummary, EventsRequest, ServiceError},
+    service::{EnvironmentReference, EventSummary, EventsRequest, parse_request},
     store::EventKind,
 };
-use secrecy::ExposeSecret;
 use serde_json::Value;
-use tokio::io::AsyncBufReadExt;
 
 use super::{
     Global,
-    client::{Client, web_client},
+    client::{Client, lines},
     output::{print, print_json_line, say, table},
 };
 
@@ -93,7 +90,7 @@ async fn read<'a>(
     Ok(match client {
         Client::Here { service, identity, .. } => {
             query.insert("refused".to_owned(), refused.into());
-            let request: EventsRequest = serde_json::from_value(query.into())?;
+            let request: EventsRequest = parse_request(query)?;
             service.all_events(identity, request).map_err(anyhow::Error::from).left_stream()
         }
         Client::Server { url, token, .. } => {
@@ -104,16 +101,7 @@ async fn read<'a>(
             if refused {
                 address.query_pairs_mut().append_pair("refused", "true");
             }
-            let answer = web_client().get(address.clone()).bearer_auth(token.expose_secret()).send().await;
-            let answer = answer.with_context(|| format!("cannot ask {url}"))?;
-            if !answer.status().is_success() {
-                match answer.json::<ServiceError>().await {
-                    Ok(error) => return Err(error.into()),
-                    Err(_) => bail!("{url} did not answer as a previewd does"),
-                }
-            }
-            let bytes = answer.bytes_stream().map_err(std::io::Error::other);
-            let lines = tokio::io::BufReader::new(tokio_util::io::StreamReader::new(bytes)).lines();
+            let lines = lines(address, token).await?;
             stream::try_unfold(lines, async |mut lines| {
                 let Some(line) = lines.next_line().await? else { return Ok(None) };
                 Ok(Some((serde_json::from_str(&line)?, lines)))

@@ -2,19 +2,17 @@
 
 use std::{pin::pin, process::ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use previewd::service::{
     ContainerName, EnvironmentDetail, EnvironmentLogs, EnvironmentReference, LogEvent, LogsRequest, SearchText,
-    ServiceError, Since, Tail, merged,
+    ServiceError, Since, Tail, merged, parse_request,
 };
-use secrecy::ExposeSecret;
-use serde_json::{Map, Value, json};
-use tokio::io::AsyncBufReadExt;
+use serde_json::{Value, json};
 
 use super::{
     Global,
-    client::{Client, web_client},
+    client::{Client, lines},
     output::{Output, print, print_json, print_json_line, say, text},
 };
 
@@ -119,8 +117,7 @@ async fn follow<'a>(
     Ok(match client {
         Client::Here { service, identity, .. } => {
             let Value::Object(wanted) = wanted else { bail!("arguments are an object") };
-            let wanted: Map<String, Value> = wanted.into_iter().filter(|(_, value)| !value.is_null()).collect();
-            let request: LogsRequest = serde_json::from_value(wanted.into())?;
+            let request: LogsRequest = parse_request(wanted)?;
             service.follow(identity, request).await?.map(|followed| Ok(followed.event().clone())).left_stream()
         }
         Client::Server { url, token, .. } => {
@@ -135,16 +132,7 @@ async fn follow<'a>(
                     _ => {}
                 }
             }
-            let answer = web_client().get(address).bearer_auth(token.expose_secret()).send().await;
-            let answer = answer.with_context(|| format!("cannot ask {url}"))?;
-            if !answer.status().is_success() {
-                match answer.json::<ServiceError>().await {
-                    Ok(error) => return Err(error.into()),
-                    Err(_) => bail!("{url} did not answer as a previewd does"),
-                }
-            }
-            let bytes = answer.bytes_stream().map_err(std::io::Error::other);
-            let lines = tokio::io::BufReader::new(tokio_util::io::StreamReader::new(bytes)).lines();
+            let lines = lines(address, token).await?;
             stream::try_unfold(lines, async |mut lines| {
                 // Each event is one line of data; what else there is says nothing more.
                 while let Some(line) = lines.next_line().await? {

@@ -1,10 +1,14 @@
 //! Who asks: signed in in a browser, or with a bearer token.
 
+use std::sync::Arc;
+
 use axum::{
-    Json,
-    http::{HeaderMap, StatusCode, Uri, header},
+    Form, Json,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{Extensions, HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
+use serde::{Deserialize, de::DeserializeOwned};
 use subtle::ConstantTimeEq;
 
 use super::{
@@ -21,37 +25,88 @@ use crate::{
     store::Interface,
 };
 
-impl Dashboard {
-    /// Who is signed in; whoever is not is led to the login, and back.
-    pub(super) async fn visitor(&self, uri: &Uri, headers: &HeaderMap, client: Client) -> Result<SignedIn, Response> {
-        match self.signed_in(headers, client).await {
-            Ok(Some(who)) => Ok(who),
+/// Who asks for a page; whoever is not signed in is led to the login, and back.
+pub(super) struct Visitor(pub SignedIn);
+
+impl FromRequestParts<Arc<Dashboard>> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, dashboard: &Arc<Dashboard>) -> Result<Self, Response> {
+        match dashboard.signed_in(&parts.headers, client(&parts.extensions)).await {
+            Ok(Some(who)) => Ok(Self(who)),
             Ok(None) => {
-                let path = uri.path_and_query().map_or("/", |path| path.as_str());
+                let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
                 let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("path", path).finish();
                 Err(Redirect::to(&format!("/login?{query}")).into_response())
             }
             Err(error) => Err(away(&error)),
         }
     }
+}
 
-    /// The same for what changes something: the form must be one of their own session. `csrf`: what it carries.
-    pub(super) async fn author(&self, headers: &HeaderMap, client: Client, csrf: &str) -> Result<SignedIn, Response> {
+/// A form that changes something: of whoever is signed in, and of their own session.
+pub(super) struct OwnForm<Fields> {
+    pub who: SignedIn,
+    pub fields: Fields,
+}
+
+/// A form that says nothing but that it is sent.
+#[derive(Deserialize)]
+pub(super) struct NoFields {}
+
+#[derive(Deserialize)]
+struct Guarded<Fields> {
+    #[serde(default)]
+    csrf: String,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+impl<Fields: DeserializeOwned> FromRequest<Arc<Dashboard>> for OwnForm<Fields> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, dashboard: &Arc<Dashboard>) -> Result<Self, Response> {
         let refused = |text: &str| {
             let text = format!("{text} Nothing was changed.");
             message(Frame::default(), StatusCode::FORBIDDEN, "This form is not of this page", text)
         };
-        if !self.is_own_form(headers) {
+        if !dashboard.is_own_form(request.headers()) {
             return Err(refused("It comes from another site."));
         }
-        match self.signed_in(headers, client).await {
-            Ok(Some(who)) if bool::from(who.csrf.as_bytes().ct_eq(csrf.as_bytes())) => Ok(who),
-            Ok(Some(_)) => Err(refused("It is of an earlier session: go back, load the page again, and repeat it.")),
-            Ok(None) => Err(Redirect::to("/login").into_response()),
-            Err(error) => Err(away(&error)),
+        let who = dashboard.signed_in(request.headers(), client(request.extensions())).await;
+        let form = Form::<Guarded<Fields>>::from_request(request, dashboard).await;
+        match (who, form) {
+            (Ok(Some(who)), Ok(Form(Guarded { csrf, fields })))
+                if bool::from(who.csrf.as_bytes().ct_eq(csrf.as_bytes())) =>
+            {
+                Ok(Self { who, fields })
+            }
+            (Ok(Some(_)), Ok(_)) => {
+                Err(refused("It is of an earlier session: go back, load the page again, and repeat it."))
+            }
+            (Ok(Some(_)), Err(rejection)) => Err(rejection.into_response()),
+            (Ok(None), _) => Err(Redirect::to("/login").into_response()),
+            (Err(error), _) => Err(away(&error)),
         }
     }
+}
 
+/// Who asks for what programs read too: with a bearer token, or signed in.
+pub(super) struct Asker(pub Identity);
+
+impl FromRequestParts<Arc<Dashboard>> for Asker {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, dashboard: &Arc<Dashboard>) -> Result<Self, Response> {
+        dashboard.identity(&parts.headers, client(&parts.extensions)).await.map(Self)
+    }
+}
+
+fn client(extensions: &Extensions) -> Client {
+    extensions.get::<Client>().copied().unwrap_or(Client(None))
+}
+
+impl Dashboard {
     pub(super) async fn signed_in(
         &self,
         headers: &HeaderMap,
@@ -63,7 +118,7 @@ impl Dashboard {
         }
     }
 
-    /// Who asks for what programs read too, or what they are answered instead.
+    /// Who asks, or what they are answered instead.
     pub(super) async fn identity(&self, headers: &HeaderMap, client: Client) -> Result<Identity, Response> {
         let found = match token_of(headers) {
             Some(token) => match self.sessions.authenticator().authenticate(token).await {

@@ -4,138 +4,98 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    Extension, Form,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode, Uri},
+    http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::{
     Dashboard,
+    access::{NoFields, OwnForm, Visitor},
     frame::{Frame, failed, page},
 };
 use crate::{
-    environment::CommitSha,
-    http::Client,
     service::{
-        ChangeRequest, CreateRequest, EnvironmentDetail, EnvironmentReference, EnvironmentSummary, GetRequest,
-        KeepRequest, ServiceError,
+        ChangeRequest, EnvironmentDetail, EnvironmentSummary, ExpectedCommit, GetRequest, KeepDuration, KeepRequest,
+        ServiceError,
     },
     sessions::SignedIn,
 };
 
-/// The fields of every form.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Fields {
-    csrf: String,
-    expected_commit: Option<String>,
-    duration: Option<String>,
-    commit: Option<String>,
+#[derive(Deserialize)]
+pub(super) struct Retry {
+    expected_commit: Option<ExpectedCommit>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Keep {
+    duration: Option<KeepDuration>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Approve {
+    commit: ExpectedCommit,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Delete {
+    #[serde(default)]
     confirm: String,
 }
 
 type Answer = Result<EnvironmentSummary, ServiceError>;
 
-impl Dashboard {
-    /// Does something for whoever sent the form, and leads back to the environment's page.
-    async fn act(
-        &self,
-        (client, headers): (Client, &HeaderMap),
-        environment: &str,
-        fields: &Fields,
-        action: impl AsyncFnOnce(&SignedIn, EnvironmentReference) -> Answer,
-    ) -> Response {
-        let who = match self.author(headers, client, &fields.csrf).await {
-            Ok(who) => who,
-            Err(refused) => return refused,
-        };
-        let done = match environment.parse::<EnvironmentReference>() {
-            Ok(reference) => action(&who, reference).await,
-            Err(invalid) => Err(invalid.into()),
-        };
-        match done {
-            Ok(summary) => Redirect::to(&format!("/environments/{}", summary.namespace)).into_response(),
-            Err(error) => failed(Frame::of(&who, "environments"), error),
-        }
+/// Back to the environment's page, or what kept it from being done.
+fn done(who: &SignedIn, answer: Answer) -> Response {
+    match answer {
+        Ok(summary) => Redirect::to(&format!("/environments/{}", summary.namespace)).into_response(),
+        Err(error) => failed(Frame::of(who, "environments"), error),
     }
 }
 
-/// A request as the tools take it, so that its rules are theirs.
-fn parsed<Request: serde::de::DeserializeOwned>(fields: Value) -> Result<Request, ServiceError> {
-    serde_path_to_error::deserialize(fields)
-        .map_err(|error| ServiceError::invalid(&error.path().to_string(), error.inner()))
+fn change(environment: &str, expected_commit: Option<ExpectedCommit>) -> Result<ChangeRequest, ServiceError> {
+    Ok(ChangeRequest { environment: environment.parse()?, expected_commit, idempotency_key: None })
 }
 
 pub(super) async fn retry(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
     Path(environment): Path<String>,
-    headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    OwnForm { who, fields: Retry { expected_commit } }: OwnForm<Retry>,
 ) -> Response {
-    let action = async |who: &SignedIn, reference: EnvironmentReference| {
-        let request: ChangeRequest = parsed(json!({
-            "environment": reference.to_string(),
-            "expected_commit": fields.expected_commit,
-        }))?;
-        dashboard.service.retry(&who.identity, request).await
-    };
-    dashboard.act((client, &headers), &environment, &fields, action).await
+    let answer = async { dashboard.service.retry(&who.identity, change(&environment, expected_commit)?).await };
+    done(&who, answer.await)
 }
 
 pub(super) async fn create(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
     Path(environment): Path<String>,
-    headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    OwnForm { who, fields: NoFields {} }: OwnForm<NoFields>,
 ) -> Response {
-    let action = async |who: &SignedIn, environment: EnvironmentReference| {
-        let detail = dashboard.service.get(&who.identity, GetRequest { environment }).await?;
-        let (repository, number) = named(&detail)?;
-        let request: CreateRequest = parsed(json!({ "repository": repository, "pull_request": number }))?;
-        dashboard.service.create(&who.identity, request).await
-    };
-    dashboard.act((client, &headers), &environment, &fields, action).await
-}
-
-fn named(detail: &EnvironmentDetail) -> Result<(String, i64), ServiceError> {
-    match detail.summary.environment.parse::<EnvironmentReference>()? {
-        EnvironmentReference::PullRequest { repository, number } => Ok((repository.to_string(), number)),
-        EnvironmentReference::IdOrNamespace(_) => Err(ServiceError::invalid("environment", "has no pull request")),
-    }
+    let answer = async { dashboard.service.create_again(&who.identity, environment.parse()?).await };
+    done(&who, answer.await)
 }
 
 pub(super) async fn keep(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
     Path(environment): Path<String>,
-    headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    OwnForm { who, fields: Keep { duration } }: OwnForm<Keep>,
 ) -> Response {
-    let action = async |who: &SignedIn, reference: EnvironmentReference| {
-        let duration = fields.duration.as_deref().unwrap_or("48h");
-        let request: KeepRequest = parsed(json!({ "environment": reference.to_string(), "duration": duration }))?;
+    let answer = async {
+        let ChangeRequest { environment, expected_commit, idempotency_key } = change(&environment, None)?;
+        let request = KeepRequest { environment, duration, expected_commit, idempotency_key };
         dashboard.service.keep(&who.identity, request).await
     };
-    dashboard.act((client, &headers), &environment, &fields, action).await
+    done(&who, answer.await)
 }
 
 pub(super) async fn approve(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
     Path(environment): Path<String>,
-    headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    OwnForm { who, fields: Approve { commit: ExpectedCommit(commit) } }: OwnForm<Approve>,
 ) -> Response {
-    let action = async |who: &SignedIn, reference: EnvironmentReference| {
-        let commit: CommitSha = fields.commit.as_deref().unwrap_or_default().parse()?;
-        dashboard.service.approve(&who.identity, reference, commit).await
-    };
-    dashboard.act((client, &headers), &environment, &fields, action).await
+    let answer = async { dashboard.service.approve(&who.identity, environment.parse()?, commit).await };
+    done(&who, answer.await)
 }
 
 #[derive(Template)]
@@ -162,23 +122,19 @@ impl DeletePage {
     }
 }
 
+impl Dashboard {
+    async fn find(&self, who: &SignedIn, environment: &str) -> Result<EnvironmentDetail, ServiceError> {
+        self.service.get(&who.identity, GetRequest { environment: environment.parse()? }).await
+    }
+}
+
 /// Asks for the name of what is to go.
 pub(super) async fn confirm(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
+    Visitor(who): Visitor,
     Path(environment): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Response {
-    let who = match dashboard.visitor(&uri, &headers, client).await {
-        Ok(who) => who,
-        Err(led_away) => return led_away,
-    };
-    let found = match environment.parse() {
-        Ok(environment) => dashboard.service.get(&who.identity, GetRequest { environment }).await,
-        Err(invalid) => Err(ServiceError::from(invalid)),
-    };
-    match found {
+    match dashboard.find(&who, &environment).await {
         Ok(detail) => page(StatusCode::OK, &DeletePage::of(&who, detail, ""), ""),
         Err(error) => failed(Frame::of(&who, "environments"), error),
     }
@@ -186,31 +142,17 @@ pub(super) async fn confirm(
 
 pub(super) async fn delete(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
     Path(environment): Path<String>,
-    headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    OwnForm { who, fields: Delete { confirm } }: OwnForm<Delete>,
 ) -> Response {
-    let who = match dashboard.author(&headers, client, &fields.csrf).await {
-        Ok(who) => who,
-        Err(refused) => return refused,
-    };
-    let found = match environment.parse() {
-        Ok(environment) => dashboard.service.get(&who.identity, GetRequest { environment }).await,
-        Err(invalid) => Err(ServiceError::from(invalid)),
-    };
-    let detail = match found {
+    let detail = match dashboard.find(&who, &environment).await {
         Ok(detail) => detail,
         Err(error) => return failed(Frame::of(&who, "environments"), error),
     };
-    if fields.confirm.trim() != detail.summary.environment {
+    if confirm.trim() != detail.summary.environment {
         let page_of = DeletePage::of(&who, detail, "That is not its name. Nothing was deleted.");
         return page(StatusCode::BAD_REQUEST, &page_of, "");
     }
-    let id = detail.id;
-    let action = async |who: &SignedIn, environment: EnvironmentReference| {
-        let request = ChangeRequest { environment, expected_commit: None, idempotency_key: None };
-        dashboard.service.delete(&who.identity, request).await
-    };
-    dashboard.act((client, &headers), &id, &fields, action).await
+    let answer = async { dashboard.service.delete(&who.identity, change(&detail.id, None)?).await };
+    done(&who, answer.await)
 }

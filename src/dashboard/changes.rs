@@ -17,7 +17,7 @@ use futures::{StreamExt, stream};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Dashboard, logs::streamed};
+use super::{Dashboard, access::Asker, logs::streamed};
 use crate::{http::Client, store::Store};
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -74,13 +74,11 @@ impl Changes {
 /// `changed` each time. That something of others changed tells nothing of it.
 pub(super) async fn follow(
     State(dashboard): State<Arc<Dashboard>>,
+    Asker(_): Asker,
     Extension(client): Extension<Client>,
     stop: Option<Extension<CancellationToken>>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = dashboard.identity(&headers, client).await {
-        return refused;
-    }
     let look = dashboard.changes.look();
     let state = look.state.clone();
     let events = stream::unfold((look, state), |(look, mut state)| async move {

@@ -4,22 +4,22 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
 use axum::{
-    Extension,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, Uri},
+    http::StatusCode,
     response::Response,
 };
 use jiff::Timestamp;
 
 use super::{
-    Dashboard, chart,
+    Dashboard,
+    access::Visitor,
+    chart,
     frame::{Frame, failed, filters, page},
     logs::{self, Wanted},
 };
 use crate::{
     cluster::PodState,
     environment::Reason,
-    http::Client,
     identity::Identity,
     service::{
         DeploymentSummary, Dossier, EnvironmentDetail, EventSummary, Explanation, Possible, ReadinessSummary,
@@ -71,16 +71,10 @@ struct Line {
 
 pub(super) async fn show(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
+    Visitor(who): Visitor,
     Path(environment): Path<String>,
     Query(wanted): Query<Wanted>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Response {
-    let who = match dashboard.visitor(&uri, &headers, client).await {
-        Ok(who) => who,
-        Err(led_away) => return led_away,
-    };
     let frame = Frame::of(&who, "environments");
     let found = match environment.parse() {
         Ok(reference) => dashboard.service.dossier(&who.identity, &reference).await,

@@ -4,20 +4,19 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    Extension,
     extract::{Query, State},
-    http::{HeaderMap, StatusCode, Uri},
+    http::StatusCode,
     response::Response,
 };
 use serde::Deserialize;
 
 use super::{
     Dashboard,
+    access::Visitor,
     frame::{Frame, failed, filters, page},
 };
 use crate::{
     environment::EnvironmentStatus,
-    http::Client,
     service::{EnvironmentPage, EnvironmentSummary, PageRequest},
     store::EnvironmentOrder,
 };
@@ -103,15 +102,9 @@ impl Filter {
 
 pub(super) async fn show(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
+    Visitor(who): Visitor,
     Query(filter): Query<Filter>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Response {
-    let who = match dashboard.visitor(&uri, &headers, client).await {
-        Ok(who) => who,
-        Err(led_away) => return led_away,
-    };
     let (request, problem) = filter.request();
     let is_filtered = request.is_filtered();
     let frame = Frame::of(&who, "environments");

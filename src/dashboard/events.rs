@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    Extension,
     body::{Body, Bytes},
     extract::{Query, State},
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -16,12 +15,11 @@ use serde_json::{Map, Value};
 
 use super::{
     Dashboard,
-    access::failure,
+    access::{Asker, Visitor, failure},
     frame::{Frame, failed, page},
 };
 use crate::{
-    http::Client,
-    service::{EventList, EventSummary, EventsRequest, ServiceError},
+    service::{EventList, EventSummary, EventsRequest, ServiceError, parse_request},
     store::EventKind,
 };
 
@@ -78,8 +76,7 @@ impl Filter {
         };
         let fields: Map<String, Value> =
             self.fields().into_iter().map(|(name, text)| (name.to_owned(), value(name, text))).collect();
-        serde_path_to_error::deserialize(Value::Object(fields))
-            .map_err(|error| ServiceError::invalid(&error.path().to_string(), error.inner()))
+        parse_request(fields)
     }
 
     /// As the query of an address, without where a page begins.
@@ -91,15 +88,9 @@ impl Filter {
 
 pub(super) async fn show(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
+    Visitor(who): Visitor,
     Query(filter): Query<Filter>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Response {
-    let who = match dashboard.visitor(&uri, &headers, client).await {
-        Ok(who) => who,
-        Err(led_away) => return led_away,
-    };
     let frame = Frame::of(&who, "events");
     let found = match filter.request() {
         Ok(request) => dashboard.service.events(&who.identity, request).await,
@@ -120,14 +111,9 @@ pub(super) async fn show(
 
 pub(super) async fn export(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
+    Asker(identity): Asker,
     Query(filter): Query<Filter>,
-    headers: HeaderMap,
 ) -> Response {
-    let identity = match dashboard.identity(&headers, client).await {
-        Ok(identity) => identity,
-        Err(refused) => return refused,
-    };
     let request = match filter.request() {
         Ok(request) => request,
         Err(error) => return failure(error),

@@ -14,13 +14,16 @@ use axum::{
 };
 use futures::StreamExt;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Dashboard, access::failure};
+use super::{
+    Dashboard,
+    access::{Asker, failure},
+};
 use crate::{
     http::Client,
-    service::{Followed, LogEvent, LogsRequest, ServiceError, merged},
+    service::{Followed, LogEvent, LogsRequest, ServiceError, merged, parse_request},
 };
 
 /// How often a silent stream says that it is there: proxies end what says nothing for a minute.
@@ -44,16 +47,13 @@ pub(super) struct Wanted {
 /// `environment`: its id or its namespace.
 pub(super) async fn follow(
     State(dashboard): State<Arc<Dashboard>>,
+    Asker(identity): Asker,
     Extension(client): Extension<Client>,
     stop: Option<Extension<CancellationToken>>,
     Path(environment): Path<String>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let identity = match dashboard.identity(&headers, client).await {
-        Ok(identity) => identity,
-        Err(refused) => return refused,
-    };
     let followed = match parse(environment, wanted) {
         Ok(request) => dashboard.service.follow(&identity, request).await,
         Err(error) => Err(error),
@@ -70,15 +70,10 @@ pub(super) async fn follow(
 /// The lines as a file, with their times and containers.
 pub(super) async fn download(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
+    Asker(identity): Asker,
     Path(environment): Path<String>,
     wanted: Result<Query<Wanted>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Response {
-    let identity = match dashboard.identity(&headers, client).await {
-        Ok(identity) => identity,
-        Err(refused) => return refused,
-    };
     let read = match parse(environment, wanted) {
         Ok(request) => dashboard.service.logs(&identity, request).await,
         Err(error) => Err(error),
@@ -122,9 +117,7 @@ pub(super) fn request(environment: String, wanted: Wanted) -> Result<LogsRequest
         "timestamps": true,
     });
     let Value::Object(fields) = fields else { return Err(ServiceError::invalid("query", "must be fields")) };
-    let fields: Map<String, Value> = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    serde_path_to_error::deserialize(Value::Object(fields))
-        .map_err(|error| ServiceError::invalid(&error.path().to_string(), error.inner()))
+    parse_request(fields)
 }
 
 /// A stream that proxies pass on at once, and do not end.

@@ -3,21 +3,14 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{
-    Extension,
-    extract::State,
-    http::{HeaderMap, StatusCode, Uri},
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     Dashboard,
+    access::Visitor,
     frame::{Frame, failed, filters, page},
 };
-use crate::{
-    http::Client,
-    service::{Operation, TeamUsage},
-};
+use crate::service::{Operation, TeamUsage};
 
 #[derive(Template)]
 #[template(path = "operation.html")]
@@ -28,16 +21,7 @@ struct OperationPage {
     operation: Operation,
 }
 
-pub(super) async fn show(
-    State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let who = match dashboard.visitor(&uri, &headers, client).await {
-        Ok(who) => who,
-        Err(led_away) => return led_away,
-    };
+pub(super) async fn show(State(dashboard): State<Arc<Dashboard>>, Visitor(who): Visitor) -> Response {
     let frame = Frame::of(&who, "operation");
     match dashboard.service.operation(&who.identity).await {
         Ok(operation) => {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    Extension, Form,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode, Uri},
+    http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
 use secrecy::ExposeSecret;
@@ -14,10 +13,10 @@ use serde::Deserialize;
 
 use super::{
     Dashboard,
+    access::{NoFields, OwnForm, Visitor},
     frame::{Frame, failed, page},
 };
 use crate::{
-    http::Client,
     identity::Role,
     service::{ErrorCode, NewTokenRequest, ServiceError, TokenSummary},
     sessions::SignedIn,
@@ -40,7 +39,6 @@ struct TokensPage {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Fields {
-    csrf: String,
     subject: String,
     role: String,
     teams: String,
@@ -75,7 +73,7 @@ impl Dashboard {
 }
 
 fn request(fields: &Fields) -> Result<NewTokenRequest, ServiceError> {
-    let Fields { csrf: _, subject, role, teams, only, expires } = fields;
+    let Fields { subject, role, teams, only, expires } = fields;
     let is_filled = |text: &&str| !text.is_empty();
     Ok(NewTokenRequest {
         subject: subject.trim().parse()?,
@@ -86,28 +84,14 @@ fn request(fields: &Fields) -> Result<NewTokenRequest, ServiceError> {
     })
 }
 
-pub(super) async fn show(
-    State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    match dashboard.visitor(&uri, &headers, client).await {
-        Ok(who) => dashboard.tokens_page(&who, StatusCode::OK, None, String::new()).await,
-        Err(led_away) => led_away,
-    }
+pub(super) async fn show(State(dashboard): State<Arc<Dashboard>>, Visitor(who): Visitor) -> Response {
+    dashboard.tokens_page(&who, StatusCode::OK, None, String::new()).await
 }
 
 pub(super) async fn create(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
-    headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    OwnForm { who, fields }: OwnForm<Fields>,
 ) -> Response {
-    let who = match dashboard.author(&headers, client, &fields.csrf).await {
-        Ok(who) => who,
-        Err(refused) => return refused,
-    };
     let made = match request(&fields) {
         Ok(request) => dashboard.service.create_token(&who.identity, request).await,
         Err(error) => Err(error),
@@ -126,15 +110,9 @@ pub(super) async fn create(
 
 pub(super) async fn revoke(
     State(dashboard): State<Arc<Dashboard>>,
-    Extension(client): Extension<Client>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    OwnForm { who, fields: NoFields {} }: OwnForm<NoFields>,
 ) -> Response {
-    let who = match dashboard.author(&headers, client, &fields.csrf).await {
-        Ok(who) => who,
-        Err(refused) => return refused,
-    };
     match dashboard.service.revoke_token(&who.identity, &id).await {
         Ok(()) => Redirect::to("/tokens").into_response(),
         Err(error) => failed(Frame::of(&who, "tokens"), error),

@@ -5,17 +5,19 @@ use std::{future::Future, sync::Arc, time::Duration};
 use rmcp::{
     ErrorData,
     handler::server::{router::tool::ToolRoute, tool::ToolCallContext},
-    model::{CallToolResponse, CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations},
+    model::{CallToolResponse, CallToolResult, ContentBlock, Tool, ToolAnnotations},
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
 use super::{
     schema,
     server::{Caller, Server},
 };
-use crate::{metrics, service::ServiceError};
+use crate::{
+    metrics,
+    service::{ServiceError, parse_request},
+};
 
 /// Clients give up after a minute, and then show nothing.
 const LONGEST_CALL: Duration = Duration::from_secs(50);
@@ -66,38 +68,13 @@ where
     ToolRoute::new_dyn(definition, move |context: ToolCallContext<'_, Server>| {
         let invoke = invoke.clone();
         let caller = context.service.caller(&context.request_context);
-        let request = parse(context.arguments.unwrap_or_default());
+        let request = parse_request(context.arguments.unwrap_or_default());
         Box::pin(async move {
             let call = async { invoke(caller?, request?).await };
             let answered = tokio::time::timeout(LONGEST_CALL, call).await;
             respond(name, answered.unwrap_or_else(|_| Err(ServiceError::too_slow())))
         })
     })
-}
-
-/// Reads arguments, and names the one that is wrong.
-fn parse<Request: DeserializeOwned>(arguments: JsonObject) -> Result<Request, ServiceError> {
-    serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| {
-        let rule = error.inner().to_string();
-        // serde has the name of a field that is too few or too many in its text only.
-        let named = |prefix: &str| {
-            rule.strip_prefix(prefix).and_then(|rest| rest.split_once('`')).map(|(field, _)| plain(field))
-        };
-        match (named("missing field `"), named("unknown field `"), error.path().to_string()) {
-            (Some(field), _, _) => ServiceError::invalid(&field, "is missing"),
-            (_, Some(field), _) => {
-                let known =
-                    rule.split_once("expected ").map_or("", |(_, known)| known).replacen("` or `", "` and `", 1);
-                ServiceError::invalid(&field, format!("is not an argument of this tool; it takes {known}"))
-            }
-            (None, None, path) => ServiceError::invalid(&plain(&path), plain(&rule)),
-        }
-    })
-}
-
-/// What a caller sent, short enough to be sent back.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn respond<Answer: Serialize>(

@@ -81,7 +81,24 @@ impl Service {
             self.note_refusal(identity, EventKind::DeploymentRequested, &environment, &error).await;
             return Err(error);
         }
-        let request = ChangeRequest { environment, expected_commit, idempotency_key };
+        self.ask_for_deployment(identity, ChangeRequest { environment, expected_commit, idempotency_key }).await
+    }
+
+    /// The same for an environment that is known, however it is named.
+    pub async fn create_again(
+        &self,
+        identity: &Identity,
+        environment: EnvironmentReference,
+    ) -> Result<EnvironmentSummary, ServiceError> {
+        let request = ChangeRequest { environment, expected_commit: None, idempotency_key: None };
+        self.ask_for_deployment(identity, request).await
+    }
+
+    async fn ask_for_deployment(
+        &self,
+        identity: &Identity,
+        request: ChangeRequest,
+    ) -> Result<EnvironmentSummary, ServiceError> {
         let mut change = Change::of(identity, Action::Create, EventKind::DeploymentRequested, request);
         change.otherwise = |_| Some(ServiceError::closed());
         self.change(change, async |overview, request| {

@@ -35,7 +35,7 @@ pub use page::{Dossier, EnvironmentPage, PageRequest, Possible};
 pub use requests::{
     ChangeRequest, ContainerName, CreateRequest, Cursor, EnvironmentReference, ExpectedCommit, ExplainRequest,
     GetRequest, IdempotencyKey, KeepDuration, KeepRequest, ListRequest, LogsRequest, Number, Repository, SearchText,
-    Since, Tail, WaitRequest, WaitUntil,
+    Since, Tail, WaitRequest, WaitUntil, parse_request,
 };
 pub use usage::{Cost, UsageSummary};
 pub use wait::Waited;

@@ -3,8 +3,10 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
+use super::ServiceError;
 use crate::environment::{
     CommitSha, EnvironmentStatus, InvalidName, Namespace, RepositoryName, codes, is_dns_label, parse_duration,
 };
@@ -33,6 +35,32 @@ deserialized_from_text!(
     Since,
     SearchText
 );
+
+/// Reads a request's fields, and names the one that is wrong. One that is null is one that is left out.
+pub fn parse_request<Request: DeserializeOwned>(fields: Map<String, Value>) -> Result<Request, ServiceError> {
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
+        let rule = error.inner().to_string();
+        // serde has the name of a field that is too few or too many in its text only.
+        let named = |prefix: &str| {
+            rule.strip_prefix(prefix).and_then(|rest| rest.split_once('`')).map(|(field, _)| sent_back(field))
+        };
+        match (named("missing field `"), named("unknown field `"), error.path().to_string()) {
+            (Some(field), _, _) => ServiceError::invalid(&field, "is missing"),
+            (_, Some(field), _) => {
+                let known =
+                    rule.split_once("expected ").map_or("", |(_, known)| known).replacen("` or `", "` and `", 1);
+                ServiceError::invalid(&field, format!("is not an argument of this tool; it takes {known}"))
+            }
+            (None, None, path) => ServiceError::invalid(&sent_back(&path), sent_back(&rule)),
+        }
+    })
+}
+
+/// What a caller sent, short enough to be sent back.
+fn sent_back(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
 
 /// How a caller names an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
