@@ -1,18 +1,20 @@
 //! Who calls, and what they may do: every call carries an identity, and one function decides.
 
 mod authenticator;
+mod github;
 mod oidc;
 mod tokens;
 
 use std::collections::BTreeMap;
 
 pub use authenticator::{AuthenticationError, Authenticator, Grant, TeamsInForce};
+pub use github::{Attempt, GitHubLogin, LoginError, LoginSettings};
 pub use oidc::{Issuer, OidcSettings};
 pub use tokens::{IssuedToken, Scope, Subject, TokenGrant, issue_token};
 pub(crate) use tokens::{TOKEN_PREFIX, hash as secret_hash, new_secret};
 
 use crate::{
-    config::{RepositoryPattern, Team},
+    config::{Login, RepositoryPattern, Team},
     environment::{RepositoryName, codes},
     store::{Event, EventKind, Interface, Origin},
 };
@@ -55,6 +57,8 @@ pub struct Identity {
     pub teams: Vec<String>,
     /// The repositories that exist for this identity. None: all.
     pub visible: Option<Vec<RepositoryPattern>>,
+    /// The repositories in which they are an admin where their role is less.
+    pub admin_of: Vec<RepositoryPattern>,
     /// The only pull request that exists for it, in each of them. None: all.
     pub pull_request: Option<i64>,
     /// From where they ask. None: nobody has said.
@@ -69,6 +73,7 @@ impl Identity {
             role: Role::Operator,
             teams: Vec::new(),
             visible: None,
+            admin_of: Vec::new(),
             pull_request: None,
             origin: Some(Interface::CommandLine.into()),
         }
@@ -77,7 +82,30 @@ impl Identity {
     /// The author of a comment, with the role that they have on the comment's repository.
     pub fn of_github(login: &str, role: Role) -> Self {
         let origin = Some(Interface::Comment.into());
-        Self { subject: login.to_owned(), role, teams: Vec::new(), visible: None, pull_request: None, origin }
+        Self {
+            subject: login.to_owned(),
+            role,
+            teams: Vec::new(),
+            visible: None,
+            admin_of: Vec::new(),
+            pull_request: None,
+            origin,
+        }
+    }
+
+    /// Somebody whom GitHub knows, as what the teams make of them. None: they are in no team.
+    fn of_login(login: &str, configured: &Teams) -> Option<Self> {
+        let is = |logins: &[Login]| logins.iter().any(|member| member.as_str() == login);
+        let own = configured.iter().filter(|(_, team)| is(&team.members) || is(&team.admins));
+        let teams: Vec<String> = own.clone().map(|(name, _)| name.clone()).collect();
+        if teams.is_empty() {
+            return None;
+        }
+        let operates = own.clone().any(|(_, team)| team.operate);
+        let role = if operates { Role::Operator } else { Role::Member };
+        let governed = own.filter(|(_, team)| is(&team.admins));
+        let admin_of = governed.flat_map(|(_, team)| team.repositories.iter().cloned()).collect();
+        Some(Self { admin_of, ..Self::of_team_members(login.to_owned(), role, teams, configured) })
     }
 
     /// The same, asking from there.
@@ -95,6 +123,11 @@ impl Identity {
         self.visible.as_ref().map(|patterns| patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect())
     }
 
+    fn role_on(&self, repository: &RepositoryName) -> Role {
+        let is_admin = self.admin_of.iter().any(|pattern| pattern.covers(repository));
+        if is_admin { self.role.max(Role::Admin) } else { self.role }
+    }
+
     fn of_team_members(subject: String, role: Role, teams: Vec<String>, configured: &Teams) -> Self {
         // A team that is configured no longer has no repositories.
         let configured = teams.iter().filter_map(|team| configured.get(team));
@@ -103,7 +136,7 @@ impl Identity {
             Role::Operator => None,
             Role::Viewer | Role::Member | Role::Admin => Some(patterns()),
         };
-        Self { subject, role, teams, visible, pull_request: None, origin: None }
+        Self { subject, role, teams, visible, admin_of: Vec::new(), pull_request: None, origin: None }
     }
 
     /// The same with nothing but one repository, or one of its pull requests.
@@ -156,7 +189,7 @@ pub fn may(identity: &Identity, action: Action, repository: &RepositoryName, num
         identity.visible.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.covers(repository)));
     if !sees_repository || identity.pull_request.is_some_and(|only| only != number) {
         Permission::Invisible
-    } else if identity.role < action.needs() {
+    } else if identity.role_on(repository) < action.needs() {
         Permission::Denied
     } else {
         Permission::Allowed
@@ -202,6 +235,24 @@ mod tests {
                 assert_eq!(may(&stranger, action, &ours, 7), elsewhere, "{role} {action:?}");
             }
         }
+    }
+
+    #[test]
+    fn logins_are_what_their_teams_make_of_them() {
+        let text = "[shop]\nrepositories = ['acme/*']\nmembers = ['Ann', 'ben']\nadmins = ['cat']\n\
+            [site]\nrepositories = ['globex/site']\nmembers = ['cat']\n[platform]\nmembers = ['dan']\noperate = true\n";
+        let teams: Teams = toml::from_str(text).unwrap();
+        let of = |login: &str| Identity::of_login(login, &teams);
+        let (ours, theirs) = ("acme/shop".parse().unwrap(), "globex/site".parse().unwrap());
+        let may_delete = |login: &str, repository| may(&of(login).unwrap(), Action::Delete, repository, 7);
+        assert_eq!(of("ann").map(|ann| (ann.role, ann.teams)), Some((Role::Member, vec!["shop".to_owned()])));
+        assert_eq!(may_delete("ann", &ours), Permission::Denied);
+        assert_eq!(may_delete("ann", &theirs), Permission::Invisible);
+        assert_eq!(may_delete("cat", &ours), Permission::Allowed, "an admin of this team");
+        assert_eq!(may_delete("cat", &theirs), Permission::Denied, "and a member of that");
+        assert_eq!(may_operate(&of("cat").unwrap()), Permission::Denied);
+        assert_eq!(may_operate(&of("dan").unwrap()), Permission::Allowed);
+        assert_eq!(of("eve"), None);
     }
 
     #[test]

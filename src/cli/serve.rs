@@ -60,7 +60,7 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
     tokio::spawn(reload_teams(global.clone(), teams, stop.clone()));
     let sessions = Sessions::new(store.clone(), app::authenticator(&config, &store, teams_in_force)?);
     let previews = app::previews(&config, &store, &cluster, &sessions)?;
-    let state = HttpState::of(&config, service, store, Some(cluster), Some(github), sessions, previews);
+    let state = HttpState::of(&config, service, store, Some(cluster), Some(github), sessions, previews)?;
     let router = http::router(state);
     info!(address = %listener.local_addr()?, "serving");
     tokio::spawn(stop_on_signal(stop.clone()));

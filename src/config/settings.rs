@@ -34,6 +34,10 @@ pub struct Team {
     pub repositories: Vec<RepositoryPattern>,
     /// GitHub logins of the team's members.
     pub members: Vec<Login>,
+    /// Of those who also delete its environments and approve strangers' commits, signed in with GitHub.
+    pub admins: Vec<Login>,
+    /// Whether its members look after previewd itself: they see and do everything.
+    pub operate: bool,
     /// How many environments the team's repositories may have at once, all of them together.
     pub environments: Option<u64>,
 }

@@ -22,8 +22,8 @@ use crate::{
     environment::Reason,
     identity::Identity,
     service::{
-        DeploymentSummary, Dossier, EnvironmentDetail, EventSummary, Explanation, Possible, ReadinessSummary,
-        ServiceError, merged,
+        DeploymentSummary, Dossier, EnvironmentDetail, EventSummary, Possible, ReadinessSummary, ServiceError,
+        Standing, merged,
     },
     store::{ObjectKey, UsageBucket},
     text::{age, mebibytes},
@@ -37,7 +37,7 @@ struct EnvironmentPage {
     frame: Frame,
     csrf: String,
     detail: EnvironmentDetail,
-    explanation: Explanation,
+    standing: Standing,
     proof: Option<ReadinessSummary>,
     events: Vec<EventSummary>,
     /// Each with how long it took.
@@ -80,7 +80,7 @@ pub(super) async fn show(
         Ok(reference) => dashboard.service.dossier(&who.identity, &reference).await,
         Err(invalid) => Err(ServiceError::from(invalid)),
     };
-    let Dossier { detail, explanation, events, deployments, objects, pods, usage, can } = match found {
+    let Dossier { detail, standing, events, deployments, objects, pods, usage, can } = match found {
         Ok(found) => found,
         Err(error) => return failed(frame, error),
     };
@@ -97,7 +97,7 @@ pub(super) async fn show(
         containers: containers.into_iter().collect(),
         frame,
         detail,
-        explanation,
+        standing,
         events,
         objects,
         pods,

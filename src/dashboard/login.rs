@@ -9,8 +9,11 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
-use secrecy::ExposeSecret;
-use serde::Deserialize;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use subtle::ConstantTimeEq;
 
 use super::{
     Dashboard,
@@ -20,20 +23,26 @@ use super::{
 use crate::{
     environment::{Namespace, PublicUrl},
     http::Client,
-    identity::{Action, AuthenticationError, Permission, may},
-    router::{ENTER, local_path, set_cookie},
+    identity::{Action, Attempt, AuthenticationError, LoginError, Permission, may},
+    router::{ENTER, cookie, local_path, set_cookie},
     sessions::SignedIn,
     store::Interface,
 };
 
 /// `__Host-`: of this host alone, over TLS or on this machine.
 pub(super) const COOKIE: &str = "__Host-previewd-session";
+/// What a browser keeps while it is at GitHub: the try, and where it wants to go then.
+const ATTEMPT_COOKIE: &str = "__Host-previewd-login";
+/// How long it may stay there.
+const ATTEMPT_LASTS: u64 = 600;
+const NO_ATTEMPT: HeaderValue =
+    HeaderValue::from_static("__Host-previewd-login=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
 
 /// A form that the browser did not vouch for.
 const NOT_OURS: &str = "the form is another site's, or comes without the header Origin, which browsers send\n";
 
 /// Where somebody wants to go once they are signed in: to a preview, or to a page of the dashboard.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Destination {
     preview: Option<String>,
     path: Option<String>,
@@ -53,6 +62,38 @@ struct LoginPage<'a> {
     preview: Option<&'a str>,
     path: Option<&'a str>,
     complaint: &'a str,
+    /// Where they sign in with GitHub. Empty: they cannot.
+    github: String,
+}
+
+/// What GitHub leads back with.
+#[derive(Deserialize)]
+pub(super) struct Returned {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    state: String,
+}
+
+impl Destination {
+    fn query(&self) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [("preview", &self.preview), ("path", &self.path)] {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        query.finish()
+    }
+}
+
+/// A session began; the login leads on to where its browser wants to go.
+fn begun(secret: &SecretString, to: &Destination) -> Response {
+    let mut response = (no_store(), Redirect::to(&format!("/login?{}", to.query()))).into_response();
+    if let Some(cookie) = set_cookie(COOKIE, secret) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
 }
 
 impl Dashboard {
@@ -85,7 +126,11 @@ impl Dashboard {
         let (preview, path) = (to.preview.as_deref(), to.path.as_deref());
         let scheme = if self.base_domain.is_local() { "http" } else { "https" };
         let form_action = format!(" {scheme}://*.{}", self.base_domain);
-        page(status, &LoginPage { frame: Frame::default(), preview, path, complaint }, &form_action)
+        let github = match &self.github_login {
+            Some(_) => format!("/login/github?{}", to.query()),
+            None => String::new(),
+        };
+        page(status, &LoginPage { frame: Frame::default(), preview, path, complaint, github }, &form_action)
     }
 }
 
@@ -122,22 +167,72 @@ pub(super) async fn sign_in(
         return dashboard.login_page(StatusCode::TOO_MANY_REQUESTS, &to, "Too many tries; wait a minute.");
     }
     match dashboard.sessions.sign_in(token.trim(), client.origin(Interface::Dashboard)).await {
-        Ok(secret) => {
-            let mut query = url::form_urlencoded::Serializer::new(String::new());
-            for (name, value) in [("preview", &to.preview), ("path", &to.path)] {
-                if let Some(value) = value {
-                    query.append_pair(name, value);
-                }
-            }
-            let mut response = (no_store(), Redirect::to(&format!("/login?{}", query.finish()))).into_response();
-            if let Some(cookie) = set_cookie(COOKIE, &secret) {
-                response.headers_mut().insert(header::SET_COOKIE, cookie);
-            }
-            response
-        }
+        Ok(secret) => begun(&secret, &to),
         Err(AuthenticationError::InvalidToken) => {
             dashboard.failures.add(client);
             dashboard.login_page(StatusCode::UNAUTHORIZED, &to, "That token is not valid.")
+        }
+        Err(error) => away(&error),
+    }
+}
+
+/// Leads to GitHub, and remembers where they want to go afterwards.
+pub(super) async fn to_github(State(dashboard): State<Arc<Dashboard>>, Query(to): Query<Destination>) -> Response {
+    let Some(github) = &dashboard.github_login else { return StatusCode::NOT_FOUND.into_response() };
+    let attempt = Attempt::begin();
+    let kept = URL_SAFE_NO_PAD.encode(json!([attempt.state, attempt.verifier, to]).to_string());
+    // Lax: the browser comes back from another site.
+    let cookie = format!("{ATTEMPT_COOKIE}={kept}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={ATTEMPT_LASTS}");
+    let mut response = (no_store(), Redirect::to(&github.address(&attempt))).into_response();
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Back from GitHub.
+pub(super) async fn from_github(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(client): Extension<Client>,
+    Query(Returned { code, state }): Query<Returned>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(github) = &dashboard.github_login else { return StatusCode::NOT_FOUND.into_response() };
+    let kept = cookie(&headers, ATTEMPT_COOKIE).and_then(|kept| URL_SAFE_NO_PAD.decode(kept).ok());
+    let kept = kept.and_then(|kept| serde_json::from_slice::<(String, String, Destination)>(&kept).ok());
+    let Some((expected, verifier, to)) = kept else {
+        let complaint = "That took too long, or began in another browser. Try again.";
+        return dashboard.login_page(StatusCode::BAD_REQUEST, &Destination::default(), complaint);
+    };
+    if dashboard.failures.are_too_many(client) {
+        return dashboard.login_page(StatusCode::TOO_MANY_REQUESTS, &to, "Too many tries; wait a minute.");
+    }
+    let refused = |status: StatusCode, complaint: &str| {
+        dashboard.failures.add(client);
+        dashboard.login_page(status, &to, complaint)
+    };
+    if !bool::from(expected.as_bytes().ct_eq(state.as_bytes())) || code.is_empty() {
+        return refused(StatusCode::BAD_REQUEST, "GitHub did not say who you are. Try again.");
+    }
+    let grant = match github.sign_in(&code, &verifier).await {
+        Ok(grant) => grant,
+        Err(LoginError::Refused) => {
+            return refused(StatusCode::UNAUTHORIZED, "GitHub did not confirm who you are. Try again.");
+        }
+        Err(LoginError::Away(error)) => {
+            tracing::warn!(error = format!("{error:#}"), "somebody cannot sign in with GitHub");
+            let complaint = "GitHub does not answer. Try again in a minute.";
+            return dashboard.login_page(StatusCode::BAD_GATEWAY, &to, complaint);
+        }
+    };
+    match dashboard.sessions.sign_in_as(&grant, client.origin(Interface::Dashboard)).await {
+        Ok(secret) => {
+            let mut response = begun(&secret, &to);
+            response.headers_mut().append(header::SET_COOKIE, NO_ATTEMPT);
+            response
+        }
+        Err(AuthenticationError::InvalidToken) => {
+            refused(StatusCode::FORBIDDEN, "No team here has you. Ask an operator to add you to one.")
         }
         Err(error) => away(&error),
     }

@@ -27,7 +27,7 @@ use axum::{
 use url::{Position, Url};
 
 use self::{changes::Changes, failures::Failures};
-use crate::{environment::BaseDomain, service::Service, sessions::Sessions, store::Store};
+use crate::{environment::BaseDomain, identity::GitHubLogin, service::Service, sessions::Sessions, store::Store};
 
 /// A token of an issuer is the longest thing in a form.
 const LONGEST_FORM: usize = 32 * 1024;
@@ -39,6 +39,8 @@ pub struct Dashboard {
     store: Store,
     base_domain: BaseDomain,
     public_url: Option<Url>,
+    /// None: people sign in with tokens alone.
+    github_login: Option<GitHubLogin>,
     failures: Failures,
     changes: Changes,
 }
@@ -50,9 +52,11 @@ impl Dashboard {
         store: Store,
         base_domain: BaseDomain,
         public_url: Option<Url>,
+        github_login: Option<GitHubLogin>,
     ) -> Self {
         let changes = Changes::new(store.clone());
-        Self { sessions, service, store, base_domain, public_url, failures: Failures::default(), changes }
+        let failures = Failures::default();
+        Self { sessions, service, store, base_domain, public_url, github_login, failures, changes }
     }
 
     /// Everything under the server's own host that is for browsers.
@@ -60,6 +64,8 @@ impl Dashboard {
         Router::new()
             .route("/", get(environments::show))
             .route("/login", get(login::show).post(login::sign_in))
+            .route("/login/github", get(login::to_github))
+            .route("/login/github/callback", get(login::from_github))
             .route("/logout", post(login::sign_out))
             .route("/environments/{environment}", get(environment::show))
             .route("/environments/{environment}/retry", post(actions::retry))

@@ -128,8 +128,11 @@ impl Pass<'_> {
         };
 
         if let Some(workloads) = &workloads {
-            let (restarts, out_of_memory) = usage::restarts(workloads);
-            self.engine.store.record_restarts(&environment.id, restarts, out_of_memory).await?;
+            let counts = usage::restarts(workloads);
+            if self.restarts != Some(counts) {
+                self.engine.store.record_restarts(&environment.id, counts).await?;
+                self.restarts = Some(counts);
+            }
         }
 
         let waits_to_begin = |row: &&Deployment| row.status == DeploymentStatus::Pending && environment.has_place;

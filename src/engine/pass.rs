@@ -1,6 +1,6 @@
 //! One pass over one environment, read top to bottom: observe, decide, take the step, look again; report; release.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -18,8 +18,9 @@ use crate::{
         Cause, CommitSha, Decision, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
     },
     faults::{Fault, Moment},
-    github, metrics,
-    store::{Environment, Event, Installation, Lease, Record, Turn as Budget},
+    github,
+    metrics::METRICS,
+    store::{Deployment, Environment, Event, Installation, Lease, Record, Restarts, Turn as Budget},
 };
 
 /// A pass takes a handful of steps; more would be a plan that goes in circles.
@@ -46,6 +47,8 @@ pub(super) struct Pass<'a> {
     pub app_installation_id: Option<i64>,
     /// Whether the pull request at this head changes something that gets a preview.
     pub in_paths: Option<(CommitSha, bool)>,
+    /// What was last recorded of its containers' restarts.
+    pub restarts: Option<Restarts>,
 }
 
 /// How a pass goes on after a step.
@@ -58,6 +61,7 @@ enum Turn {
 
 /// Runs one pass and gives the row back.
 pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lease, claimed: Environment) {
+    let began = Instant::now();
     let mut pass = Pass {
         engine,
         installation,
@@ -67,6 +71,7 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
         late: false,
         app_installation_id: None,
         in_paths: None,
+        restarts: None,
     };
     let (next, interrupted) = match pass.take_steps().await {
         Ok(next) => (next, pass.report().await.err()),
@@ -100,7 +105,8 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
             warn!(error = %error, "could not have an environment looked at again");
         }
     }
-    metrics::PASSES.count(outcome);
+    METRICS.passes.count(outcome);
+    METRICS.pass_duration.observe(outcome, began.elapsed());
     if let Err(error) = engine.store.release(&pass.lease, next, failures, pass.observed_cluster).await {
         warn!(error = %error, "could not give an environment back; its lease runs out by itself");
     }
@@ -115,7 +121,10 @@ impl Pass<'_> {
             self.run_commands(&observed.overview).await?;
             let step = next_step(&observed.facts, self.lease.now());
             tracing::debug!(?step, "next step");
-            if let Turn::Wait(wait) = self.take_step(&step, &observed).await? {
+            let began = Instant::now();
+            let turn = self.take_step(&step, &observed).await;
+            METRICS.steps.observe(step.name(), began.elapsed());
+            if let Turn::Wait(wait) = turn? {
                 return Ok(wait);
             }
         }
@@ -195,12 +204,28 @@ impl Pass<'_> {
             | Step::FinishDeletion { .. } => record_of(step, &seen, self.lease.now()),
         };
         self.record(record).await?;
+        self.count_outcome(step, observed.deployment.as_ref());
         // Should this be missed, whoever waits asks again soon.
         let gives_its_place = matches!(step, Step::ShowWaiting { .. } | Step::FinishDeletion { .. });
         if gives_its_place && environment.has_place {
             self.engine.store.give_places(&self.engine.capacity).await?;
         }
         Ok(Turn::Again)
+    }
+
+    /// Counts a deployment that ended with this step, and what it took where it succeeded.
+    fn count_outcome(&self, step: &Step, deployment: Option<&Deployment>) {
+        match step {
+            Step::Succeed => METRICS.deployments.count("succeeded"),
+            Step::Fail { .. } => return METRICS.deployments.count("failed"),
+            _ => return,
+        }
+        let Some((created_at, started_at)) = deployment.and_then(|row| Some((row.created_at, row.started_at?))) else {
+            return;
+        };
+        let between = |from: Millis, to: Millis| Duration::from_millis(u64::try_from(to - from).unwrap_or(0));
+        METRICS.stages.observe("waiting", between(created_at, started_at));
+        METRICS.stages.observe("deploying", between(started_at, self.lease.now()));
     }
 
     fn until(&self, moment: Millis) -> Duration {
@@ -300,7 +325,7 @@ impl Pass<'_> {
         if is_news {
             // Only whoever recorded it tells it: once.
             tracing::error!(event = "namespace_stuck", "{message}");
-            metrics::ALERTS.count("namespace_stuck");
+            METRICS.alerts.count("namespace_stuck");
             self.engine
                 .alerts
                 .tell(format!("previewd cannot remove the namespace {}. {message}", environment.namespace));

@@ -13,6 +13,7 @@ use crate::{
     environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
     faults::Fault,
     github::{FailedDelivery, GitHubError, Listing, RepositoryAccess},
+    metrics::METRICS,
     store::{Installation, Overview, StoreError, SweepPeriods, SweptRepository},
 };
 
@@ -130,8 +131,13 @@ impl Engine {
                 () = stop.cancelled() => None,
                 swept = self.repair_under_lease(&id, &installation) => Some(swept),
             };
-            if let Some(Err(error)) = &swept {
-                warn!(error = format!("{error:#}"), "a repair was not finished");
+            match &swept {
+                Some(Ok(())) => METRICS.sweeps.count("done"),
+                Some(Err(error)) => {
+                    METRICS.sweeps.count("unfinished");
+                    warn!(error = format!("{error:#}"), "a repair was not finished");
+                }
+                None => {}
             }
             if let Err(error) = self.store.give_lease_back(LEASE_NAME, &id, matches!(swept, Some(Ok(())))).await {
                 warn!(%error, "could not give the repair's lease back");
@@ -435,7 +441,7 @@ impl Engine {
     /// Its environments go as they expire: that GitHub does not show it is no proof that it is gone.
     fn alert_of_lost_repository(&self, name: &RepositoryName) {
         tracing::error!(event = "repository_not_shown", "GitHub does not show {name} any more");
-        crate::metrics::ALERTS.count("repository_not_shown");
+        METRICS.alerts.count("repository_not_shown");
         self.alerts.tell(format!(
             "previewd: GitHub does not show {name} any more. Give previewd access again, or delete its environments."
         ));
@@ -447,7 +453,7 @@ impl Engine {
         if *told != count {
             *told = count;
             tracing::error!(event = "orphans", "{finding}");
-            crate::metrics::ALERTS.count("orphans");
+            METRICS.alerts.count("orphans");
             self.alerts.tell(format!("previewd: {finding}. If they are not needed, remove them by hand."));
         }
     }

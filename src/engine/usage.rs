@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::Engine;
 use crate::{
     cluster::{ClusterError, Workloads},
-    store::{Installation, SAMPLED_EVERY, StoreError},
+    store::{Installation, Restarts, SAMPLED_EVERY, StoreError},
 };
 
 const LEASE_NAME: &str = "usage";
@@ -68,16 +68,17 @@ impl Engine {
     }
 }
 
-/// How often the containers of these pods were started again, and how often that was because memory ran out.
-pub(super) fn restarts(workloads: &Workloads) -> (i64, i64) {
+/// How often the containers of these pods were started again.
+pub(super) fn restarts(workloads: &Workloads) -> Restarts {
     let statuses = workloads.pods.iter().filter_map(|pod| pod.status.as_ref());
     let containers = statuses.flat_map(|status| status.container_statuses.iter().flatten());
-    let mut counts = (0, 0);
+    let mut restarts = Restarts::default();
     for container in containers {
-        counts.0 += i64::from(container.restart_count);
+        restarts.all += i64::from(container.restart_count);
         let states = [container.state.as_ref(), container.last_state.as_ref()];
         let ended = states.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
-        counts.1 += i64::from(ended.into_iter().any(|ended| ended.reason.as_deref() == Some("OOMKilled")));
+        restarts.out_of_memory +=
+            i64::from(ended.into_iter().any(|ended| ended.reason.as_deref() == Some("OOMKilled")));
     }
-    counts
+    restarts
 }

@@ -198,6 +198,36 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// What metrics and traces call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Settle { .. } => "settle",
+            Self::Await { .. } => "await",
+            Self::ShowWaiting { .. } => "show_waiting",
+            Self::AskForPlace => "ask_for_place",
+            Self::CreateDeployment { .. } => "create_deployment",
+            Self::RenewDeployment => "renew_deployment",
+            Self::LookForImages => "look_for_images",
+            Self::AwaitImage { .. } => "await_image",
+            Self::BeginAttempt { .. } => "begin_attempt",
+            Self::Apply { .. } => "apply",
+            Self::ExtendAttempt { .. } => "extend_attempt",
+            Self::EndAttempt { .. } => "end_attempt",
+            Self::Succeed => "succeed",
+            Self::Fail { .. } => "fail",
+            Self::RollBack { .. } => "roll_back",
+            Self::ShowServing { .. } => "show_serving",
+            Self::Reapply { .. } => "reapply",
+            Self::FallAsleep { .. } => "fall_asleep",
+            Self::ShowOutcome => "show_outcome",
+            Self::BeginDeletion { .. } => "begin_deletion",
+            Self::DeleteNamespace => "delete_namespace",
+            Self::FinishDeletion { .. } => "finish_deletion",
+        }
+    }
+}
+
 /// The next step for an environment. `now` and every time in `facts` are by the database's clock.
 pub fn next_step(facts: &Facts, now: Millis) -> Step {
     match &facts.decision {

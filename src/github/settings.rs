@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use crate::environment::ReportTo;
+use crate::{environment::ReportTo, identity::LoginSettings};
 
 /// How previewd reaches GitHub, and as whom: a GitHub App (`app`) or a personal access token (`token`), one of the two.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -27,6 +27,10 @@ pub struct GitHubSettings {
     #[serde(default, deserialize_with = "optional_secret")]
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,
+
+    /// Lets people sign in to the dashboard with GitHub.
+    #[serde(default)]
+    pub login: Option<LoginSettings>,
 
     /// How pull requests are told of their previews, where the recipe does not say it: by a comment, by GitHub's
     /// deployments (which need the permission to write deployments), by both or not at all.
@@ -82,6 +86,7 @@ impl Default for GitHubSettings {
             api_url: Self::default_api_url(),
             app: None,
             token: None,
+            login: None,
             report: Self::default_report(),
             webhook_secrets: Vec::new(),
         }

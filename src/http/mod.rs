@@ -5,14 +5,16 @@ mod bearer;
 mod client;
 mod connections;
 mod health;
+mod metrics;
 mod origins;
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::bail;
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderName, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -31,7 +33,9 @@ use crate::{
     dashboard::Dashboard,
     environment::BaseDomain,
     github::GitHub,
-    mcp, metrics,
+    identity::GitHubLogin,
+    mcp,
+    metrics::METRICS,
     recipe::Cidr,
     router::{self, PreviewRouter},
     service::Service,
@@ -57,6 +61,8 @@ pub struct HttpState {
     /// None: not configured, which `/readyz` says.
     pub github: Option<GitHub>,
     pub sessions: Sessions,
+    /// None: people sign in with tokens alone.
+    pub github_login: Option<GitHubLogin>,
     pub webhook_secrets: Vec<SecretString>,
     /// Hosts that a request to `/mcp` may name.
     pub allowed_hosts: Vec<String>,
@@ -81,13 +87,22 @@ impl HttpState {
         github: Option<GitHub>,
         sessions: Sessions,
         previews: Option<PreviewRouter>,
-    ) -> Self {
-        Self {
+    ) -> anyhow::Result<Self> {
+        let github_login = match (&config.github.login, &config.public_url) {
+            (None, _) => None,
+            (Some(settings), Some(public_url)) => {
+                let (web, api) = (config.github.web_url(), &config.github.api_url);
+                Some(GitHubLogin::new(settings.clone(), &web, api, public_url)?)
+            }
+            (Some(_), None) => bail!("github.login: needs public_url, to which GitHub leads back"),
+        };
+        Ok(Self {
             service,
             store,
             cluster,
             github,
             sessions,
+            github_login,
             webhook_secrets: config.github.webhook_secrets.clone(),
             allowed_hosts: config.allowed_hosts(),
             allowed_origins: config.mcp.allowed_origins.clone(),
@@ -95,7 +110,7 @@ impl HttpState {
             base_domain: config.base_domain.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             previews,
-        }
+        })
     }
 }
 
@@ -107,6 +122,7 @@ pub fn router(state: HttpState) -> Router {
         cluster,
         github,
         sessions,
+        github_login,
         webhook_secrets,
         allowed_hosts,
         allowed_origins,
@@ -118,9 +134,11 @@ pub fn router(state: HttpState) -> Router {
     let origins = Origins::new(&allowed_origins, public_url.as_ref());
     let mcp = mcp::http_service(service.clone(), allowed_hosts, origins.patterns());
     let authenticator = sessions.authenticator().clone();
-    let dashboard = Dashboard::new(sessions, service, store.clone(), base_domain, public_url.clone()).router();
+    let dashboard =
+        Dashboard::new(sessions, service, store.clone(), base_domain, public_url.clone(), github_login).router();
     let bearer = Arc::new(bearer::Bearer { authenticator, public_url });
     let webhook = Arc::new(webhook::Receiver { store: store.clone(), secrets: webhook_secrets });
+    let metered = Router::new().route("/metrics", get(metrics::metrics)).with_state(store.clone());
     let health = Arc::new(health::Health::new(store, cluster, github));
 
     let mcp = Router::new()
@@ -137,8 +155,8 @@ pub fn router(state: HttpState) -> Router {
     let operation = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render())))
-        .with_state(health);
+        .with_state(health)
+        .merge(metered);
 
     let server = Router::new().merge(mcp).merge(metadata).merge(receiver).merge(dashboard).merge(operation).layer(
         ServiceBuilder::new()
@@ -166,7 +184,7 @@ fn span(request: &Request) -> tracing::Span {
 async fn bound(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
     let response = answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
-    metrics::REQUESTS.count(match response.status().as_u16() {
+    METRICS.requests.count(match response.status().as_u16() {
         ..200 => "1xx",
         200..300 => "2xx",
         300..400 => "3xx",

@@ -26,12 +26,14 @@ pub enum AuthenticationError {
     IssuerAway,
 }
 
-/// Who signed in: a token of previewd's own, which is good for as long as the token is, or somebody of the issuer's.
+/// Who signed in: with a token of previewd's own, for as long as it is good; somebody of the issuer's; or somebody whom
+/// GitHub knows, for as long as a team has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum Grant {
     Token { hash: String },
     Person { subject: String, role: Role, teams: Vec<String> },
+    GitHub { login: String },
 }
 
 impl Grant {
@@ -99,6 +101,7 @@ impl Authenticator {
             Grant::Person { subject, role, teams: own } => {
                 Ok(Identity::of_team_members(subject.clone(), *role, own.clone(), &teams))
             }
+            Grant::GitHub { login } => Identity::of_login(login, &teams).ok_or(AuthenticationError::InvalidToken),
         }
     }
 

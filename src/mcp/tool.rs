@@ -1,11 +1,15 @@
 //! What the tools share: arguments in, one structured answer and one short text out.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rmcp::{
     ErrorData,
     handler::server::{router::tool::ToolRoute, tool::ToolCallContext},
-    model::{CallToolResponse, CallToolResult, ContentBlock, Tool, ToolAnnotations},
+    model::{CallToolResult, ContentBlock, Tool, ToolAnnotations},
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,7 +19,7 @@ use super::{
     server::{Caller, Server},
 };
 use crate::{
-    metrics,
+    metrics::METRICS,
     service::{ServiceError, parse_request},
 };
 
@@ -71,8 +75,13 @@ where
         let request = parse_request(context.arguments.unwrap_or_default());
         Box::pin(async move {
             let call = async { invoke(caller?, request?).await };
+            let began = Instant::now();
             let answered = tokio::time::timeout(LONGEST_CALL, call).await;
-            respond(name, answered.unwrap_or_else(|_| Err(ServiceError::too_slow())))
+            let outcome = if matches!(answered, Ok(Ok(_))) { "answered" } else { "refused" };
+            let result = respond(name, answered.unwrap_or_else(|_| Err(ServiceError::too_slow())))?;
+            let bytes = serde_json::to_string(&result).map_or(0, |json| json.len());
+            METRICS.called(name, outcome, bytes, began.elapsed());
+            Ok(result.into())
         })
     })
 }
@@ -80,23 +89,20 @@ where
 fn respond<Answer: Serialize>(
     tool: &'static str,
     answered: Result<(Answer, String), ServiceError>,
-) -> Result<CallToolResponse, ErrorData> {
+) -> Result<CallToolResult, ErrorData> {
     let serialized = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
-    let result = match answered {
+    match answered {
         Ok((answer, text)) => {
-            metrics::TOOL_CALLS.count("answered");
             let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
             result.structured_content = Some(serde_json::to_value(answer).map_err(serialized)?);
-            result
+            Ok(result)
         }
         Err(error) => {
-            metrics::TOOL_CALLS.count("refused");
             tracing::debug!(tool, code = ?error.code, message = error.message, "refused");
             let text = format!("{}. {}", error.message, error.next_action);
             let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
             result.structured_content = Some(serde_json::to_value(error).map_err(serialized)?);
-            result
+            Ok(result)
         }
-    };
-    Ok(result.into())
+    }
 }

@@ -36,7 +36,7 @@ use self::{
 use crate::{
     cluster::Cluster,
     environment::{BaseDomain, EnvironmentStatus, Namespace, PROBER, PublicUrl, Reason},
-    metrics,
+    metrics::METRICS,
     recipe::Backend,
     store::{Environment, Event, EventKind, Interface, Store},
 };
@@ -96,7 +96,7 @@ pub(crate) async fn dispatch(State(router): State<PreviewRouter>, request: Reque
     match host::asked(request.uri(), request.headers(), &router.shared.base_domain) {
         Asked::Server => next.run(request).await,
         Asked::Nobody => {
-            metrics::PREVIEW_REQUESTS.count("unknown");
+            METRICS.preview_requests.count("unknown");
             Page::unknown().answer(page::wants_html(request.headers()))
         }
         // A future of its own on the heap, because that of a request to the server would be as large.
@@ -118,7 +118,7 @@ impl Shared {
             Ok(Answered::Door(response)) => ("login", response),
             Err((outcome, page)) => (outcome, page.answer(wants_html)),
         };
-        metrics::PREVIEW_REQUESTS.count(outcome);
+        METRICS.preview_requests.count(outcome);
         response
     }
 

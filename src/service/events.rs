@@ -16,7 +16,7 @@ use crate::{
 /// The longest detail of an event.
 const DETAIL: usize = 120;
 /// Events of a page, where nobody says how many.
-pub const EVENTS_PER_PAGE: usize = 50;
+const EVENTS_PER_PAGE: usize = 50;
 /// Events that are read at once when all of them are wanted.
 const AT_ONCE: usize = 500;
 

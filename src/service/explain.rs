@@ -51,6 +51,44 @@ pub struct Explanation {
     pub deliveries: Vec<DeliverySummary>,
 }
 
+/// Where an environment stands, in sentences.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Where it stands and why.
+    pub explanation: String,
+    /// What would change it.
+    pub next_action: String,
+    /// What else is the matter.
+    pub findings: Vec<String>,
+    /// RFC 3339: when it goes for want of use.
+    pub expires_at: Option<String>,
+}
+
+impl Standing {
+    pub(super) fn of(overview: &Overview, summary: &EnvironmentSummary) -> Self {
+        let Overview { environment, pull_request } = overview;
+        let (explanation, next_action) = state(summary);
+        let mut findings = Vec::new();
+        if environment.failures > 0 {
+            findings.push(format!(
+                "The last {} passes over it failed, because GitHub, the cluster or the database was away; it is tried again.",
+                environment.failures
+            ));
+        }
+        if environment.comment_id.is_none() && environment.comment_digest.is_some() {
+            findings.push("GitHub does not let previewd comment on the pull request.".to_owned());
+        }
+        if environment.requested {
+            findings.push("Somebody asked for it, so label, draft, branch and paths do not count.".to_owned());
+        }
+        if pull_request.facts.from_fork {
+            findings.push("The pull request comes from a fork: its recipe is the base branch's.".to_owned());
+        }
+        let expires_at = environment.lifetime.expires_at().filter(|_| environment.has_place).map(rfc3339);
+        Self { explanation, next_action, findings, expires_at }
+    }
+}
+
 /// One webhook that arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliverySummary {
@@ -94,27 +132,10 @@ impl Service {
         Ok(explanation)
     }
 
-    pub(super) async fn explain_environment(&self, overview: &Overview) -> Result<Explanation, ServiceError> {
-        let Overview { environment, pull_request } = overview;
-        let id = &environment.id;
+    async fn explain_environment(&self, overview: &Overview) -> Result<Explanation, ServiceError> {
+        let id = &overview.environment.id;
         let summary = self.summary(overview, now());
-        let (explanation, next_action) = state(&summary);
-        let mut findings = Vec::new();
-        if environment.failures > 0 {
-            findings.push(format!(
-                "The last {} passes over it failed, because GitHub, the cluster or the database was away; it is tried again.",
-                environment.failures
-            ));
-        }
-        if environment.comment_id.is_none() && environment.comment_digest.is_some() {
-            findings.push("GitHub does not let previewd comment on the pull request.".to_owned());
-        }
-        if environment.requested {
-            findings.push("Somebody asked for it, so label, draft, branch and paths do not count.".to_owned());
-        }
-        if pull_request.facts.from_fork {
-            findings.push("The pull request comes from a fork: its recipe is the base branch's.".to_owned());
-        }
+        let Standing { explanation, next_action, findings, expires_at } = Standing::of(overview, &summary);
         let events = self.store().events_of(id, EVENTS).await?;
         let deployments = self.store().deployments_of(id, DEPLOYMENTS).await?;
         Ok(Explanation {
@@ -122,7 +143,7 @@ impl Service {
             explanation,
             next_action,
             findings,
-            expires_at: environment.lifetime.expires_at().filter(|_| environment.has_place).map(rfc3339),
+            expires_at,
             environment: Some(summary),
             deployments: deployments.into_iter().map(DeploymentSummary::from).collect(),
             events: events.into_iter().map(EventSummary::within_environment).collect(),

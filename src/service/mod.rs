@@ -27,7 +27,7 @@ pub use answers::{
 pub use authoring::{Author, CheckRecipeRequest, Occasion, RecipeVerdict};
 pub use error::{ErrorCode, ServiceError};
 pub use events::{EventList, EventSummary, EventsRequest};
-pub use explain::{DeliverySummary, Explanation};
+pub use explain::{DeliverySummary, Explanation, Standing};
 pub use follow::{Followed, LogEvent};
 pub use logs::merged;
 pub use operation::{GitHubBudget, NewTokenRequest, Operation, TeamUsage, TokenSummary};
@@ -37,6 +37,7 @@ pub use requests::{
     GetRequest, IdempotencyKey, KeepDuration, KeepRequest, ListRequest, LogsRequest, Number, Repository, SearchText,
     Since, Tail, WaitRequest, WaitUntil, parse_request,
 };
+use usage::Used;
 pub use usage::{Cost, UsageSummary};
 pub use wait::Waited;
 
@@ -135,20 +136,11 @@ impl Service {
     /// One environment with its last five deployments.
     pub async fn get(&self, identity: &Identity, request: GetRequest) -> Result<EnvironmentDetail, ServiceError> {
         let overview = self.find(identity, &request.environment, Action::Inspect).await?;
-        let deployments = self.store().deployments_of(&overview.environment.id, DEPLOYMENTS_SHOWN).await?;
-        self.detail(&overview, deployments.into_iter().map(DeploymentSummary::from).collect(), now()).await
-    }
-
-    async fn detail(
-        &self,
-        overview: &Overview,
-        deployments: Vec<DeploymentSummary>,
-        now: Millis,
-    ) -> Result<EnvironmentDetail, ServiceError> {
-        let id = &overview.environment.id;
-        let figures = self.figures(&[id], now).await?.remove(id).unwrap_or_default();
-        let summary = self.summary(overview, now).with(figures);
-        Ok(EnvironmentDetail::of(summary, overview, deployments, self.usage(id).await?))
+        let (id, now) = (&overview.environment.id, now());
+        let deployments = self.store().deployments_of(id, DEPLOYMENTS_SHOWN).await?;
+        let Used { figures, summary, buckets: _ } = self.usage(id, now).await?;
+        let deployments = deployments.into_iter().map(DeploymentSummary::from).collect();
+        Ok(EnvironmentDetail::of(self.summary(&overview, now).with(figures), &overview, deployments, summary))
     }
 
     /// The end of what the environment's containers printed. The oldest lines are left out where there are more than an

@@ -7,7 +7,7 @@ use super::{Service, ServiceError, answers::rfc3339};
 use crate::{
     environment::{Millis, parse_duration},
     identity::{Identity, IssuedToken, Permission, Role, Scope, Subject, TokenGrant, issue_token, may_operate},
-    store::{EventKind, Occupancy, Sampling, Token},
+    store::{EventKind, Occupancy, Overdue, Sampling, Token},
 };
 
 /// How the whole of it is.
@@ -28,8 +28,7 @@ pub struct Operation {
     pub engines: Vec<(String, String)>,
     /// What was written to GitHub, by installation of the App.
     pub github: Vec<GitHubBudget>,
-    /// Environments whose next pass is overdue, and for how many seconds the longest is.
-    pub overdue: (i64, i64),
+    pub overdue: Overdue,
     /// Why nothing is measured.
     pub sampling_problem: Option<String>,
 }

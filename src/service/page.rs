@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    DeploymentSummary, EnvironmentDetail, EnvironmentReference, EnvironmentSummary, EventSummary, Explanation, Service,
-    ServiceError, now,
+    DEPLOYMENTS_SHOWN, DeploymentSummary, EnvironmentDetail, EnvironmentReference, EnvironmentSummary, EventSummary,
+    Service, ServiceError, Standing, Used, now,
 };
 use crate::{
     cluster::{Owner, PodState},
@@ -62,7 +62,7 @@ pub struct EnvironmentPage {
 #[derive(Debug, Clone)]
 pub struct Dossier {
     pub detail: EnvironmentDetail,
-    pub explanation: Explanation,
+    pub standing: Standing,
     /// The last hundred, newest first.
     pub events: Vec<EventSummary>,
     pub deployments: Vec<DeploymentSummary>,
@@ -145,7 +145,11 @@ impl Service {
         let (id, now) = (&overview.environment.id, now());
         let deployments: Vec<_> =
             self.store().deployments_of(id, DEPLOYMENTS).await?.into_iter().map(DeploymentSummary::from).collect();
-        let detail = self.detail(&overview, deployments.iter().take(5).cloned().collect(), now).await?;
+        let Used { figures, summary, buckets } = self.usage(id, now).await?;
+        let summarized = self.summary(&overview, now);
+        let standing = Standing::of(&overview, &summarized);
+        let newest = deployments.iter().take(usize::try_from(DEPLOYMENTS_SHOWN).unwrap_or_default()).cloned().collect();
+        let detail = EnvironmentDetail::of(summarized.with(figures), &overview, newest, summary);
         let events = self.store().events_of(id, EVENTS).await?;
         let is_there = overview.environment.status != EnvironmentStatus::Deleted;
         let pods = match &self.shared.parts.cluster {
@@ -159,12 +163,12 @@ impl Service {
         };
         Ok(Dossier {
             detail,
-            explanation: self.explain_environment(&overview).await?,
+            standing,
             events: events.into_iter().map(EventSummary::within_environment).collect(),
             deployments,
             objects: self.store().inventory(id).await?,
             pods,
-            usage: self.store().usage_buckets(id).await?,
+            usage: buckets,
             can: self.possible(identity, &overview),
         })
     }

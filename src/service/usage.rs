@@ -74,6 +74,14 @@ pub(super) struct Figures {
     pub warnings: Vec<String>,
 }
 
+/// All that is known of one environment's use.
+pub(super) struct Used {
+    pub figures: Figures,
+    pub summary: UsageSummary,
+    /// The last day, oldest first.
+    pub buckets: Vec<UsageBucket>,
+}
+
 impl Figures {
     pub fn of(usage: Option<&Usage>, quota: &Quota, now: Millis) -> Self {
         let Some(usage) = usage else { return Self::default() };
@@ -119,11 +127,11 @@ impl Service {
     }
 
     /// All that is known of one environment's use.
-    pub(super) async fn usage(&self, id: &str) -> Result<UsageSummary, ServiceError> {
+    pub(super) async fn usage(&self, id: &str, now: Millis) -> Result<Used, ServiceError> {
         let usage = self.store().usage_of(&[id]).await?.remove(id).unwrap_or_default();
         let buckets = self.store().usage_buckets(id).await?;
         let quota = &self.shared.parts.author.policy.quota;
-        Ok(UsageSummary {
+        let summary = UsageSummary {
             cpu_quota_millicores: quota.cpu.0,
             memory_quota_bytes: quota.memory.0,
             sampled_at: usage.sampled_at.map(rfc3339),
@@ -132,7 +140,8 @@ impl Service {
             cpu_peak_millicores: buckets.iter().map(|bucket| bucket.cpu_peak).max(),
             memory_peak_bytes: buckets.iter().map(|bucket| bucket.memory_peak).max(),
             cost: cost(&self.shared.parts.prices, &buckets),
-        })
+        };
+        Ok(Used { figures: Figures::of(Some(&usage), quota, now), summary, buckets })
     }
 }
 

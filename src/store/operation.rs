@@ -27,8 +27,38 @@ pub struct Occupancy {
     pub queue: Vec<String>,
     /// Those whose namespace does not go, with what holds it.
     pub stuck: Vec<(String, String)>,
-    /// How many passes are owed, and since how many seconds the longest.
-    pub overdue: (i64, i64),
+    pub overdue: Overdue,
+}
+
+/// What metrics show of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figures {
+    /// Environments by status.
+    pub statuses: Vec<(String, i64)>,
+    /// How many wait for a place.
+    pub queued: i64,
+    pub overdue: Overdue,
+    pub used: Used,
+    /// What one process does for all, and since how many seconds it was not done.
+    pub chores: Vec<(String, i64)>,
+    /// How many engines are alive.
+    pub engines: i64,
+    pub github: Vec<Budget>,
+}
+
+/// Environments whose next pass is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    pub environments: i64,
+    /// Since when the longest is.
+    pub seconds: i64,
+}
+
+/// What environments use together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    pub cpu_millicores: i64,
+    pub memory_bytes: i64,
 }
 
 /// What the environments of a repository use together.
@@ -53,17 +83,8 @@ impl Store {
     pub async fn occupancy(&self) -> Result<Occupancy, StoreError> {
         let named = || environments::table.inner_join(pull_requests::table.inner_join(repositories::table));
         let name = (repositories::owner, repositories::name, pull_requests::number);
-        let is_there = environments::status.ne(EnvironmentStatus::Deleted.code());
-        let statuses = read!(self, |connection| {
-            environments::table
-                .filter(is_there)
-                .group_by(environments::status)
-                .order(environments::status)
-                .select((environments::status, count_star()))
-                .load(connection)
-                .await
-        })?;
-        let used: Vec<Used> = read!(self, |connection| {
+        let statuses = self.environments_by_status().await?;
+        let used: Vec<UseOfOne> = read!(self, |connection| {
             // Added up here: PostgreSQL's sum of a BIGINT is none.
             named()
                 .left_join(usage_samples::table)
@@ -95,22 +116,74 @@ impl Store {
                 .load(connection)
                 .await
         })?;
-        let now = self.clock().await?;
-        let overdue: (i64, Option<Millis>) = read!(self, |connection| {
-            environments::table
-                .filter(environments::due_at.le(now))
-                .select((count_star(), diesel::dsl::min(environments::due_at)))
-                .first(connection)
-                .await
-        })?;
         let reference = |(owner, name, number): (String, String, i64)| format!("{owner}/{name}#{number}");
         Ok(Occupancy {
             statuses,
             repositories: by_repository(used)?,
             queue: queue.into_iter().map(reference).collect(),
             stuck: stuck.into_iter().map(|(name, held)| (reference(name), held.unwrap_or_default())).collect(),
-            overdue: (overdue.0, overdue.1.map_or(0, |since| (now - since).max(0) / 1_000)),
+            overdue: self.overdue().await?,
         })
+    }
+
+    /// What metrics show.
+    pub async fn figures(&self) -> Result<Figures, StoreError> {
+        let now = self.clock().await?;
+        let queued = read!(self, |connection| {
+            environments::table
+                .filter(environments::queued_at.is_not_null())
+                .select(count_star())
+                .first(connection)
+                .await
+        })?;
+        let samples: Vec<(Option<i64>, Option<i64>)> = read!(self, |connection| {
+            environments::table
+                .inner_join(usage_samples::table)
+                .filter(environments::admitted_at.is_not_null())
+                .select((usage_samples::cpu_millicores, usage_samples::memory_bytes))
+                .load(connection)
+                .await
+        })?;
+        let mut used = Used::default();
+        for (cpu, memory) in samples {
+            used.cpu_millicores += cpu.unwrap_or_default();
+            used.memory_bytes += memory.unwrap_or_default();
+        }
+        let age = |done_at: Millis| (now - done_at).max(0) / 1_000;
+        let chores = self.chores().await?.into_iter().filter(|(_, done_at)| *done_at > 0);
+        Ok(Figures {
+            statuses: self.environments_by_status().await?,
+            queued,
+            overdue: self.overdue().await?,
+            used,
+            chores: chores.map(|(name, done_at)| (name, age(done_at))).collect(),
+            engines: i64::try_from(self.engines().await?.len()).unwrap_or(i64::MAX),
+            github: self.github_budgets().await?,
+        })
+    }
+
+    async fn environments_by_status(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        read!(self, |connection| {
+            environments::table
+                .filter(environments::status.ne(EnvironmentStatus::Deleted.code()))
+                .group_by(environments::status)
+                .order(environments::status)
+                .select((environments::status, count_star()))
+                .load(connection)
+                .await
+        })
+    }
+
+    async fn overdue(&self) -> Result<Overdue, StoreError> {
+        let now = self.clock().await?;
+        let (environments, since): (i64, Option<Millis>) = read!(self, |connection| {
+            environments::table
+                .filter(environments::due_at.le(now))
+                .select((count_star(), diesel::dsl::min(environments::due_at)))
+                .first(connection)
+                .await
+        })?;
+        Ok(Overdue { environments, seconds: since.map_or(0, |since| (now - since).max(0) / 1_000) })
     }
 
     /// What one process does for all, and when it was done last.
@@ -163,9 +236,9 @@ impl Store {
 }
 
 /// Owner and name of the repository, millicores and bytes.
-type Used = (String, String, Option<i64>, Option<i64>);
+type UseOfOne = (String, String, Option<i64>, Option<i64>);
 
-fn by_repository(rows: Vec<Used>) -> Result<Vec<RepositoryUsage>, StoreError> {
+fn by_repository(rows: Vec<UseOfOne>) -> Result<Vec<RepositoryUsage>, StoreError> {
     let mut found = std::collections::BTreeMap::<String, RepositoryUsage>::new();
     for (owner, name, cpu, memory) in rows {
         let full_name = format!("{owner}/{name}");

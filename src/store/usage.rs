@@ -33,6 +33,14 @@ pub struct Usage {
     pub out_of_memory: i64,
 }
 
+/// How often the containers of an environment's present pods were started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Restarts {
+    pub all: i64,
+    /// How often the last of them had run out of memory.
+    pub out_of_memory: i64,
+}
+
 /// Five minutes of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = usage_buckets)]
@@ -57,7 +65,8 @@ pub struct Sampling {
 }
 
 impl Store {
-    /// Records what each namespace uses. `used`: millicores and bytes; an environment that is not among them uses nothing.
+    /// Records what each namespace uses. `used`: millicores and bytes; of an environment that is not among them nothing is
+    /// known, and its last sample grows old.
     pub async fn record_usage(&self, used: BTreeMap<Namespace, (i64, i64)>) -> Result<(), StoreError> {
         let at = self.wall_clock();
         let bucket = at - at.rem_euclid(BUCKET);
@@ -74,7 +83,7 @@ impl Store {
                 .await?;
             for (id, namespace) in &held {
                 let found = namespace.parse().ok().and_then(|name: Namespace| used.get(&name));
-                let (cpu, memory) = found.copied().unwrap_or_default();
+                let Some((cpu, memory)) = found.copied() else { continue };
                 diesel::insert_into(usage_samples::table)
                     .values((
                         usage_samples::environment_id.eq(id),
@@ -159,19 +168,15 @@ impl Store {
     }
 
     /// Records how often the containers of an environment's present pods were started again.
-    pub async fn record_restarts(
-        &self,
-        environment_id: &str,
-        restarts: i64,
-        out_of_memory: i64,
-    ) -> Result<(), StoreError> {
+    pub async fn record_restarts(&self, environment_id: &str, restarts: Restarts) -> Result<(), StoreError> {
         let known = self.usage_of(&[environment_id]).await?.remove(environment_id).unwrap_or_default();
-        if (known.restarts, known.out_of_memory) == (restarts, out_of_memory) {
+        let Restarts { all, out_of_memory } = restarts;
+        if (known.restarts, known.out_of_memory) == (all, out_of_memory) {
             return Ok(());
         }
         let id = environment_id.to_owned();
         write!(self, |connection| {
-            let counts = (usage_samples::restarts.eq(restarts), usage_samples::out_of_memory.eq(out_of_memory));
+            let counts = (usage_samples::restarts.eq(all), usage_samples::out_of_memory.eq(out_of_memory));
             diesel::insert_into(usage_samples::table)
                 .values((usage_samples::environment_id.eq(&id), counts))
                 .on_conflict(usage_samples::environment_id)

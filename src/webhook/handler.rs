@@ -16,7 +16,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::{Parsed, parse, verify_signature};
 use crate::{
-    metrics,
+    metrics::METRICS,
     store::{Delivery, RecordedDelivery, Store},
 };
 
@@ -120,7 +120,7 @@ fn answer(recorded: RecordedDelivery) -> Response {
         RecordedDelivery::Ignored(reason) => ("ignored", Some(reason)),
         RecordedDelivery::Duplicate => ("duplicate", None),
     };
-    metrics::DELIVERIES.count(outcome);
+    METRICS.deliveries.count(outcome);
     info!(outcome, reason, "delivery");
     Json(json!({ "outcome": outcome, "reason": reason })).into_response()
 }
@@ -136,11 +136,11 @@ impl IntoResponse for Refusal {
         };
         let body = Json(json!({ "error": self.to_string() }));
         if let Self::Store(error) = &self {
-            metrics::DELIVERIES.count("failed");
+            METRICS.deliveries.count("failed");
             error!(error = error as &dyn std::error::Error, "a delivery was not recorded");
             return (status, [(header::RETRY_AFTER, "10")], body).into_response();
         }
-        metrics::DELIVERIES.count("refused");
+        METRICS.deliveries.count("refused");
         warn!(status = status.as_u16(), why = %self, "a delivery was refused");
         (status, body).into_response()
     }

@@ -3,6 +3,8 @@
 use previewd::{environment::CommitSha, identity::Role};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 
+use xtask::github::{GitHub, Options};
+
 use crate::support::{Stand, commit};
 
 /// Somebody with a browser.
@@ -291,18 +293,101 @@ async fn pages_hear_what_changes() {
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let mut bytes = answer.bytes_stream();
     let head: CommitSha = commit('a');
-    let opening = async {
-        // The first is of how it is when somebody begins to look.
-        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-        stand.open("acme/shop", 7, &head).await;
-    };
-    let hearing = async {
-        let mut heard = 0;
-        while heard < 2 {
+    let mut hear = async || {
+        loop {
             let piece = bytes.next().await.expect("it goes on").unwrap();
-            heard += String::from_utf8_lossy(&piece).matches("event: changed").count();
+            if String::from_utf8_lossy(&piece).contains("event: changed") {
+                return;
+            }
         }
     };
-    let both = async { tokio::join!(opening, hearing) };
-    tokio::time::timeout(std::time::Duration::from_secs(20), both).await.expect("it is heard of");
+    let story = async {
+        // The first is of how it is when somebody begins to look.
+        hear().await;
+        tokio::join!(hear(), stand.open("acme/shop", 7, &head));
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), story).await.expect("it is heard of");
+}
+
+/// Signs in with GitHub as a browser does: to GitHub, back with a code, and on.
+async fn sign_in_with_github(person: &mut Person<'_>) -> Page {
+    let led = person.send(person.http.get(person.url("/login/github?path=%2Fevents"))).await;
+    let attempt = led.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let at_github = person.http.get(Page::of(led).await.location).send().await.unwrap();
+    let back = person.http.get(Page::of(at_github).await.location).header("cookie", attempt);
+    let answer = back.send().await.unwrap();
+    if let Some(cookie) = answer.headers().get("set-cookie") {
+        person.cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+    }
+    Page::of(answer).await
+}
+
+#[tokio::test]
+async fn people_sign_in_with_github_as_their_teams_have_them() {
+    let github = GitHub::start(Options::default()).await.unwrap();
+    let stand = Stand::with_github_login(&github).await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    stand.open("globex/site", 7, &commit('a')).await;
+    assert!(Person::nobody(&stand).open("/login").await.body.contains("Sign in with GitHub"));
+
+    github.browse_as(Some("Ann"));
+    let mut ann = Person::nobody(&stand);
+    let page = sign_in_with_github(&mut ann).await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/login?path=%2Fevents"), "{}", page.body);
+    assert_eq!(ann.open("/login?path=%2Fevents").await.location, "/events");
+    let list = ann.open("/").await;
+    assert!(list.body.contains("acme/shop#7") && !list.body.contains("globex/site"), "{}", list.body);
+    let path = format!("/environments/{}", namespace(&stand, "acme/shop", 7).await);
+    let csrf = list.csrf().to_owned();
+    assert_eq!(ann.post(&format!("{path}/keep"), &[("csrf", &csrf)]).await.status, 303);
+    let deletion = [("csrf", csrf.as_str()), ("confirm", "acme/shop#7")];
+    assert_eq!(ann.post(&format!("{path}/delete"), &deletion).await.status, 403, "a member keeps, and does not delete");
+    let kept = ann.open("/events?kind=kept").await;
+    assert!(kept.body.contains("ann"), "{}", kept.body);
+
+    github.browse_as(Some("eve"));
+    let mut eve = Person::nobody(&stand);
+    let page = sign_in_with_github(&mut eve).await;
+    assert!(page.status == 403 && page.body.contains("No team here has you"), "{}: {}", page.status, page.body);
+    assert_eq!(eve.open("/").await.status, 303);
+    github.browse_as(None);
+    let page = sign_in_with_github(&mut eve).await;
+    assert!(page.status == 400 && page.body.contains("did not say who you are"), "{}", page.body);
+    assert_eq!(github.violations(), [""; 0]);
+}
+
+/// A code is of one try, in one browser, and good once.
+#[tokio::test]
+async fn codes_of_github_are_good_once_and_for_whoever_asked() {
+    let github = GitHub::start(Options::default()).await.unwrap();
+    let stand = Stand::with_github_login(&github).await;
+    github.browse_as(Some("ann"));
+    let person = Person::nobody(&stand);
+    let begin = async || {
+        let led = person.send(person.http.get(person.url("/login/github"))).await;
+        let attempt = led.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let at_github = person.http.get(Page::of(led).await.location).send().await.unwrap();
+        (attempt, Page::of(at_github).await.location)
+    };
+    let back = async |attempt: &str, location: &str| {
+        let asked = person.http.get(location).header("cookie", attempt);
+        Page::of(asked.send().await.unwrap()).await.status
+    };
+    let (mine, code) = begin().await;
+    let (another, _) = begin().await;
+    assert_eq!(back("", &code).await, 400, "a browser that did not begin");
+    assert_eq!(back(&another, &code).await, 400, "another try's code");
+    assert_eq!(back(&mine, &code).await, 303);
+    assert_eq!(back(&mine, &code).await, 401, "it was used");
+    // A code that was stolen and brought with the state of one's own try: the verifier is another's.
+    let (mine, own) = begin().await;
+    let (_, stolen) = begin().await;
+    let state = own.split("state=").nth(1).unwrap();
+    let forged = format!("{}state={state}", stolen.split("state=").next().unwrap());
+    assert_eq!(back(&mine, &forged).await, 401);
+
+    let (mine, code) = begin().await;
+    github.go_away().await;
+    assert_eq!(back(&mine, &code).await, 502);
+    assert_eq!(Person::nobody(&Stand::start().await).open("/login/github").await.status, 404);
 }

@@ -251,6 +251,8 @@ async fn without_a_database_nothing_is_promised() {
     assert_eq!(answer.status, 503);
     assert!(!answer.header("retry-after").is_empty());
     assert_eq!(send(&lost, mcp(Some("pvd_x")), list_call()).await.status, 503);
+    let answer = send(&lost, Request::get("/metrics"), Body::empty()).await;
+    assert!(answer.status == 200 && answer.body.contains("previewd_database_up 0"), "{}", answer.body);
 }
 
 #[tokio::test]
@@ -258,7 +260,37 @@ async fn operators_see_what_it_is_and_counts() {
     let stand = Stand::start().await;
     let answer = send(&stand, Request::get("/"), Body::empty()).await;
     assert_eq!((answer.status, answer.header("location")), (303, "/login?path=%2F"), "people sign in first");
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let token = stand.token(Role::Viewer, &["shop"]).await;
+    assert_eq!(send(&stand, mcp(Some(&token)), list_call()).await.status, 200);
     let answer = send(&stand, Request::get("/metrics"), Body::empty()).await;
-    assert!(answer.body.contains("previewd_deliveries_total{outcome=\"recorded\"}"), "{}", answer.body);
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    let value = |name: &str| -> f64 {
+        let line = answer
+            .body
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("{name}: {}", answer.body));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    value("previewd_deliveries_total{outcome=\"recorded\"}");
+    value("previewd_deployments_total{outcome=\"succeeded\"}");
+    value("previewd_sweeps_total{outcome=\"unfinished\"}");
+    assert_eq!(value("previewd_environments{status=\"pending\"}"), 1.0);
+    assert_eq!(value("previewd_overdue_environments "), 1.0);
+    assert_eq!((value("previewd_database_up "), value("previewd_engines ")), (1.0, 0.0));
+    let list = "tool=\"list_preview_environments\"";
+    assert!(value(&format!("previewd_tool_calls_total{{{list},outcome=\"answered\"}}")) >= 1.0);
+    assert!(value(&format!("previewd_tool_answer_bytes_total{{{list}}}")) > 100.0);
+    value(&format!("previewd_tool_call_duration_seconds_count{{{list}}}"));
+    // Every line is one of the format's, and every family is there once.
+    let mut families = std::collections::BTreeSet::new();
+    for line in answer.body.lines() {
+        match line.strip_prefix("# TYPE ") {
+            Some(family) => assert!(families.insert(family), "twice: {line}"),
+            None => assert!(line.starts_with("# ") || line.starts_with("previewd_"), "{line}"),
+        }
+    }
+    assert!(answer.body.ends_with("# EOF\n"));
     assert_eq!(send(&stand, Request::get("/nothing"), Body::empty()).await.status, 404);
 }

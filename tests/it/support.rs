@@ -17,7 +17,7 @@ use previewd::{
     },
     helm::Helm,
     http::{HttpState, router},
-    identity::{Authenticator, Identity, Role, TokenGrant, issue_token},
+    identity::{Authenticator, GitHubLogin, Identity, LoginSettings, Role, TokenGrant, issue_token},
     recipe::Policy,
     router::{Door, PreviewRouter, Reach},
     service::{Addresses, Author, Parts, Service},
@@ -39,7 +39,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use xtask::web;
+use xtask::{github::GitHub, web};
 
 pub const WEBHOOK_SECRET: &str = "it-is-only-a-test";
 
@@ -71,15 +71,20 @@ impl Stand {
     }
 
     pub async fn with_api_server(api_server: &str) -> Self {
-        Self::build(api_server, false).await
+        Self::build(api_server, false, None).await
+    }
+
+    /// The same where people sign in with GitHub; `ann` is of the team that has `acme/*`.
+    pub async fn with_github_login(github: &GitHub) -> Self {
+        Self::build("http://127.0.0.1:1", false, Some(github)).await
     }
 
     /// The same where visitors of previews sign in.
     pub async fn with_door(api_server: &str) -> Self {
-        Self::build(api_server, true).await
+        Self::build(api_server, true, None).await
     }
 
-    async fn build(api_server: &str, has_door: bool) -> Self {
+    async fn build(api_server: &str, has_door: bool, github: Option<&GitHub>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let database = format!("sqlite:{}", directory.path().join("previewd.db").display());
         migrate(&database, Migrate::Auto).await.unwrap();
@@ -107,7 +112,11 @@ impl Stand {
             base_domain: "preview.example.com".parse().unwrap(),
             github_web_url: "https://github.com".parse().unwrap(),
         };
-        let team = |pattern: &str| Team { repositories: vec![pattern.parse().unwrap()], ..Team::default() };
+        let team = |pattern: &str| Team {
+            repositories: vec![pattern.parse().unwrap()],
+            members: if pattern == "acme/*" { vec!["ann".parse().unwrap()] } else { Vec::new() },
+            ..Team::default()
+        };
         let teams = BTreeMap::from([("shop".to_owned(), team("acme/*")), ("site".to_owned(), team("globex/site"))]);
         let service = Service::new(Parts {
             store: store.clone(),
@@ -125,6 +134,12 @@ impl Stand {
         let hosts = ["127.0.0.1".to_owned()];
         let base_domain: BaseDomain = "preview.example.com".parse().unwrap();
         let sessions = Sessions::new(store.clone(), Authenticator::of_tokens(store.clone(), teams.clone()));
+        let github_login = github.map(|github| {
+            let settings =
+                LoginSettings { client_id: GitHub::CLIENT_ID.to_owned(), client_secret: GitHub::CLIENT_SECRET.into() };
+            let web = github.url().parse().unwrap();
+            GitHubLogin::new(settings, &web, &web, &format!("http://{address}").parse().unwrap()).unwrap()
+        });
         let door = has_door
             .then(|| Door { sessions: sessions.clone(), login: format!("http://{address}/login").parse().unwrap() });
         let (rows, of_cluster, domain) = (store.clone(), cluster.clone(), base_domain.clone());
@@ -135,6 +150,7 @@ impl Stand {
             cluster: Some(cluster),
             github: None,
             sessions,
+            github_login,
             webhook_secrets: vec!["an-older-secret".into(), WEBHOOK_SECRET.into()],
             allowed_hosts: hosts.to_vec(),
             allowed_origins: vec!["https://inspector.example.com".to_owned()],

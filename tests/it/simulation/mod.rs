@@ -23,6 +23,8 @@ use previewd::faults::Fault;
 use self::story::Told;
 
 const SEEDS: u64 = 1_000;
+/// Stories that found a fault which few find. Looked at first; where they find it no longer, all others are.
+const FINDERS: [(Fault, u64); 1] = [(Fault::LostWake, 642)];
 /// So many stories that ended badly are enough to look at.
 const SHOWN: usize = 8;
 /// What `cargo xtask simulate` asks for.
@@ -128,7 +130,9 @@ fn every_deliberate_fault_is_found() {
     let mut missed = Vec::new();
     let seeds = variable(SEEDS_VARIABLE).unwrap_or(SEEDS);
     for fault in Fault::ALL {
-        match failures(0..seeds, 1, Some(fault), drop).into_iter().next() {
+        let finders = FINDERS.iter().filter(|(found, seed)| *found == fault && *seed < seeds);
+        let known = finders.flat_map(|(_, seed)| failures(*seed..seed + 1, 1, Some(fault), drop)).next();
+        match known.or_else(|| failures(0..seeds, 1, Some(fault), drop).into_iter().next()) {
             Some((seed, why)) => {
                 let why: String = why.chars().take(160).collect();
                 println!("{fault:?} is found by seed {seed}: {why}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use previewd::{
     environment::Namespace,
-    store::{EventFilter, EventKind, Interface, KeptLog, Origin, Refusal, Sampling, Usage},
+    store::{EventFilter, EventKind, Interface, KeptLog, Origin, Refusal, Restarts, Sampling, Usage},
 };
 
 use super::{
@@ -30,18 +30,18 @@ async fn samples_are_kept_and_summed_up() {
         sample(100, 1_000).await;
         sample(300, 500).await;
         store.record_usage(BTreeMap::new()).await.unwrap();
-        store.record_restarts(&id, 2, 1).await.unwrap();
+        store.record_restarts(&id, Restarts { all: 2, out_of_memory: 1 }).await.unwrap();
 
         let usage = store.usage_of(&[&id, "nobody"]).await.unwrap();
         assert_eq!(usage.len(), 1);
         let Usage { sampled_at, cpu_millicores, memory_bytes, restarts, out_of_memory } = usage[&id];
         assert!(sampled_at.is_some());
-        assert_eq!((cpu_millicores, memory_bytes), (Some(0), Some(0)), "without pods it uses nothing");
+        assert_eq!((cpu_millicores, memory_bytes), (Some(300), Some(500)), "what was not measured is no sample");
         assert_eq!((restarts, out_of_memory), (2, 1));
         // They may lie on both sides of the border between two buckets.
         let buckets = store.usage_buckets(&id).await.unwrap();
         let sum = |of: fn(&previewd::store::UsageBucket) -> i64| buckets.iter().map(of).sum::<i64>();
-        assert_eq!((sum(|b| b.samples), sum(|b| b.cpu_millicores), sum(|b| b.memory_bytes)), (3, 400, 1_500));
+        assert_eq!((sum(|b| b.samples), sum(|b| b.cpu_millicores), sum(|b| b.memory_bytes)), (2, 400, 1_500));
         assert_eq!(buckets.iter().map(|b| (b.cpu_peak, b.memory_peak)).max().unwrap().0, 300);
         assert_eq!(buckets.iter().map(|b| b.memory_peak).max(), Some(1_000));
 

@@ -13,6 +13,7 @@ mod key;
 mod line;
 mod log;
 mod model;
+mod oauth;
 mod openapi;
 mod opening;
 mod operation;
@@ -51,6 +52,7 @@ pub use self::webhooks::{Attempt, Delivery, sign};
 use self::faults::Faults;
 use self::line::{Cut, Port};
 use self::log::WriteHook;
+use self::oauth::Browser;
 use self::openapi::Description;
 use self::rest::answer::Answer;
 use self::rest::auth::Credentials;
@@ -135,6 +137,7 @@ struct Inner {
     log: Mutex<Vec<LoggedRequest>>,
     violations: Mutex<Vec<String>>,
     on_write: Mutex<Option<WriteHook>>,
+    browser: Mutex<Browser>,
     away: watch::Sender<bool>,
     is_away: watch::Receiver<bool>,
 }
@@ -174,6 +177,7 @@ impl Inner {
             log: Mutex::default(),
             violations: Mutex::default(),
             on_write: Mutex::default(),
+            browser: Mutex::default(),
             away,
             is_away,
         })
@@ -202,7 +206,11 @@ impl GitHub {
         let url = format!("http://{}", port.address());
         let inner = Arc::new(Inner::new(options, url, State::default(), away, is_away)?);
         let served = Self { inner: Arc::clone(&inner), _guard: None };
-        let router = Router::new().nest("/_control", control_http::router()).fallback(rest::serve).with_state(served);
+        let router = Router::new()
+            .nest("/_control", control_http::router())
+            .nest("/login/oauth", oauth::router())
+            .fallback(rest::serve)
+            .with_state(served);
         let service = router.into_make_service_with_connect_info::<Cut>();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
@@ -245,6 +253,10 @@ impl GitHub {
 
     fn credentials(&self) -> MutexGuard<'_, Credentials> {
         lock(&self.inner.credentials)
+    }
+
+    fn browser(&self) -> MutexGuard<'_, Browser> {
+        lock(&self.inner.browser)
     }
 
     fn limits(&self) -> MutexGuard<'_, Limits> {

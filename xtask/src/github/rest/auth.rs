@@ -86,6 +86,13 @@ impl Credentials {
         (token, until)
     }
 
+    /// A new token of a user who signed in somewhere.
+    pub fn issue_to(&mut self, login: &str) -> String {
+        let token = format!("ghu_{}", hex::encode(rand::random::<[u8; 18]>()));
+        self.users.push((token.clone(), login.to_owned()));
+        token
+    }
+
     /// Ends every installation token given so far.
     pub fn revoke_all(&mut self) {
         self.issued.clear();
