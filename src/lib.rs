@@ -26,4 +26,5 @@ pub mod sessions;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+pub mod traces;
 pub mod webhook;

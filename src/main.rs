@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
         Command::Delete(args) => cli::change::delete(args, global).await,
         Command::Events(args) => cli::events::run(args, global).await,
         Command::Token(args) => cli::token::run(args, global).await,
+        Command::GitHub(args) => cli::github::run(args, global).await,
         Command::Migrate(args) => cli::migrate::run(args, global).await,
         Command::Doctor(args) => cli::doctor::run(args, global).await,
         Command::Repair(args) => cli::repair::run(args, global).await,
@@ -33,5 +34,8 @@ async fn main() -> ExitCode {
         Command::Schema(args) => cli::schema::run(args),
         Command::Completions(args) => cli::completions::run(args),
     };
-    outcome.unwrap_or_else(|error| cli::report(&error))
+    let code = outcome.unwrap_or_else(|error| cli::report(&error));
+    // Err: it panicked, and there is nothing left to send.
+    let _ = tokio::task::spawn_blocking(previewd::traces::flush).await;
+    code
 }

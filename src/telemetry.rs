@@ -17,23 +17,32 @@ use tracing_subscriber::{
     },
     layer::SubscriberExt,
     registry::{LookupSpan, Scope},
-    util::{SubscriberInitExt, TryInitError},
+    util::SubscriberInitExt,
 };
 
-use crate::config::{LogFormat, LogSettings};
+use crate::{
+    config::{LogFormat, LogSettings},
+    traces::{self, TraceSettings},
+};
 
 /// What is said by libraries and would drown what previewd says. A target named in the settings wins over these. The
 /// clients of Kubernetes and GitHub, and the proxy, log every error that they also return, and quote answers in it.
 const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,kube_client=warn,kube_client::client=off,kube_runtime=warn,\
     axum_reverse_proxy=off,octocrab=off,rmcp=warn,rustls=warn,tower=warn,tower_http=warn";
 
-/// Starts logging for the rest of the process's life. Fails where that was done before.
-pub fn init(settings: &LogSettings) -> Result<(), TryInitError> {
-    subscriber(settings, io::stderr, io::stderr().is_terminal()).try_init()
+/// Starts logging, and tracing where the operator wants it, for the rest of the process's life. Within a runtime. Fails
+/// where that was done before, and where traces cannot be sent at all.
+pub fn init(settings: &LogSettings, traces: &TraceSettings) -> anyhow::Result<()> {
+    subscriber(settings, io::stderr, io::stderr().is_terminal()).with(traces::layer(traces)?).try_init()?;
+    Ok(())
 }
 
 /// What [`init`] installs, with a writer of the caller's choice.
-pub fn subscriber<W>(settings: &LogSettings, writer: W, colours: bool) -> impl Subscriber + Send + Sync + use<W>
+pub fn subscriber<W>(
+    settings: &LogSettings,
+    writer: W,
+    colours: bool,
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<W>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

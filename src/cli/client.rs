@@ -14,6 +14,7 @@ use previewd::{
     service::{EnvironmentReference, ErrorCode, Service, ServiceError},
     store::{Interface, Store},
     telemetry,
+    traces::TraceSettings,
 };
 use rmcp::{
     ClientHandler, RoleClient, ServiceExt,
@@ -89,7 +90,7 @@ impl Client {
         if config.log.filter == LogFilter::default() {
             config.log.filter = "warn".parse()?;
         }
-        telemetry::init(&config.log)?;
+        telemetry::init(&config.log, &TraceSettings::default())?;
         let config = &config;
         let store = app::open_store(config).await?;
         let identity = identity(config, &store, Interface::CommandLine).await?;

@@ -8,6 +8,7 @@ use previewd::{
     cluster::Cluster,
     config::{Config, DatabaseUrl, refuse_network_filesystem},
     github::GitHub,
+    identity::Issuer,
     store::{self, MigrationError},
 };
 use secrecy::ExposeSecret;
@@ -95,6 +96,11 @@ async fn check_all(config: &Config, from: &str) -> Vec<Check> {
         helm(config).await,
         github(config).await,
         webhook_secrets(config),
+        sealing(config),
+        teams(config),
+        issuer(config).await,
+        github_login(config),
+        metrics_api(config).await,
         base_domain(config).await,
         public_url(config),
     ]
@@ -205,6 +211,80 @@ fn webhook_secrets(config: &Config) -> Check {
     }
 }
 
+/// With SQLite there is a key file beside the database.
+fn sealing(config: &Config) -> Check {
+    const NAME: &str = "sealing keys";
+    match (&config.database, config.sealing.keys.len()) {
+        (DatabaseUrl::Sqlite(_), 0) => Check::ok(NAME, "a file beside the database, made where it is missing"),
+        (DatabaseUrl::Postgres(_), 0) => Check::warn(
+            NAME,
+            "there are none, so recipes with secrets, databases or charts fail",
+            "set sealing.keys to a random text (openssl rand -hex 32), the same for every process",
+        ),
+        (DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_), keys) => Check::ok(NAME, format!("{keys} set")),
+    }
+}
+
+/// Without a team only operators see anything.
+fn teams(config: &Config) -> Check {
+    const NAME: &str = "teams";
+    let empty: Vec<&str> = config
+        .teams
+        .iter()
+        .filter(|(_, team)| team.repositories.is_empty() && !team.operate)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if config.teams.is_empty() {
+        return Check::warn(NAME, "there are none, so only operators see environments", "add [teams.NAME] with repositories");
+    }
+    if !empty.is_empty() {
+        let problem = format!("without repositories, whose members see nothing: {}", empty.join(", "));
+        return Check::warn(NAME, problem, "give them repositories");
+    }
+    Check::ok(NAME, config.teams.keys().cloned().collect::<Vec<_>>().join(", "))
+}
+
+async fn issuer(config: &Config) -> Check {
+    const NAME: &str = "OIDC issuer";
+    let resource = config.public_url.as_ref().map(|url| format!("{}/mcp", url.as_str().trim_end_matches('/')));
+    match Issuer::new(&config.oidc, resource) {
+        Ok(None) => Check::ok(NAME, "none: previewd's own tokens alone"),
+        Ok(Some(issuer)) => match issuer.check().await {
+            Ok(keys) => Check::ok(NAME, format!("{} answers, with {keys} keys", issuer.url())),
+            Err(error) => Check::fail(NAME, format!("{error:#}"), "check oidc.issuer, and that it is reached from here"),
+        },
+        Err(error) => Check::fail(NAME, format!("{error:#}"), "correct [oidc]"),
+    }
+}
+
+fn github_login(config: &Config) -> Check {
+    const NAME: &str = "GitHub login";
+    match (&config.github.login, &config.public_url) {
+        (None, _) => Check::ok(NAME, "none: people sign in to the dashboard with tokens"),
+        (Some(_), None) => Check::fail(NAME, "it needs public_url, to which GitHub leads back", "set public_url"),
+        (Some(_), Some(_)) if config.teams.values().all(|team| team.members.is_empty() && team.admins.is_empty()) => {
+            Check::warn(NAME, "no team has members, so everybody is turned away", "add members to teams")
+        }
+        (Some(_), Some(url)) => {
+            Check::ok(NAME, format!("its callback is {}/login/github/callback", url.as_str().trim_end_matches('/')))
+        }
+    }
+}
+
+async fn metrics_api(config: &Config) -> Check {
+    const NAME: &str = "metrics API";
+    // That the cluster is away is said by its own check.
+    let Ok(cluster) = Cluster::new(config.kubernetes.clone()).await else {
+        return Check::ok(NAME, "not looked for, for want of a cluster");
+    };
+    let mend = "install metrics-server; environments run without it, and nobody sees what they use";
+    match cluster.usage("previewd-doctor").await {
+        Ok(Some(_)) => Check::ok(NAME, "answers"),
+        Ok(None) => Check::warn(NAME, "the cluster has none", mend),
+        Err(error) => Check::warn(NAME, told(&error), mend),
+    }
+}
+
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every environment's host has to resolve, so a name that nobody made has to.
@@ -283,6 +363,29 @@ mod tests {
         assert_eq!(public("https://previewd.preview.example.com"), "warn");
         let routed = "base_domain = 'localhost'\npublic_url = 'http://previewd.localhost'\nrouter.enabled = true";
         assert_eq!(result(&public_url(&config(routed))), "fail");
+    }
+
+    #[test]
+    fn what_people_need_is_looked_at() {
+        let of = |toml: &str| config(toml);
+        assert_eq!(result(&sealing(&of(""))), "ok");
+        assert_eq!(result(&sealing(&of("database = 'postgres://p@db/p'"))), "warn");
+        assert_eq!(result(&teams(&of(""))), "warn");
+        assert_eq!(result(&teams(&of("[teams.shop]\nmembers = ['ann']"))), "warn");
+        assert_eq!(result(&teams(&of("[teams.shop]\nrepositories = ['acme/*']"))), "ok");
+        let login = "[github.login]\nclient_id = 'a'\nclient_secret = 'b'\n";
+        let public = "public_url = 'https://p.example.com'\n";
+        assert_eq!(result(&github_login(&of(login))), "fail");
+        assert_eq!(result(&github_login(&of(&format!("{public}{login}")))), "warn");
+        let members = "[teams.shop]\nadmins = ['ann']\n";
+        assert_eq!(result(&github_login(&of(&format!("{public}{login}{members}")))), "ok");
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_away_is_said_to_be() {
+        assert_eq!(result(&issuer(&Config::default()).await), "ok");
+        let away = config("[oidc]\nissuer = 'http://127.0.0.1:1'\naudience = 'previewd'\n");
+        assert_eq!(result(&issuer(&away).await), "fail");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod events;
 pub mod explain;
 pub mod get;
+pub mod github;
 pub mod list;
 pub mod logs;
 pub mod mcp;
@@ -103,6 +104,9 @@ pub enum Command {
     Events(events::Args),
     /// Make, list and revoke the bearer tokens of agents
     Token(token::Args),
+    /// Make a GitHub App for previewd
+    #[command(name = "github")]
+    GitHub(github::Args),
     /// Bring the database to this version's tables
     Migrate(migrate::Args),
     /// Check each piece of the setup, and say how to mend what is wrong
@@ -139,7 +143,7 @@ impl Global {
     /// Reads the configuration and starts logging as it says.
     pub fn start(&self) -> anyhow::Result<Config> {
         let config = self.load()?;
-        telemetry::init(&config.log)?;
+        telemetry::init(&config.log, &config.traces)?;
         Ok(config)
     }
 

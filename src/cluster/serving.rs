@@ -22,6 +22,12 @@ impl Workloads {
         ready.filter_map(|pod| commit_of(pod)?.parse().ok()).next()
     }
 
+    /// Whether the pod of this name says that it runs another commit.
+    pub fn runs_another(&self, pod: &str, commit: &CommitSha) -> bool {
+        let named = self.pods.iter().filter(|known| known.metadata.name.as_deref() == Some(pod));
+        named.filter_map(commit_of).any(|label| label != commit.as_str())
+    }
+
     /// The images that the ready pods of `commit` run, each once.
     pub fn running_images(&self, commit: &CommitSha) -> Vec<RunningImage> {
         let statuses = self.ready_pods_of(commit).filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());

@@ -37,6 +37,7 @@ use crate::{
     identity::OidcSettings,
     recipe,
     router::RouterSettings,
+    traces::TraceSettings,
 };
 
 /// Everything that an operator can set. Each section refuses keys that it does not know.
@@ -98,6 +99,7 @@ pub struct Config {
     pub alerts: AlertSettings,
     pub prices: Prices,
     pub log: LogSettings,
+    pub traces: TraceSettings,
 }
 
 /// What is done about migrations when previewd starts.
@@ -144,6 +146,7 @@ impl Default for Config {
             alerts: AlertSettings::default(),
             prices: Prices::default(),
             log: LogSettings::default(),
+            traces: TraceSettings::default(),
         }
     }
 }

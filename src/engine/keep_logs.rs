@@ -17,7 +17,8 @@ const LONGEST: usize = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Pass<'_> {
-    /// Keeps the last lines of every container, without secrets. Where they cannot be read now, nothing is kept.
+    /// Keeps the last lines of every container of the head commit's, without secrets. Where there are none to be read now,
+    /// those of the attempt before stay.
     pub(super) async fn keep_logs(&mut self, observed: &Observed) -> Result<(), Interrupted> {
         let environment = &observed.overview.environment;
         let head = &observed.overview.pull_request.facts.head_sha;
@@ -31,6 +32,8 @@ impl Pass<'_> {
             .containers
             .into_iter()
             .filter(|log| !log.lines.is_empty())
+            // What still serves has nothing to do with it.
+            .filter(|log| observed.workloads.as_ref().is_none_or(|seen| !seen.runs_another(&log.pod, head)))
             .map(|log| KeptLog { body: body(&log.lines, &mask), pod: log.pod, container: log.container })
             .collect();
         if !logs.is_empty() {

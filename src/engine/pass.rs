@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{Instrument, debug_span, info, warn};
 
 use super::{
     Engine,
@@ -21,6 +21,7 @@ use crate::{
     github,
     metrics::METRICS,
     store::{Deployment, Environment, Event, Installation, Lease, Record, Restarts, Turn as Budget},
+    traces,
 };
 
 /// A pass takes a handful of steps; more would be a plan that goes in circles.
@@ -122,7 +123,10 @@ impl Pass<'_> {
             let step = next_step(&observed.facts, self.lease.now());
             tracing::debug!(?step, "next step");
             let began = Instant::now();
-            let turn = self.take_step(&step, &observed).await;
+            let facts = &observed.overview.pull_request.facts;
+            let span = debug_span!("step", step = step.name(), environment = %observed.overview.environment.namespace);
+            traces::join(&span, facts.github_id, &facts.head_sha);
+            let turn = self.take_step(&step, &observed).instrument(span).await;
             METRICS.steps.observe(step.name(), began.elapsed());
             if let Turn::Wait(wait) = turn? {
                 return Ok(wait);

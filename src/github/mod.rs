@@ -5,6 +5,7 @@ mod comment;
 mod connection;
 mod error;
 mod facts;
+mod manifest;
 mod settings;
 pub(crate) mod wire;
 
@@ -13,5 +14,6 @@ pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker, repl
 pub use connection::{CALL_TIMEOUT, GitHub};
 pub use error::GitHubError;
 pub use facts::RepositoryAccess;
+pub use manifest::{NewApp, address, convert, manifest};
 pub(crate) use settings::secrets;
 pub use settings::{AppSettings, GitHubSettings, InvalidGitHubSettings};

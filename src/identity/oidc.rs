@@ -122,6 +122,14 @@ impl Issuer {
         self.shared.issuer.as_str().trim_end_matches('/')
     }
 
+    /// Asks the issuer for its keys, past those that are remembered. Gives how many there are.
+    ///
+    /// # Errors
+    /// Where it does not answer, or not as an issuer does.
+    pub async fn check(&self) -> anyhow::Result<usize> {
+        Ok(self.ask().await?.keys.len())
+    }
+
     /// Who a token of the issuer speaks for.
     pub(super) async fn identity(&self, token: &str, teams: &Teams) -> Result<Identity, AuthenticationError> {
         let invalid = |why: &str| {

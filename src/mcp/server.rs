@@ -17,6 +17,7 @@ use super::{check_recipe, create, delete, explain, get, keep, list, logs, retry,
 use crate::{
     identity::Identity,
     service::{Service, ServiceError},
+    traces,
 };
 
 /// For the model, before it calls anything. Both eras get it: with `initialize`, and with `server/discover`.
@@ -123,10 +124,14 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
 fn span(tool: &str, context: &RequestContext<RoleServer>) -> Span {
     let tool = router().get(tool).map(|tool| tool.name.as_ref());
     let parts = context.extensions.get::<http::request::Parts>();
-    match parts.and_then(|parts| parts.extensions.get::<Span>()) {
+    let span = match parts.and_then(|parts| parts.extensions.get::<Span>()) {
         Some(request) => info_span!(parent: request, "tool", tool),
         None => info_span!("tool", tool, request = %context.id),
+    };
+    if let Some(caller) = context.meta.get_traceparent() {
+        traces::continue_from(&span, caller);
     }
+    span
 }
 
 impl ServerHandler for Server {

@@ -12,12 +12,14 @@ use axum::{
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use secrecy::SecretString;
 use serde_json::json;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug_span, error, info, info_span, warn};
 
 use super::{Parsed, parse, verify_signature};
 use crate::{
+    environment::Change,
     metrics::METRICS,
     store::{Delivery, RecordedDelivery, Store},
+    traces,
 };
 
 /// GitHub sends nothing larger: <https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap>
@@ -95,7 +97,11 @@ impl Receiver {
             number,
             head_sha: head_sha.map(|sha| sha.to_string()),
         };
-        Ok(self.store.record_delivery(delivery, change).await?)
+        let span = debug_span!("webhook", event = delivery.event, action = delivery.action, number);
+        if let Change::PullRequest { facts, .. } = &change {
+            traces::join(&span, facts.github_id, &facts.head_sha);
+        }
+        Ok(self.store.record_delivery(delivery, change).instrument(span).await?)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The dashboard, as a browser asks for it: forms, sessions, what is refused, and what is never taken for HTML.
 
-use previewd::{environment::CommitSha, identity::Role};
+use std::sync::Arc;
+
+use previewd::{config::Team, environment::CommitSha, identity::Role};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 
 use xtask::github::{GitHub, Options};
@@ -344,6 +346,14 @@ async fn people_sign_in_with_github_as_their_teams_have_them() {
     assert_eq!(ann.post(&format!("{path}/delete"), &deletion).await.status, 403, "a member keeps, and does not delete");
     let kept = ann.open("/events?kind=kept").await;
     assert!(kept.body.contains("ann"), "{}", kept.body);
+
+    // A session is of whoever the team has now.
+    let without = stand.teams.borrow().as_ref().clone().into_iter().map(|(name, team)| {
+        (name, Team { members: Vec::new(), ..team })
+    });
+    stand.teams.send_replace(Arc::new(without.collect()));
+    assert_eq!(ann.open("/events").await.location, "/login?path=%2Fevents", "she left the team");
+    assert_eq!(ann.post(&format!("{path}/keep"), &[("csrf", &csrf)]).await.location, "/login");
 
     github.browse_as(Some("eve"));
     let mut eve = Person::nobody(&stand);

@@ -292,5 +292,18 @@ async fn operators_see_what_it_is_and_counts() {
         }
     }
     assert!(answer.body.ends_with("# EOF\n"));
+
+    // What operators are given to watch it with names nothing that is not there.
+    let deployed = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+    for file in ["prometheus/alerts.yaml", "grafana/previewd.json"] {
+        let text = std::fs::read_to_string(format!("{deployed}/{file}")).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let named: std::collections::BTreeSet<&str> = words.filter(|word| word.starts_with("previewd_")).collect();
+        assert!(named.len() > 5, "{file}: {named:?}");
+        for name in named {
+            let family = ["_total", "_bucket"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            assert!(families.iter().any(|found| found.starts_with(&format!("{family} "))), "{file}: {name}");
+        }
+    }
     assert_eq!(send(&stand, Request::get("/nothing"), Body::empty()).await.status, 404);
 }

@@ -58,7 +58,8 @@ fn author() -> Author {
 pub struct Stand {
     pub store: Store,
     pub service: Service,
-    pub teams: BTreeMap<String, Team>,
+    /// The teams in force, which may be changed.
+    pub teams: watch::Sender<Arc<BTreeMap<String, Team>>>,
     pub address: SocketAddr,
     pub router: Router,
     directory: TempDir,
@@ -118,6 +119,7 @@ impl Stand {
             ..Team::default()
         };
         let teams = BTreeMap::from([("shop".to_owned(), team("acme/*")), ("site".to_owned(), team("globex/site"))]);
+        let (teams, in_force) = watch::channel(Arc::new(teams));
         let service = Service::new(Parts {
             store: store.clone(),
             cluster: Some(cluster.clone()),
@@ -126,14 +128,14 @@ impl Stand {
             author: author(),
             prices: Prices::default(),
             addresses,
-            teams: watch::channel(Arc::new(teams.clone())).1,
+            teams: in_force.clone(),
         });
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let hosts = ["127.0.0.1".to_owned()];
         let base_domain: BaseDomain = "preview.example.com".parse().unwrap();
-        let sessions = Sessions::new(store.clone(), Authenticator::of_tokens(store.clone(), teams.clone()));
+        let sessions = Sessions::new(store.clone(), Authenticator::new(store.clone(), in_force, None));
         let github_login = github.map(|github| {
             let settings =
                 LoginSettings { client_id: GitHub::CLIENT_ID.to_owned(), client_secret: GitHub::CLIENT_SECRET.into() };

@@ -85,6 +85,42 @@ async fn commands_are_run_under_their_authors_role() {
     life.finish().await;
 }
 
+/// The same table as `authorization` has for the other interfaces, by the roles that GitHub has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn comments_ask_the_same_table() {
+    use previewd::identity::Action;
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "matrix").await;
+    let number = life.open("change", &recipe("ok")).await;
+    life.until_applied(number).await;
+    let people = [
+        ("reader", Role::Read),
+        ("triager", Role::Triage),
+        ("writer", Role::Write),
+        ("maintainer", Role::Maintain),
+        ("owner", Role::Admin),
+    ];
+    for (login, role) in people {
+        life.stand.github.set_role(&life.repository, login, role).unwrap();
+        let ours = previewd::identity::Role::of_github(&format!("{role:?}").to_lowercase()).unwrap();
+        for (text, action) in [
+            ("status", Action::Inspect),
+            ("keep 1h", Action::Keep),
+            ("retry", Action::Retry),
+            ("deploy", Action::Create),
+            ("approve 0123456789", Action::Approve),
+            ("delete", Action::Delete),
+        ] {
+            let before = replies(&life, number).len();
+            let reaction = command(&life, number, login, &format!("/preview {text}")).await;
+            let denied = reaction == "confused"
+                && reply(&life, number, before + 1).await.contains(&format!("needs the role {}", action.needs()));
+            assert_eq!(denied, ours < action.needs(), "{login} wants to {text}: {reaction}");
+        }
+    }
+    life.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_commit_runs_once_an_admin_approved_that_very_commit() {
     let Some(ground) = life::api_only().await else { return };

@@ -10,6 +10,7 @@ mod exposure;
 mod failures;
 mod gates;
 mod images;
+mod installing;
 mod life;
 mod lifetime;
 mod many;
@@ -24,6 +25,7 @@ mod repair;
 mod reports;
 mod router;
 mod stuck;
+mod traces;
 mod watching;
 
 use k8s_openapi::{

@@ -131,7 +131,7 @@ async fn lines_appear_while_they_are_written() {
 /// However many read, each container is read once, and nobody who does not read holds anybody up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_follow_one_environment() {
-    const READERS: usize = 300;
+    const READERS: usize = 500;
     let Some(ground) = life::node().await else { return };
     let life = Life::start(ground, "crowd").await;
     let number = life.open("change", &recipe("ok")).await;
@@ -197,8 +197,11 @@ async fn what_a_failed_commit_said_is_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_environments_use_is_measured() {
     let Some(ground) = life::node().await else { return };
-    let life = Life::start(ground, "usage").await;
-    let large = |mode: &str| recipe(mode).replace("cpu: 100m, memory: 64Mi", "cpu: 450m, memory: 64Mi");
+    let mut life = Life::prepare(ground, "usage", None).await;
+    // So little that a machine with much else to do gives it nevertheless.
+    life.configure("[quota]\ncpu = \"100m\"\n");
+    life.begin().await;
+    let large = |mode: &str| recipe(mode).replace("cpu: 100m, memory: 64Mi", "cpu: 90m, memory: 64Mi");
     let quiet = life.open("quiet", &recipe("ok")).await;
     let busy = life.open("busy", &large("burn")).await;
     let greedy = life.open("greedy", &recipe("ok")).await;
@@ -210,7 +213,7 @@ async fn what_environments_use_is_measured() {
         found["warnings"].as_array().is_some_and(|all| all.iter().any(|one| one.as_str().unwrap().contains(words)))
     };
     let found = life.until(busy, TO_BE_MEASURED, |found| has_warning(found, "CPU at ")).await;
-    assert!(found["cpu_millicores"].as_i64().unwrap() >= 400, "{found:#}");
+    assert!(found["cpu_millicores"].as_i64().unwrap() >= 80, "{found:#}");
     let found = life.until(greedy, TO_BE_MEASURED, |found| has_warning(found, "ran out of memory")).await;
     assert!(has_warning(&found, "restarted") && found["usage"]["restarts"].as_i64().unwrap() >= 1, "{found:#}");
     let found = life.until(quiet, TO_BE_MEASURED, |found| found["memory_bytes"].as_i64() > Some(0)).await;

@@ -14,7 +14,7 @@ use diesel::{
 };
 use previewd::{
     environment::{Change, DeploymentStatus, EnvironmentStatus},
-    store::{DeploymentChanges, EnvironmentFilter, EventKind, Record, Request, Store},
+    store::{DeploymentChanges, EnvironmentFilter, EventFilter, EventKind, Record, Request, Restarts, Store},
 };
 use serde_json::Value;
 use xtask::testing::eventually;
@@ -28,7 +28,17 @@ const ENVIRONMENTS: usize = 5000;
 /// PostgreSQL plans a prepared statement for its values five times before it may settle for one plan for all.
 const TIMES: usize = 8;
 /// What has a row or more for each environment, so that nothing may read it through.
-const BIG: &[&str] = &["pull_requests", "environments", "deployments", "objects", "events", "deliveries", "tokens"];
+const BIG: &[&str] = &[
+    "pull_requests",
+    "environments",
+    "deployments",
+    "objects",
+    "events",
+    "deliveries",
+    "tokens",
+    "usage_samples",
+    "usage_buckets",
+];
 
 /// What was asked of the store, and how the database went about it: each step in its own words.
 type Plans = BTreeMap<String, Vec<String>>;
@@ -39,6 +49,19 @@ async fn frequent_statements_use_indexes() {
         many_environments(database, ENVIRONMENTS).await;
         // Some are due now, and one in five later.
         database.execute("UPDATE environments SET due_at = pull_request_id WHERE pull_request_id <= 100").await;
+        database
+            .execute(
+                "INSERT INTO usage_samples (environment_id, sampled_at, cpu_millicores, memory_bytes)
+                 SELECT id, 1, 10, 1000 FROM environments",
+            )
+            .await;
+        for bucket in [300_000, 600_000, 900_000] {
+            let fill = format!(
+                "INSERT INTO usage_buckets (environment_id, bucket, samples, cpu_millicores, memory_bytes, cpu_peak, memory_peak)
+                 SELECT id, {bucket} + 99999999900000, 1, 10, 1000, 10, 1000 FROM environments"
+            );
+            database.execute(&fill).await;
+        }
         let later = "UPDATE environments SET due_at = 99999999999999 WHERE due_at IS NULL AND pull_request_id % 5 = 0";
         database.execute(later).await;
         let plans = if database.is_sqlite() { sqlite_plans(database).await } else { postgres_plans(database).await };
@@ -112,6 +135,38 @@ async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
         list(&[], false, &["owner4/*", "owner5/name5", "owner6/name6"], true).await;
         mark("list, nothing visible").await;
         list(&[], false, &["nobody/*"], false).await;
+
+        let events = async |filter: EventFilter| {
+            store.list_events(&EventFilter { limit: 50, ..filter }).await.unwrap();
+        };
+        let any = EventFilter::default;
+        let middle = "0190a000-0000-7000-8000-000000002500".to_owned();
+        mark("list of events").await;
+        events(any()).await;
+        mark("list of events, a later page").await;
+        events(EventFilter { after: Some(middle), ..any() }).await;
+        mark("list of events of an environment").await;
+        events(EventFilter { environment_id: Some(id.clone()), ..any() }).await;
+        mark("list of events of a repository").await;
+        events(EventFilter { repository: Some(repository.clone()), ..any() }).await;
+        mark("list of events of one owner").await;
+        events(EventFilter { visible: Some(vec!["owner4/*".to_owned()]), ..any() }).await;
+        mark("list of events of a kind").await;
+        events(EventFilter { kind: Some(EventKind::DeletionRequested), ..any() }).await;
+        mark("list of events of somebody").await;
+        events(EventFilter { actor: Some("nobody".to_owned()), ..any() }).await;
+        mark("list of events that were refused").await;
+        events(EventFilter { refused_only: true, ..any() }).await;
+        mark("events of an environment").await;
+        store.events_of(id, 10).await.unwrap();
+        mark("usage of some").await;
+        store.usage_of(&[id, "nobody"]).await.unwrap();
+        mark("buckets of one").await;
+        assert_eq!(store.usage_buckets(id).await.unwrap().len(), 3);
+        mark("record restarts").await;
+        store.record_restarts(id, Restarts { all: time as i64 + 1, out_of_memory: 0 }).await.unwrap();
+        mark("record usage").await;
+        store.record_usage(BTreeMap::from([(known.environment.namespace.clone(), (10, 1_000))])).await.unwrap();
 
         mark("find by id").await;
         store.find_environment(id).await.unwrap().unwrap();

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use super::image::{ImageFile, ImageSpec, Layer, architecture};
-use super::process::run;
+use super::image::{ImageFile, ImageSpec, Layer, architecture, file, libraries_of};
 use crate::postgres;
 
 /// The image's name without its tag, for `database_images.postgres`.
@@ -52,7 +49,10 @@ pub fn postgres_image() -> Result<ImageSpec> {
     add_files(Path::new("/usr/share/zoneinfo/Etc"), &mut paths)?;
     // Without just-in-time compilation, whose library is as large as all the rest.
     paths.retain(|path| !path.to_string_lossy().contains("llvmjit") && !path.to_string_lossy().contains("/bitcode/"));
-    let libraries = libraries_of(&paths)?;
+    let is_linked = |path: &&PathBuf| {
+        path.parent().is_some_and(|parent| parent.ends_with("bin")) || path.extension().is_some_and(|end| end == "so")
+    };
+    let libraries = libraries_of(&paths.iter().filter(is_linked).cloned().collect())?;
     paths.extend(libraries);
 
     let mut files = Vec::new();
@@ -90,29 +90,4 @@ fn add_files(folder: &Path, paths: &mut BTreeSet<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What the loader needs for these programs and libraries.
-fn libraries_of(paths: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
-    let is_linked = |path: &&PathBuf| {
-        path.parent().is_some_and(|parent| parent.ends_with("bin")) || path.extension().is_some_and(|end| end == "so")
-    };
-    let mut command = Command::new("ldd");
-    command.args(paths.iter().filter(is_linked));
-    let listed = run(&mut command)?;
-    let libraries: BTreeSet<PathBuf> = listed
-        .split_whitespace()
-        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
-        .map(PathBuf::from)
-        .collect();
-    ensure!(!libraries.is_empty(), "ldd named no library of PostgreSQL");
-    Ok(libraries)
-}
-
-fn file(from: &Path, to: &Path) -> Result<ImageFile> {
-    let read = || -> std::io::Result<ImageFile> {
-        let mode = fs::metadata(from)?.permissions().mode() & 0o777;
-        Ok(ImageFile { path: to.display().to_string(), mode, content: fs::read(from)?.into() })
-    };
-    read().with_context(|| format!("cannot read {}", from.display()))
 }

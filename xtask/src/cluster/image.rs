@@ -1,6 +1,7 @@
 //! Images made on the spot: an archive from files, imported into a node's containerd.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -182,6 +183,35 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header.set_mode(mode);
     header.set_size(size);
     header
+}
+
+/// What the loader needs for these programs and libraries.
+///
+/// # Errors
+/// If one of them cannot be read.
+pub(super) fn libraries_of(paths: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
+    let mut command = Command::new("ldd");
+    command.args(paths);
+    let listed = run(&mut command)?;
+    let libraries: BTreeSet<PathBuf> = listed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+        .map(PathBuf::from)
+        .collect();
+    ensure!(!libraries.is_empty(), "ldd named no library");
+    Ok(libraries)
+}
+
+/// A file of this machine, to be there in the image.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn file(from: &Path, to: &Path) -> Result<ImageFile> {
+    let read = || -> std::io::Result<ImageFile> {
+        let mode = std::fs::metadata(from)?.permissions().mode() & 0o777;
+        Ok(ImageFile { path: to.display().to_string(), mode, content: std::fs::read(from)?.into() })
+    };
+    read().with_context(|| format!("cannot read {}", from.display()))
 }
 
 fn digest(layer: &[u8]) -> String {

@@ -2,6 +2,7 @@
 //! GitHub's published descriptions.
 
 mod branches;
+mod browser;
 mod control;
 mod control_http;
 mod conversation;
@@ -13,7 +14,6 @@ mod key;
 mod line;
 mod log;
 mod model;
-mod oauth;
 mod openapi;
 mod opening;
 mod operation;
@@ -49,10 +49,10 @@ pub use self::operation::Operation;
 pub use self::state::{Comment, Commit, Deployment, DeploymentStatus, PullRequest, PullState, Repository, Role};
 pub use self::webhooks::{Attempt, Delivery, sign};
 
+use self::browser::Browser;
 use self::faults::Faults;
 use self::line::{Cut, Port};
 use self::log::WriteHook;
-use self::oauth::Browser;
 use self::openapi::Description;
 use self::rest::answer::Answer;
 use self::rest::auth::Credentials;
@@ -208,7 +208,7 @@ impl GitHub {
         let served = Self { inner: Arc::clone(&inner), _guard: None };
         let router = Router::new()
             .nest("/_control", control_http::router())
-            .nest("/login/oauth", oauth::router())
+            .merge(browser::router())
             .fallback(rest::serve)
             .with_state(served);
         let service = router.into_make_service_with_connect_info::<Cut>();

@@ -5,6 +5,8 @@ use percent_encoding::percent_decode_str;
 /// What a GitHub App needs for an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Whoever asks, without credentials.
+    Nobody,
     /// The App itself, by its JSON web token.
     App,
     /// A user's token; installations have no user.
@@ -49,6 +51,7 @@ const DEPLOYMENTS_READ: Access = Access::Permission(&["deployments"], "read");
 const DEPLOYMENTS: Access = Access::Permission(&["deployments"], "write");
 
 operations! {
+    ConvertManifest "POST" "/app-manifests/{code}/conversions" Access::Nobody;
     GetApp "GET" "/app" Access::App;
     ListInstallations "GET" "/app/installations" Access::App;
     CreateInstallationToken "POST" "/app/installations/{installation_id}/access_tokens" Access::App;

@@ -5,14 +5,17 @@ mod applied;
 mod calls;
 mod charts;
 mod cold_start;
+mod dashboard;
 mod engine;
 mod figure;
 mod ground;
 mod load;
+mod logs;
 mod memory;
 mod pull_requests;
 mod receiver;
 mod router;
+mod sampling;
 mod stdio;
 mod tools;
 mod webhooks;
@@ -38,7 +41,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
     /// Measure only groups with this in their names: cold_start, memory, tools, calls, webhooks, applied,
-    /// charts, router, engine.
+    /// charts, router, engine, dashboard, logs, sampling.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// Say nothing but the table.
@@ -86,19 +89,25 @@ enum Group {
     Charts,
     Router,
     Engine,
+    Dashboard,
+    Sampling,
+    Logs,
 }
 
 impl Group {
     /// What needs no cluster comes first: a cluster takes a part of the processors.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::ColdStart,
         Self::Tools,
         Self::Calls,
         Self::Webhooks,
+        Self::Dashboard,
+        Self::Sampling,
         Self::Memory,
         Self::Applied,
         Self::Charts,
         Self::Router,
+        Self::Logs,
         Self::Engine,
     ];
 
@@ -113,6 +122,9 @@ impl Group {
             Self::Charts => "charts",
             Self::Router => "router",
             Self::Engine => "engine",
+            Self::Dashboard => "dashboard",
+            Self::Sampling => "sampling",
+            Self::Logs => "logs",
         }
     }
 
@@ -127,6 +139,9 @@ impl Group {
             Self::Charts => Box::pin(charts::measure(ground)).await,
             Self::Router => Box::pin(router::measure()).await,
             Self::Engine => Box::pin(engine::measure(ground)).await,
+            Self::Dashboard => Box::pin(dashboard::measure(ground)).await,
+            Self::Sampling => Box::pin(sampling::measure(ground)).await,
+            Self::Logs => Box::pin(logs::measure()).await,
         }
     }
 }

@@ -19,8 +19,8 @@ use super::{
     load::{Blocks, Connections, Limits},
 };
 
-const REPOSITORY: &str = "acme/shop";
-const IMAGE: &str = "registry.localhost/shop:any-commit";
+pub const REPOSITORY: &str = "acme/shop";
+pub const IMAGE: &str = "registry.localhost/shop:any-commit";
 const BLOCKS: usize = 12;
 const BLOCK: Limits = Limits { requests: 10_000, time: Duration::from_millis(400) };
 const WARM_UP: Limits = Limits { requests: 500, time: Duration::from_secs(2) };
@@ -98,7 +98,7 @@ async fn measure_way(cluster: &LocalCluster, reach: &str, way: &str) -> Result<[
 }
 
 /// The host of the URL in the comment, once it says that the preview runs.
-async fn until_running(stand: &Stand, number: u64) -> Result<String> {
+pub async fn until_running(stand: &Stand, number: u64) -> Result<String> {
     let deadline = Instant::now() + GIVE_UP;
     loop {
         let comments = stand.github.comments(REPOSITORY, number);

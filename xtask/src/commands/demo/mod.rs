@@ -28,7 +28,8 @@ pub struct DemoArgs {
     /// Run the whole life of a pull request, check every step, and end with one line of JSON.
     #[arg(long)]
     once: bool,
-    /// Write addresses and secrets of the running demo to this file, as JSON, once everything is up.
+    /// Write addresses and secrets of the running demo to this file, as JSON, once everything is up. It goes with the
+    /// demo.
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
     /// Use this context of your kubeconfig instead of a local cluster.
@@ -81,8 +82,9 @@ impl Ground {
 
 impl DemoArgs {
     pub async fn run(self) -> Result<()> {
-        let began = Instant::now();
+        show::say("Building previewd; the first time takes some minutes …");
         build_previewd().await?;
+        let began = Instant::now();
         let scratch = tempfile::tempdir()?;
         let ground = match self.context.as_deref().zip(self.image.clone()) {
             None => {
@@ -104,6 +106,10 @@ impl DemoArgs {
         show::say(&format!("previewd runs after {:.0} s.", began.elapsed().as_secs_f64()));
 
         let result = if self.once { cycle::run(&mut stand, &ground).await } else { self.stay(&stand, &ground).await };
+        if let Some(path) = &self.ready_file {
+            // Err: it was never written, or somebody took it away.
+            let _ = std::fs::remove_file(path);
+        }
         let stopped = stand.stop().await;
         if let Ground::Local(cluster) = ground
             && let Some(cluster) = Arc::into_inner(cluster)

@@ -17,6 +17,8 @@ const CLOCK_SKEW: u64 = 60;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
+    /// Somebody without credentials.
+    Nobody,
     User(String),
     App,
     Installation(Grant),
@@ -36,6 +38,7 @@ impl Caller {
     pub fn login(&self, state: &State) -> String {
         match self {
             Self::User(login) => login.clone(),
+            Self::Nobody => String::new(),
             Self::App | Self::Installation(_) => state.app.as_ref().map(|app| app.bot()).unwrap_or_default(),
         }
     }
@@ -43,6 +46,7 @@ impl Caller {
     /// Whose requests are counted together.
     pub fn subject(&self) -> String {
         match self {
+            Self::Nobody => "nobody".to_owned(),
             Self::User(login) => format!("user {login}"),
             Self::App => "app".to_owned(),
             Self::Installation(grant) => format!("installation {}", grant.installation),
@@ -50,7 +54,7 @@ impl Caller {
     }
 
     pub fn is_app(&self) -> bool {
-        !matches!(self, Self::User(_))
+        matches!(self, Self::App | Self::Installation(_))
     }
 }
 
@@ -174,7 +178,10 @@ impl AppKey {
 /// Whether this kind of caller may ask for this operation at all; repositories are looked at later.
 pub fn permitted(caller: &Caller, operation: Operation) -> Result<(), Answer> {
     match (operation.access(), caller) {
-        (Access::App, Caller::App) | (Access::Anyone, _) | (Access::User, Caller::User(_)) => Ok(()),
+        (Access::App, Caller::App) | (Access::Anyone | Access::Nobody, _) | (Access::User, Caller::User(_)) => Ok(()),
+        (Access::App | Access::User | Access::Permission(..), Caller::Nobody) => {
+            Err(Answer::error(401, "Requires authentication"))
+        }
         (Access::App, Caller::User(_) | Caller::Installation(_)) => {
             Err(Answer::error(401, "A JSON web token could not be decoded"))
         }

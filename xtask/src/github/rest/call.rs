@@ -68,7 +68,7 @@ impl Call {
                     return Err(not_accessible());
                 }
             }
-            Caller::App => {}
+            Caller::App | Caller::Nobody => {}
         }
         Ok(repository)
     }

@@ -8,6 +8,7 @@ mod call;
 mod comments;
 mod deployments;
 pub mod limits;
+mod registration;
 mod repositories;
 
 use std::time::Instant;
@@ -21,12 +22,12 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::answer::{Answer, Body};
-use self::auth::permitted;
+use self::auth::{Caller, permitted};
 use self::call::Call;
 use super::faults::Fault;
 use super::line::Cut;
 use super::log::{LoggedRequest, Write};
-use super::operation::{Operation, Params};
+use super::operation::{Access, Operation, Params};
 use super::webhooks::Attempt;
 use super::{GitHub, page};
 
@@ -176,8 +177,12 @@ fn carry_out(github: &GitHub, operation: Operation, params: Params, api: &str, i
     }
     let identified = {
         let state = github.state();
-        let authorization = incoming.header(header::AUTHORIZATION);
-        let caller = github.credentials().identify(authorization, &state);
+        let caller = match operation.access() {
+            Access::Nobody => Ok(Caller::Nobody),
+            Access::App | Access::User | Access::Anyone | Access::Permission(..) => {
+                github.credentials().identify(incoming.header(header::AUTHORIZATION), &state)
+            }
+        };
         caller.map(|caller| (state.now(), caller))
     };
     let (now, caller) = match identified {
@@ -206,7 +211,7 @@ fn read(
     params: Params,
     api: &str,
     incoming: &Incoming,
-    caller: auth::Caller,
+    caller: Caller,
 ) -> Result<Call, Answer> {
     permitted(&caller, operation)?;
     let query = Query::<Vec<(String, String)>>::try_from_uri(&incoming.uri).map(|query| query.0).unwrap_or_default();
@@ -227,6 +232,7 @@ fn answer(github: &GitHub, call: &Call, rate: limits::Rate) -> Answer {
     let attempts = if about_deliveries { github.attempts() } else { Vec::new() };
     let mut state = github.state();
     let answered = match call.operation {
+        Operation::ConvertManifest => registration::convert(github, &mut state, call),
         Operation::GetApp => Ok(app::get_app(&state, call)),
         Operation::ListInstallations => Ok(app::list_installations(&state, call)),
         Operation::CreateInstallationToken => app::create_token(&state, call, &mut github.credentials()),

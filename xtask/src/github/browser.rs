@@ -1,4 +1,4 @@
-//! Signing in with GitHub: the page that a browser is led to, which here asks nothing, and the exchange of its code.
+//! What browsers do at GitHub: sign in to an application, and register an App from a manifest. The pages here ask nothing.
 //! <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-user-access-token-for-a-github-app>
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::GitHub;
@@ -22,6 +22,26 @@ use super::state::UserKind;
 pub(super) struct Browser {
     login: Option<String>,
     codes: HashMap<String, Code>,
+    /// Manifests of Apps that somebody wants, by the code that was given for each.
+    manifests: HashMap<String, Value>,
+}
+
+impl Browser {
+    /// Each is good once.
+    pub(super) fn take_manifest(&mut self, code: &str) -> Option<Value> {
+        self.manifests.remove(code)
+    }
+}
+
+#[derive(Deserialize)]
+struct NewApp {
+    manifest: String,
+}
+
+#[derive(Deserialize)]
+struct Stated {
+    #[serde(default)]
+    state: String,
 }
 
 struct Code {
@@ -63,7 +83,27 @@ impl GitHub {
 }
 
 pub(super) fn router() -> Router<GitHub> {
-    Router::new().route("/authorize", get(authorize)).route("/access_token", post(exchange))
+    Router::new()
+        .route("/login/oauth/authorize", get(authorize))
+        .route("/login/oauth/access_token", post(exchange))
+        .route("/settings/apps/new", post(register))
+        .route("/organizations/{organization}/settings/apps/new", post(register))
+}
+
+async fn register(State(github): State<GitHub>, Query(stated): Query<Stated>, Form(new): Form<NewApp>) -> Response {
+    let Ok(manifest) = serde_json::from_str::<Value>(&new.manifest) else {
+        return (StatusCode::UNPROCESSABLE_ENTITY, "the manifest is not JSON").into_response();
+    };
+    let Some(back) = manifest.get("redirect_url").and_then(Value::as_str).map(str::to_owned) else {
+        return (StatusCode::UNPROCESSABLE_ENTITY, "the manifest has no redirect_url").into_response();
+    };
+    let code = hex::encode(rand::random::<[u8; 20]>());
+    github.browser().manifests.insert(code.clone(), manifest);
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("code", &code)
+        .append_pair("state", &stated.state)
+        .finish();
+    Redirect::to(&format!("{back}?{query}")).into_response()
 }
 
 async fn authorize(State(github): State<GitHub>, Query(asked): Query<Authorize>) -> Response {

@@ -1,0 +1,114 @@
+//! A GitHub App made from a manifest: GitHub shows what is asked for, somebody clicks once, and GitHub gives the App's
+//! credentials for a code. <https://docs.github.com/en/apps/sharing-github-apps/registering-a-github-app-from-a-manifest>
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http::{Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::outbound::{HttpClient, Reach};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST_ANSWER: usize = 256 << 10;
+
+/// What GitHub gives of an App, this one time.
+#[derive(Debug, Deserialize)]
+pub struct NewApp {
+    pub id: u64,
+    pub slug: String,
+    /// The App's page.
+    pub html_url: Url,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub webhook_secret: SecretString,
+    /// The private key.
+    pub pem: SecretString,
+}
+
+/// What the App is to be: `name` is one that no other App has; `public_url` is previewd's address, and `redirect_url`
+/// where GitHub leads to with the code.
+pub fn manifest(name: &str, public_url: &Url, redirect_url: &str) -> Value {
+    let public_url = public_url.as_str().trim_end_matches('/');
+    json!({
+        "name": name,
+        "url": public_url,
+        "description": "A preview environment for every pull request",
+        "public": false,
+        "hook_attributes": { "url": format!("{public_url}/webhooks/github"), "active": true },
+        "redirect_url": redirect_url,
+        "callback_urls": [format!("{public_url}/login/github/callback")],
+        "default_permissions": {
+            "metadata": "read",
+            "contents": "read",
+            "pull_requests": "write",
+            "issues": "write",
+            "deployments": "write",
+            "actions": "read",
+        },
+        "default_events": ["pull_request", "issue_comment", "repository", "workflow_run"],
+    })
+}
+
+/// Where a browser takes a manifest to. `organization`: whose App it is to be; None: of whoever clicks.
+pub fn address(web: &Url, organization: Option<&str>, state: &str) -> String {
+    let web = web.as_str().trim_end_matches('/');
+    let owner = organization.map(|name| format!("organizations/{name}/")).unwrap_or_default();
+    format!("{web}/{owner}settings/apps/new?state={state}")
+}
+
+/// Takes the code that GitHub led back with for the App. Good once, for an hour.
+///
+/// # Errors
+/// Where GitHub cannot be asked, or does not know the code.
+pub async fn convert(api: &Url, code: &str) -> anyhow::Result<NewApp> {
+    // It is a part of a path, and of GitHub's own making.
+    if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        bail!("that is no code of GitHub's");
+    }
+    let api = api.as_str().trim_end_matches('/');
+    let request = Request::post(format!("{api}/app-manifests/{code}/conversions"))
+        .header(header::USER_AGENT, "previewd")
+        .header(header::ACCEPT, "application/vnd.github+json")
+        .body(Full::<Bytes>::default())?;
+    let client = HttpClient::new(Reach::Anywhere)?;
+    let answered = tokio::time::timeout(TIMEOUT, async {
+        let answer = client.request(request).await?;
+        if !answer.status().is_success() {
+            bail!("GitHub answered {}; begin again", answer.status());
+        }
+        let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
+        Ok(body.map_err(|_| anyhow::anyhow!("GitHub's answer is too long, or was cut"))?.to_bytes())
+    });
+    let body = answered.await.context("GitHub does not answer")??;
+    // Never with the body, which holds the App's keys.
+    serde_json::from_slice(&body).map_err(|_| anyhow::anyhow!("GitHub's answer is none that is known"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_of_whoever_is_to_have_it() {
+        let web = Url::parse("https://github.com").unwrap();
+        assert_eq!(address(&web, None, "x"), "https://github.com/settings/apps/new?state=x");
+        let of_acme = address(&web, Some("acme"), "x");
+        assert_eq!(of_acme, "https://github.com/organizations/acme/settings/apps/new?state=x");
+        let asked = manifest("previewd", &Url::parse("https://previewd.example.com/").unwrap(), "http://127.0.0.1:1/");
+        assert_eq!(asked["hook_attributes"]["url"], "https://previewd.example.com/webhooks/github");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_code_is_not_sent() {
+        let api = Url::parse("http://127.0.0.1:1").unwrap();
+        for code in ["", "../app", "a/b", "a?b"] {
+            assert!(convert(&api, code).await.unwrap_err().to_string().contains("no code"), "{code}");
+        }
+    }
+}
