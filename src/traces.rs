@@ -2,11 +2,7 @@
 //! one trace, from the webhook to the URL that answers: its id is computed from both, so that processes that know
 //! nothing of each other add to the same, and nothing of it is stored.
 
-use std::{
-    collections::HashMap,
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt, Full, Limited};

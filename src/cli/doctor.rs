@@ -235,7 +235,11 @@ fn teams(config: &Config) -> Check {
         .map(|(name, _)| name.as_str())
         .collect();
     if config.teams.is_empty() {
-        return Check::warn(NAME, "there are none, so only operators see environments", "add [teams.NAME] with repositories");
+        return Check::warn(
+            NAME,
+            "there are none, so only operators see environments",
+            "add [teams.NAME] with repositories",
+        );
     }
     if !empty.is_empty() {
         let problem = format!("without repositories, whose members see nothing: {}", empty.join(", "));
@@ -251,7 +255,9 @@ async fn issuer(config: &Config) -> Check {
         Ok(None) => Check::ok(NAME, "none: previewd's own tokens alone"),
         Ok(Some(issuer)) => match issuer.check().await {
             Ok(keys) => Check::ok(NAME, format!("{} answers, with {keys} keys", issuer.url())),
-            Err(error) => Check::fail(NAME, format!("{error:#}"), "check oidc.issuer, and that it is reached from here"),
+            Err(error) => {
+                Check::fail(NAME, format!("{error:#}"), "check oidc.issuer, and that it is reached from here")
+            }
         },
         Err(error) => Check::fail(NAME, format!("{error:#}"), "correct [oidc]"),
     }

@@ -24,6 +24,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 use toml_edit::{Array, DocumentMut, value};
 use url::Url;
 
@@ -103,7 +104,8 @@ pub async fn run(Args { command: Command::Setup(setup) }: Args, global: Global) 
     ensure!(!key.exists(), "{} is there already; move it away first", key.display());
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, setup.port)).await;
-    let listener = listener.with_context(|| format!("cannot listen on 127.0.0.1:{}; try another --port", setup.port))?;
+    let listener =
+        listener.with_context(|| format!("cannot listen on 127.0.0.1:{}; try another --port", setup.port))?;
     let own: SocketAddr = listener.local_addr()?;
     let state = hex::encode(rand::random::<[u8; 16]>());
     let (made, mut making) = mpsc::channel(1);
@@ -116,14 +118,16 @@ pub async fn run(Args { command: Command::Setup(setup) }: Args, global: Global) 
     };
     let router = Router::new().route("/", get(show)).route("/created", get(created)).with_state(Arc::new(setting));
     print(&format!("Open http://{own}/ in a browser that is signed in at GitHub. Ctrl-C gives it up.\n"))?;
-    let mut app = None;
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
-        tokio::select! {
-            made = making.recv() => app = made,
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    });
-    serving.await?;
+    let stop = CancellationToken::new();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = tokio::spawn(serving.into_future());
+    let app = tokio::select! {
+        made = making.recv() => made,
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    // The last page is on its way.
+    stop.cancel();
+    serving.await??;
     let Some(app) = app else { bail!("nothing was made") };
 
     let written = write_new(&key, app.pem.expose_secret()).and_then(|()| add_to(&path, &app));
@@ -148,7 +152,8 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
 /// Adds an App to the configuration, which keeps all else as it is, its comments too.
 fn add_to(path: &Path, app: &NewApp) -> anyhow::Result<()> {
     let NewApp { id, client_id, client_secret, webhook_secret, .. } = app;
-    let text = if path.exists() { fs::read_to_string(path).context("cannot read the configuration")? } else { String::new() };
+    let text =
+        if path.exists() { fs::read_to_string(path).context("cannot read the configuration")? } else { String::new() };
     let mut document: DocumentMut = text.parse().context("the configuration is not TOML")?;
     let github = document.entry("github").or_insert(toml_edit::table());
     github["webhook_secrets"] = value(Array::from_iter([webhook_secret.expose_secret()]));
@@ -223,14 +228,20 @@ mod tests {
         });
         let app: NewApp = serde_json::from_value(json).unwrap();
         let teams = "# ours\n[teams.shop]\nrepositories = ['acme/*']\n";
-        for before in ["", "public_url = 'https://p.example.com' # here\n", "[github]\nreport = 'both'\n", "github.report = 'both'\n"] {
+        for before in [
+            "",
+            "public_url = 'https://p.example.com' # here\n",
+            "[github]\nreport = 'both'\n",
+            "github.report = 'both'\n",
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("previewd.toml");
             write_new(&path, &format!("{before}{teams}")).unwrap();
             add_to(&path, &app).unwrap();
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.contains(before) && text.contains("# ours"), "{text}");
-            let config = Config::load(Some(&path), std::iter::empty()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let config =
+                Config::load(Some(&path), std::iter::empty()).unwrap_or_else(|error| panic!("{text}: {error}"));
             let app = config.github.app.unwrap();
             assert_eq!((app.id, app.private_key_path), (7, Some(folder.path().join(KEY_FILE))));
             assert_eq!((config.github.webhook_secrets.len(), config.teams.len()), (1, 1));

@@ -61,12 +61,6 @@ impl Authenticator {
         Self { store, teams, issuer }
     }
 
-    /// With teams that stay as they are, and previewd's own tokens alone.
-    pub fn of_tokens(store: Store, teams: Teams) -> Self {
-        let (_, teams) = watch::channel(Arc::new(teams));
-        Self::new(store, teams, None)
-    }
-
     /// The issuer whose tokens are taken, as clients have to know it.
     pub fn issuer(&self) -> Option<&Issuer> {
         self.issuer.as_ref()

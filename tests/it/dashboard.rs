@@ -348,9 +348,13 @@ async fn people_sign_in_with_github_as_their_teams_have_them() {
     assert!(kept.body.contains("ann"), "{}", kept.body);
 
     // A session is of whoever the team has now.
-    let without = stand.teams.borrow().as_ref().clone().into_iter().map(|(name, team)| {
-        (name, Team { members: Vec::new(), ..team })
-    });
+    let without = stand
+        .teams
+        .borrow()
+        .as_ref()
+        .clone()
+        .into_iter()
+        .map(|(name, team)| (name, Team { members: Vec::new(), ..team }));
     stand.teams.send_replace(Arc::new(without.collect()));
     assert_eq!(ann.open("/events").await.location, "/login?path=%2Fevents", "she left the team");
     assert_eq!(ann.post(&format!("{path}/keep"), &[("csrf", &csrf)]).await.location, "/login");

@@ -283,7 +283,7 @@ impl Stand {
 
     pub async fn over_stdio(&self, token: &str, era: Era) -> Client {
         let identity =
-            Authenticator::of_tokens(self.store.clone(), self.teams.clone()).authenticate(token).await.unwrap();
+            Authenticator::new(self.store.clone(), self.teams.subscribe(), None).authenticate(token).await.unwrap();
         self.over_streams(identity, era).await
     }
 

@@ -101,8 +101,7 @@ impl Cluster {
         let mut running = self.api::<Pod>().exec(pod, command.iter().copied(), &asked).await.unwrap();
         let (mut said, mut complained) = (String::new(), String::new());
         let (mut stdout, mut stderr) = (running.stdout().unwrap(), running.stderr().unwrap());
-        let (one, other) =
-            tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complained));
+        let (one, other) = tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complained));
         one.and(other).unwrap();
         running.join().await.unwrap();
         format!("{said}{complained}")
@@ -231,8 +230,8 @@ async fn the_chart_brings_previewd_into_a_cluster() {
     assert!(linted.contains("0 chart(s) failed"), "{linted}");
     dry_run(&cluster, &values).await;
 
-    let seconds = TO_INSTALL.as_secs().to_string();
-    let wait = ["--namespace", SYSTEM, "--values", &values, "--wait", "--timeout", &format!("{seconds}s")].to_vec();
+    let timeout = format!("{}s", TO_INSTALL.as_secs());
+    let wait = ["--namespace", SYSTEM, "--values", &values, "--wait", "--timeout", &timeout].to_vec();
     cluster.helm(&[&["install", "previewd", CHART], wait.as_slice()].concat()).await;
     let pods = eventually("two replicas", SOON, async || {
         let ready = cluster.ready_pods().await;
@@ -240,7 +239,7 @@ async fn the_chart_brings_previewd_into_a_cluster() {
     })
     .await;
     let budget = cluster.api::<PodDisruptionBudget>().get("previewd").await.unwrap();
-    assert_eq!(serde_json::to_value(&budget.spec.unwrap()).unwrap()["maxUnavailable"], 1);
+    assert_eq!(serde_json::to_value(budget.spec.unwrap()).unwrap()["maxUnavailable"], 1);
 
     let checked = cluster.run_in(&pods[0], &["previewd", "doctor", "--config", CONFIG]).await;
     for piece in ["database", "cluster", "helm", "GitHub"] {
@@ -265,7 +264,8 @@ async fn the_chart_brings_previewd_into_a_cluster() {
 
     // Whichever goes, the other goes on: with another configuration, one after the other.
     let other = config.replace("preview.example.com", "other.example.com");
-    let upgraded = cluster.write("upgraded.json", &json!({ "config": other, "podAnnotations": { "a": "b" } }).to_string());
+    let upgraded =
+        cluster.write("upgraded.json", &json!({ "config": other, "podAnnotations": { "a": "b" } }).to_string());
     let upgrade = [&["upgrade", "previewd", CHART], wait.as_slice(), &["--values", &upgraded]].concat();
     cluster.helm(&upgrade).await;
     let left = cluster.api::<ConfigMap>().get_opt("previewd-migrate").await.unwrap();
@@ -299,14 +299,18 @@ async fn dry_run(cluster: &Cluster, values: &str) {
                 kube::discovery::Scope::Cluster => Api::all_with(cluster.client.clone(), &resource),
                 kube::discovery::Scope::Namespaced => Api::namespaced_with(cluster.client.clone(), SYSTEM, &resource),
             };
-            let strict = PatchParams { field_validation: Some(kube::api::ValidationDirective::Strict), ..PatchParams::apply("test").dry_run().force() };
+            let strict = PatchParams {
+                field_validation: Some(kube::api::ValidationDirective::Strict),
+                ..PatchParams::apply("test").dry_run().force()
+            };
             let name = object.metadata.name.clone().unwrap();
             let applied = api.patch(&name, &strict, &Patch::Apply(&object)).await;
             applied.unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
             kinds.push(types.kind);
         }
         let wanted = if more.is_empty() { "Job" } else { "PersistentVolumeClaim" };
-        for kind in ["Deployment", "Service", "Ingress", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", wanted] {
+        for kind in ["Deployment", "Service", "Ingress", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", wanted]
+        {
             assert!(kinds.iter().any(|found| found == kind), "no {kind} in {kinds:?}");
         }
     }

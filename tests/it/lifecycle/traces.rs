@@ -10,10 +10,13 @@ use tokio::net::TcpListener;
 
 use super::life::{self, Life, recipe};
 
-/// A collector of traces: what it was sent, as trace and name of each span.
-async fn collector() -> (String, Arc<Mutex<Vec<(String, String)>>>) {
-    let spans = Arc::<Mutex<Vec<(String, String)>>>::default();
-    let take = async |State(spans): State<Arc<Mutex<Vec<(String, String)>>>>, body: Bytes| {
+/// The trace and the name of each span.
+type Spans = Arc<Mutex<Vec<(String, String)>>>;
+
+/// A collector of traces: its address, and what it was sent.
+async fn collector() -> (String, Spans) {
+    let spans = Spans::default();
+    let take = async |State(spans): State<Spans>, body: Bytes| {
         let sent = ExportTraceServiceRequest::decode(body).unwrap();
         let all = sent.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
         let all = all.flat_map(|scope| scope.spans);

@@ -106,7 +106,10 @@ async fn throughput(ways: &Ways) -> Result<Figure> {
         "{:.0} lines/s; blocks of {LINES} lines of {SIZE} characters, one follower, each way in turn",
         median(&rates)
     );
-    Ok(Figure::new("logs, time beside the raw request", median(&ratios), "ratio").at_most(1.5).samples(&ratios).note(note))
+    Ok(Figure::new("logs, time beside the raw request", median(&ratios), "ratio")
+        .at_most(1.5)
+        .samples(&ratios)
+        .note(note))
 }
 
 /// Seconds until `reads` heard what `prints` printed meanwhile.
@@ -128,7 +131,8 @@ async fn memory(ways: &Ways, server: u32) -> Result<Figure> {
     for _ in 0..READERS {
         readers.push(ways.stream(1).await?.bytes_stream());
     }
-    let reading = readers.into_iter().map(|mut bytes| tokio::spawn(async move { while bytes.next().await.is_some() {} }));
+    let reading =
+        readers.into_iter().map(|mut bytes| tokio::spawn(async move { while bytes.next().await.is_some() {} }));
     let reading: Vec<_> = reading.collect();
     ways.print("for all of them").await?;
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -30,7 +30,8 @@ const TICKS: f64 = 100.0;
 /// A cluster that knows what pods use, and nothing else.
 async fn cluster(found: Option<Value>) -> Result<String> {
     async fn answer(State(found): State<Option<Value>>, uri: Uri) -> Response {
-        let absent = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound" });
+        let absent =
+            json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound" });
         match found.filter(|_| uri.path() == "/apis/metrics.k8s.io/v1beta1/pods") {
             Some(found) => Json(found).into_response(),
             None => (StatusCode::NOT_FOUND, Json(absent)).into_response(),
@@ -85,9 +86,9 @@ async fn seconds(ground: &Ground, name: &str, measured: bool) -> Result<f64> {
     let namespaces = namespaces.await??;
     ensure!(namespaces.len() == ENVIRONMENTS, "there are {} environments", namespaces.len());
     let usage = json!({ "usage": { "cpu": "12345678n", "memory": "34567Ki" } });
-    let pods = namespaces.iter().map(|namespace| {
-        json!({ "metadata": { "name": "app", "namespace": namespace }, "containers": [usage] })
-    });
+    let pods = namespaces
+        .iter()
+        .map(|namespace| json!({ "metadata": { "name": "app", "namespace": namespace }, "containers": [usage] }));
     let items: Value = pods.collect();
     std::fs::write(&kubeconfig, kubeconfig_of(&cluster(measured.then(|| json!({ "items": items }))).await?))?;
     stand.start_previewd().await?;

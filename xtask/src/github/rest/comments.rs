@@ -120,6 +120,7 @@ fn checked_body(call: &Call) -> Result<&str, Answer> {
 fn may_write(state: &State, repository: &Repository, caller: &Caller) -> bool {
     match caller {
         Caller::User(login) => state.role(repository, login) >= Role::Write,
+        Caller::Nobody => false,
         // What an installation may do was looked at by its permissions.
         Caller::App | Caller::Installation(_) => true,
     }

@@ -22,7 +22,7 @@ pub fn get_repository(state: &State, call: &Call) -> Result<Answer, Answer> {
     let repository = call.repository(state)?;
     let role = match &call.caller {
         Caller::User(login) => state.role(repository, login),
-        Caller::App | Caller::Installation(_) => Role::Read,
+        Caller::App | Caller::Installation(_) | Caller::Nobody => Role::Read,
     };
     Ok(Answer::ok(call.shapes(state).full_repository(repository, role)))
 }
