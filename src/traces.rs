@@ -134,11 +134,14 @@ impl std::fmt::Debug for Collector {
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        let sent = self.runtime.spawn(tokio::time::timeout(TIMEOUT, async move {
-            let (parts, body) = client.request(request.map(Full::new)).await?.into_parts();
-            let body = Limited::new(body, LONGEST_ANSWER).collect().await?.to_bytes();
-            Ok(Response::from_parts(parts, body))
-        }));
-        sent.await??
+        let sent = self.runtime.spawn(async move {
+            let exchange = async {
+                let (parts, body) = client.request(request.map(Full::new)).await?.into_parts();
+                let body = Limited::new(body, LONGEST_ANSWER).collect().await?.to_bytes();
+                Ok(Response::from_parts(parts, body))
+            };
+            tokio::time::timeout(TIMEOUT, exchange).await?
+        });
+        sent.await?
     }
 }

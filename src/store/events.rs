@@ -217,13 +217,22 @@ impl Store {
 
     /// A page of the audit log.
     pub async fn list_events(&self, filter: &EventFilter) -> Result<Vec<PastEvent>, StoreError> {
-        type Row = (PastEventRow, Option<(String, String, i64)>);
+        type Row = (PastEventRow, (Option<String>, Option<String>, Option<i64>));
         let rows: Vec<Row> = read!(self, |connection| {
+            // One after the other: of a join in brackets SQLite makes the whole first.
             let mut query = events::table
-                .left_join(environments::table.inner_join(pull_requests::table.inner_join(repositories::table)))
+                .left_join(environments::table)
+                .left_join(
+                    pull_requests::table
+                        .on(environments::pull_request_id.nullable().eq(pull_requests::github_id.nullable())),
+                )
+                .left_join(
+                    repositories::table
+                        .on(pull_requests::repository_id.nullable().eq(repositories::github_id.nullable())),
+                )
                 .select((
                     PastEventRow::as_select(),
-                    (repositories::owner, repositories::name, pull_requests::number).nullable(),
+                    (repositories::owner.nullable(), repositories::name.nullable(), pull_requests::number.nullable()),
                 ))
                 // Ids begin with their time.
                 .order(events::id.desc())
@@ -262,7 +271,9 @@ impl Store {
             }
             query.load(connection).await
         })?;
-        rows.into_iter().map(|(row, pull_request)| PastEvent::of(row, pull_request)).collect()
+        let named =
+            |(owner, name, number): (Option<String>, Option<String>, Option<i64>)| Some((owner?, name?, number?));
+        rows.into_iter().map(|(row, pull_request)| PastEvent::of(row, named(pull_request))).collect()
     }
 
     /// What tells one state of the environments from another: each step of any of them is an event.

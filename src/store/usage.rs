@@ -76,6 +76,7 @@ impl Store {
                 .execute(connection)
                 .await?;
             let held: Vec<(String, String)> = environments::table
+                .filter(environments::namespace.eq_any(used.keys().map(Namespace::as_str)))
                 .filter(environments::admitted_at.is_not_null())
                 .filter(environments::status.ne(EnvironmentStatus::Deleted.code()))
                 .select((environments::id, environments::namespace))

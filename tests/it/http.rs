@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use previewd::{
     environment::Millis,
     identity::{Identity, Role, TokenGrant, issue_token},
+    metrics::METRICS,
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -263,6 +264,14 @@ async fn operators_see_what_it_is_and_counts() {
     stand.open("acme/shop", 7, &commit('a')).await;
     let token = stand.token(Role::Viewer, &["shop"]).await;
     assert_eq!(send(&stand, mcp(Some(&token)), list_call()).await.status, 200);
+    // What an engine does, of which there is none here.
+    let a_minute = Duration::from_secs(60);
+    assert!(stand.store.take_lease("repair", "it", a_minute, Duration::ZERO).await.unwrap());
+    stand.store.give_lease_back("repair", "it", true).await.unwrap();
+    stand.store.block_github(None, a_minute).await.unwrap();
+    METRICS.pass_duration.observe("done", a_minute);
+    METRICS.steps.observe("apply", a_minute);
+    METRICS.stages.observe("deploying", a_minute);
     let answer = send(&stand, Request::get("/metrics"), Body::empty()).await;
     assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
     let value = |name: &str| -> f64 {

@@ -53,7 +53,22 @@ impl Cluster {
         command.args(arguments).env_clear().env("HOME", self.folder.path()).env("KUBECONFIG", &self.kubeconfig);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            panic!("{arguments:?}: {said}{}{}", String::from_utf8_lossy(&output.stderr), self.pods_say().await);
+        }
+        said
+    }
+
+    /// How every pod of the release is, and what it printed last.
+    async fn pods_say(&self) -> String {
+        let pods: Api<Pod> = self.api();
+        let mut said = String::new();
+        for pod in pods.list(&ListParams::default()).await.unwrap() {
+            let name = pod.metadata.name.unwrap_or_default();
+            let status = serde_json::to_string(&pod.status).unwrap_or_default();
+            let log = pods.logs(&name, &Default::default()).await.unwrap_or_else(|error| error.to_string());
+            said.push_str(&format!("\n{name}: {status}\n{log}"));
+        }
         said
     }
 

@@ -162,7 +162,7 @@ async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
         mark("usage of some").await;
         store.usage_of(&[id, "nobody"]).await.unwrap();
         mark("buckets of one").await;
-        assert_eq!(store.usage_buckets(id).await.unwrap().len(), 3);
+        assert!(store.usage_buckets(id).await.unwrap().len() >= 3);
         mark("record restarts").await;
         store.record_restarts(id, Restarts { all: time as i64 + 1, out_of_memory: 0 }).await.unwrap();
         mark("record usage").await;

@@ -47,6 +47,8 @@ pub fn postgres_image() -> Result<ImageSpec> {
     add_files(&home.join("lib"), &mut paths)?;
     add_files(&share, &mut paths)?;
     add_files(Path::new("/usr/share/zoneinfo/Etc"), &mut paths)?;
+    // What clients ask for by this name.
+    paths.insert(PathBuf::from("/usr/share/zoneinfo/UTC"));
     // Without just-in-time compilation, whose library is as large as all the rest.
     paths.retain(|path| !path.to_string_lossy().contains("llvmjit") && !path.to_string_lossy().contains("/bitcode/"));
     let is_linked = |path: &&PathBuf| {

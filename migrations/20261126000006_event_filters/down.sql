@@ -1,0 +1,3 @@
+DROP INDEX events_refused;
+DROP INDEX events_of_actor;
+DROP INDEX events_of_kind;
