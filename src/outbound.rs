@@ -1,5 +1,5 @@
-//! HTTP to servers that are neither GitHub nor the cluster, and that may be anybody's: public URLs, registries, the
-//! operators' chat.
+//! HTTP without a library for the server: to those that may be anybody's (public URLs, registries, the operators' chat,
+//! collectors), and to GitHub where no credentials of previewd's are needed.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

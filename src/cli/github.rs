@@ -3,19 +3,19 @@
 use std::{
     fs,
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use askama::Template;
 use axum::{
     Router,
     extract::{Query, State},
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -80,7 +80,12 @@ struct Setting {
     address: String,
     manifest: String,
     state: String,
-    made: mpsc::Sender<NewApp>,
+    /// The configuration, and the file of the App's key.
+    path: PathBuf,
+    key: PathBuf,
+    /// Where the page is.
+    own: String,
+    made: mpsc::Sender<anyhow::Result<String>>,
 }
 
 #[derive(Deserialize)]
@@ -95,18 +100,22 @@ pub async fn run(Args { command: Command::Setup(setup) }: Args, global: Global) 
     let config = global.start_here()?;
     let path = global.path();
     let public_url = config.public_url.clone().context("set public_url first: GitHub sends its webhooks there")?;
+    let is_set = config.github.app.is_some()
+        || config.github.token.is_some()
+        || config.github.login.is_some()
+        || !config.github.webhook_secrets.is_empty();
     ensure!(
-        config.github.app.is_none() && config.github.token.is_none() && config.github.webhook_secrets.is_empty(),
-        "{} has credentials for GitHub already; take github.app, github.token and github.webhook_secrets out first",
+        !is_set,
+        "{} has credentials for GitHub already; take github.app, github.token, github.login and github.webhook_secrets out \
+         first",
         path.display()
     );
     let key = path.with_file_name(KEY_FILE);
     ensure!(!key.exists(), "{} is there already; move it away first", key.display());
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, setup.port)).await;
-    let listener =
-        listener.with_context(|| format!("cannot listen on 127.0.0.1:{}; try another --port", setup.port))?;
-    let own: SocketAddr = listener.local_addr()?;
+    let listener = listener.with_context(|| format!("cannot listen on 127.0.0.1:{}; try another --port", setup.port))?;
+    let own = listener.local_addr()?.to_string();
     let state = hex::encode(rand::random::<[u8; 16]>());
     let (made, mut making) = mpsc::channel(1);
     let setting = Setting {
@@ -114,6 +123,9 @@ pub async fn run(Args { command: Command::Setup(setup) }: Args, global: Global) 
         address: address(&config.github.web_url(), setup.organization.as_deref(), &state),
         manifest: manifest(&setup.name, &public_url, &format!("http://{own}/created")).to_string(),
         state,
+        path,
+        key,
+        own: own.clone(),
         made,
     };
     let router = Router::new().route("/", get(show)).route("/created", get(created)).with_state(Arc::new(setting));
@@ -121,25 +133,32 @@ pub async fn run(Args { command: Command::Setup(setup) }: Args, global: Global) 
     let stop = CancellationToken::new();
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let serving = tokio::spawn(serving.into_future());
-    let app = tokio::select! {
+    let made = tokio::select! {
         made = making.recv() => made,
         _ = tokio::signal::ctrl_c() => None,
     };
     // The last page is on its way.
     stop.cancel();
     serving.await??;
-    let Some(app) = app else { bail!("nothing was made") };
+    print(&made.context("nothing was made")??)?;
+    Ok(ExitCode::SUCCESS)
+}
 
-    let written = write_new(&key, app.pem.expose_secret()).and_then(|()| add_to(&path, &app));
-    written.context("the App is made, but not its configuration; delete it on GitHub and begin again")?;
-    print(&format!(
+/// Keeps what GitHub gave, and says where.
+fn keep(setting: &Setting, app: &NewApp) -> anyhow::Result<String> {
+    let Setting { path, key, .. } = setting;
+    write_new(key, app.pem.expose_secret())?;
+    if let Err(error) = add_to(path, app) {
+        fs::remove_file(key).context("cannot take the key back")?;
+        return Err(error);
+    }
+    Ok(format!(
         "The App {} is made; its credentials are in {} and {}.\nInstall it on your repositories: {}/installations/new\n",
         app.slug,
         path.display(),
         key.display(),
         app.html_url,
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    ))
 }
 
 /// A file that only this user reads.
@@ -162,33 +181,60 @@ fn add_to(path: &Path, app: &NewApp) -> anyhow::Result<()> {
     github["login"]["client_id"] = value(client_id);
     github["login"]["client_secret"] = value(client_secret.expose_secret());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Whole or not at all; the new one is readable by this user only.
+    // Whole or not at all; the new one holds secrets, and is readable by this user only.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(document.to_string().as_bytes())?;
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
 }
 
-async fn show(State(setting): State<Arc<Setting>>) -> Response {
-    page(StatusCode::OK, &Page { address: &setting.address, manifest: &setting.manifest, install: "", complaint: "" })
+impl Setting {
+    /// Whether a request is for this page by its own address: another site's name may lead here as well.
+    fn is_own(&self, headers: &HeaderMap) -> bool {
+        headers.get(header::HOST).is_some_and(|host| host.as_bytes() == self.own.as_bytes())
+    }
+
+    fn form<'a>(&'a self, complaint: &'a str) -> Page<'a> {
+        Page { address: &self.address, manifest: &self.manifest, install: "", complaint }
+    }
 }
 
-async fn created(State(setting): State<Arc<Setting>>, Query(Returned { code, state }): Query<Returned>) -> Response {
-    let refused = |status: StatusCode, complaint: &str| {
-        page(status, &Page { address: &setting.address, manifest: &setting.manifest, install: "", complaint })
-    };
-    if !bool::from(state.as_bytes().ct_eq(setting.state.as_bytes())) {
-        return refused(StatusCode::BAD_REQUEST, "GitHub's answer is to another page. Begin again.");
+async fn show(State(setting): State<Arc<Setting>>, headers: HeaderMap) -> Response {
+    if !setting.is_own(&headers) {
+        return StatusCode::MISDIRECTED_REQUEST.into_response();
     }
-    match convert(&setting.api, &code).await {
-        Ok(app) => {
+    page(StatusCode::OK, &setting.form(""))
+}
+
+async fn created(
+    State(setting): State<Arc<Setting>>,
+    Query(Returned { code, state }): Query<Returned>,
+    headers: HeaderMap,
+) -> Response {
+    if !setting.is_own(&headers) {
+        return StatusCode::MISDIRECTED_REQUEST.into_response();
+    }
+    if !bool::from(state.as_bytes().ct_eq(setting.state.as_bytes())) {
+        return page(StatusCode::BAD_REQUEST, &setting.form("GitHub's answer is to another page. Begin again."));
+    }
+    let app = match convert(&setting.api, &code).await {
+        Ok(app) => app,
+        Err(error) => {
+            return page(StatusCode::BAD_GATEWAY, &setting.form(&format!("It was not made: {error:#}.")));
+        }
+    };
+    let kept = keep(&setting, &app).context("the App is made, but not its configuration; delete it on GitHub and begin again");
+    let answer = match &kept {
+        Ok(_) => {
             let install = format!("{}/installations/new", app.html_url);
-            // Err: one was made a moment ago, and the page is about to end.
-            let _ = setting.made.try_send(app);
             page(StatusCode::OK, &Page { address: "", manifest: "", install: &install, complaint: "" })
         }
-        Err(error) => refused(StatusCode::BAD_GATEWAY, &format!("It was not made: {error:#}.")),
-    }
+        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, &setting.form(&format!("{error:#}."))),
+    };
+    // Err: one was made a moment ago, and the page is about to end.
+    let _ = setting.made.try_send(kept);
+    answer
 }
 
 fn page(status: StatusCode, page: &Page<'_>) -> Response {

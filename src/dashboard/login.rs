@@ -35,6 +35,8 @@ pub(super) const COOKIE: &str = "__Host-previewd-session";
 const ATTEMPT_COOKIE: &str = "__Host-previewd-login";
 /// How long it may stay there.
 const ATTEMPT_LASTS: u64 = 600;
+/// Of a place to go to afterwards; those who come from a longer one begin at its root.
+const LONGEST_PATH: usize = 1_024;
 const NO_ATTEMPT: HeaderValue =
     HeaderValue::from_static("__Host-previewd-login=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
 
@@ -177,8 +179,10 @@ pub(super) async fn sign_in(
 }
 
 /// Leads to GitHub, and remembers where they want to go afterwards.
-pub(super) async fn to_github(State(dashboard): State<Arc<Dashboard>>, Query(to): Query<Destination>) -> Response {
+pub(super) async fn to_github(State(dashboard): State<Arc<Dashboard>>, Query(mut to): Query<Destination>) -> Response {
     let Some(github) = &dashboard.github_login else { return StatusCode::NOT_FOUND.into_response() };
+    // Browsers drop a cookie of more than 4096 bytes.
+    to.path = to.path.filter(|path| path.len() <= LONGEST_PATH);
     let attempt = Attempt::begin();
     let kept = URL_SAFE_NO_PAD.encode(json!([attempt.state, attempt.verifier, to]).to_string());
     // Lax: the browser comes back from another site.
@@ -221,7 +225,7 @@ pub(super) async fn from_github(
         }
         Err(LoginError::Away(error)) => {
             tracing::warn!(error = format!("{error:#}"), "somebody cannot sign in with GitHub");
-            let complaint = "GitHub does not answer. Try again in a minute.";
+            let complaint = "GitHub cannot be asked who you are. Try again in a minute, or tell an operator.";
             return dashboard.login_page(StatusCode::BAD_GATEWAY, &to, complaint);
         }
     };
@@ -232,7 +236,8 @@ pub(super) async fn from_github(
             response
         }
         Err(AuthenticationError::InvalidToken) => {
-            refused(StatusCode::FORBIDDEN, "No team here has you. Ask an operator to add you to one.")
+            let complaint = "No team here has you. Ask an operator to add you to one.";
+            dashboard.login_page(StatusCode::FORBIDDEN, &to, complaint)
         }
         Err(error) => away(&error),
     }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cluster::{CALL_TIMEOUT, WorkloadKind},
     environment::{
-        Cause, CommitSha, Decision, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
+        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
     },
     faults::{Fault, Moment},
     github,
@@ -125,7 +125,10 @@ impl Pass<'_> {
             let began = Instant::now();
             let facts = &observed.overview.pull_request.facts;
             let span = debug_span!("step", step = step.name(), environment = %observed.overview.environment.namespace);
-            traces::join(&span, facts.github_id, &facts.head_sha);
+            // Waiting is no part of the way: an environment waits for as long as it lives.
+            if !matches!(step, Step::Settle { .. } | Step::Await { .. }) {
+                traces::join(&span, facts.github_id, &facts.head_sha);
+            }
             let turn = self.take_step(&step, &observed).instrument(span).await;
             METRICS.steps.observe(step.name(), began.elapsed());
             if let Turn::Wait(wait) = turn? {
@@ -207,8 +210,9 @@ impl Pass<'_> {
             | Step::BeginDeletion { .. }
             | Step::FinishDeletion { .. } => record_of(step, &seen, self.lease.now()),
         };
+        let written = record.clone();
         self.record(record).await?;
-        self.count_outcome(step, observed.deployment.as_ref());
+        self.count_outcome(&written, observed.deployment.as_ref());
         // Should this be missed, whoever waits asks again soon.
         let gives_its_place = matches!(step, Step::ShowWaiting { .. } | Step::FinishDeletion { .. });
         if gives_its_place && environment.has_place {
@@ -217,19 +221,26 @@ impl Pass<'_> {
         Ok(Turn::Again)
     }
 
-    /// Counts a deployment that ended with this step, and what it took where it succeeded.
-    fn count_outcome(&self, step: &Step, deployment: Option<&Deployment>) {
-        match step {
-            Step::Succeed => METRICS.deployments.count("succeeded"),
-            Step::Fail { .. } => return METRICS.deployments.count("failed"),
-            _ => return,
+    /// Counts a deployment that ends with this record, and what it took where it succeeded.
+    fn count_outcome(&self, record: &Record, row: Option<&Deployment>) {
+        let ended = record.deployment.as_ref().and_then(|(_, changes)| changes.status);
+        let was = row.map(|row| row.status);
+        if ended == Some(DeploymentStatus::Failed.code()) && was != Some(DeploymentStatus::Failed) {
+            METRICS.deployments.count("failed");
         }
-        let Some((created_at, started_at)) = deployment.and_then(|row| Some((row.created_at, row.started_at?))) else {
+        if ended != Some(DeploymentStatus::Succeeded.code()) {
             return;
-        };
+        }
+        METRICS.deployments.count("succeeded");
+        // One that came to life after it had failed says nothing of how long deployments take.
+        let Some(row) = row.filter(|row| row.status == DeploymentStatus::Deploying) else { return };
+        let Some(started_at) = row.started_at else { return };
         let between = |from: Millis, to: Millis| Duration::from_millis(u64::try_from(to - from).unwrap_or(0));
-        METRICS.stages.observe("waiting", between(created_at, started_at));
         METRICS.stages.observe("deploying", between(started_at, self.lease.now()));
+        // Later rounds began when somebody asked for them, which no row says.
+        if row.round == 1 {
+            METRICS.stages.observe("waiting", between(row.created_at, started_at));
+        }
     }
 
     fn until(&self, moment: Millis) -> Duration {

@@ -131,13 +131,9 @@ impl Engine {
                 () = stop.cancelled() => None,
                 swept = self.repair_under_lease(&id, &installation) => Some(swept),
             };
-            match &swept {
-                Some(Ok(())) => METRICS.sweeps.count("done"),
-                Some(Err(error)) => {
-                    METRICS.sweeps.count("unfinished");
-                    warn!(error = format!("{error:#}"), "a repair was not finished");
-                }
-                None => {}
+            if let Some(Err(error)) = &swept {
+                METRICS.sweeps.count("unfinished");
+                warn!(error = format!("{error:#}"), "a repair was not finished");
             }
             if let Err(error) = self.store.give_lease_back(LEASE_NAME, &id, matches!(swept, Some(Ok(())))).await {
                 warn!(%error, "could not give the repair's lease back");
@@ -146,9 +142,14 @@ impl Engine {
     }
 
     async fn repair_under_lease(&self, id: &str, installation: &Installation) -> anyhow::Result<()> {
+        let mut outcome = "done";
         for finding in self.keeping_sweep(id, EVERY, self.repair(installation, Sweep::DUE)).await? {
+            if matches!(finding, Finding::Unfinished) {
+                outcome = "unfinished";
+            }
             info!(event = "repaired", "{finding}");
         }
+        METRICS.sweeps.count(outcome);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! `/metrics`: what this process counts, and what the database says of all.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum::{
     extract::State,
@@ -22,16 +22,19 @@ use crate::{
     store::{Figures, Store},
 };
 
+/// Prometheus gives up after 10 s.
+const TIMEOUT: Duration = Duration::from_secs(3);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers also where the database is away: with what this process counts, and `previewd_database_up 0`.
 pub(super) async fn metrics(State(store): State<Store>) -> Response {
-    let figures = match store.figures().await {
-        Ok(figures) => Some(figures),
-        Err(error) => {
+    let figures = match tokio::time::timeout(TIMEOUT, store.figures()).await {
+        Ok(Ok(figures)) => Some(figures),
+        Ok(Err(error)) => {
             tracing::debug!(%error, "the database says nothing for the metrics");
             None
         }
+        Err(_) => None,
     };
     match written(figures.as_ref()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

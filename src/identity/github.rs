@@ -127,10 +127,9 @@ impl GitHubLogin {
             .body(Full::from(form));
         let token = match self.ask(request).await? {
             Exchanged::Token { access_token } => access_token,
-            Exchanged::Refused { error } => {
-                tracing::info!(error, "GitHub refuses a code");
-                return Err(LoginError::Refused);
-            }
+            Exchanged::Refused { error } if error == "bad_verification_code" => return Err(LoginError::Refused),
+            // The operator's settings are not GitHub's.
+            Exchanged::Refused { error } => return Err(anyhow::anyhow!("GitHub refuses it: {error}").into()),
         };
         let request = Request::get(format!("{api}/user"))
             .header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()))

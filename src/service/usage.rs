@@ -10,11 +10,9 @@ use crate::{
     config::Prices,
     environment::Millis,
     recipe::Quota,
-    store::{SAMPLED_EVERY, Sampling, Usage, UsageBucket},
+    store::{SAMPLE_FRESH as FRESH, SAMPLED_EVERY, Sampling, Usage, UsageBucket},
 };
 
-/// A sample that is older says nothing of now.
-const FRESH: Millis = 120_000;
 /// Of its quota, from where on an environment is warned of, in hundredths.
 const NEAR: i64 = 80;
 

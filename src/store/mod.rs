@@ -55,4 +55,4 @@ pub use requests::Request;
 pub use retention::Retention;
 pub use sessions::{NewSession, SessionKind};
 pub use tokens::{NewToken, Token};
-pub use usage::{Restarts, SAMPLED_EVERY, Sampling, Usage, UsageBucket};
+pub use usage::{Restarts, SAMPLE_FRESH, SAMPLED_EVERY, Sampling, Usage, UsageBucket};

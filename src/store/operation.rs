@@ -4,7 +4,7 @@ use diesel::{dsl::count_star, prelude::*};
 use diesel_async::RunQueryDsl;
 
 use super::{
-    Store, StoreError,
+    SAMPLE_FRESH, Store, StoreError,
     connection::read,
     pull_requests::unreadable,
     schema::{engines, environments, github_budgets, leases, pull_requests, repositories, usage_samples},
@@ -84,10 +84,12 @@ impl Store {
         let named = || environments::table.inner_join(pull_requests::table.inner_join(repositories::table));
         let name = (repositories::owner, repositories::name, pull_requests::number);
         let statuses = self.environments_by_status().await?;
+        let fresh = self.clock().await? - SAMPLE_FRESH;
         let used: Vec<UseOfOne> = read!(self, |connection| {
+            let sample = usage_samples::environment_id.eq(environments::id).and(usage_samples::sampled_at.gt(fresh));
             // Added up here: PostgreSQL's sum of a BIGINT is none.
             named()
-                .left_join(usage_samples::table)
+                .left_join(usage_samples::table.on(sample))
                 .filter(environments::admitted_at.is_not_null())
                 .select((
                     repositories::owner,
@@ -140,6 +142,7 @@ impl Store {
             environments::table
                 .inner_join(usage_samples::table)
                 .filter(environments::admitted_at.is_not_null())
+                .filter(usage_samples::sampled_at.gt(now - SAMPLE_FRESH))
                 .select((usage_samples::cpu_millicores, usage_samples::memory_bytes))
                 .load(connection)
                 .await

@@ -14,6 +14,8 @@ use crate::environment::{EnvironmentStatus, Millis, Namespace};
 
 /// How often environments are measured.
 pub const SAMPLED_EVERY: Duration = Duration::from_secs(30);
+/// A sample that is older says nothing of now.
+pub const SAMPLE_FRESH: Millis = 120_000;
 /// A bucket's length.
 pub const BUCKET: Millis = 5 * 60_000;
 /// How long buckets are kept.

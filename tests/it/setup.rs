@@ -56,6 +56,10 @@ async fn an_app_is_made_with_one_click() {
     assert_eq!(asked["hook_attributes"]["url"], "https://previewd.example.com/webhooks/github");
     assert_eq!(asked["public"], false);
 
+    // A name of another site that leads to this machine.
+    let rebound = browser.get(format!("http://127.0.0.1:{port}/")).header("host", format!("evil.example:{port}"));
+    assert_eq!(rebound.send().await.unwrap().status(), 421);
+
     // Somebody else's code, for a page that they did not open.
     let forged = format!("http://127.0.0.1:{port}/created?code=abc&state=guessed");
     assert_eq!(browser.get(forged).send().await.unwrap().status(), 400);

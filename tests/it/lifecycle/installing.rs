@@ -288,7 +288,7 @@ async fn the_chart_brings_previewd_into_a_cluster() {
     let port = cluster.forward().await;
     github.set_webhook(&format!("http://127.0.0.1:{port}/webhooks/github"), &[SECRET]);
     github.close("acme/chart", number).await.unwrap();
-    says("removed", TO_GONE).await;
+    says("was removed", TO_GONE).await;
     assert_eq!(github.violations(), [""; 0]);
 
     cluster.helm(&["uninstall", "previewd", "--namespace", SYSTEM, "--wait"]).await;
@@ -343,6 +343,7 @@ async fn the_chart_says_what_previewd_says() {
         ("replicas=0", "replicas"),
         ("replica=3", "replica"),
         ("existingSecret=", "existingSecret"),
+        ("config=[github]\nwebhook_secrets = ['secret']", "config holds secrets"),
     ] {
         let mut command = Command::new(&helm);
         command.args(["template", "previewd", CHART, "--set", set]).env_clear().env("HOME", "/nonexistent");

@@ -151,9 +151,9 @@ async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
         events(EventFilter { repository: Some(repository.clone()), ..any() }).await;
         mark("list of events of one owner").await;
         events(EventFilter { visible: Some(vec!["owner4/*".to_owned()]), ..any() }).await;
-        mark("list of events of a kind").await;
+        mark("events of a kind").await;
         events(EventFilter { kind: Some(EventKind::DeletionRequested), ..any() }).await;
-        mark("list of events of somebody").await;
+        mark("events of somebody").await;
         events(EventFilter { actor: Some("nobody".to_owned()), ..any() }).await;
         mark("list of events that were refused").await;
         events(EventFilter { refused_only: true, ..any() }).await;

@@ -15,7 +15,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "previewd.account" -}}
-{{- .Values.serviceAccount.name | default (include "previewd.name" .) }}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "previewd.name" .) "default") }}
 {{- end }}
 
 {{- define "previewd.image" -}}
