@@ -114,7 +114,8 @@ pub async fn run(Args { command: Command::Setup(setup) }: Args, global: Global) 
     ensure!(!key.exists(), "{} is there already; move it away first", key.display());
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, setup.port)).await;
-    let listener = listener.with_context(|| format!("cannot listen on 127.0.0.1:{}; try another --port", setup.port))?;
+    let listener =
+        listener.with_context(|| format!("cannot listen on 127.0.0.1:{}; try another --port", setup.port))?;
     let own = listener.local_addr()?.to_string();
     let state = hex::encode(rand::random::<[u8; 16]>());
     let (made, mut making) = mpsc::channel(1);
@@ -224,7 +225,8 @@ async fn created(
             return page(StatusCode::BAD_GATEWAY, &setting.form(&format!("It was not made: {error:#}.")));
         }
     };
-    let kept = keep(&setting, &app).context("the App is made, but not its configuration; delete it on GitHub and begin again");
+    let kept =
+        keep(&setting, &app).context("the App is made, but not its configuration; delete it on GitHub and begin again");
     let answer = match &kept {
         Ok(_) => {
             let install = format!("{}/installations/new", app.html_url);

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     cluster::{CALL_TIMEOUT, WorkloadKind},
     environment::{
-        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Millis, Place, Step, Urgency, next_step, wait_after_failures,
+        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Millis, Place, Step, Urgency, next_step,
+        wait_after_failures,
     },
     faults::{Fault, Moment},
     github,
