@@ -8,7 +8,7 @@ mod tokens;
 use std::collections::BTreeMap;
 
 pub use authenticator::{AuthenticationError, Authenticator, Grant, TeamsInForce};
-pub use github::{Attempt, GitHubLogin, LoginError, LoginSettings};
+pub use github::{Attempt, GitHubLogin, LoginError, LoginSettings, login_callback};
 pub use oidc::{Issuer, OidcSettings};
 pub use tokens::{IssuedToken, Scope, Subject, TokenGrant, issue_token};
 pub(crate) use tokens::{TOKEN_PREFIX, hash as secret_hash, new_secret};

@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
@@ -21,6 +22,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rustls_platform_verifier::ConfigVerifierExt;
+use serde::de::DeserializeOwned;
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,6 +77,29 @@ where
             bail!("{host} is no public address");
         }
         Ok(self.client.request(request).await?)
+    }
+
+    /// Sends a request and reads the answer, which must be a success, have come within `timeout` and be at most `longest`
+    /// bytes of JSON. No error has the answer's text in it, which may hold secrets.
+    pub async fn json<T: DeserializeOwned>(
+        &self,
+        mut request: Request<B>,
+        timeout: Duration,
+        longest: usize,
+    ) -> anyhow::Result<T> {
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("previewd"));
+        headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        let exchange = async {
+            let answer = self.request(request).await?;
+            if !answer.status().is_success() {
+                bail!("it answered {}", answer.status());
+            }
+            let body = Limited::new(answer.into_body(), longest).collect().await;
+            Ok(body.map_err(|_| anyhow::anyhow!("its answer is too long, or was cut"))?.to_bytes())
+        };
+        let body = tokio::time::timeout(timeout, exchange).await.context("no answer in time")??;
+        serde_json::from_slice(&body).map_err(|_| anyhow::anyhow!("its answer is none that is known"))
     }
 }
 

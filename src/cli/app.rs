@@ -74,8 +74,13 @@ fn make_key(path: &Path) -> io::Result<()> {
 
 /// What finds out who calls. `teams`: as they are in force.
 pub fn authenticator(config: &Config, store: &Store, teams: TeamsInForce) -> anyhow::Result<Authenticator> {
+    Ok(Authenticator::new(store.clone(), teams, issuer(config)?))
+}
+
+/// Whose tokens are taken besides previewd's own. None where none is configured.
+pub fn issuer(config: &Config) -> anyhow::Result<Option<Issuer>> {
     let resource = config.public_url.as_ref().map(|url| format!("{}/mcp", url.as_str().trim_end_matches('/')));
-    Ok(Authenticator::new(store.clone(), teams, Issuer::new(&config.oidc, resource)?))
+    Issuer::new(&config.oidc, resource)
 }
 
 /// The teams of the configuration, which stay as they are.

@@ -8,7 +8,7 @@ use previewd::{
     cluster::Cluster,
     config::{Config, DatabaseUrl, refuse_network_filesystem},
     github::GitHub,
-    identity::Issuer,
+    identity::login_callback,
     store::{self, MigrationError},
 };
 use secrecy::ExposeSecret;
@@ -250,8 +250,7 @@ fn teams(config: &Config) -> Check {
 
 async fn issuer(config: &Config) -> Check {
     const NAME: &str = "OIDC issuer";
-    let resource = config.public_url.as_ref().map(|url| format!("{}/mcp", url.as_str().trim_end_matches('/')));
-    match Issuer::new(&config.oidc, resource) {
+    match app::issuer(config) {
         Ok(None) => Check::ok(NAME, "none: previewd's own tokens alone"),
         Ok(Some(issuer)) => match issuer.check().await {
             Ok(keys) => Check::ok(NAME, format!("{} answers, with {keys} keys", issuer.url())),
@@ -271,9 +270,7 @@ fn github_login(config: &Config) -> Check {
         (Some(_), Some(_)) if config.teams.values().all(|team| team.members.is_empty() && team.admins.is_empty()) => {
             Check::warn(NAME, "no team has members, so everybody is turned away", "add members to teams")
         }
-        (Some(_), Some(url)) => {
-            Check::ok(NAME, format!("its callback is {}/login/github/callback", url.as_str().trim_end_matches('/')))
-        }
+        (Some(_), Some(url)) => Check::ok(NAME, format!("its callback is {}", login_callback(url))),
     }
 }
 

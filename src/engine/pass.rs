@@ -211,9 +211,11 @@ impl Pass<'_> {
             | Step::BeginDeletion { .. }
             | Step::FinishDeletion { .. } => record_of(step, &seen, self.lease.now()),
         };
-        let written = record.clone();
+        let status = record.deployment.as_ref().and_then(|(_, changes)| changes.status);
         self.record(record).await?;
-        self.count_outcome(&written, observed.deployment.as_ref());
+        if let Some(status) = status {
+            self.count_outcome(status, observed.deployment.as_ref());
+        }
         // Should this be missed, whoever waits asks again soon.
         let gives_its_place = matches!(step, Step::ShowWaiting { .. } | Step::FinishDeletion { .. });
         if gives_its_place && environment.has_place {
@@ -222,14 +224,12 @@ impl Pass<'_> {
         Ok(Turn::Again)
     }
 
-    /// Counts a deployment that ends with this record, and what it took where it succeeded.
-    fn count_outcome(&self, record: &Record, row: Option<&Deployment>) {
-        let ended = record.deployment.as_ref().and_then(|(_, changes)| changes.status);
-        let was = row.map(|row| row.status);
-        if ended == Some(DeploymentStatus::Failed.code()) && was != Some(DeploymentStatus::Failed) {
+    /// Counts a deployment where this status ends it, and what it took where it succeeded. `row`: as it was before.
+    fn count_outcome(&self, status: &str, row: Option<&Deployment>) {
+        if status == DeploymentStatus::Failed.code() && row.is_none_or(|row| row.status != DeploymentStatus::Failed) {
             METRICS.deployments.count("failed");
         }
-        if ended != Some(DeploymentStatus::Succeeded.code()) {
+        if status != DeploymentStatus::Succeeded.code() {
             return;
         }
         METRICS.deployments.count("succeeded");

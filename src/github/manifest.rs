@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http::{Request, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::outbound::{HttpClient, Reach};
+use crate::{
+    identity::login_callback,
+    outbound::{HttpClient, Reach},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: usize = 256 << 10;
@@ -34,6 +37,7 @@ pub struct NewApp {
 /// What the App is to be: `name` is one that no other App has; `public_url` is previewd's address, and `redirect_url`
 /// where GitHub leads to with the code.
 pub fn manifest(name: &str, public_url: &Url, redirect_url: &str) -> Value {
+    let callback = login_callback(public_url);
     let public_url = public_url.as_str().trim_end_matches('/');
     json!({
         "name": name,
@@ -42,7 +46,7 @@ pub fn manifest(name: &str, public_url: &Url, redirect_url: &str) -> Value {
         "public": false,
         "hook_attributes": { "url": format!("{public_url}/webhooks/github"), "active": true },
         "redirect_url": redirect_url,
-        "callback_urls": [format!("{public_url}/login/github/callback")],
+        "callback_urls": [callback],
         "default_permissions": {
             "metadata": "read",
             "contents": "read",
@@ -73,21 +77,10 @@ pub async fn convert(api: &Url, code: &str) -> anyhow::Result<NewApp> {
     }
     let api = api.as_str().trim_end_matches('/');
     let request = Request::post(format!("{api}/app-manifests/{code}/conversions"))
-        .header(header::USER_AGENT, "previewd")
         .header(header::ACCEPT, "application/vnd.github+json")
         .body(Full::<Bytes>::default())?;
-    let client = HttpClient::new(Reach::Anywhere)?;
-    let answered = tokio::time::timeout(TIMEOUT, async {
-        let answer = client.request(request).await?;
-        if !answer.status().is_success() {
-            bail!("GitHub answered {}; begin again", answer.status());
-        }
-        let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
-        Ok(body.map_err(|_| anyhow::anyhow!("GitHub's answer is too long, or was cut"))?.to_bytes())
-    });
-    let body = answered.await.context("GitHub does not answer")??;
-    // Never with the body, which holds the App's keys.
-    serde_json::from_slice(&body).map_err(|_| anyhow::anyhow!("GitHub's answer is none that is known"))
+    let asked = HttpClient::new(Reach::Anywhere)?.json(request, TIMEOUT, LONGEST_ANSWER).await;
+    asked.context("GitHub does not give the App; begin again")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use prometheus_client::{
 use crate::{
     environment::EnvironmentStatus,
     metrics::METRICS,
-    store::{Figures, Store},
+    store::{Gauges, Store},
 };
 
 /// Prometheus gives up after 10 s.
@@ -28,39 +28,39 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Answers also where the database is away: with what this process counts, and `previewd_database_up 0`.
 pub(super) async fn metrics(State(store): State<Store>) -> Response {
-    let figures = match tokio::time::timeout(TIMEOUT, store.figures()).await {
-        Ok(Ok(figures)) => Some(figures),
+    let gauges = match tokio::time::timeout(TIMEOUT, store.gauges()).await {
+        Ok(Ok(gauges)) => Some(gauges),
         Ok(Err(error)) => {
             tracing::debug!(%error, "the database says nothing for the metrics");
             None
         }
         Err(_) => None,
     };
-    match written(figures.as_ref()) {
+    match written(gauges.as_ref()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn written(figures: Option<&Figures>) -> Result<String, fmt::Error> {
+fn written(gauges: Option<&Gauges>) -> Result<String, fmt::Error> {
     let mut text = String::new();
     METRICS.write(&mut text)?;
-    encode_registry(&mut text, &registry(figures))?;
+    encode_registry(&mut text, &registry(gauges))?;
     encode_eof(&mut text)?;
     Ok(text)
 }
 
 /// Every replica shows the same of these, as far as they looked at the same time.
-fn registry(figures: Option<&Figures>) -> Registry {
+fn registry(gauges: Option<&Gauges>) -> Registry {
     let mut registry = Registry::with_prefix("previewd");
     let one = |registry: &mut Registry, name: &str, help: &str, value: i64| {
         let gauge = Gauge::<i64>::default();
         gauge.set(value);
         registry.register(name, help, gauge);
     };
-    one(&mut registry, "database_up", "Whether the database answers", i64::from(figures.is_some()));
-    let Some(figures) = figures else { return registry };
-    let Figures { statuses, queued, overdue, used, chores, engines, github } = figures;
+    one(&mut registry, "database_up", "Whether the database answers", i64::from(gauges.is_some()));
+    let Some(gauges) = gauges else { return registry };
+    let Gauges { statuses, queued, overdue, cpu_millicores, memory_bytes, chores, engines, github } = gauges;
 
     let status = |status: EnvironmentStatus| {
         let found = statuses.iter().find(|(code, _)| code == status.code());
@@ -75,10 +75,10 @@ fn registry(figures: Option<&Figures>) -> Registry {
     since.set(overdue.seconds);
     registry.register_with_unit("overdue", "Since when the longest of them is owed its pass", Unit::Seconds, since);
     let cores = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
-    cores.set(used.cpu_millicores as f64 / 1_000.0);
+    cores.set(*cpu_millicores as f64 / 1_000.0);
     registry.register("used_cpu_cores", "What all environments use, as last sampled", cores);
     let memory = Gauge::<i64>::default();
-    memory.set(used.memory_bytes);
+    memory.set(*memory_bytes);
     registry.register_with_unit("used_memory", "What all environments use, as last sampled", Unit::Bytes, memory);
     one(&mut registry, "engines", "Processes that work on environments and are alive", *engines);
     let ages = chores.iter().map(|(name, age)| ([("chore", name.clone())], *age));

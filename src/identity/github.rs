@@ -4,10 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -89,11 +89,16 @@ struct User {
     login: String,
 }
 
+/// Where GitHub leads back to, under previewd's own address.
+pub fn login_callback(public_url: &Url) -> String {
+    format!("{}/login/github/callback", public_url.as_str().trim_end_matches('/'))
+}
+
 impl GitHubLogin {
     /// `web` and `api`: GitHub's own addresses; `public_url`: this server's.
     pub fn new(settings: LoginSettings, web: &Url, api: &Url, public_url: &Url) -> anyhow::Result<Self> {
         let bare = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
-        let callback = format!("{}/login/github/callback", bare(public_url));
+        let callback = login_callback(public_url);
         let client = HttpClient::new(Reach::Anywhere)?;
         Ok(Self { shared: Arc::new(Shared { settings, web: bare(web), api: bare(api), callback, client }) })
     }
@@ -140,20 +145,6 @@ impl GitHubLogin {
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: http::Result<Request<Full<Bytes>>>) -> anyhow::Result<T> {
-        let mut request = request?;
-        let headers = request.headers_mut();
-        headers.insert(header::USER_AGENT, header::HeaderValue::from_static("previewd"));
-        headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
-        let answered = tokio::time::timeout(TIMEOUT, async {
-            let answer = self.shared.client.request(request).await?;
-            if !answer.status().is_success() {
-                bail!("it answered {}", answer.status());
-            }
-            let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
-            Ok(body.map_err(|_| anyhow::anyhow!("its answer is too long, or was cut"))?.to_bytes())
-        });
-        let body = answered.await.context("no answer in time")??;
-        // Never with the body, which holds a token.
-        serde_json::from_slice(&body).map_err(|_| anyhow::anyhow!("its answer is none that is known"))
+        self.shared.client.json(request?, TIMEOUT, LONGEST_ANSWER).await
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail, ensure};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use anyhow::{Context, ensure};
+use http::Request;
+use http_body_util::Empty;
 use hyper::body::Bytes;
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
@@ -205,19 +205,9 @@ impl Issuer {
     }
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
-        let request =
-            Request::get(url).header(header::USER_AGENT, "previewd").header(header::ACCEPT, "application/json");
-        let asked = self.shared.client.request(request.body(Empty::new())?);
-        let answer = tokio::time::timeout(TIMEOUT, async {
-            let answer = asked.await?;
-            if answer.status() != StatusCode::OK {
-                bail!("it answered {}", answer.status());
-            }
-            let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
-            Ok(body.map_err(|_| anyhow::anyhow!("its answer is too long, or was cut"))?.to_bytes())
-        });
-        let body = answer.await.context("no answer in time")??;
-        serde_json::from_slice(&body).with_context(|| format!("{url} is not what an issuer answers"))
+        let request = Request::get(url).body(Empty::new())?;
+        let asked = self.shared.client.json(request, TIMEOUT, LONGEST_ANSWER).await;
+        asked.with_context(|| format!("{url} cannot be read"))
     }
 }
 

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Backend, Context, Draft, ONCE, Object, Recipe, Template, Variable,
-    format::{APP, Database, DatabaseEngine, Resources, Service, ServiceName, Task, UserId, VariableName},
+    format::{APP, Database, DatabaseEngine, Resources, Service, Task, UserId},
     image::{is_image_reference, is_tag},
+    values::{ServiceName, VariableName},
     walls::OPERATORS_SECRET,
 };
 use crate::environment::Cause;

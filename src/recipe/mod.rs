@@ -24,15 +24,13 @@ mod render;
 mod route;
 mod shares;
 mod template;
+mod values;
 mod walls;
 
 pub use backend::{Backend, Backends};
 pub use cidr::Cidr;
 pub use files::{LARGEST_FILE, LARGEST_FILES, MOST_FILES};
-pub use format::{
-    Bounded, ChartName, ChartRepository, ChartVersion, Content, Expose, FilePattern, HealthPath, Helm, Recipe,
-    Resources, Service, VariableName,
-};
+pub use format::{Content, Expose, Helm, Recipe, Resources, Service};
 pub use helm::{ChartRequest, ChartSource, Charted};
 pub use image::{ImageReference, InvalidImage};
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
@@ -40,6 +38,7 @@ pub use quantity::{Bytes, Millicores, nanocores};
 use render::Draft;
 pub use render::{Context, Files, Render, Secrets, render};
 pub use template::{Template, Variable};
+pub use values::{Bounded, ChartName, ChartRepository, ChartVersion, FilePattern, HealthPath, VariableName};
 
 /// Where a repository keeps its recipe.
 pub const RECIPE_FILE: &str = ".preview.yaml";

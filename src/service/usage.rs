@@ -10,7 +10,7 @@ use crate::{
     config::Prices,
     environment::Millis,
     recipe::Quota,
-    store::{SAMPLE_FRESH as FRESH, SAMPLED_EVERY, Sampling, Usage, UsageBucket},
+    store::{SAMPLE_FRESH, SAMPLED_EVERY, Sampling, Usage, UsageBucket},
 };
 
 /// Of its quota, from where on an environment is warned of, in hundredths.
@@ -83,7 +83,7 @@ pub(super) struct Used {
 impl Figures {
     pub fn of(usage: Option<&Usage>, quota: &Quota, now: Millis) -> Self {
         let Some(usage) = usage else { return Self::default() };
-        let is_fresh = usage.sampled_at.is_some_and(|at| now - at <= FRESH);
+        let is_fresh = usage.sampled_at.is_some_and(|at| now - at <= SAMPLE_FRESH);
         let (cpu, memory) = (usage.cpu_millicores.filter(|_| is_fresh), usage.memory_bytes.filter(|_| is_fresh));
         let mut warnings = Vec::new();
         let mut near = |what: &str, used: Option<i64>, of: u64| {
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(warnings(&usage(5, 500 << 20, 0, 0), 1_000_000), ["memory at 97 % of its quota"]);
         let restarted = usage(5, 1 << 20, 3, 1);
         assert_eq!(warnings(&restarted, 1_000_000), ["a container ran out of memory", "3 restarts of containers"]);
-        let stale = Figures::of(Some(&usage(500, 1, 0, 0)), &quota, 1_000_000 + FRESH + 1);
+        let stale = Figures::of(Some(&usage(500, 1, 0, 0)), &quota, 1_000_000 + SAMPLE_FRESH + 1);
         assert_eq!(stale, Figures::default(), "a sample of long ago says nothing of now");
     }
 

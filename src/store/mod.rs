@@ -47,7 +47,7 @@ pub use kept_logs::KeptLog;
 pub use lease::{Lease, LeaseLost};
 pub use migrations::{Migrate, MigrationError, migrate};
 pub use objects::{Made, ObjectKey};
-pub use operation::{Budget, Figures, Occupancy, Overdue, RepositoryUsage, Used};
+pub use operation::{Budget, Gauges, Occupancy, Overdue, RepositoryUsage};
 pub use pull_requests::{PullRequest, Repository};
 pub use record::{DeploymentChanges, EnvironmentChanges, Record};
 pub use repair::{ListTag, SweepPeriods, SweptRepository};

@@ -32,13 +32,15 @@ pub struct Occupancy {
 
 /// What metrics show of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figures {
+pub struct Gauges {
     /// Environments by status.
     pub statuses: Vec<(String, i64)>,
     /// How many wait for a place.
     pub queued: i64,
     pub overdue: Overdue,
-    pub used: Used,
+    /// What all use together, as far as it was sampled lately.
+    pub cpu_millicores: i64,
+    pub memory_bytes: i64,
     /// What one process does for all, and since how many seconds it was not done.
     pub chores: Vec<(String, i64)>,
     /// How many engines are alive.
@@ -52,13 +54,6 @@ pub struct Overdue {
     pub environments: i64,
     /// Since when the longest is.
     pub seconds: i64,
-}
-
-/// What environments use together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Used {
-    pub cpu_millicores: i64,
-    pub memory_bytes: i64,
 }
 
 /// What the environments of a repository use together.
@@ -84,9 +79,11 @@ impl Store {
         let named = || environments::table.inner_join(pull_requests::table.inner_join(repositories::table));
         let name = (repositories::owner, repositories::name, pull_requests::number);
         let statuses = self.environments_by_status().await?;
-        let fresh = self.clock().await? - SAMPLE_FRESH;
+        let now = self.clock().await?;
         let used: Vec<UseOfOne> = read!(self, |connection| {
-            let sample = usage_samples::environment_id.eq(environments::id).and(usage_samples::sampled_at.gt(fresh));
+            let sample = usage_samples::environment_id
+                .eq(environments::id)
+                .and(usage_samples::sampled_at.gt(now - SAMPLE_FRESH));
             // Added up here: PostgreSQL's sum of a BIGINT is none.
             named()
                 .left_join(usage_samples::table.on(sample))
@@ -124,12 +121,12 @@ impl Store {
             repositories: by_repository(used)?,
             queue: queue.into_iter().map(reference).collect(),
             stuck: stuck.into_iter().map(|(name, held)| (reference(name), held.unwrap_or_default())).collect(),
-            overdue: self.overdue().await?,
+            overdue: self.overdue(now).await?,
         })
     }
 
     /// What metrics show.
-    pub async fn figures(&self) -> Result<Figures, StoreError> {
+    pub async fn gauges(&self) -> Result<Gauges, StoreError> {
         let now = self.clock().await?;
         let queued = read!(self, |connection| {
             environments::table
@@ -147,18 +144,14 @@ impl Store {
                 .load(connection)
                 .await
         })?;
-        let mut used = Used::default();
-        for (cpu, memory) in samples {
-            used.cpu_millicores += cpu.unwrap_or_default();
-            used.memory_bytes += memory.unwrap_or_default();
-        }
         let age = |done_at: Millis| (now - done_at).max(0) / 1_000;
         let chores = self.chores().await?.into_iter().filter(|(_, done_at)| *done_at > 0);
-        Ok(Figures {
+        Ok(Gauges {
             statuses: self.environments_by_status().await?,
             queued,
-            overdue: self.overdue().await?,
-            used,
+            overdue: self.overdue(now).await?,
+            cpu_millicores: samples.iter().filter_map(|(cpu, _)| *cpu).sum(),
+            memory_bytes: samples.iter().filter_map(|(_, memory)| *memory).sum(),
             chores: chores.map(|(name, done_at)| (name, age(done_at))).collect(),
             engines: i64::try_from(self.engines().await?.len()).unwrap_or(i64::MAX),
             github: self.github_budgets().await?,
@@ -177,8 +170,7 @@ impl Store {
         })
     }
 
-    async fn overdue(&self) -> Result<Overdue, StoreError> {
-        let now = self.clock().await?;
+    async fn overdue(&self, now: Millis) -> Result<Overdue, StoreError> {
         let (environments, since): (i64, Option<Millis>) = read!(self, |connection| {
             environments::table
                 .filter(environments::due_at.le(now))

@@ -10,6 +10,7 @@ use axum::{
 use previewd::cluster::{Cluster, ClusterError, KubernetesSettings};
 use serde_json::json;
 use tokio::net::TcpListener;
+use xtask::cluster::bare_kubeconfig;
 
 /// A cluster whose API server answers everything so, after a while.
 async fn cluster(status: StatusCode, body: &str, after: Duration) -> (Cluster, tempfile::TempDir) {
@@ -23,13 +24,7 @@ async fn cluster(status: StatusCode, body: &str, after: Duration) -> (Cluster, t
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [{ "name": "it", "cluster": { "server": server } }],
-        "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
-        "users": [{ "name": "it", "user": {} }],
-    });
-    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    std::fs::write(&kubeconfig, bare_kubeconfig(&server)).unwrap();
     let settings = KubernetesSettings { kubeconfig: Some(kubeconfig), context: None };
     (Cluster::new(settings).await.unwrap(), folder)
 }

@@ -39,7 +39,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use xtask::{github::GitHub, web};
+use xtask::{cluster::bare_kubeconfig, github::GitHub, web};
 
 pub const WEBHOOK_SECRET: &str = "it-is-only-a-test";
 
@@ -92,13 +92,7 @@ impl Stand {
         let store = Store::open(&database).unwrap();
 
         let kubeconfig = directory.path().join("kubeconfig");
-        let body = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "it",
-            "clusters": [{ "name": "it", "cluster": { "server": api_server } }],
-            "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
-            "users": [{ "name": "it", "user": {} }],
-        });
-        std::fs::write(&kubeconfig, body.to_string()).unwrap();
+        std::fs::write(&kubeconfig, bare_kubeconfig(api_server)).unwrap();
         // For the binary, on the same database.
         let config = format!(
             "database = '{database}'\nbase_domain = 'preview.example.com'\n[kubernetes]\nkubeconfig = '{}'\n\

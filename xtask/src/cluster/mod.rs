@@ -30,6 +30,7 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Node as NodeObject, ServiceAccount};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::instrument::WithSubscriber;
@@ -290,6 +291,17 @@ impl Drop for LocalCluster {
 pub fn helm() -> Result<PathBuf> {
     binaries::ensure(&[&binaries::HELM])?;
     binaries::HELM.path()
+}
+
+/// A kubeconfig for a server that asks for no credentials. JSON, which is YAML too.
+pub fn bare_kubeconfig(server: &str) -> String {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{ "name": "it", "cluster": { "server": server } }],
+        "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
+        "users": [{ "name": "it", "user": {} }],
+    });
+    config.to_string()
 }
 
 /// A client for the cluster that a kubeconfig's current context names.

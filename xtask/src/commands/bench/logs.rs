@@ -10,6 +10,7 @@ use kube::{
     api::{ListParams, LogParams},
 };
 use reqwest::Client;
+use tokio::sync::Notify;
 use xtask::{
     cluster::{LocalCluster, Options, SAMPLE_PORT, sample_image_of_any_commit},
     github::NewPullRequest,
@@ -30,6 +31,7 @@ const BLOCKS: usize = 8;
 const LINES: usize = 5_000;
 const SIZE: usize = 100;
 const READERS: usize = 200;
+const SETTLES: Duration = Duration::from_secs(3);
 const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// Who reads: previewd's stream, or the API server's.
@@ -82,10 +84,10 @@ async fn first_lines(ways: &Ways) -> Result<Vec<Figure>> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..FIRST_LINES {
         let began = Instant::now();
-        ways.read_stream(1, "event: line").await?;
+        ways.read_stream(1, "event: line", &Notify::new()).await?;
         ours.push(began.elapsed().as_secs_f64() * 1e3);
         let began = Instant::now();
-        ways.read_raw(1, "line").await?;
+        ways.read_raw(1, "line", &Notify::new()).await?;
         theirs.push(began.elapsed().as_secs_f64() * 1e3);
     }
     let note = format!("p99 {:.1}; the API server's own: {:.1}", quantile(&ours, 0.99), median(&theirs));
@@ -97,8 +99,9 @@ async fn throughput(ways: &Ways) -> Result<Figure> {
     let (mut ratios, mut rates) = (Vec::new(), Vec::new());
     for block in 0..BLOCKS {
         let end = format!("end of block {block}");
-        let (ours, theirs) = (ways.read_stream(1, &end), ways.read_raw(1, &end));
-        let (own, raw) = (timed(ours, ways.print(&end)).await?, timed(theirs, ways.print(&end)).await?);
+        let hears = Notify::new();
+        let own = timed(ways.read_stream(1, &end, &hears), &hears, ways.print(&end)).await?;
+        let raw = timed(ways.read_raw(1, &end, &hears), &hears, ways.print(&end)).await?;
         ratios.push(own / raw);
         rates.push(LINES as f64 / own);
     }
@@ -112,17 +115,21 @@ async fn throughput(ways: &Ways) -> Result<Figure> {
         .note(note))
 }
 
-/// Seconds until `reads` heard what `prints` printed meanwhile.
-async fn timed(reads: impl Future<Output = Result<()>>, prints: impl Future<Output = Result<()>>) -> Result<f64> {
-    let began = Instant::now();
-    // The reader is there before the first line is printed.
+/// Seconds until a reader, once it hears something, has heard all that is printed from then on.
+async fn timed(
+    reads: impl Future<Output = Result<()>>,
+    hears: &Notify,
+    prints: impl Future<Output = Result<()>>,
+) -> Result<f64> {
     let prints = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        prints.await
+        hears.notified().await;
+        let began = Instant::now();
+        prints.await?;
+        anyhow::Ok(began)
     };
-    let (read, printed) = tokio::join!(reads, prints);
-    read.and(printed)?;
-    Ok((began.elapsed() - Duration::from_millis(300)).as_secs_f64())
+    let (read, began) = tokio::join!(reads, prints);
+    read?;
+    Ok(began?.elapsed().as_secs_f64())
 }
 
 async fn memory(ways: &Ways, server: u32) -> Result<Figure> {
@@ -135,7 +142,8 @@ async fn memory(ways: &Ways, server: u32) -> Result<Figure> {
         readers.into_iter().map(|mut bytes| tokio::spawn(async move { while bytes.next().await.is_some() {} }));
     let reading: Vec<_> = reading.collect();
     ways.print("for all of them").await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // What it takes while it sends is a part of it; what is left then is what readers cost.
+    tokio::time::sleep(SETTLES).await;
     let with = megabytes(server, "VmRSS")?;
     reading.iter().for_each(tokio::task::JoinHandle::abort);
     let note = format!("{before:.1} MB before; {LINES} lines of {SIZE} characters were sent to each");
@@ -149,13 +157,15 @@ impl Ways {
         Ok(answer)
     }
 
-    /// Reads previewd's stream until it says so.
-    async fn read_stream(&self, tail: usize, until: &str) -> Result<()> {
+    /// Reads previewd's stream until it says so. `hears` is told of the first piece of it.
+    async fn read_stream(&self, tail: usize, until: &str, hears: &Notify) -> Result<()> {
         let mut bytes = self.stream(tail).await?.bytes_stream();
         let mut heard = Heard::default();
         let read = async {
             while let Some(piece) = bytes.next().await {
-                if heard.says(&piece?, until) {
+                let piece = piece?;
+                heard.begins(hears);
+                if heard.says(&piece, until) {
                     return Ok(());
                 }
             }
@@ -165,7 +175,7 @@ impl Ways {
     }
 
     /// The same with the API server's.
-    async fn read_raw(&self, tail: i64, until: &str) -> Result<()> {
+    async fn read_raw(&self, tail: i64, until: &str, hears: &Notify) -> Result<()> {
         let wanted = LogParams { follow: true, tail_lines: Some(tail), timestamps: true, ..LogParams::default() };
         let mut lines = self.pods.log_stream(&self.pod, &wanted).await?;
         let (mut heard, mut piece) = (Heard::default(), vec![0; 64 << 10]);
@@ -173,6 +183,7 @@ impl Ways {
             loop {
                 let count = lines.read(&mut piece).await?;
                 ensure!(count > 0, "the stream ended");
+                heard.begins(hears);
                 if heard.says(&piece[..count], until) {
                     return Ok(());
                 }
@@ -192,14 +203,24 @@ impl Ways {
 
 /// What was heard last: words may be cut between two pieces.
 #[derive(Default)]
-struct Heard(Vec<u8>);
+struct Heard {
+    anything: bool,
+    last: Vec<u8>,
+}
 
 impl Heard {
+    fn begins(&mut self, hears: &Notify) {
+        if !self.anything {
+            self.anything = true;
+            hears.notify_one();
+        }
+    }
+
     fn says(&mut self, piece: &[u8], words: &str) -> bool {
-        self.0.extend_from_slice(piece);
-        let says = self.0.windows(words.len()).any(|window| window == words.as_bytes());
-        let kept = self.0.len().saturating_sub(words.len());
-        self.0.drain(..kept);
+        self.last.extend_from_slice(piece);
+        let says = self.last.windows(words.len()).any(|window| window == words.as_bytes());
+        let kept = self.last.len().saturating_sub(words.len());
+        self.last.drain(..kept);
         says
     }
 }

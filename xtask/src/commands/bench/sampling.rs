@@ -13,6 +13,7 @@ use diesel::{Connection, RunQueryDsl, SqliteConnection};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use xtask::{
+    cluster::bare_kubeconfig,
     github::NewPullRequest,
     previewd::Server,
     stand::{Settings, Stand},
@@ -27,9 +28,14 @@ const WATCHED: Duration = Duration::from_secs(95);
 /// Of a processor's seconds, in which the kernel counts.
 const TICKS: f64 = 100.0;
 
-/// A cluster that knows what pods use, and nothing else.
+/// A cluster that knows who it is and what pods use, and nothing else.
 async fn cluster(found: Option<Value>) -> Result<String> {
     async fn answer(State(found): State<Option<Value>>, uri: Uri) -> Response {
+        if uri.path() == "/api/v1/namespaces/kube-system" {
+            let itself =
+                json!({ "metadata": { "name": "kube-system", "uid": "f4d5c6a7-0000-4000-8000-000000000001" } });
+            return Json(itself).into_response();
+        }
         let absent =
             json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound" });
         match found.filter(|_| uri.path() == "/apis/metrics.k8s.io/v1beta1/pods") {
@@ -59,7 +65,7 @@ async fn seconds(ground: &Ground, name: &str, measured: bool) -> Result<f64> {
     let database = ground.path(&format!("sampling-{name}.db"));
     let kubeconfig = ground.path(&format!("sampling-{name}.kubeconfig"));
     let settings = Settings { database: Some(format!("sqlite:{}", database.display())), ..Settings::default() };
-    std::fs::write(&kubeconfig, kubeconfig_of("http://127.0.0.1:1"))?;
+    std::fs::write(&kubeconfig, bare_kubeconfig("http://127.0.0.1:1"))?;
     let mut stand = Stand::prepare(&kubeconfig, settings).await?;
     stand.github.create_repository("acme", "shop")?;
     stand.github.hold_deliveries();
@@ -90,7 +96,7 @@ async fn seconds(ground: &Ground, name: &str, measured: bool) -> Result<f64> {
         .iter()
         .map(|namespace| json!({ "metadata": { "name": "app", "namespace": namespace }, "containers": [usage] }));
     let items: Value = pods.collect();
-    std::fs::write(&kubeconfig, kubeconfig_of(&cluster(measured.then(|| json!({ "items": items }))).await?))?;
+    std::fs::write(&kubeconfig, bare_kubeconfig(&cluster(measured.then(|| json!({ "items": items }))).await?))?;
     stand.start_previewd().await?;
     // What starting needs is not sampling.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -99,6 +105,11 @@ async fn seconds(ground: &Ground, name: &str, measured: bool) -> Result<f64> {
     tokio::time::sleep(WATCHED).await;
     let after = used(id)?;
     stand.stop().await?;
+    let path = database.to_str().context("the path is no text")?;
+    let sampled = diesel::dsl::sql::<diesel::sql_types::BigInt>("(SELECT count(*) FROM usage_samples)");
+    let sampled: i64 = diesel::select(sampled).get_result(&mut SqliteConnection::establish(path)?)?;
+    let wanted = if measured { ENVIRONMENTS } else { 0 };
+    ensure!(usize::try_from(sampled)? == wanted, "{sampled} environments were sampled instead of {wanted}");
     Ok(after - before)
 }
 
@@ -115,14 +126,4 @@ fn used(process: u32) -> Result<f64> {
     let mut times = fields.split_whitespace().skip(11);
     let mut next = || times.next().and_then(|field| field.parse::<f64>().ok()).context("no such field");
     Ok((next()? + next()?) / TICKS)
-}
-
-fn kubeconfig_of(server: &str) -> String {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "bench",
-        "clusters": [{ "name": "bench", "cluster": { "server": server } }],
-        "contexts": [{ "name": "bench", "context": { "cluster": "bench", "user": "bench" } }],
-        "users": [{ "name": "bench", "user": {} }],
-    });
-    config.to_string()
 }
