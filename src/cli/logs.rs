@@ -100,7 +100,8 @@ async fn follow_them(client: &Client, wanted: Value, timestamps: bool, output: O
         }
         match event {
             LogEvent::Line { pod, container, at, text } => {
-                print(&shown(&pod, &container, timestamps.then_some(&at), &text))?;
+                let at = timestamps.then(|| at.to_string());
+                print(&shown(&pod, &container, at.as_deref(), &text))?;
             }
             LogEvent::Lost { lines } => say(&format!("({lines} lines lost: this reader was too slow)\n")),
             LogEvent::Ended { pod, container } => say(&format!("({pod}/{container} ended)\n")),

@@ -33,6 +33,8 @@ pub struct LogSource {
 pub enum Following {
     /// The last lines, then what comes.
     FromNow,
+    /// All that there is.
+    FromBeginning,
     /// What came after, some before it again.
     Since(Timestamp),
 }
@@ -68,6 +70,7 @@ impl Cluster {
         };
         match from {
             Following::FromNow => parameters.tail_lines = Some(BEFORE),
+            Following::FromBeginning => {}
             // The API server takes whole seconds, and kube rounds them up too.
             Following::Since(at) => parameters.since_time = Timestamp::from_second(at.as_second() - 1).ok(),
         }

@@ -1,6 +1,6 @@
 //! What an environment's containers print.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use futures::{StreamExt, stream};
 use http_body_util::BodyExt;
@@ -17,7 +17,7 @@ use super::{
     error::{Call, Failure},
     log_text::{self, LineSplitter},
 };
-use crate::environment::Namespace;
+use crate::{environment::Namespace, masking::Mask};
 
 /// What to read. Edges check the figures; here they are taken as they are.
 #[derive(Debug, Clone, Default)]
@@ -81,8 +81,15 @@ const SENT_BYTES: usize = 8 * 1024 * 1024;
 
 impl Cluster {
     /// Reads the end of the containers' logs: one list, then one request per container that has started. Pods that do
-    /// not carry both of the owner's labels are not read.
-    pub async fn logs(&self, namespace: &Namespace, owner: &Owner, request: &LogRequest) -> Result<Logs, ClusterError> {
+    /// not carry both of the owner's labels are not read. Lines are as the mask leaves them, also where a text is looked for:
+    /// who asks for a secret piece by piece must not learn which pieces it has.
+    pub async fn logs(
+        &self,
+        namespace: &Namespace,
+        owner: &Owner,
+        request: &LogRequest,
+        mask: &Mask,
+    ) -> Result<Logs, ClusterError> {
         let selected = ListParams::default().labels(&owner.selector());
         let path = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
         let pods: Vec<Pod> = self.list(namespace, path.list(&selected), "Pods").await?;
@@ -92,7 +99,8 @@ impl Cluster {
         found.truncate(CONTAINERS_AT_MOST);
         // One for all: a node that hangs costs its time once, not once for each container.
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let reads = stream::iter(found).map(|source| self.container_log(namespace, &path, source, request, deadline));
+        let reads =
+            stream::iter(found).map(|source| self.container_log(namespace, &path, source, request, mask, deadline));
         let containers: Vec<ContainerLog> = reads.buffered(READS_AT_ONCE).collect().await;
         Ok(Logs { containers, omitted })
     }
@@ -103,6 +111,7 @@ impl Cluster {
         path: &Build,
         Source { pod, container, no_log }: Source,
         request: &LogRequest,
+        mask: &Mask,
         deadline: Instant,
     ) -> ContainerLog {
         let mut log = ContainerLog { pod, container, lines: Vec::new(), truncated: false, no_log };
@@ -119,13 +128,19 @@ impl Cluster {
             ..LogParams::default()
         };
         let call = Call::new("read the log of", "Pod", &log.pod).in_namespace(namespace);
-        let filter = request.contains.as_deref();
+        let is_wanted = |wanted| move |line: &[u8]| shows(line, request.timestamps, mask, wanted);
+        let filter = request.contains.as_deref().map(is_wanted);
         match self.read_end(path.logs(&log.pod, &parameters), filter, deadline).await {
             Ok((bytes, _)) if is_kubelets_apology(&bytes) => log.no_log = Some(NoLog::Unavailable),
             Ok((bytes, truncated)) => {
                 log.lines = log_text::lines(&bytes, request.timestamps);
                 let more = log.lines.len().saturating_sub(request.tail as usize);
                 log.lines.drain(..more);
+                for line in &mut log.lines {
+                    if let Cow::Owned(hidden) = mask.hide(&line.text) {
+                        line.text = hidden;
+                    }
+                }
                 log.truncated = truncated;
             }
             // One container that cannot be read must not hide the others.
@@ -137,11 +152,11 @@ impl Cluster {
         log
     }
 
-    /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept; with a filter, of the lines that have it.
+    /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept; with a filter, of the lines it lets through.
     async fn read_end(
         &self,
         request: Built,
-        filter: Option<&str>,
+        filter: Option<impl Fn(&[u8]) -> bool + Send>,
         deadline: Instant,
     ) -> Result<(Vec<u8>, bool), Failure> {
         let request = request.map_err(Failure::Build)?;
@@ -151,14 +166,14 @@ impl Cluster {
             let mut end = End::default();
             let mut lines = LineSplitter::default();
             let keep = |end: &mut End, line: &[u8]| {
-                if filter.is_none_or(|text| String::from_utf8_lossy(line).contains(text)) {
+                if filter.as_ref().is_none_or(|is_wanted| is_wanted(line)) {
                     end.push(line);
                     end.push(b"\n");
                 }
             };
             while let Some(frame) = body.frame().await {
                 let Ok(data) = frame.map_err(Failure::Transport)?.into_data() else { continue };
-                match filter {
+                match &filter {
                     None => end.push(&data),
                     Some(_) => lines.push(&data, |line| keep(&mut end, line)),
                 }
@@ -170,6 +185,11 @@ impl Cluster {
         };
         tokio::time::timeout_at(deadline, read).await.unwrap_or(Err(Failure::TimedOut))
     }
+}
+
+/// Whether a line, as it is shown, has the text.
+fn shows(line: &[u8], with_timestamps: bool, mask: &Mask, wanted: &str) -> bool {
+    log_text::lines(line, with_timestamps).iter().any(|line| mask.hide(&line.text).contains(wanted))
 }
 
 /// Whether this is what the kubelet sends, as if it were the log, where the container was removed while it was looked up.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Dashboard,
     access::{NoFields, OwnForm, Visitor},
-    frame::{Frame, failed, page},
+    frame::{Frame, failed, filters, page},
 };
 use crate::{
     service::{
@@ -89,6 +89,43 @@ pub(super) async fn keep(
     done(&who, answer.await)
 }
 
+#[derive(Template)]
+#[template(path = "approve.html")]
+struct ApprovePage {
+    frame: Frame,
+    csrf: String,
+    id: String,
+    name: String,
+    /// The pull request's.
+    url: String,
+    author: String,
+    commit: String,
+}
+
+/// Names the commit that is to run. A page of its own, which no push changes before somebody's eyes.
+pub(super) async fn confirm_approval(
+    State(dashboard): State<Arc<Dashboard>>,
+    Visitor(who): Visitor,
+    Path(environment): Path<String>,
+) -> Response {
+    let frame = Frame::of(&who, "environments");
+    match dashboard.find(&who, &environment).await {
+        Ok(EnvironmentDetail { id, summary, .. }) => {
+            let approval = ApprovePage {
+                frame,
+                csrf: who.csrf.clone(),
+                id,
+                name: summary.environment,
+                url: summary.pull_request.url,
+                author: summary.pull_request.author,
+                commit: summary.commit,
+            };
+            page(StatusCode::OK, &approval, "")
+        }
+        Err(error) => failed(frame, error),
+    }
+}
+
 pub(super) async fn approve(
     State(dashboard): State<Arc<Dashboard>>,
     Path(environment): Path<String>,
@@ -129,7 +166,7 @@ impl Dashboard {
 }
 
 /// Asks for the name of what is to go.
-pub(super) async fn confirm(
+pub(super) async fn confirm_deletion(
     State(dashboard): State<Arc<Dashboard>>,
     Visitor(who): Visitor,
     Path(environment): Path<String>,

@@ -85,5 +85,5 @@ pub(super) async fn follow(
         state.changed().await.ok()?;
         Some((Ok::<_, Infallible>(Event::default().event("changed").data("")), (look, state)))
     });
-    streamed(events.take_until(Box::pin(dashboard.until_they_may_not(headers, client, stop.map(|it| it.0)))))
+    streamed(events.take_until(Box::pin(dashboard.until_they_may_not(headers, client, None, stop.map(|it| it.0)))))
 }

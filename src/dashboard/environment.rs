@@ -92,7 +92,13 @@ pub(super) async fn show(
     let template = EnvironmentPage {
         csrf: who.csrf.clone(),
         proof: deployments.first().and_then(|newest| newest.readiness.clone()),
-        deployments: deployments.into_iter().map(|deployment| (took(&deployment), deployment)).map(swap).collect(),
+        deployments: deployments
+            .into_iter()
+            .map(|deployment| {
+                let took = took(&deployment);
+                (deployment, took)
+            })
+            .collect(),
         is_asleep: detail.summary.reason == Some(Reason::Asleep),
         containers: containers.into_iter().collect(),
         frame,
@@ -108,10 +114,6 @@ pub(super) async fn show(
         logs,
     };
     page(StatusCode::OK, &template, "")
-}
-
-fn swap<A, B>((first, second): (A, B)) -> (B, A) {
-    (second, first)
 }
 
 /// From the first attempt's beginning to its end.
@@ -162,6 +164,9 @@ impl Dashboard {
             problem: None,
             lines: Vec::new(),
         };
+        if wanted.refresh {
+            return viewer;
+        }
         let read = match logs::request(id.to_owned(), wanted) {
             Ok(request) => self.service.logs(identity, request).await,
             Err(error) => Err(error),

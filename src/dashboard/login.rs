@@ -1,4 +1,4 @@
-//! Signing in, in a browser: with a token, for a session of the server's host, and from there into previews.
+//! Signing in, in a browser: with a token or with GitHub, for a session of the server's host, and from there into previews.
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     http::Client,
-    service::{Followed, LogEvent, LogsRequest, ServiceError, merged, parse_request},
+    service::{EnvironmentReference, Followed, LogEvent, LogsRequest, ServiceError, merged, parse_request},
 };
 
 /// How often a silent stream says that it is there: proxies end what says nothing for a minute.
@@ -42,6 +42,8 @@ pub(super) struct Wanted {
     pub contains: Option<String>,
     /// Whether times are shown.
     pub timestamps: Option<bool>,
+    /// Whether an open page asks for its live parts again, of which the log is none.
+    pub refresh: bool,
 }
 
 /// `environment`: its id or its namespace.
@@ -54,14 +56,16 @@ pub(super) async fn follow(
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let followed = match parse(environment, wanted) {
-        Ok(request) => dashboard.service.follow(&identity, request).await,
-        Err(error) => Err(error),
+    let request = match parse(environment, wanted) {
+        Ok(request) => request,
+        Err(error) => return failure(error),
     };
-    match followed {
+    let of = request.environment.clone();
+    match dashboard.service.follow(&identity, request).await {
         Ok(events) => {
             let events = events.map(|event| Ok::<_, Infallible>(sent(&event)));
-            streamed(events.take_until(Box::pin(dashboard.until_they_may_not(headers, client, stop.map(|it| it.0)))))
+            let end = dashboard.until_they_may_not(headers, client, Some(of), stop.map(|it| it.0));
+            streamed(events.take_until(Box::pin(end)))
         }
         Err(error) => failure(error),
     }
@@ -106,7 +110,7 @@ fn parse(environment: String, wanted: Result<Query<Wanted>, QueryRejection>) -> 
 
 /// What is asked of the service: always with times, which put the lines of several containers in order.
 pub(super) fn request(environment: String, wanted: Wanted) -> Result<LogsRequest, ServiceError> {
-    let Wanted { tail, since, container, contains, timestamps: _ } = wanted;
+    let Wanted { tail, since, container, contains, timestamps: _, refresh: _ } = wanted;
     let filled = |value: Option<String>| value.filter(|value| !value.is_empty());
     let fields = json!({
         "environment": environment,
@@ -134,11 +138,12 @@ where
 }
 
 impl Dashboard {
-    /// Ends when whoever asked may not any more, or when the server does.
+    /// Ends when whoever asked may not any more, or may not look at the environment, or when the server does.
     pub(super) async fn until_they_may_not(
         self: Arc<Self>,
         headers: HeaderMap,
         client: Client,
+        environment: Option<EnvironmentReference>,
         stop: Option<CancellationToken>,
     ) {
         let stop = stop.unwrap_or_default();
@@ -148,8 +153,15 @@ impl Dashboard {
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
             // Where it cannot be looked up now, it stays as it was.
-            let refused = self.identity(&headers, client).await.err();
-            if refused.is_some_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
+            let identity = match self.identity(&headers, client).await {
+                Ok(identity) => identity,
+                Err(answer) if answer.status() == StatusCode::UNAUTHORIZED => return,
+                Err(_) => continue,
+            };
+            if let Some(environment) = &environment
+                && let Err(error) = self.service.may_inspect(&identity, environment).await
+                && error.code.refusal().is_some()
+            {
                 return;
             }
         }

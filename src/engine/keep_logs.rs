@@ -25,16 +25,16 @@ impl Pass<'_> {
         let request =
             LogRequest { tail: LINES, timestamps: true, container: None, previous: false, since: None, contains: None };
         let owner = self.owner(&environment.id);
-        let reading = self.engine.cluster.logs(&environment.namespace, &owner, &request);
-        let Ok(Ok(read)) = tokio::time::timeout(TIMEOUT, reading).await else { return Ok(()) };
         let mask = Mask::of_environment(&self.engine.store, environment).await?;
+        let reading = self.engine.cluster.logs(&environment.namespace, &owner, &request, &mask);
+        let Ok(Ok(read)) = tokio::time::timeout(TIMEOUT, reading).await else { return Ok(()) };
         let logs: Vec<KeptLog> = read
             .containers
             .into_iter()
             .filter(|log| !log.lines.is_empty())
             // What still serves has nothing to do with it.
             .filter(|log| observed.workloads.as_ref().is_none_or(|seen| !seen.runs_another(&log.pod, head)))
-            .map(|log| KeptLog { body: body(&log.lines, &mask), pod: log.pod, container: log.container })
+            .map(|log| KeptLog { body: body(&log.lines), pod: log.pod, container: log.container })
             .collect();
         if !logs.is_empty() {
             self.engine.store.keep_logs(&self.lease, head, logs).await??;
@@ -44,11 +44,11 @@ impl Pass<'_> {
 }
 
 /// The newest lines, as many as there is room for.
-fn body(lines: &[LogLine], mask: &Mask) -> String {
+fn body(lines: &[LogLine]) -> String {
     let mut room = LONGEST;
     let mut kept = Vec::new();
     for LogLine { timestamp, text } in lines.iter().rev() {
-        let line = format!("{} {}", timestamp.as_deref().unwrap_or("-"), mask.hide(text));
+        let line = format!("{} {}", timestamp.as_deref().unwrap_or("-"), text);
         room = match room.checked_sub(line.len() + 1) {
             Some(room) => room,
             None => break,
@@ -67,8 +67,8 @@ mod tests {
     fn the_newest_lines_are_kept() {
         let line = |text: String| LogLine { timestamp: Some("2026-11-26T05:00:00.1Z".to_owned()), text };
         let long: Vec<_> = (0..1_000).map(|number| line(format!("{number} {}", "x".repeat(500)))).collect();
-        let kept = body(&long, &Mask::default());
+        let kept = body(&long);
         assert!(kept.len() <= LONGEST && kept.lines().last().unwrap().starts_with("2026-11-26T05:00:00.1Z 999 x"));
-        assert_eq!(body(&[line("a".to_owned()), line("b".to_owned())], &Mask::default()).lines().count(), 2);
+        assert_eq!(body(&[line("a".to_owned()), line("b".to_owned())]).lines().count(), 2);
     }
 }

@@ -178,21 +178,40 @@ impl Issuer {
         let mut keys = self.shared.keys.lock().await;
         let age = keys.set.as_ref().map(|(_, at)| at.elapsed());
         let known = find(keys.set.as_ref().map(|(set, _)| set), name);
-        if let (Some(key), Some(age)) = (&known, age)
-            && age < KEYS_FRESH
+        let may_ask = keys.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
+        if let (Some(key), Some(age)) = (known, age)
+            && age < KEYS_USABLE
         {
-            return Ok(Some(key.clone()));
-        }
-        if keys.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
-            keys.asked_at = Some(Instant::now());
-            match self.ask().await {
-                Ok(set) => keys.set = Some((set, Instant::now())),
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "the issuer's keys cannot be read"),
+            // Nobody waits for an issuer that may be away, where what is known is good.
+            if age >= KEYS_FRESH && may_ask {
+                keys.asked_at = Some(Instant::now());
+                let issuer = self.clone();
+                tokio::spawn(async move {
+                    let read = issuer.read_keys().await;
+                    let mut keys = issuer.shared.keys.lock().await;
+                    keys.set = read.or(keys.set.take());
+                });
             }
+            return Ok(Some(key));
+        }
+        if may_ask {
+            keys.asked_at = Some(Instant::now());
+            keys.set = self.read_keys().await.or(keys.set.take());
         }
         match &keys.set {
             Some((set, at)) if at.elapsed() < KEYS_USABLE => Ok(find(Some(set), name)),
             Some(_) | None => Err(AuthenticationError::IssuerAway),
+        }
+    }
+
+    /// The keys of now. None where they cannot be read, which the log says.
+    async fn read_keys(&self) -> Option<(JwkSet, Instant)> {
+        match self.ask().await {
+            Ok(set) => Some((set, Instant::now())),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the issuer's keys cannot be read");
+                None
+            }
         }
     }
 

@@ -77,7 +77,12 @@ where
             let call = async { invoke(caller?, request?).await };
             let began = Instant::now();
             let answered = tokio::time::timeout(LONGEST_CALL, call).await;
-            let outcome = if matches!(answered, Ok(Ok(_))) { "answered" } else { "refused" };
+            let outcome = match &answered {
+                Ok(Ok(_)) => "answered",
+                Ok(Err(error)) if error.code.refusal().is_some() => "refused",
+                Ok(Err(_)) => "failed",
+                Err(_) => "too_slow",
+            };
             let result = respond(name, answered.unwrap_or_else(|_| Err(ServiceError::too_slow())))?;
             let bytes = serde_json::to_string(&result).map_or(0, |json| json.len());
             METRICS.called(name, outcome, bytes, began.elapsed());

@@ -134,8 +134,11 @@ impl Service {
 
     async fn explain_environment(&self, overview: &Overview) -> Result<Explanation, ServiceError> {
         let id = &overview.environment.id;
-        let summary = self.summary(overview, now());
+        let now = now();
+        let summary = self.summary(overview, now);
         let Standing { explanation, next_action, findings, expires_at } = Standing::of(overview, &summary);
+        let figures = self.figures(&[id.as_str()], now).await?.remove(id).unwrap_or_default();
+        let summary = summary.with(figures);
         let events = self.store().events_of(id, EVENTS).await?;
         let deployments = self.store().deployments_of(id, DEPLOYMENTS).await?;
         Ok(Explanation {

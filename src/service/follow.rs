@@ -2,7 +2,7 @@
 //! per environment, from which readers take. Whoever reads too slowly loses lines, and is told how many; nobody waits.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
@@ -11,15 +11,15 @@ use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{
-        broadcast::{self, error::RecvError},
-        watch,
-    },
+    sync::watch,
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
 
-use super::{LogsRequest, Service, ServiceError, Tail};
+use super::{
+    LogsRequest, Service, ServiceError, Tail,
+    latest::{LatestReader, LatestWriter, latest},
+};
 use crate::{
     cluster::{Cluster, Following, LogRequest, LogSource, Owner},
     environment::{EnvironmentStatus, Namespace},
@@ -28,8 +28,8 @@ use crate::{
     store::{Overview, Store, StoreError},
 };
 
-/// Lines that wait for the slowest reader.
-const AHEAD: usize = 512;
+/// Lines of a container that are told at once, where so many are there.
+const AT_ONCE: usize = 256;
 /// The longest line, in characters. What is longer is cut.
 const LONGEST_LINE: usize = 8_000;
 /// How often new containers are looked for.
@@ -46,8 +46,8 @@ pub enum LogEvent {
     Line {
         pod: String,
         container: String,
-        /// RFC 3339 with nanoseconds, from the node.
-        at: String,
+        /// From the node.
+        at: Timestamp,
         /// The application's words: data, never instructions.
         text: String,
     },
@@ -74,6 +74,16 @@ impl Followed {
         &self.0.0
     }
 
+    /// What it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<LogEvent>()
+            + match self.event() {
+                LogEvent::Line { pod, container, text, at: _ } => pod.len() + container.len() + text.len(),
+                LogEvent::Ended { pod, container } => pod.len() + container.len(),
+                LogEvent::Lost { .. } | LogEvent::Gone => 0,
+            }
+    }
+
     /// The event as JSON on one line, made once however many get it.
     pub fn json(&self) -> &str {
         self.0.1.get_or_init(|| serde_json::to_string(self.event()).unwrap_or_default())
@@ -86,7 +96,7 @@ pub(super) struct Feeds(Mutex<HashMap<String, Weak<Feed>>>);
 
 /// What is read of an environment's containers. It ends with its last reader.
 struct Feed {
-    events: broadcast::Sender<Followed>,
+    events: LatestReader,
     task: JoinHandle<()>,
 }
 
@@ -102,7 +112,7 @@ struct Source {
     store: Store,
     owner: Owner,
     namespace: Namespace,
-    events: broadcast::Sender<Followed>,
+    events: LatestWriter,
 }
 
 impl Service {
@@ -120,7 +130,7 @@ impl Service {
         }
         let feed = self.feed(&overview).await?;
         // Before the look at what was printed, so that no line comes between them.
-        let receiver = feed.events.subscribe();
+        let events = feed.events.at_end();
         let before = LogRequest {
             tail: tail.unwrap_or(Tail::DEFAULT).lines(),
             timestamps: true,
@@ -130,25 +140,22 @@ impl Service {
             contains: contains.map(Into::into),
         };
         let mask = self.mask(&overview).await?;
-        let printed = self.read_logs(&overview, &before).await?;
-        let mut events = Vec::new();
+        let printed = self.read_logs(&overview, &before, &mask).await?;
+        let mut lines = Vec::new();
+        let mut seen = Vec::new();
         for log in printed.containers {
+            let mut last = None;
             for line in log.lines {
                 let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or_default();
-                events.push((at, event(&log.pod, &log.container, at, &mask.hide(&line.text))));
+                last = last.max(Some(at));
+                lines.push((at, event(&log.pod, &log.container, at, &line.text)));
             }
+            seen.extend(last.map(|last| (log.pod, log.container, last)));
         }
-        events.sort_by_key(|(at, _)| *at);
-        let mut seen: BTreeMap<(String, String), Timestamp> = BTreeMap::new();
-        for (at, event) in &events {
-            if let LogEvent::Line { pod, container, .. } = event {
-                seen.insert((pod.clone(), container.clone()), *at);
-            }
-        }
-        let printed: VecDeque<Followed> = events.into_iter().map(|(_, event)| event.into()).collect();
+        lines.sort_by_key(|(at, _)| *at);
+        let given: VecDeque<Followed> = lines.into_iter().map(|(_, line)| line.into()).collect();
         let LogRequest { container: only, contains, .. } = before;
-        let caught_up = HashSet::new();
-        let reader = Reader { feed, receiver, printed, seen, not_before, caught_up, only, contains };
+        let reader = Reader { feed, events, given, seen, not_before, only, contains };
         if let Err(error) = self.store().record_use(&overview.environment.id).await {
             tracing::debug!(%error, "it is not known that an environment was used");
         }
@@ -161,16 +168,16 @@ impl Service {
         let installation_id = self.installation_id().await?.to_owned();
         let id = &overview.environment.id;
         let mut feeds = self.shared.feeds.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(feed) = feeds.get(id).and_then(Weak::upgrade) {
+        if let Some(feed) = feeds.get(id).and_then(Weak::upgrade).filter(|feed| !feed.task.is_finished()) {
             return Ok(feed);
         }
-        let (events, _) = broadcast::channel(AHEAD);
+        let (writer, events) = latest();
         let source = Source {
             cluster,
             store: self.store().clone(),
             owner: Owner { installation_id, environment_id: id.clone() },
             namespace: overview.environment.namespace.clone(),
-            events: events.clone(),
+            events: writer,
         };
         let feed = Arc::new(Feed { events, task: tokio::spawn(source.run()) });
         feeds.retain(|_, feed| feed.strong_count() > 0);
@@ -183,55 +190,36 @@ struct Reader {
     /// Kept, so that it goes on.
     #[expect(dead_code, reason = "its end is the feed's")]
     feed: Arc<Feed>,
-    receiver: broadcast::Receiver<Followed>,
-    /// What was printed before, still to be given.
-    printed: VecDeque<Followed>,
-    /// The time of the last line of each container among it.
-    seen: BTreeMap<(String, String), Timestamp>,
+    events: LatestReader,
+    /// What is still to be given: first what was printed before.
+    given: VecDeque<Followed>,
+    /// Pod, container and time of the last line of each among what was printed before.
+    seen: Vec<(String, String, Timestamp)>,
     not_before: Option<Timestamp>,
-    /// The containers of which nothing comes again that was given.
-    caught_up: HashSet<(String, String)>,
     only: Option<String>,
     contains: Option<String>,
 }
 
 impl Reader {
     async fn next(&mut self) -> Option<Followed> {
-        if let Some(event) = self.printed.pop_front() {
-            return Some(event);
-        }
         loop {
-            match self.receiver.recv().await {
-                Ok(event) => {
-                    if self.wants(event.event()) {
-                        return Some(event);
-                    }
-                }
-                Err(RecvError::Lagged(lines)) => return Some(LogEvent::Lost { lines }.into()),
-                Err(RecvError::Closed) => return None,
+            if let Some(event) = self.given.pop_front() {
+                return Some(event);
             }
+            let mut news = self.events.read().await?;
+            news.retain(|event| self.wants(event.event()));
+            self.given.extend(news);
         }
     }
 
-    fn wants(&mut self, event: &LogEvent) -> bool {
+    fn wants(&self, event: &LogEvent) -> bool {
         let is_of = |name: &String| self.only.as_ref().is_none_or(|only| only == name);
         match event {
             LogEvent::Line { pod, container, at, text } => {
-                if !is_of(container) || self.contains.as_ref().is_some_and(|wanted| !text.contains(wanted)) {
-                    return false;
-                }
-                let of = (pod.clone(), container.clone());
-                if self.caught_up.contains(&of) {
-                    return true;
-                }
-                let at = at.parse::<Timestamp>().unwrap_or(Timestamp::MAX);
-                let is_new =
-                    self.seen.get(&of).is_none_or(|seen| at > *seen) && self.not_before.is_none_or(|first| at >= first);
-                // Lines of a container come in the order of their times.
-                if is_new {
-                    self.caught_up.insert(of);
-                }
-                is_new
+                is_of(container)
+                    && self.contains.as_ref().is_none_or(|wanted| text.contains(wanted))
+                    && self.not_before.is_none_or(|first| *at >= first)
+                    && !self.seen.iter().any(|(of, part, last)| at <= last && part == container && of == pod)
             }
             LogEvent::Ended { container, .. } => is_of(container),
             LogEvent::Lost { .. } | LogEvent::Gone => true,
@@ -255,16 +243,18 @@ impl Source {
         let (known, mask) = watch::channel(None::<Arc<Mask>>);
         let mut readers = JoinSet::new();
         let mut under_way: HashSet<LogSource> = HashSet::new();
+        // What was there before anybody followed was printed before; of what comes later everything is news.
+        let mut from = Following::FromNow;
         for look in 0u32.. {
             // A container that cannot be found now is found the next time.
-            let found = source.cluster.log_sources(&source.namespace, &source.owner).await.unwrap_or_default();
-            let is_new = found.iter().any(|(of, _)| !under_way.contains(of));
+            let found = source.cluster.log_sources(&source.namespace, &source.owner).await;
+            let is_new = found.iter().flatten().any(|(of, _)| !under_way.contains(of));
             // Whatever a new container may say is in what was kept before it was made.
             if is_new || look % LOOKS == 0 {
                 match source.look_again().await {
                     Look::There(new) => drop(known.send(Some(Arc::new(new)))),
                     Look::Gone => {
-                        let _ = source.events.send(LogEvent::Gone.into());
+                        source.events.write([LogEvent::Gone.into()]);
                         return;
                     }
                     Look::NotNow if is_new => {
@@ -274,16 +264,18 @@ impl Source {
                     Look::NotNow => {}
                 }
             }
-            for (of, goes_on) in found {
-                // What ended before anybody followed is what was printed before.
-                if under_way.insert(of.clone()) && (goes_on || look > 0) {
-                    readers.spawn(source.clone().read(of, mask.clone()));
+            if let Ok(found) = found {
+                for (of, goes_on) in found {
+                    if under_way.insert(of.clone()) && (goes_on || from == Following::FromBeginning) {
+                        readers.spawn(source.clone().read(of, from, mask.clone()));
+                    }
                 }
+                from = Following::FromBeginning;
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
                 Some(Ok(LogSource { pod, container, .. })) = readers.join_next() => {
-                    let _ = source.events.send(LogEvent::Ended { pod, container }.into());
+                    source.events.write([LogEvent::Ended { pod, container }.into()]);
                 }
             }
         }
@@ -306,24 +298,35 @@ impl Source {
     }
 
     /// Reads one run of a container to its end.
-    async fn read(self: Arc<Self>, of: LogSource, mask: watch::Receiver<Option<Arc<Mask>>>) -> LogSource {
+    async fn read(
+        self: Arc<Self>,
+        of: LogSource,
+        from: Following,
+        mask: watch::Receiver<Option<Arc<Mask>>>,
+    ) -> LogSource {
         let mut last: Option<Timestamp> = None;
         loop {
-            let from = last.map_or(Following::FromNow, Following::Since);
+            // Within one connection lines of the two outputs need not come in the order of their times.
+            let read_until = last;
+            let from = read_until.map_or(from, Following::Since);
             match self.cluster.follow(&self.namespace, &of, from).await {
                 Ok(lines) => {
-                    let mut lines = std::pin::pin!(lines);
-                    while let Some(line) = lines.next().await {
-                        let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
-                        let at = at.unwrap_or_else(Timestamp::now);
-                        if last.is_some_and(|last| at <= last) {
-                            continue;
+                    let mut lines = std::pin::pin!(lines.ready_chunks(AT_ONCE));
+                    while let Some(lines) = lines.next().await {
+                        let mask = mask.borrow().clone();
+                        let mut events = Vec::with_capacity(lines.len());
+                        for line in lines {
+                            let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
+                            if at.is_some_and(|at| read_until.is_some_and(|until| at <= until)) {
+                                continue;
+                            }
+                            last = last.max(at);
+                            let at = at.or(last).unwrap_or_else(Timestamp::now);
+                            if let Some(mask) = &mask {
+                                events.push(event(&of.pod, &of.container, at, &mask.hide(&line.text)).into());
+                            }
                         }
-                        last = Some(at);
-                        let Some(mask) = mask.borrow().clone() else { continue };
-                        let event = event(&of.pod, &of.container, at, &mask.hide(&line.text));
-                        // Nobody may listen just now.
-                        let _ = self.events.send(event.into());
+                        self.events.write(events);
                     }
                 }
                 Err(error) => tracing::debug!(%error, "a container's log cannot be followed"),
@@ -343,5 +346,5 @@ fn event(pod: &str, container: &str, at: Timestamp, text: &str) -> LogEvent {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     };
-    LogEvent::Line { pod: pod.to_owned(), container: container.to_owned(), at: at.to_string(), text }
+    LogEvent::Line { pod: pod.to_owned(), container: container.to_owned(), at, text }
 }

@@ -1,10 +1,13 @@
 //! Logs, cut to what an answer may hold.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::answers::{ContainerLogs, EnvironmentLogs};
 use crate::{
     cluster::{ContainerLog, LogLine, LogRequest, Logs, NoLog},
+    masking::Mask,
     store::KeptLog,
 };
 
@@ -14,7 +17,7 @@ const LONGEST_LINE: usize = 2_000;
 /// The containers' lines, and how many of the oldest were left out so that all of them make at most `budget` bytes of
 /// JSON. The longest log gives its lines first: a chatty neighbour does not push out the one that matters.
 pub(super) fn fit(containers: Vec<ContainerLog>, budget: usize) -> (Vec<ContainerLogs>, u64) {
-    let mut logs: Vec<Sized> = containers.into_iter().map(Sized::from).collect();
+    let mut logs: Vec<MeasuredLog> = containers.into_iter().map(MeasuredLog::from).collect();
     let mut total: usize = logs.iter().map(|log| log.bytes).sum();
     let mut left_out = 0;
     while total > budget {
@@ -28,13 +31,13 @@ pub(super) fn fit(containers: Vec<ContainerLog>, budget: usize) -> (Vec<Containe
         total -= given;
         left_out += 1;
     }
-    (logs.into_iter().map(Sized::into_answer).collect(), left_out)
+    (logs.into_iter().map(MeasuredLog::into_answer).collect(), left_out)
 }
 
 /// What was kept of a deployment, as far as the request wants it.
-pub(super) fn of_kept(kept: Vec<KeptLog>, request: &LogRequest) -> Logs {
+pub(super) fn of_kept(kept: Vec<KeptLog>, request: &LogRequest, mask: &Mask) -> Logs {
     let not_before = request.since.map(|since| Timestamp::now() - since);
-    let is_wanted = |(at, text): &(&str, &str)| {
+    let is_wanted = |(at, text): &(&str, Cow<'_, str>)| {
         let is_new = not_before.is_none_or(|first| at.parse::<Timestamp>().is_ok_and(|at| at >= first));
         is_new && request.contains.as_ref().is_none_or(|wanted| text.contains(wanted))
     };
@@ -42,11 +45,11 @@ pub(super) fn of_kept(kept: Vec<KeptLog>, request: &LogRequest) -> Logs {
         .into_iter()
         .filter(|log| request.container.as_ref().is_none_or(|name| *name == log.container))
         .map(|KeptLog { pod, container, body }| {
-            let lines: Vec<_> = body.lines().filter_map(|line| line.split_once(' ')).filter(is_wanted).collect();
+            let lines: Vec<_> = body.lines().filter_map(|line| parts(line, mask)).filter(is_wanted).collect();
             let first = lines.len().saturating_sub(request.tail as usize);
-            let line = |(at, text): &(&str, &str)| LogLine {
+            let line = |(at, text): &(&str, Cow<'_, str>)| LogLine {
                 timestamp: request.timestamps.then(|| (*at).to_owned()),
-                text: (*text).to_owned(),
+                text: text.clone().into_owned(),
             };
             ContainerLog {
                 pod,
@@ -60,6 +63,11 @@ pub(super) fn of_kept(kept: Vec<KeptLog>, request: &LogRequest) -> Logs {
     Logs { containers, omitted: 0 }
 }
 
+/// Its time and its text. What was no secret when it was kept may be one now.
+fn parts<'line>(line: &'line str, mask: &Mask) -> Option<(&'line str, Cow<'line, str>)> {
+    line.split_once(' ').map(|(at, text)| (at, mask.hide(text)))
+}
+
 /// The lines of all containers in the order of their time, each with its container before it. Without times they stay
 /// container by container.
 pub fn merged(logs: &EnvironmentLogs) -> Vec<(&ContainerLogs, &str)> {
@@ -71,7 +79,7 @@ pub fn merged(logs: &EnvironmentLogs) -> Vec<(&ContainerLogs, &str)> {
 }
 
 /// One container's lines, from `first` on, with the JSON that they make.
-struct Sized {
+struct MeasuredLog {
     pod: String,
     container: String,
     lines: Vec<String>,
@@ -80,7 +88,7 @@ struct Sized {
     bytes: usize,
 }
 
-impl From<ContainerLog> for Sized {
+impl From<ContainerLog> for MeasuredLog {
     fn from(log: ContainerLog) -> Self {
         let lines: Vec<String> = log.lines.into_iter().map(line).collect();
         let no_log = log.no_log.map(|why| match why {
@@ -93,7 +101,7 @@ impl From<ContainerLog> for Sized {
     }
 }
 
-impl Sized {
+impl MeasuredLog {
     fn into_answer(mut self) -> ContainerLogs {
         self.lines.drain(..self.first);
         let Self { pod, container, lines, no_log, first: _, bytes: _ } = self;
@@ -158,7 +166,7 @@ mod tests {
             contains: contains.map(str::to_owned),
         };
         let texts = |request: &LogRequest| -> Vec<String> {
-            let logs = of_kept(kept(), request);
+            let logs = of_kept(kept(), request, &Mask::default());
             logs.containers.into_iter().flat_map(|log| log.lines).map(|line| line.text).collect()
         };
         assert_eq!(texts(&request(2, None, None)), ["two", "two and a half"]);

@@ -1,6 +1,6 @@
 //! What can be asked for, and who may ask: the same for MCP, the command line and the dashboard. Reads are answered
-//! from the rows and cost the API server nothing, logs excepted; what changes something is stored as a fact, and the
-//! next pass carries it out.
+//! from the rows and cost the API server nothing, logs and the pods of a detail page excepted; what changes something
+//! is stored as a fact, and the next pass carries it out.
 
 mod answers;
 mod authoring;
@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod explain;
 mod follow;
+mod latest;
 mod logs;
 mod operation;
 mod page;
@@ -16,7 +17,7 @@ mod requests;
 mod usage;
 mod wait;
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
@@ -99,6 +100,7 @@ impl Service {
             statuses: status,
             repository: repository.map(|Repository(name)| name),
             visible: identity.visible_patterns(),
+            of_team: None,
             pull_request: identity.pull_request,
             text: None,
             after: cursor.map(|cursor| cursor.as_str().to_owned()),
@@ -158,22 +160,19 @@ impl Service {
         };
         let head = &overview.pull_request.facts.head_sha;
         let mask = self.mask(&overview).await?;
-        let mut logs = self.read_logs(&overview, &request).await?;
+        let mut logs = self.read_logs(&overview, &request, &mask).await?;
         let mut kept_of = None;
-        let nothing_runs = logs.containers.iter().all(|log| log.lines.is_empty());
+        // Of what runs, an attempt that failed before says nothing.
+        let runs = overview.environment.status == EnvironmentStatus::Running;
+        let says_nothing = logs.containers.iter().all(|log| log.lines.is_empty());
         // After a failure that went back to another commit, what runs says nothing of it.
         let went_back = overview.environment.status == EnvironmentStatus::Failed
             && overview.environment.serving_commit.as_ref().is_some_and(|serving| *serving != *head);
-        if (nothing_runs || went_back) && !request.previous {
+        if (says_nothing || went_back) && !runs && !request.previous {
             let kept = self.store().kept_logs(&overview.environment.id, head).await?;
             if !kept.is_empty() {
-                logs = logs::of_kept(kept, &request);
+                logs = logs::of_kept(kept, &request, &mask);
                 kept_of = Some(head.clone());
-            }
-        }
-        for line in logs.containers.iter_mut().flat_map(|log| &mut log.lines) {
-            if let Cow::Owned(hidden) = mask.hide(&line.text) {
-                line.text = hidden;
             }
         }
         // Whoever reads its logs uses it. Should this be missed, the next use is not.
@@ -192,6 +191,11 @@ impl Service {
             lines_left_out,
             containers_left_out: logs.omitted as u64,
         })
+    }
+
+    /// Whether the environment exists for `identity`, and they may look at it.
+    pub async fn may_inspect(&self, identity: &Identity, reference: &EnvironmentReference) -> Result<(), ServiceError> {
+        self.find(identity, reference, Action::Inspect).await.map(drop)
     }
 
     /// The environment that `reference` names, where it exists for `identity` and `action` is allowed.
@@ -220,7 +224,7 @@ impl Service {
         }
     }
 
-    async fn read_logs(&self, overview: &Overview, request: &LogRequest) -> Result<Logs, ServiceError> {
+    async fn read_logs(&self, overview: &Overview, request: &LogRequest, mask: &Mask) -> Result<Logs, ServiceError> {
         let nothing = Logs { containers: Vec::new(), omitted: 0 };
         if overview.environment.status == EnvironmentStatus::Deleted {
             return Ok(nothing);
@@ -230,7 +234,7 @@ impl Service {
             installation_id: self.installation_id().await?.to_owned(),
             environment_id: overview.environment.id.clone(),
         };
-        match cluster.logs(&overview.environment.namespace, &owner, request).await {
+        match cluster.logs(&overview.environment.namespace, &owner, request, mask).await {
             Ok(logs) => Ok(logs),
             Err(ClusterError::NamespaceGone | ClusterError::NamespaceTerminating) => Ok(nothing),
             Err(error) => Err(error.into()),

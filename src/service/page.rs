@@ -89,28 +89,17 @@ impl Service {
     pub async fn page(&self, identity: &Identity, request: PageRequest) -> Result<EnvironmentPage, ServiceError> {
         let PageRequest { status, team, repository, text, order, page } = request;
         let configured = self.teams();
-        let mut visible = identity.visible_patterns();
-        if let Some(team) = &team {
-            // Only of what they see anyway.
-            let patterns = configured.get(team).into_iter().flat_map(|team| &team.repositories);
-            let of_team: Vec<String> = patterns.map(|pattern| pattern.as_str().to_owned()).collect();
-            visible = Some(match visible {
-                None => of_team,
-                Some(own) if identity.teams.contains(team) => {
-                    if identity.pull_request.is_some() {
-                        own
-                    } else {
-                        of_team
-                    }
-                }
-                Some(_) => Vec::new(),
-            });
-        }
+        // One that is not configured has no repositories.
+        let of_team = team.map(|team| {
+            let patterns = configured.get(&team).into_iter().flat_map(|team| &team.repositories);
+            patterns.map(|pattern| pattern.as_str().to_owned()).collect()
+        });
         let rows = i64::try_from(ROWS_PER_PAGE).unwrap_or(i64::MAX);
         let filter = EnvironmentFilter {
             statuses: status.into_iter().collect(),
             repository,
-            visible,
+            visible: identity.visible_patterns(),
+            of_team,
             pull_request: identity.pull_request,
             text,
             after: None,

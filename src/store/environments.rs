@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
+    SAMPLE_FRESH, Store, StoreError,
     connection::read,
     pull_requests::{PullRequest, PullRequestRow, RepositoryRow, commit, from_code},
     schema::{environments, pull_requests, repositories, usage_samples},
@@ -286,6 +286,8 @@ pub struct EnvironmentFilter {
     pub repository: Option<RepositoryName>,
     /// Patterns of repositories that the asker may see: `owner/name` or `owner/*`. None: all.
     pub visible: Option<Vec<String>>,
+    /// Only of repositories that one of these patterns is for. None: all.
+    pub of_team: Option<Vec<String>>,
     /// Only environments of pull requests with this number.
     pub pull_request: Option<i64>,
     /// Only those whose pull request's title, author or branch, or whose namespace has this text; upper and lower case
@@ -368,7 +370,7 @@ macro_rules! filtered {
                 .filter(repositories::owner.eq(repository.owner()))
                 .filter(repositories::name.eq(repository.name()));
         }
-        if let Some(patterns) = &filter.visible {
+        for patterns in [&filter.visible, &filter.of_team].into_iter().flatten() {
             let (owners, names) = split_patterns(patterns);
             query = query.filter(
                 repositories::owner
@@ -400,10 +402,14 @@ impl Store {
         offset: i64,
     ) -> Result<Vec<Overview>, StoreError> {
         let filter = &EnvironmentFilter { after: None, ..filter.clone() };
+        let now = self.clock().await?;
         let rows: Vec<(EnvironmentRow, PullRequestRow, RepositoryRow)> = read!(self, |connection| {
+            let sample = usage_samples::environment_id
+                .eq(environments::id)
+                .and(usage_samples::sampled_at.gt(now - SAMPLE_FRESH));
             let query = environments::table
                 .inner_join(pull_requests::table.inner_join(repositories::table))
-                .left_join(usage_samples::table)
+                .left_join(usage_samples::table.on(sample))
                 .select((EnvironmentRow::as_select(), PullRequestRow::as_select(), RepositoryRow::as_select()))
                 .limit(filter.limit)
                 .offset(offset);

@@ -23,6 +23,7 @@ use previewd::{
         pods_to_restart,
     },
     environment::{Cause, Namespace, Progress},
+    masking::Mask,
     recipe::Object,
 };
 use serde_json::{Value, json};
@@ -326,11 +327,11 @@ async fn rollouts_are_read_and_judged() {
     assert!(none.deployments.is_empty() && none.replica_sets.is_empty() && none.pods.is_empty());
 
     let request = LogRequest { tail: 10, timestamps: true, ..LogRequest::default() };
-    let logs = cluster.logs(&namespace, &owner, &request).await.expect("read");
+    let logs = cluster.logs(&namespace, &owner, &request, &Mask::default()).await.expect("read");
     assert_eq!((logs.containers.len(), logs.omitted), (1, 0));
     assert_eq!(logs.containers[0].container, "app");
     assert_eq!(logs.containers[0].no_log, Some(NoLog::Waiting { reason: "Pending".to_owned() }));
-    assert!(cluster.logs(&namespace, &somebody, &request).await.expect("read").containers.is_empty());
+    assert!(cluster.logs(&namespace, &somebody, &request, &Mask::default()).await.expect("read").containers.is_empty());
 
     let restarted = eventually("the new ReplicaSet is seen", async || {
         let workloads = cluster.workloads(&namespace, &owner, &[]).await.expect("read");
@@ -439,7 +440,7 @@ async fn calls_cost_what_they_say() {
     cluster.workloads(&namespace, &owner, &[]).await.expect("read");
     assert_eq!(cost(), 3);
     let request = LogRequest { tail: 10, timestamps: true, ..LogRequest::default() };
-    cluster.logs(&namespace, &owner, &request).await.expect("read");
+    cluster.logs(&namespace, &owner, &request, &Mask::default()).await.expect("read");
     assert_eq!(cost(), 1, "a container that has not started is not asked");
     let mut unknown_kind = config_map(&owner);
     unknown_kind.api_version = "example.com/v1".to_owned();

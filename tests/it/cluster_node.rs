@@ -12,6 +12,7 @@ use previewd::{
         NamespaceState, NoLog, Owner, WorkloadKind, assess,
     },
     environment::{Cause, Namespace, Progress},
+    masking::Mask,
     recipe::Object,
 };
 use serde_json::{Value, json};
@@ -100,7 +101,7 @@ impl Environment {
     }
 
     async fn logs(&self, request: LogRequest) -> previewd::cluster::Logs {
-        self.cluster.logs(&self.namespace, &self.owner, &request).await.expect("read")
+        self.cluster.logs(&self.namespace, &self.owner, &request, &Mask::default()).await.expect("read")
     }
 }
 

@@ -7,7 +7,7 @@ use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 
 use xtask::github::{GitHub, Options};
 
-use crate::support::{Stand, commit};
+use crate::support::{Stand, commit, loopback_api_server};
 
 /// Somebody with a browser.
 pub struct Person<'a> {
@@ -119,7 +119,8 @@ async fn the_list_is_filtered_sorted_and_paged() {
         ("text=_", 0),
     ] {
         let page = person.open(&format!("/?{query}")).await;
-        let total = if expected == 0 { "Nothing here".to_owned() } else { format!("{expected} environment") };
+        assert_eq!(rows(&page), expected.min(25), "{query}: {}", page.body);
+        let total = if expected == 0 { "Nothing here".to_owned() } else { format!(">{expected} environment") };
         assert!(page.body.contains(&total), "{query}: {}", page.body);
     }
     let oldest = person.open("/?order=oldest").await;
@@ -158,6 +159,76 @@ async fn an_environment_is_shown_with_all_that_is_known() {
     assert_eq!(kept.status, 303);
     assert_eq!(person.open("/environments/pr-1-nobody-abcdefghij").await.status, 404);
     assert_eq!(person.open("/environments/%00").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_token_of_one_repository_sees_no_other_of_its_team() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    stand.open("acme/cart", 8, &commit('b')).await;
+    let scope = Some("acme/shop".parse().unwrap());
+    let token = stand.scoped_token(Role::Admin, &["shop"], scope).await;
+    let person = Person::with_token(&stand, &token).await;
+    for path in ["/", "/?team=shop", "/?repository=acme/cart", "/?text=change", "/events"] {
+        let page = person.open(path).await;
+        assert_eq!(page.status, 200);
+        assert!(!page.body.contains("acme/cart#8"), "{path}: {}", page.body);
+    }
+    assert!(person.open("/?team=shop").await.body.contains("acme/shop#7"));
+    assert_eq!(person.open(&format!("/environments/{}", namespace(&stand, "acme/cart", 8).await)).await.status, 404);
+}
+
+/// A push while somebody reads a commit must not put another one under their click.
+#[tokio::test]
+async fn an_approval_is_of_the_commit_that_was_named() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let database = format!("sqlite:{}", stand.directory().join("previewd.db").display());
+    stand.execute(&database, "UPDATE environments SET status = $1", "pending");
+    stand.execute(&database, "UPDATE environments SET reason = $1", "awaiting_approval");
+    let admin = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
+    let shown = admin.open(&format!("/environments/{name}")).await;
+    assert!(shown.body.contains("Approve…"), "{}", shown.body);
+    assert!(
+        !shown.body.contains("name=\"commit\""),
+        "what is replaced while it is read asks for nothing: {}",
+        shown.body
+    );
+    let path = format!("/environments/{name}/approve");
+    let form = admin.open(&path).await;
+    assert!(form.body.contains(&format!("value=\"{}\"", commit('a'))), "{}", form.body);
+
+    stand.open("acme/shop", 7, &commit('b')).await;
+    stand.execute(&database, "UPDATE environments SET reason = $1", "awaiting_approval");
+    let read = commit('a').to_string();
+    let late = admin.post(&path, &[("csrf", form.csrf()), ("commit", &read)]).await;
+    assert_eq!(late.status, 409, "{}", late.body);
+    let read = commit('b').to_string();
+    let member = Person::signed_in(&stand, Role::Member, &["shop"]).await;
+    let theirs = member.open(&path).await;
+    assert_eq!(member.post(&path, &[("csrf", theirs.csrf()), ("commit", &read)]).await.status, 403);
+    let done = admin.post(&path, &[("csrf", form.csrf()), ("commit", &read)]).await;
+    assert_eq!(done.status, 303, "{}", done.body);
+}
+
+/// An open page asks for its parts again; that is nobody's use of the environment.
+#[tokio::test]
+async fn an_open_page_keeps_nothing_awake() {
+    let (api_server, _) = loopback_api_server().await;
+    let stand = Stand::with_api_server(&api_server).await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let used = async || stand.store.find_environment(&name).await.unwrap().unwrap().environment.lifetime.used_at;
+    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
+    // Uses are known to the minute.
+    let database = format!("sqlite:{}", stand.directory().join("previewd.db").display());
+    stand.execute(&database, "UPDATE environments SET used_at = $1", "1");
+    let before = used().await;
+    assert_eq!(person.open(&format!("/environments/{name}?refresh=true")).await.status, 200);
+    assert_eq!(used().await, before);
+    assert_eq!(person.open(&format!("/environments/{name}")).await.status, 200);
+    assert!(used().await > before, "who opens it reads its logs");
 }
 
 #[tokio::test]
@@ -344,8 +415,8 @@ async fn people_sign_in_with_github_as_their_teams_have_them() {
     assert_eq!(ann.post(&format!("{path}/keep"), &[("csrf", &csrf)]).await.status, 303);
     let deletion = [("csrf", csrf.as_str()), ("confirm", "acme/shop#7")];
     assert_eq!(ann.post(&format!("{path}/delete"), &deletion).await.status, 403, "a member keeps, and does not delete");
-    let kept = ann.open("/events?kind=kept").await;
-    assert!(kept.body.contains("ann"), "{}", kept.body);
+    let kept = ann.open("/events?kind=keeping_requested").await;
+    assert!(kept.body.contains("data-label=\"Who\">ann<"), "{}", kept.body);
 
     // A session is of whoever the team has now.
     let without = stand

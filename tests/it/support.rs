@@ -17,7 +17,7 @@ use previewd::{
     },
     helm::Helm,
     http::{HttpState, router},
-    identity::{Authenticator, GitHubLogin, Identity, LoginSettings, Role, TokenGrant, issue_token},
+    identity::{Authenticator, GitHubLogin, Identity, LoginSettings, Role, Scope, TokenGrant, issue_token},
     recipe::Policy,
     router::{Door, PreviewRouter, Reach},
     service::{Addresses, Author, Parts, Service},
@@ -191,11 +191,16 @@ impl Stand {
     }
 
     pub async fn token(&self, role: Role, teams: &[&str]) -> String {
+        self.scoped_token(role, teams, None).await
+    }
+
+    /// A token that is for one repository, or one pull request of it.
+    pub async fn scoped_token(&self, role: Role, teams: &[&str], scope: Option<Scope>) -> String {
         let grant = TokenGrant {
             subject: format!("{role}-of-{}", teams.join("-")).parse().unwrap(),
             role,
             teams: teams.iter().map(|team| (*team).to_owned()).collect(),
-            scope: None,
+            scope,
             expires_at: None,
         };
         issue_token(&self.store, grant, &Identity::local_operator()).await.unwrap().token.expose_secret().to_owned()

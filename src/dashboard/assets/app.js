@@ -12,7 +12,9 @@ const localTimes = (root) => {
 
 // Replaces what has changed of the parts that are marked as live. Whoever types there is left in peace.
 const refresh = async () => {
-  const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin" });
+  const parts = new URL(location.href);
+  parts.searchParams.set("refresh", "true");
+  const answer = await fetch(parts, { headers: { accept: "text/html" }, credentials: "same-origin" });
   if (answer.redirected) return location.assign(answer.url);
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -33,10 +35,12 @@ const live = () => {
   if (parts.length === 0) return;
   let due = false;
   let timer;
+  let last = 0;
+  // At once after a while without changes; else every few seconds, however much changes.
   const soon = () => {
     if (document.hidden) { due = true; return; }
     clearTimeout(timer);
-    timer = setTimeout(() => refresh().catch(() => {}), 150);
+    timer = setTimeout(() => { last = Date.now(); refresh().catch(() => {}); }, Math.max(150, last + 3000 - Date.now()));
   };
   const changes = new EventSource("/changes");
   changes.addEventListener("changed", soon);

@@ -108,6 +108,14 @@ async fn lines_appear_while_they_are_written() {
     asked["contains"] = "needle".into();
     let found = life.ask("get_preview_logs", asked.clone()).await.done().unwrap();
     assert_eq!(found["containers"][0]["lines"].as_array().unwrap().len(), 2, "{found:#}");
+    // Whoever looks for a piece of a secret does not learn whether it is there.
+    life.post(&environment, "/say", "leaked ghp_0123456789abcdefghijABCDEFGHIJ012345").await;
+    assert!(follower.until("leaked").await.ends_with("| leaked ***"));
+    for (piece, lines) in [("leaked ***", 1), ("ghp_0123", 0), ("leaked ghp", 0)] {
+        let search = json!({ "environment": asked["environment"], "contains": piece, "timestamps": true });
+        let found = life.ask("get_preview_logs", search).await.done().unwrap();
+        assert_eq!(found["containers"][0]["lines"].as_array().unwrap().len(), lines, "{piece}: {found:#}");
+    }
     asked["since"] = "1s".into();
     let found = eventually("what is older goes", SOON, async || {
         let found = life.ask("get_preview_logs", asked.clone()).await.done().unwrap();

@@ -111,6 +111,7 @@ async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
             statuses: statuses.to_vec(),
             repository: of_one_repository.then(|| repository.clone()),
             visible: (!visible.is_empty()).then(|| visible.iter().map(|text| (*text).to_owned()).collect()),
+            of_team: None,
             pull_request: None,
             text: None,
             after: after.then(|| "0190a000-0000-7000-8000-000000002500".to_owned()),
