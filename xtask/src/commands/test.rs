@@ -16,8 +16,13 @@ use xtask::{
     testing,
 };
 
-/// The names of tests that need the whole machine for minutes: each has a turn of its own.
-const ALONE: [&str; 3] = ["lifecycle::many::", "lifecycle::processes::", "simulation::every_"];
+/// The names of tests that need the whole machine for minutes, or measure what it gives them: each has a turn of its own.
+const ALONE: [&str; 4] = [
+    "lifecycle::watching::what_environments_use_",
+    "lifecycle::many::",
+    "lifecycle::processes::",
+    "simulation::every_",
+];
 /// How the runner of Rust's tests is told how many to run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
