@@ -97,73 +97,6 @@ macro_rules! checked_text {
     };
 }
 
-/// The path of a health check: `/` and what follows, as it stands in a request line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthPath(String);
-
-checked_text!(HealthPath);
-
-/// As long a path as any server takes.
-const LONGEST_PATH: usize = 1_024;
-
-impl Default for HealthPath {
-    fn default() -> Self {
-        Self("/".to_owned())
-    }
-}
-
-impl FromStr for HealthPath {
-    type Err = BrokenRule;
-
-    fn from_str(text: &str) -> Result<Self, BrokenRule> {
-        if text.starts_with('/') && text.len() <= LONGEST_PATH && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(BrokenRule::new("must be a path that begins with /, without spaces"))
-    }
-}
-
-impl JsonSchema for HealthPath {
-    fn schema_name() -> Cow<'static, str> {
-        "HealthPath".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^/[!-~]*$", "maxLength": LONGEST_PATH })
-    }
-}
-
-/// The name of an environment variable that every shell takes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct VariableName(String);
-
-checked_text!(VariableName);
-
-const LONGEST_VARIABLE_NAME: usize = 128;
-
-impl FromStr for VariableName {
-    type Err = BrokenRule;
-
-    fn from_str(text: &str) -> Result<Self, BrokenRule> {
-        let begins_well = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-        let goes_on_well = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if begins_well && goes_on_well && text.len() <= LONGEST_VARIABLE_NAME {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(BrokenRule::new("must be a name of letters, digits and _ that does not begin with a digit"))
-    }
-}
-
-impl JsonSchema for VariableName {
-    fn schema_name() -> Cow<'static, str> {
-        "VariableName".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": LONGEST_VARIABLE_NAME })
-    }
-}
-
 /// A type of text with one rule: its pattern, its greatest length and what is said of other text.
 macro_rules! patterned_text {
     ($(#[$attribute:meta])* $name:ident, $is_valid:expr, $pattern:literal, $longest:literal, $rule:literal) => {
@@ -196,6 +129,34 @@ macro_rules! patterned_text {
         }
     };
 }
+
+patterned_text!(
+    /// The path of a health check: `/` and what follows, as it stands in a request line.
+    HealthPath,
+    |text| text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()),
+    "^/[!-~]*$",
+    // As long a path as any server takes.
+    1_024,
+    "must be a path that begins with /, without spaces"
+);
+
+impl Default for HealthPath {
+    fn default() -> Self {
+        Self("/".to_owned())
+    }
+}
+
+patterned_text!(
+    /// The name of an environment variable that every shell takes.
+    VariableName,
+    |text| {
+        let begins_well = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        begins_well && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    },
+    "^[A-Za-z_][A-Za-z0-9_]*$",
+    128,
+    "must be a name of letters, digits and _ that does not begin with a digit"
+);
 
 patterned_text!(
     /// The name under which others reach a service or a database, and the prefix of a database's variables.
