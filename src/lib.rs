@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod outbound;
 pub mod recipe;
 pub mod registry;
+mod request;
 pub mod router;
 pub mod schemas;
 pub mod sealing;

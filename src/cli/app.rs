@@ -20,7 +20,7 @@ use previewd::{
     registry::Registries,
     router::{Door, PreviewRouter, RouterSettings},
     sealing::{Keys, SHORTEST_SECRET},
-    service::{Addresses, Author, Parts, Service},
+    service::{Addresses, Parts, RecipeRenderer, Service},
     sessions::Sessions,
     store::{self, Retention, Store},
 };
@@ -101,7 +101,7 @@ pub fn service(
         cluster,
         github,
         limits: config.limits.clone(),
-        author: author(config),
+        renderer: renderer(config),
         prices: config.prices.clone(),
         addresses: Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() },
         teams,
@@ -135,8 +135,8 @@ pub fn previews(
 }
 
 /// What looks at recipes before they are pushed.
-pub fn author(config: &Config) -> Author {
-    Author { policy: config.policy(), base_domain: config.base_domain.clone(), helm: helm(config) }
+pub fn renderer(config: &Config) -> RecipeRenderer {
+    RecipeRenderer { policy: config.policy(), base_domain: config.base_domain.clone(), helm: helm(config) }
 }
 
 /// What renders charts.

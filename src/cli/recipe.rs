@@ -10,7 +10,7 @@ use anyhow::Context;
 use previewd::{
     environment::{CommitSha, RepositoryName},
     recipe::{Files, RECIPE_FILE, Recipe, Render},
-    service::{Occasion, RecipeVerdict},
+    service::{RecipeVerdict, RenderTarget},
 };
 
 use super::{
@@ -61,14 +61,14 @@ pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitC
     };
     let CheckArgs { path, commit, repository, pull_request, branch, output } = args;
     // Where there is no configuration its defaults say what a preview may have.
-    let author = app::author(&global.load()?);
+    let renderer = app::renderer(&global.load()?);
     let (text, folder) = read(&path)?;
     let files = match Recipe::parse(RECIPE_FILE, &text) {
         Ok(recipe) => files_of(&recipe, &folder)?,
         // It is said below, with its place.
         Err(_) => Files::new(),
     };
-    let rendered = author.render(&text, &files, &Occasion { repository, pull_request, branch, commit }).await;
+    let rendered = renderer.render(&text, &files, &RenderTarget { repository, pull_request, branch, commit }).await;
     let verdict = RecipeVerdict::of(&rendered);
     match (rendered, output) {
         (Ok(render), _) if shows_objects => print_objects(&render, output)?,

@@ -2,13 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::bail;
 use previewd::{
-    config::Config,
-    environment::{Millis, parse_duration},
-    identity::{Identity, Role, Scope, Subject, TokenGrant, issue_token},
-    service::rfc3339,
-    store::{self, EventKind, Store},
+    environment::parse_duration,
+    identity::{Identity, Role, Scope, Subject},
+    service::{NewTokenRequest, Service, TokenSummary},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -73,28 +70,19 @@ pub struct Revoke {
 pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitCode> {
     let config = global.start_here()?;
     let store = app::open_store(&config).await?;
+    let service = app::service(&config, &store, None, None, app::teams(&config));
     match command {
-        Command::Create(create) => create.run(&config, &store).await,
-        Command::List(list) => list.run(&store).await,
-        Command::Revoke(revoke) => revoke.run(&store).await,
+        Command::Create(create) => create.run(&service).await,
+        Command::List(list) => list.run(&service).await,
+        Command::Revoke(revoke) => revoke.run(&service).await,
     }
 }
 
 impl Create {
-    async fn run(self, config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
-        let Self { subject, role, team: teams, only: scope, expires, output } = self;
-        if let Some(unknown) = teams.iter().find(|team| !config.teams.contains_key(*team)) {
-            bail!("there is no team {unknown:?} in the configuration; add [teams.{unknown}] with its repositories");
-        }
-        if teams.is_empty() && role != Role::Operator {
-            bail!("a {role} without a team sees nothing; name one with --team, or take --role operator");
-        }
-        let expires_at = match expires {
-            None => None,
-            Some(expires) => Some(store.clock().await? + Millis::try_from(expires.as_millis())?),
-        };
-        let by = Identity::local_operator();
-        let issued = issue_token(store, TokenGrant { subject, role, teams, scope, expires_at }, &by).await?;
+    async fn run(self, service: &Service) -> anyhow::Result<ExitCode> {
+        let Self { subject, role, team: teams, only, expires, output } = self;
+        let request = NewTokenRequest { subject, role, teams, only, expires };
+        let issued = service.create_token(&Identity::local_operator(), request).await?;
         let (id, token) = (issued.id, issued.token.expose_secret().to_owned());
         match output {
             Output::Table => print(&format!("{token}\n"))?,
@@ -105,58 +93,28 @@ impl Create {
 }
 
 impl List {
-    async fn run(self, store: &Store) -> anyhow::Result<ExitCode> {
-        let tokens = store.list_tokens().await?;
-        let now = store.clock().await?;
-        let state = |token: &store::Token| match (token.revoked_at, token.expires_at) {
-            (Some(_), _) => "revoked",
-            (None, Some(expires_at)) if expires_at <= now => "expired",
-            (None, _) => "valid",
-        };
-        let used = |token: &store::Token| token.last_used_at.map(rfc3339);
-        let scope = |token: &store::Token| {
-            let repository = token.repository.clone()?;
-            Some(token.pull_request.map_or(repository.clone(), |number| format!("{repository}#{number}")))
-        };
+    async fn run(self, service: &Service) -> anyhow::Result<ExitCode> {
+        let tokens = service.tokens(&Identity::local_operator()).await?;
         match self.output {
             Output::Table => {
-                let rows: Vec<[String; 7]> = tokens
-                    .iter()
-                    .map(|token| {
-                        let (subject, role, teams) =
-                            (token.subject.clone(), token.role.clone(), token.teams.join(", "));
-                        let used = used(token).unwrap_or_else(|| "never".to_owned());
-                        let only = scope(token).unwrap_or_default();
-                        [token.id.clone(), subject, role, teams, only, state(token).to_owned(), used]
-                    })
-                    .collect();
-                print(&table(["id", "subject", "role", "teams", "only", "state", "last used"], &rows))?;
+                let row = |token: TokenSummary| {
+                    let TokenSummary { id, subject, role, teams, only, state, expires_at, last_used_at } = token;
+                    let (only, expires) = (only.unwrap_or_default(), expires_at.unwrap_or_default());
+                    let used = last_used_at.unwrap_or_else(|| "never".to_owned());
+                    [id, subject, role, teams.join(", "), only, state, expires, used]
+                };
+                let rows: Vec<[String; 8]> = tokens.into_iter().map(row).collect();
+                print(&table(["id", "subject", "role", "teams", "only", "state", "expires", "last used"], &rows))?;
             }
-            Output::Json => {
-                let rows: Vec<_> = tokens
-                    .iter()
-                    .map(|token| {
-                        let store::Token { id, subject, role, teams, .. } = token;
-                        let (state, used) = (state(token), used(token));
-                        json!({
-                            "id": id, "subject": subject, "role": role, "teams": teams, "only": scope(token), "state": state,
-                            "last_used_at": used,
-                        })
-                    })
-                    .collect();
-                print_json(&rows)?;
-            }
+            Output::Json => print_json(&tokens)?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Revoke {
-    async fn run(self, store: &Store) -> anyhow::Result<ExitCode> {
-        let event = Identity::local_operator().event(EventKind::TokenRevoked, self.id.clone());
-        if !store.revoke_token(&self.id, event).await? {
-            bail!("no valid token has the id {:?}; `previewd token list` shows them", self.id);
-        }
+    async fn run(self, service: &Service) -> anyhow::Result<ExitCode> {
+        service.revoke_token(&Identity::local_operator(), &self.id).await?;
         print(&format!("revoked {}\n", self.id))?;
         Ok(ExitCode::SUCCESS)
     }

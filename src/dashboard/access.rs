@@ -17,10 +17,9 @@ use super::{
     login,
 };
 use crate::{
-    http::{Client, token_of},
     identity::{AuthenticationError, Identity},
-    router::cookie,
-    service::{ErrorCode, ServiceError},
+    request::{Client, cookie, token_of},
+    service::ServiceError,
     sessions::SignedIn,
     store::Interface,
 };
@@ -138,14 +137,7 @@ impl Dashboard {
 
 /// A failure as programs get it.
 pub(super) fn failure(error: ServiceError) -> Response {
-    let status = match error.code {
-        ErrorCode::Unauthorized => StatusCode::FORBIDDEN,
-        ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::InvalidInput => StatusCode::BAD_REQUEST,
-        ErrorCode::StaleTarget => StatusCode::CONFLICT,
-        ErrorCode::ServerError => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, [(header::CACHE_CONTROL, "no-store")], Json(error)).into_response()
+    (error.code.http_status(), [(header::CACHE_CONTROL, "no-store")], Json(error)).into_response()
 }
 
 pub(super) fn away(error: &AuthenticationError) -> Response {

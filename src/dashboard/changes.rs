@@ -2,23 +2,21 @@
 //! them, and none where nobody has a page open.
 
 use std::{
-    convert::Infallible,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
-use axum::{
-    Extension,
-    extract::State,
-    http::HeaderMap,
-    response::{Response, sse::Event},
-};
+use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use futures::{StreamExt, stream};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Dashboard, access::Asker, logs::streamed};
-use crate::{http::Client, store::Store};
+use super::{
+    Dashboard,
+    access::Asker,
+    stream::{streamed, too_many},
+};
+use crate::{request::Client, store::Store};
 
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -79,11 +77,13 @@ pub(super) async fn follow(
     stop: Option<Extension<CancellationToken>>,
     headers: HeaderMap,
 ) -> Response {
+    let Ok(place) = dashboard.watchers.clone().try_acquire_owned() else { return too_many() };
     let look = dashboard.changes.look();
     let state = look.state.clone();
     let events = stream::unfold((look, state), |(look, mut state)| async move {
         state.changed().await.ok()?;
-        Some((Ok::<_, Infallible>(Event::default().event("changed").data("")), (look, state)))
+        Some(("event: changed\ndata:\n\n", (look, state)))
     });
-    streamed(events.take_until(Box::pin(dashboard.until_they_may_not(headers, client, None, stop.map(|it| it.0)))))
+    let end = dashboard.until_they_may_not(headers, client, None, stop.map(|it| it.0));
+    streamed(events.take_until(Box::pin(end)), place)
 }

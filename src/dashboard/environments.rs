@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     environment::EnvironmentStatus,
-    service::{EnvironmentPage, EnvironmentSummary, PageRequest},
+    service::{EnvironmentRows, EnvironmentSummary, PageRequest},
     store::EnvironmentOrder,
 };
 
@@ -108,7 +108,7 @@ pub(super) async fn show(
     let (request, problem) = filter.request();
     let is_filtered = request.is_filtered();
     let frame = Frame::of(&who, "environments");
-    let EnvironmentPage { rows, total, page: number, pages, teams, unmeasured } =
+    let EnvironmentRows { rows, total, page: number, pages, teams, unmeasured } =
         match dashboard.service.page(&who.identity, request).await {
             Ok(found) => found,
             Err(error) => return failed(frame, error),

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http::Client;
+use crate::request::Client;
 
 /// Failures of one address in a minute.
 const AT_MOST: u32 = 30;

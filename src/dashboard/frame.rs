@@ -86,14 +86,14 @@ pub(super) fn message(frame: Frame, status: StatusCode, title: &str, text: Strin
 /// What was asked for cannot be shown or done.
 pub(super) fn failed(frame: Frame, error: ServiceError) -> Response {
     let ServiceError { code, message: said, retryable: _, next_action } = error;
-    let (status, title) = match code {
-        ErrorCode::Unauthorized => (StatusCode::FORBIDDEN, "You may not do that"),
-        ErrorCode::NotFound => (StatusCode::NOT_FOUND, "There is nothing here"),
-        ErrorCode::InvalidInput => (StatusCode::BAD_REQUEST, "That does not work"),
-        ErrorCode::StaleTarget => (StatusCode::CONFLICT, "It has moved on"),
-        ErrorCode::ServerError => (StatusCode::SERVICE_UNAVAILABLE, "previewd cannot do that now"),
+    let title = match code {
+        ErrorCode::Unauthorized => "You may not do that",
+        ErrorCode::NotFound => "There is nothing here",
+        ErrorCode::InvalidInput => "That does not work",
+        ErrorCode::StaleTarget => "It has moved on",
+        ErrorCode::ServerError => "previewd cannot do that now",
     };
-    message(frame, status, title, format!("{}. {next_action}", capitalised(&said)))
+    message(frame, code.http_status(), title, format!("{}. {next_action}", capitalised(&said)))
 }
 
 fn capitalised(text: &str) -> String {

@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     environment::{Namespace, PublicUrl},
-    http::Client,
     identity::{Action, Attempt, AuthenticationError, LoginError, Permission, may},
-    router::{ENTER, cookie, local_path, set_cookie},
+    request::{Client, cookie, local_path, set_cookie},
+    router::ENTER,
     sessions::SignedIn,
     store::Interface,
 };

@@ -1,16 +1,13 @@
 //! Logs for people: as server-sent events while they are written (`line`, `lost`, `ended` and `gone`, each with its JSON),
 //! and as a text file.
 
-use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
+use std::{fmt::Write, sync::Arc};
 
 use axum::{
     Extension,
     extract::{Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
 };
 use futures::StreamExt;
 use serde::Deserialize;
@@ -20,17 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Dashboard,
     access::{Asker, failure},
+    stream::{streamed, too_many},
 };
 use crate::{
-    http::Client,
-    service::{EnvironmentReference, Followed, LogEvent, LogsRequest, ServiceError, merged, parse_request},
+    request::Client,
+    service::{LogsRequest, ServiceError, merged, parse_request},
 };
-
-/// How often a silent stream says that it is there: proxies end what says nothing for a minute.
-pub(super) const ALIVE: Duration = Duration::from_secs(15);
-
-/// How often it is looked whether somebody still may hear what is streamed to them.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a form or an address says. A field that is not filled in is empty.
 #[derive(Debug, Default, Deserialize)]
@@ -60,12 +52,12 @@ pub(super) async fn follow(
         Ok(request) => request,
         Err(error) => return failure(error),
     };
+    let Ok(place) = dashboard.watchers.clone().try_acquire_owned() else { return too_many() };
     let of = request.environment.clone();
     match dashboard.service.follow(&identity, request).await {
         Ok(events) => {
-            let events = events.map(|event| Ok::<_, Infallible>(sent(&event)));
             let end = dashboard.until_they_may_not(headers, client, Some(of), stop.map(|it| it.0));
-            streamed(events.take_until(Box::pin(end)))
+            streamed(events.take_until(Box::pin(end)), place)
         }
         Err(error) => failure(error),
     }
@@ -122,59 +114,4 @@ pub(super) fn request(environment: String, wanted: Wanted) -> Result<LogsRequest
     });
     let Value::Object(fields) = fields else { return Err(ServiceError::invalid("query", "must be fields")) };
     parse_request(fields)
-}
-
-/// A stream that proxies pass on at once, and do not end.
-pub(super) fn streamed<S>(events: S) -> Response
-where
-    S: futures::Stream<Item = Result<Event, Infallible>> + Send + 'static,
-{
-    let headers = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // nginx would keep lines until it has a buffer of them.
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE))).into_response()
-}
-
-impl Dashboard {
-    /// Ends when whoever asked may not any more, or may not look at the environment, or when the server does.
-    pub(super) async fn until_they_may_not(
-        self: Arc<Self>,
-        headers: HeaderMap,
-        client: Client,
-        environment: Option<EnvironmentReference>,
-        stop: Option<CancellationToken>,
-    ) {
-        let stop = stop.unwrap_or_default();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-            }
-            // Where it cannot be looked up now, it stays as it was.
-            let identity = match self.identity(&headers, client).await {
-                Ok(identity) => identity,
-                Err(answer) if answer.status() == StatusCode::UNAUTHORIZED => return,
-                Err(_) => continue,
-            };
-            if let Some(environment) = &environment
-                && let Err(error) = self.service.may_inspect(&identity, environment).await
-                && error.code.refusal().is_some()
-            {
-                return;
-            }
-        }
-    }
-}
-
-fn sent(followed: &Followed) -> Event {
-    let name = match followed.event() {
-        LogEvent::Line { .. } => "line",
-        LogEvent::Lost { .. } => "lost",
-        LogEvent::Ended { .. } => "ended",
-        LogEvent::Gone => "gone",
-    };
-    // Text of any kind is one line of JSON.
-    Event::default().event(name).data(followed.json())
 }

@@ -14,6 +14,7 @@ mod frame;
 mod login;
 mod logs;
 mod operation;
+mod stream;
 mod tokens;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use axum::{
     http::{HeaderMap, header},
     routing::{get, post},
 };
+use tokio::sync::Semaphore;
 use url::{Position, Url};
 
 use self::{changes::Changes, failures::Failures};
@@ -43,9 +45,12 @@ pub struct Dashboard {
     github_login: Option<GitHubLogin>,
     failures: Failures,
     changes: Changes,
+    /// A place for each who watches.
+    watchers: Arc<Semaphore>,
 }
 
 impl Dashboard {
+    /// `watchers`: how many may watch at once.
     pub fn new(
         sessions: Sessions,
         service: Service,
@@ -53,10 +58,12 @@ impl Dashboard {
         base_domain: BaseDomain,
         public_url: Option<Url>,
         github_login: Option<GitHubLogin>,
+        watchers: usize,
     ) -> Self {
+        let watchers = Arc::new(Semaphore::new(watchers));
         let changes = Changes::new(store.clone());
         let failures = Failures::default();
-        Self { sessions, service, store, base_domain, public_url, github_login, failures, changes }
+        Self { sessions, service, store, base_domain, public_url, github_login, failures, changes, watchers }
     }
 
     /// Everything under the server's own host that is for browsers.

@@ -17,6 +17,7 @@ use super::{
     frame::{Frame, failed, page},
 };
 use crate::{
+    environment::parse_duration,
     identity::Role,
     service::{ErrorCode, NewTokenRequest, ServiceError, TokenSummary},
     sessions::SignedIn,
@@ -80,7 +81,11 @@ fn request(fields: &Fields) -> Result<NewTokenRequest, ServiceError> {
         role: Role::from_code(role).ok_or_else(|| ServiceError::invalid("role", "is none that there is"))?,
         teams: teams.split(',').map(str::trim).filter(is_filled).map(str::to_owned).collect(),
         only: Some(only.trim()).filter(is_filled).map(str::parse).transpose()?,
-        expires: Some(expires.trim()).filter(is_filled).map(str::to_owned),
+        expires: Some(expires.trim())
+            .filter(is_filled)
+            .map(parse_duration)
+            .transpose()
+            .map_err(|rule| ServiceError::invalid("expires", rule))?,
     })
 }
 

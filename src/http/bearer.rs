@@ -12,9 +12,9 @@ use axum::{
 use serde_json::json;
 use url::Url;
 
-use super::client::Client;
 use crate::{
     identity::{AuthenticationError, Authenticator, Issuer},
+    request::{Client, token_of},
     store::Interface,
 };
 
@@ -50,11 +50,6 @@ pub(super) async fn authenticate(State(bearer): State<Arc<Bearer>>, mut request:
 
 fn unavailable(why: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why.to_owned()).into_response()
-}
-
-pub(crate) fn token_of(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn unauthorized(base_url: &str, error: Option<&AuthenticationError>) -> Response {

@@ -1,11 +1,18 @@
 //! Connections: how many there are, and how much of a request is taken before anybody looks at it. Browsers of whoever
 //! has a preview's address come to the same port as GitHub and agents.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -15,9 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 use tracing::warn;
 
-/// Connections at once; the next one waits. With what is opened for them they stay below the 1,024 files that a process
-/// may have open where nobody says otherwise.
-const AT_ONCE: usize = 512;
+/// Files that this process asks for: connections, what is opened for them, and the database.
+const OPEN_FILES: u64 = 4_096;
+/// Files that a process may have open where the system does not tell.
+const FEWEST_FILES: u64 = 1_024;
 /// How long a request's headers may take to come, and a connection may wait for its next request.
 const HEADERS: Duration = Duration::from_secs(60);
 /// The longest headers, and what is read ahead of a body, in bytes.
@@ -29,9 +37,27 @@ const OUT_OF_FILES: Duration = Duration::from_secs(1);
 /// How long what is under way may take when the server ends. A preview's answer may be endless.
 const FAREWELL: Duration = Duration::from_secs(20);
 
+/// Connections at once; the next one waits. Half of the files that this process may have open, which it raises as far as
+/// it may.
+pub(super) fn at_once() -> usize {
+    static AT_ONCE: LazyLock<usize> = LazyLock::new(|| {
+        let mut limit = getrlimit(Resource::Nofile);
+        let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+        if limit.current.is_some_and(|current| current < wanted) {
+            limit.current = Some(wanted);
+            if let Err(error) = setrlimit(Resource::Nofile, limit) {
+                warn!(%error, "cannot have more files open at once");
+            }
+        }
+        let allowed = getrlimit(Resource::Nofile).current.unwrap_or(FEWEST_FILES).min(OPEN_FILES);
+        usize::try_from(allowed / 2).unwrap_or_default().max(1)
+    });
+    *AT_ONCE
+}
+
 /// Serves until `stop`, and then until what is under way is answered, for 20 s at most.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let places = Arc::new(Semaphore::new(at_once()));
     let connections = TaskTracker::new();
     loop {
         let next = async {

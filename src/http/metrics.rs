@@ -1,6 +1,6 @@
 //! `/metrics`: what this process counts, and what the database says of all.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -15,6 +15,7 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     environment::EnvironmentStatus,
@@ -26,17 +27,45 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(3);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers also where the database is away: with what this process counts, and `previewd_database_up 0`.
-pub(super) async fn metrics(State(store): State<Store>) -> Response {
-    let gauges = match tokio::time::timeout(TIMEOUT, store.gauges()).await {
-        Ok(Ok(gauges)) => Some(gauges),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the database says nothing for the metrics");
-            None
+/// Whoever asks more often is told the same of the database: anybody may ask.
+const FRESH: Duration = Duration::from_secs(2);
+
+pub(super) struct Metered {
+    store: Store,
+    /// What the database said last; None where it said nothing.
+    last: Mutex<Option<(Instant, Arc<Option<Gauges>>)>>,
+}
+
+impl Metered {
+    pub fn new(store: Store) -> Self {
+        Self { store, last: Mutex::default() }
+    }
+
+    async fn gauges(&self) -> Arc<Option<Gauges>> {
+        // Held while it is asked: whoever asks meanwhile takes the same answer.
+        let mut last = self.last.lock().await;
+        if let Some((at, gauges)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return gauges.clone();
         }
-        Err(_) => None,
-    };
-    match written(gauges.as_ref()) {
+        let gauges = match tokio::time::timeout(TIMEOUT, self.store.gauges()).await {
+            Ok(Ok(gauges)) => Some(gauges),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the database says nothing for the metrics");
+                None
+            }
+            Err(_) => None,
+        };
+        let gauges = Arc::new(gauges);
+        *last = Some((Instant::now(), gauges.clone()));
+        gauges
+    }
+}
+
+/// Answers also where the database is away: with what this process counts, and `previewd_database_up 0`.
+pub(super) async fn metrics(State(metered): State<Arc<Metered>>) -> Response {
+    match written(metered.gauges().await.as_ref().as_ref()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

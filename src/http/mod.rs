@@ -2,7 +2,6 @@
 //! its answer returns.
 
 mod bearer;
-mod client;
 mod connections;
 mod health;
 mod metrics;
@@ -37,14 +36,13 @@ use crate::{
     mcp,
     metrics::METRICS,
     recipe::Cidr,
+    request,
     router::{self, PreviewRouter},
     service::Service,
     sessions::Sessions,
     store::Store,
     webhook,
 };
-pub(crate) use bearer::token_of;
-pub(crate) use client::Client;
 pub use connections::serve;
 use origins::Origins;
 
@@ -75,6 +73,8 @@ pub struct HttpState {
     pub trusted_proxies: Vec<Cidr>,
     /// What answers the hosts of previews. None: nobody here does.
     pub previews: Option<PreviewRouter>,
+    /// How many may watch a page or a log at once.
+    pub watchers: usize,
 }
 
 impl HttpState {
@@ -110,6 +110,8 @@ impl HttpState {
             base_domain: config.base_domain.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             previews,
+            // They must not take the places of webhooks and probes.
+            watchers: connections::at_once() / 2,
         })
     }
 }
@@ -130,15 +132,19 @@ pub fn router(state: HttpState) -> Router {
         base_domain,
         trusted_proxies,
         previews,
+        watchers,
     } = state;
     let origins = Origins::new(&allowed_origins, public_url.as_ref());
     let mcp = mcp::http_service(service.clone(), allowed_hosts, origins.patterns());
     let authenticator = sessions.authenticator().clone();
     let dashboard =
-        Dashboard::new(sessions, service, store.clone(), base_domain, public_url.clone(), github_login).router();
+        Dashboard::new(sessions, service, store.clone(), base_domain, public_url.clone(), github_login, watchers)
+            .router();
     let bearer = Arc::new(bearer::Bearer { authenticator, public_url });
     let webhook = Arc::new(webhook::Receiver { store: store.clone(), secrets: webhook_secrets });
-    let metered = Router::new().route("/metrics", get(metrics::metrics)).with_state(store.clone());
+    let metered = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .with_state(Arc::new(metrics::Metered::new(store.clone())));
     let health = Arc::new(health::Health::new(store, cluster, github));
 
     let mcp = Router::new()
@@ -160,7 +166,7 @@ pub fn router(state: HttpState) -> Router {
 
     let server = Router::new().merge(mcp).merge(metadata).merge(receiver).merge(dashboard).merge(operation).layer(
         ServiceBuilder::new()
-            .layer(middleware::from_fn_with_state(Arc::from(trusted_proxies), client::note))
+            .layer(middleware::from_fn_with_state(Arc::from(trusted_proxies), request::note))
             .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
             .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_failure(()))
             .layer(PropagateRequestIdLayer::new(REQUEST_ID))

@@ -4,14 +4,15 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use url::Url;
 
 use super::{lookup::Found, page};
 use crate::{
     environment::Namespace,
     identity::AuthenticationError,
-    sessions::{LASTS, Sessions},
+    request::{cookie, local_path, set_cookie},
+    sessions::Sessions,
 };
 
 /// Where a preview's host takes a code. Applications have no such path while there is a door.
@@ -69,31 +70,6 @@ impl Door {
     }
 }
 
-/// A path of the same host: what could lead elsewhere is the root.
-pub fn local_path(path: Option<&str>) -> String {
-    let is_local = |path: &&str| {
-        path.starts_with('/')
-            && !path.starts_with("//")
-            && !path.contains('\\')
-            && !path.chars().any(|character| character.is_control() || character == ' ')
-    };
-    path.filter(is_local).unwrap_or("/").to_owned()
-}
-
-/// The value of a cookie.
-pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let values = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut cookies = values.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    cookies.find(|(of, _)| *of == name).map(|(_, value)| value.to_owned())
-}
-
-/// A cookie that ends with the session, and that no script and no other site's form uses.
-pub fn set_cookie(name: &str, secret: &SecretString) -> Option<HeaderValue> {
-    let seconds = LASTS.as_secs();
-    let value = format!("{name}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}", secret.expose_secret());
-    HeaderValue::from_str(&value).ok()
-}
-
 fn see_other(address: &str, secret: Option<&SecretString>) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -110,34 +86,4 @@ fn see_other(address: &str, secret: Option<&SecretString>) -> Response {
 fn parameter(uri: &Uri, name: &str) -> Option<String> {
     let query = uri.query().unwrap_or_default();
     url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_is_led_elsewhere() {
-        for (path, expected) in [
-            (Some("/cart?item=1"), "/cart?item=1"),
-            (Some("//evil.example.com/"), "/"),
-            (Some("https://evil.example.com/"), "/"),
-            (Some("/\\evil.example.com"), "/"),
-            (Some("/a\r\nset-cookie: x"), "/"),
-            (Some(""), "/"),
-            (None, "/"),
-        ] {
-            assert_eq!(local_path(path), expected, "{path:?}");
-        }
-    }
-
-    #[test]
-    fn cookies_are_found_among_others() {
-        let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, HeaderValue::from_static("a=1; __Host-previewd-preview=secret"));
-        headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
-        assert_eq!(cookie(&headers, COOKIE).as_deref(), Some("secret"));
-        assert_eq!(cookie(&headers, "b").as_deref(), Some("2"));
-        assert_eq!(cookie(&headers, "c"), None);
-    }
 }

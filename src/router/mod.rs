@@ -23,7 +23,7 @@ use axum::{
 };
 
 pub use door::Door;
-pub(crate) use door::{ENTER, cookie, local_path, set_cookie};
+pub(crate) use door::ENTER;
 pub use settings::{Reach, RouterSettings};
 
 use self::{

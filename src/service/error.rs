@@ -1,5 +1,6 @@
 //! What a caller is told when something is not done. One shape over MCP, the command line and the dashboard.
 
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,16 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    pub fn http_status(self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::InvalidInput => StatusCode::BAD_REQUEST,
+            Self::StaleTarget => StatusCode::CONFLICT,
+            Self::ServerError => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
     /// How the history has it. None: it was no refusal.
     pub fn refusal(self) -> Option<Refusal> {
         match self {

@@ -83,10 +83,22 @@ impl Followed {
                 LogEvent::Lost { .. } | LogEvent::Gone => 0,
             }
     }
+}
 
-    /// The event as JSON on one line, made once however many get it.
-    pub fn json(&self) -> &str {
-        self.0.1.get_or_init(|| serde_json::to_string(self.event()).unwrap_or_default())
+/// The event with its JSON as a server-sent event, made once however many get it.
+impl AsRef<str> for Followed {
+    fn as_ref(&self) -> &str {
+        self.0.1.get_or_init(|| {
+            let name = match self.event() {
+                LogEvent::Line { .. } => "line",
+                LogEvent::Lost { .. } => "lost",
+                LogEvent::Ended { .. } => "ended",
+                LogEvent::Gone => "gone",
+            };
+            // Text of any kind is one line of JSON.
+            let json = serde_json::to_string(self.event()).unwrap_or_default();
+            format!("event: {name}\ndata: {json}\n\n")
+        })
     }
 }
 

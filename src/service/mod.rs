@@ -3,7 +3,6 @@
 //! is stored as a fact, and the next pass carries it out.
 
 mod answers;
-mod authoring;
 mod changes;
 mod error;
 mod events;
@@ -13,6 +12,7 @@ mod latest;
 mod logs;
 mod operation;
 mod page;
+mod rendering;
 mod requests;
 mod usage;
 mod wait;
@@ -25,14 +25,14 @@ pub use answers::{
     Addresses, ContainerLogs, DeploymentSummary, EnvironmentDetail, EnvironmentList, EnvironmentLogs,
     EnvironmentSummary, PullRequestSummary, ReadinessSummary, rfc3339,
 };
-pub use authoring::{Author, CheckRecipeRequest, Occasion, RecipeVerdict};
 pub use error::{ErrorCode, ServiceError};
 pub use events::{EventList, EventSummary, EventsRequest};
 pub use explain::{DeliverySummary, Explanation, Standing};
 pub use follow::{Followed, LogEvent};
 pub use logs::merged;
 pub use operation::{GitHubBudget, NewTokenRequest, Operation, TeamUsage, TokenSummary};
-pub use page::{Dossier, EnvironmentPage, PageRequest, Possible};
+pub use page::{Dossier, EnvironmentRows, PageRequest, Possible};
+pub use rendering::{CheckRecipeRequest, RecipeRenderer, RecipeVerdict, RenderTarget};
 pub use requests::{
     ChangeRequest, ContainerName, CreateRequest, Cursor, EnvironmentReference, ExpectedCommit, ExplainRequest,
     GetRequest, IdempotencyKey, KeepDuration, KeepRequest, ListRequest, LogsRequest, Number, Repository, SearchText,
@@ -75,7 +75,7 @@ pub struct Parts {
     /// None: previewd was started without one, and only pull requests that it does not know need it.
     pub github: Option<GitHub>,
     pub limits: Limits,
-    pub author: Author,
+    pub renderer: RecipeRenderer,
     pub prices: Prices,
     pub addresses: Addresses,
     pub teams: TeamsInForce,

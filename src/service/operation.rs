@@ -1,11 +1,13 @@
 //! What operators look at: the whole of it, and tokens.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Service, ServiceError, answers::rfc3339};
 use crate::{
-    environment::{Millis, parse_duration},
+    environment::Millis,
     identity::{Identity, IssuedToken, Permission, Role, Scope, Subject, TokenGrant, issue_token, may_operate},
     store::{EventKind, Occupancy, Overdue, Sampling, Token},
 };
@@ -80,8 +82,8 @@ pub struct NewTokenRequest {
     pub role: Role,
     pub teams: Vec<String>,
     pub only: Option<Scope>,
-    /// For how long it is valid: `30d`. None: until it is revoked.
-    pub expires: Option<String>,
+    /// For how long it is valid. None: until it is revoked.
+    pub expires: Option<Duration>,
 }
 
 impl TokenSummary {
@@ -179,8 +181,7 @@ impl Service {
         if teams.is_empty() && role != Role::Operator {
             return Err(ServiceError::invalid("teams", format!("a {role} without a team sees nothing; name one")));
         }
-        let expires = expires.filter(|text| !text.is_empty()).map(|text| parse_duration(&text)).transpose();
-        let expires_at = match expires.map_err(|rule| ServiceError::invalid("expires", rule))? {
+        let expires_at = match expires {
             None => None,
             Some(lasts) => {
                 let millis = Millis::try_from(lasts.as_millis()).unwrap_or(Millis::MAX);

@@ -46,7 +46,7 @@ impl PageRequest {
 
 /// A page of environments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EnvironmentPage {
+pub struct EnvironmentRows {
     pub rows: Vec<EnvironmentSummary>,
     /// On all pages together.
     pub total: u64,
@@ -86,7 +86,7 @@ pub struct Possible {
 
 impl Service {
     /// One page of a list of the environments that exist for `identity`.
-    pub async fn page(&self, identity: &Identity, request: PageRequest) -> Result<EnvironmentPage, ServiceError> {
+    pub async fn page(&self, identity: &Identity, request: PageRequest) -> Result<EnvironmentRows, ServiceError> {
         let PageRequest { status, team, repository, text, order, page } = request;
         let configured = self.teams();
         // One that is not configured has no repositories.
@@ -121,7 +121,7 @@ impl Service {
             Some(_) => identity.teams.clone(),
         };
         let unmeasured = self.unmeasured().await?;
-        Ok(EnvironmentPage { rows: found.iter().map(summary).collect(), total, page, pages, teams, unmeasured })
+        Ok(EnvironmentRows { rows: found.iter().map(summary).collect(), total, page, pages, teams, unmeasured })
     }
 
     /// Everything about one environment. What only the cluster knows is left out where it does not answer.

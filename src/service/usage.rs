@@ -110,7 +110,7 @@ impl Service {
     /// What lists show of these environments' use, by their ids.
     pub(super) async fn figures(&self, ids: &[&str], now: Millis) -> Result<BTreeMap<String, Figures>, ServiceError> {
         let usage = self.store().usage_of(ids).await?;
-        let quota = &self.shared.parts.author.policy.quota;
+        let quota = &self.shared.parts.renderer.policy.quota;
         Ok(usage.iter().map(|(id, usage)| (id.clone(), Figures::of(Some(usage), quota, now))).collect())
     }
 
@@ -128,7 +128,7 @@ impl Service {
     pub(super) async fn usage(&self, id: &str, now: Millis) -> Result<Used, ServiceError> {
         let usage = self.store().usage_of(&[id]).await?.remove(id).unwrap_or_default();
         let buckets = self.store().usage_buckets(id).await?;
-        let quota = &self.shared.parts.author.policy.quota;
+        let quota = &self.shared.parts.renderer.policy.quota;
         let summary = UsageSummary {
             cpu_quota_millicores: quota.cpu.0,
             memory_quota_bytes: quota.memory.0,

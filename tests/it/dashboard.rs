@@ -7,7 +7,7 @@ use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 
 use xtask::github::{GitHub, Options};
 
-use crate::support::{Stand, commit, loopback_api_server};
+use crate::support::{Stand, WATCHERS, commit, loopback_api_server};
 
 /// Somebody with a browser.
 pub struct Person<'a> {
@@ -380,6 +380,30 @@ async fn pages_hear_what_changes() {
         tokio::join!(hear(), stand.open("acme/shop", 7, &head));
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), story).await.expect("it is heard of");
+}
+
+#[tokio::test]
+async fn who_watches_leaves_places_for_webhooks_and_probes() {
+    let stand = Stand::start().await;
+    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
+    let watch = async || person.send(person.http.get(person.url("/changes"))).await;
+    let mut watching = Vec::new();
+    for _ in 0..WATCHERS {
+        let answer = watch().await;
+        assert_eq!(answer.status(), 200);
+        watching.push(answer);
+    }
+    let refused = watch().await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"60".parse().unwrap()));
+    assert!(refused.text().await.unwrap().contains("Look again in a minute"));
+    assert_eq!(person.open("/").await.status, 200);
+    drop(watching.pop());
+    let again = async {
+        while watch().await.status() != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), again).await.expect("whoever goes leaves a place");
 }
 
 /// Signs in with GitHub as a browser does: to GitHub, back with a code, and on.

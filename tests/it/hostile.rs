@@ -13,13 +13,13 @@ use previewd::{
     environment::Cause,
     helm::Helm,
     recipe::{Files, Policy, RECIPE_FILE},
-    service::Author,
+    service::RecipeRenderer,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
 use xtask::cluster::helm;
 
-use super::recipes::occasion;
+use super::recipes::target;
 
 /// So many are asked for; that none gets lost is checked too.
 const AT_LEAST: usize = 60;
@@ -179,9 +179,9 @@ impl Hostile {
         }
         let recipe = String::from_utf8(files.remove(RECIPE_FILE).expect("a recipe")).expect("text");
         let helm = Helm::new(helm, repositories);
-        let author = Author { policy, base_domain: "preview.example.com".parse().expect("a domain"), helm };
+        let renderer = RecipeRenderer { policy, base_domain: "preview.example.com".parse().expect("a domain"), helm };
         let began = Instant::now();
-        let rendered = author.render(&recipe, &files, &occasion()).await;
+        let rendered = renderer.render(&recipe, &files, &target()).await;
         let taken = began.elapsed();
         let Err(cause) = rendered else { return Some(format!("{name} was taken")) };
         let sentence = cause.to_string();
@@ -226,7 +226,7 @@ async fn every_hostile_recipe_is_refused_with_its_code() {
 async fn no_file_is_written_outside_of_helms_own_folder() {
     let folder = tempfile::tempdir().unwrap();
     let outside = folder.path().join("outside");
-    let author = Author {
+    let renderer = RecipeRenderer {
         policy: Policy::default(),
         base_domain: "preview.example.com".parse().unwrap(),
         helm: Helm::new("true".into(), Vec::new()),
@@ -236,7 +236,7 @@ async fn no_file_is_written_outside_of_helms_own_folder() {
         Files::from([file("chart/Chart.yaml", "name: web\n"), file(&path, "x")])
     };
     for path in [format!("chart/{}", outside.display()), format!("chart/../../../../../../{}", outside.display())] {
-        let refused = author.render("version: 1\nhelm: { chart: ./chart }\n", &chart(path), &occasion()).await;
+        let refused = renderer.render("version: 1\nhelm: { chart: ./chart }\n", &chart(path), &target()).await;
         assert!(matches!(refused, Err(Cause::InvalidRecipe { .. })), "{refused:?}");
         assert!(!outside.exists());
     }

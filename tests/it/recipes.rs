@@ -6,21 +6,21 @@ use previewd::{
     environment::Cause,
     helm::Helm,
     recipe::{Files, Policy, Render},
-    service::{Author, Occasion},
+    service::{RecipeRenderer, RenderTarget},
 };
 use serde_json::Value;
 use xtask::cluster::helm;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-async fn author(repositories: &[&str]) -> Author {
+async fn renderer(repositories: &[&str]) -> RecipeRenderer {
     let path = tokio::task::spawn_blocking(helm).await.unwrap().unwrap();
     let helm = Helm::new(path, repositories.iter().map(|repository| (*repository).to_owned()).collect());
-    Author { policy: Policy::default(), base_domain: "preview.example.com".parse().unwrap(), helm }
+    RecipeRenderer { policy: Policy::default(), base_domain: "preview.example.com".parse().unwrap(), helm }
 }
 
-pub fn occasion() -> Occasion {
-    Occasion {
+pub fn target() -> RenderTarget {
+    RenderTarget {
         repository: "acme/shop".parse().unwrap(),
         pull_request: 7,
         branch: "feature/cart".to_owned(),
@@ -36,7 +36,7 @@ async fn render(recipe: &str, files: &[(&str, &str)]) -> Result<Render, Cause> {
     let mut all =
         Files::from([("chart/Chart.yaml".to_owned(), b"apiVersion: v2\nname: web\nversion: 1.0.0\n".to_vec())]);
     all.extend(files.iter().map(|(path, text)| (format!("chart/{path}"), text.as_bytes().to_vec())));
-    author(&[]).await.render(recipe, &all, &occasion()).await
+    renderer(&[]).await.render(recipe, &all, &target()).await
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use previewd::{
     identity::{Authenticator, GitHubLogin, Identity, LoginSettings, Role, Scope, TokenGrant, issue_token},
     recipe::Policy,
     router::{Door, PreviewRouter, Reach},
-    service::{Addresses, Author, Parts, Service},
+    service::{Addresses, Parts, RecipeRenderer, Service},
     sessions::Sessions,
     store::{
         Delivery, DeploymentChanges, EnvironmentChanges, Event, EventKind, Migrate, Record, RecordedDelivery, Store,
@@ -43,15 +43,18 @@ use xtask::{cluster::bare_kubeconfig, github::GitHub, web};
 
 pub const WEBHOOK_SECRET: &str = "it-is-only-a-test";
 
+/// So many may watch a stand's pages at once.
+pub const WATCHERS: usize = 8;
+
 /// A head commit that reads well.
 pub fn commit(digit: char) -> CommitSha {
     digit.to_string().repeat(40).parse().unwrap()
 }
 
 /// What looks at recipes, with every default.
-fn author() -> Author {
+fn renderer() -> RecipeRenderer {
     let helm = Helm::new("helm".into(), Vec::new());
-    Author { policy: Policy::default(), base_domain: "preview.example.com".parse().unwrap(), helm }
+    RecipeRenderer { policy: Policy::default(), base_domain: "preview.example.com".parse().unwrap(), helm }
 }
 
 /// previewd without its engine, on a database of its own.
@@ -119,7 +122,7 @@ impl Stand {
             cluster: Some(cluster.clone()),
             github: None,
             limits: Limits::default(),
-            author: author(),
+            renderer: renderer(),
             prices: Prices::default(),
             addresses,
             teams: in_force.clone(),
@@ -154,6 +157,7 @@ impl Stand {
             base_domain,
             trusted_proxies: Vec::new(),
             previews: Some(previews),
+            watchers: WATCHERS,
         };
         let router = router(state);
         let server = router.clone();

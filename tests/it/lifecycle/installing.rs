@@ -281,7 +281,7 @@ async fn the_chart_brings_previewd_into_a_cluster() {
     };
     says("running", TO_RUNNING).await;
 
-    // Whichever goes, the other goes on: with another configuration, one after the other.
+    // With another configuration, one replica after the other.
     let other = config.replace("preview.example.com", "other.example.com");
     let upgraded =
         cluster.write("upgraded.json", &json!({ "config": other, "podAnnotations": { "a": "b" } }).to_string());

@@ -59,6 +59,25 @@ async fn one_trace_leads_from_the_webhook_to_what_runs() {
         .bearer_auth(token)
         .body(call.to_string());
     assert_eq!(asked.send().await.unwrap().status(), 200);
+    // What one life counts.
+    let metrics = xtask::web::plain_client().get(format!("{}/metrics", life.stand.url));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let counted = |series: &str| {
+        let line =
+            metrics.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{series}: {metrics}"));
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    for series in [
+        "previewd_deliveries_total{outcome=\"recorded\"}",
+        "previewd_deployments_total{outcome=\"succeeded\"}",
+        "previewd_passes_total{outcome=\"done\"}",
+        "previewd_step_duration_seconds_count{step=\"apply\"}",
+        "previewd_deployment_duration_seconds_count{stage=\"deploying\"}",
+        "previewd_tool_calls_total{tool=\"list_preview_environments\",outcome=\"answered\"}",
+    ] {
+        assert!(counted(series) >= 1.0, "{series}: {metrics}");
+    }
+    assert_eq!(counted("previewd_deployments_total{outcome=\"failed\"}"), 0.0);
     // What is left is sent when the process ends.
     life.stand.server.take().unwrap().stop().await.unwrap();
     life.begin().await;

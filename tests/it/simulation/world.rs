@@ -23,7 +23,7 @@ use previewd::{
     faults::{Fault, Faults},
     github::GitHub,
     helm::Helm,
-    service::{Addresses, Author, Parts, Service},
+    service::{Addresses, Parts, RecipeRenderer, Service},
     store::{Migrate, Retention, Store, migrate},
     webhook::{self, Receiver},
 };
@@ -108,13 +108,13 @@ impl World {
         let config = Config::default();
         let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
         let helm = Helm::new("helm".into(), Vec::new());
-        let author = Author { policy: config.policy(), base_domain: config.base_domain.clone(), helm };
+        let renderer = RecipeRenderer { policy: config.policy(), base_domain: config.base_domain.clone(), helm };
         let service = Service::new(Parts {
             store: store.clone(),
             cluster: None,
             github: None,
             limits: config.limits.clone(),
-            author,
+            renderer,
             prices: config.prices.clone(),
             addresses,
             teams: tokio::sync::watch::channel(Arc::default()).1,

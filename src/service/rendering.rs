@@ -14,7 +14,7 @@ use crate::{
 
 /// What this installation would make of recipes.
 #[derive(Debug, Clone)]
-pub struct Author {
+pub struct RecipeRenderer {
     pub policy: Policy,
     pub base_domain: BaseDomain,
     pub helm: Helm,
@@ -22,18 +22,18 @@ pub struct Author {
 
 /// The pull request that a recipe is rendered for.
 #[derive(Debug, Clone)]
-pub struct Occasion {
+pub struct RenderTarget {
     pub repository: RepositoryName,
     pub pull_request: i64,
     pub branch: String,
     pub commit: CommitSha,
 }
 
-impl Author {
+impl RecipeRenderer {
     /// What would be applied for `text`, a `.preview.yaml`, with the files of the repository that it names.
-    pub async fn render(&self, text: &str, files: &Files, occasion: &Occasion) -> Result<Render, Cause> {
+    pub async fn render(&self, text: &str, files: &Files, target: &RenderTarget) -> Result<Render, Cause> {
         let recipe = Recipe::parse(RECIPE_FILE, text)?;
-        let namespace = Namespace::of_pull_request(0, &occasion.repository, occasion.pull_request);
+        let namespace = Namespace::of_pull_request(0, &target.repository, target.pull_request);
         let url = PublicUrl::of(&namespace, &self.base_domain);
         let named = |path: &&String| {
             recipe.files().iter().any(|pattern| pattern.matches(path))
@@ -51,10 +51,10 @@ impl Author {
             recipe.secrets.iter().map(|name| (name.as_str().to_owned(), "given-by-the-operator".into())).collect();
         let uncharted = Charted::default();
         let context = Context {
-            repository: &occasion.repository,
-            pull_request: occasion.pull_request,
-            commit: &occasion.commit,
-            branch: &occasion.branch,
+            repository: &target.repository,
+            pull_request: target.pull_request,
+            commit: &target.commit,
+            branch: &target.branch,
             namespace: &namespace,
             url: &url,
             environment_id: "environment",
@@ -115,12 +115,12 @@ impl Service {
     pub async fn check_recipe(&self, request: CheckRecipeRequest) -> RecipeVerdict {
         let CheckRecipeRequest { recipe, files } = request;
         let files: Files = files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
-        let occasion = Occasion {
+        let target = RenderTarget {
             repository: "owner/name".parse().expect("a repository"),
             pull_request: 1,
             branch: "branch".to_owned(),
             commit: "0".repeat(40).parse().expect("a commit"),
         };
-        RecipeVerdict::of(&self.shared.parts.author.render(&recipe, &files, &occasion).await)
+        RecipeVerdict::of(&self.shared.parts.renderer.render(&recipe, &files, &target).await)
     }
 }
