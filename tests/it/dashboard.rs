@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use previewd::{config::Team, environment::CommitSha, identity::Role};
+use previewd::{config::Team, identity::Role};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 
 use xtask::github::{GitHub, Options};
 
-use crate::support::{Stand, WATCHERS, commit, loopback_api_server};
+use crate::support::{Stand, commit, loopback_api_server};
 
 /// Somebody with a browser.
 pub struct Person<'a> {
     stand: &'a Stand,
-    http: Client,
+    pub http: Client,
     cookie: String,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Person<'a> {
         Self { stand, http, cookie: String::new() }
     }
 
-    async fn signed_in(stand: &'a Stand, role: Role, teams: &[&str]) -> Self {
+    pub async fn signed_in(stand: &'a Stand, role: Role, teams: &[&str]) -> Self {
         Self::with_token(stand, &stand.token(role, teams).await).await
     }
 
@@ -59,11 +59,11 @@ impl<'a> Person<'a> {
         person
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.stand.address)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Response {
+    pub async fn send(&self, request: RequestBuilder) -> Response {
         request.header("cookie", &self.cookie).send().await.unwrap()
     }
 
@@ -82,7 +82,7 @@ impl<'a> Person<'a> {
     }
 }
 
-async fn namespace(stand: &Stand, repository: &str, number: i64) -> String {
+pub async fn namespace(stand: &Stand, repository: &str, number: i64) -> String {
     let found = stand.store.find_environment_of(&repository.parse().unwrap(), number).await.unwrap();
     found.unwrap().environment.namespace.to_string()
 }
@@ -354,56 +354,6 @@ async fn operators_look_after_the_whole_and_nobody_else() {
     let revoked = operator.post(&format!("/tokens/{id}/revoke"), &[("csrf", tokens.csrf())]).await;
     assert_eq!(revoked.status, 303);
     assert_eq!(operator.post(&format!("/tokens/{id}/revoke"), &[("csrf", tokens.csrf())]).await.status, 404);
-}
-
-/// Whoever opens a page under it hears that something changed.
-#[tokio::test]
-async fn pages_hear_what_changes() {
-    use futures::StreamExt;
-    let stand = Stand::start().await;
-    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
-    let answer = person.send(person.http.get(person.url("/changes"))).await;
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let mut bytes = answer.bytes_stream();
-    let head: CommitSha = commit('a');
-    let mut hear = async || {
-        loop {
-            let piece = bytes.next().await.expect("it goes on").unwrap();
-            if String::from_utf8_lossy(&piece).contains("event: changed") {
-                return;
-            }
-        }
-    };
-    let story = async {
-        // The first is of how it is when somebody begins to look.
-        hear().await;
-        tokio::join!(hear(), stand.open("acme/shop", 7, &head));
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), story).await.expect("it is heard of");
-}
-
-#[tokio::test]
-async fn who_watches_leaves_places_for_webhooks_and_probes() {
-    let stand = Stand::start().await;
-    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
-    let watch = async || person.send(person.http.get(person.url("/changes"))).await;
-    let mut watching = Vec::new();
-    for _ in 0..WATCHERS {
-        let answer = watch().await;
-        assert_eq!(answer.status(), 200);
-        watching.push(answer);
-    }
-    let refused = watch().await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"60".parse().unwrap()));
-    assert!(refused.text().await.unwrap().contains("Look again in a minute"));
-    assert_eq!(person.open("/").await.status, 200);
-    drop(watching.pop());
-    let again = async {
-        while watch().await.status() != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), again).await.expect("whoever goes leaves a place");
 }
 
 /// Signs in with GitHub as a browser does: to GitHub, back with a code, and on.

@@ -17,4 +17,5 @@ mod router;
 mod setup;
 mod simulation;
 mod store;
+mod streams;
 mod support;
