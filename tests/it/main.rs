@@ -5,6 +5,7 @@ mod charts;
 mod cli;
 mod cluster_api;
 mod cluster_node;
+mod compose;
 mod dashboard;
 mod hostile;
 mod http;

@@ -53,6 +53,11 @@ static REGISTRY_COMMAND: Module = Module {
     files: module_files!("cluster/registry", "go.mod", "go.sum"),
     version_of: Some("github.com/distribution/distribution/v3"),
 };
+static COMPOSE_SPEC: Module = Module {
+    name: "compose",
+    files: module_files!("cluster/compose", "go.mod", "go.sum"),
+    version_of: Some("github.com/compose-spec/compose-go/v2"),
+};
 static GATEWAY_API: Module = Module {
     name: "gateway-api",
     files: module_files!("cluster/gateway-api", "go.mod", "go.sum"),
@@ -88,6 +93,7 @@ pub static DNS: Program = program("coredns", &COREDNS, "github.com/coredns/cored
 pub static HELM: Program = program("helm", &HELM_COMMAND, "helm.sh/helm/v4/cmd/helm");
 pub static REGISTRY: Program =
     program("registry", &REGISTRY_COMMAND, "github.com/distribution/distribution/v3/cmd/registry");
+pub static COMPOSE: Program = program("compose-spec", &COMPOSE_SPEC, "github.com/compose-spec/compose-go/v2/cmd");
 pub static PAUSE: Program = program("pause", &SAMPLE, "./pause");
 pub static SHOP: Program = program("shop", &SAMPLE, "./shop");
 

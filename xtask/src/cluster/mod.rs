@@ -293,6 +293,15 @@ pub fn helm() -> Result<PathBuf> {
     binaries::HELM.path()
 }
 
+/// The reference reader of Compose files, which says what is wrong with one. Blocks where it has to be built first.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn compose() -> Result<PathBuf> {
+    binaries::ensure(&[&binaries::COMPOSE])?;
+    binaries::COMPOSE.path()
+}
+
 /// A kubeconfig for a server that asks for no credentials. JSON, which is YAML too.
 pub fn bare_kubeconfig(server: &str) -> String {
     let config = json!({
