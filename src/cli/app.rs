@@ -145,7 +145,13 @@ pub fn helm(config: &Config) -> Helm {
 }
 
 /// What works on the environments.
-pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub) -> anyhow::Result<Engine> {
+pub fn engine(
+    config: &Config,
+    store: &Store,
+    cluster: &Cluster,
+    github: &GitHub,
+    teams: TeamsInForce,
+) -> anyhow::Result<Engine> {
     let prober = config.probe_urls.then(Prober::new).transpose().context("cannot ask URLs (probe_urls)")?;
     let registries = config.images.ask_registries.then(|| Registries::new(config.registries.clone())).transpose();
     let registries = registries.context("cannot ask registries (images.ask_registries)")?;
@@ -158,7 +164,7 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
         triggers: config.triggers.clone(),
         lifetime: config.lifetime.clone(),
         limits: config.limits.clone(),
-        capacity: Arc::new(config.capacity()),
+        teams,
         report_to: config.github.report,
         alerts: Alerts::new(&config.alerts),
         roles: Roles::default(),
@@ -166,7 +172,6 @@ pub fn engine(config: &Config, store: &Store, cluster: &Cluster, github: &GitHub
             deliveries: config.retention.deliveries.millis(),
             events: config.retention.events.millis(),
         },
-        repositories: config.named_repositories(),
         orphans_told: Arc::default(),
         workers: config.engine.workers.count().get(),
         look: engine::LOOK,

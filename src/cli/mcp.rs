@@ -64,5 +64,5 @@ async fn run_where_none_lives(
         return Ok(());
     }
     let github = GitHub::new(&config.github).context("no access to GitHub: no engine runs here")?;
-    app::engine(config, store, cluster, &github)?.run(stop).await
+    app::engine(config, store, cluster, &github, app::teams(config))?.run(stop).await
 }

@@ -25,7 +25,7 @@ pub async fn run(Args { dry_run }: Args, global: Global) -> anyhow::Result<ExitC
     let store = app::open_store(&config).await?;
     let cluster = Cluster::new(config.kubernetes.clone()).await?;
     let github = GitHub::new(&config.github)?;
-    let engine = app::engine(&config, &store, &cluster, &github)?;
+    let engine = app::engine(&config, &store, &cluster, &github, app::teams(&config))?;
     let installation = engine.installation().await?;
     if !dry_run {
         store.record_event(&Identity::local_operator().event(EventKind::RepairRequested, "everything")).await?;

@@ -7,7 +7,7 @@ use previewd::{
     cluster::Cluster,
     github::GitHub,
     http::{self, HttpState},
-    identity::Teams,
+    identity::{Issuer, Teams},
     sessions::Sessions,
 };
 use tokio::{
@@ -44,7 +44,9 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
     let address = listen.unwrap_or(config.listen);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let stop = CancellationToken::new();
-    let engine = if no_engine { None } else { Some(app::engine(&config, &store, &cluster, &github)?) };
+    let (teams, teams_in_force) = watch::channel(Arc::new(config.teams.clone()));
+    let engine =
+        if no_engine { None } else { Some(app::engine(&config, &store, &cluster, &github, teams_in_force.clone())?) };
     let engine = engine.map(|engine| {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -54,11 +56,11 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
             outcome
         })
     });
-    let (teams, teams_in_force) = watch::channel(Arc::new(config.teams.clone()));
     let (of_cluster, of_github) = (Some(cluster.clone()), Some(github.clone()));
     let service = app::service(&config, &store, of_cluster, of_github, teams_in_force.clone());
-    tokio::spawn(reload_teams(global.clone(), teams, stop.clone()));
-    let sessions = Sessions::new(store.clone(), app::authenticator(&config, &store, teams_in_force)?);
+    let authenticator = app::authenticator(&config, &store, teams_in_force)?;
+    tokio::spawn(reload_rights(global.clone(), teams, authenticator.issuer().cloned(), stop.clone()));
+    let sessions = Sessions::new(store.clone(), authenticator);
     let previews = app::previews(&config, &store, &cluster, &sessions)?;
     let state = HttpState::of(&config, service, store, Some(cluster), Some(github), sessions, previews)?;
     let router = http::router(state);
@@ -74,9 +76,14 @@ pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes teams of the configuration that were changed while previewd runs; all else of it counts from the next start on.
-/// One that is not valid changes nothing.
-async fn reload_teams(global: Global, teams: watch::Sender<Arc<Teams>>, stop: CancellationToken) {
+/// Takes teams of the configuration, and what it makes of an issuer's claims, that were changed while previewd runs; all
+/// else of it counts from the next start on. One that is not valid changes nothing.
+async fn reload_rights(
+    global: Global,
+    teams: watch::Sender<Arc<Teams>>,
+    issuer: Option<Issuer>,
+    stop: CancellationToken,
+) {
     let mut complaint = String::new();
     loop {
         tokio::select! {
@@ -88,6 +95,9 @@ async fn reload_teams(global: Global, teams: watch::Sender<Arc<Teams>>, stop: Ca
         match loaded {
             Ok(config) => {
                 complaint.clear();
+                if issuer.as_ref().is_some_and(|issuer| issuer.read_claims_by(config.oidc)) {
+                    info!("what an issuer's claims mean was changed");
+                }
                 teams.send_if_modified(|in_force| {
                     let is_news = **in_force != config.teams;
                     if is_news {
@@ -100,7 +110,10 @@ async fn reload_teams(global: Global, teams: watch::Sender<Arc<Teams>>, stop: Ca
             // Once for each that is wrong in its own way, not every few seconds.
             Err(error) if error.to_string() != complaint => {
                 complaint = error.to_string();
-                warn!(error = complaint, "the configuration was changed and is not valid; the teams stay as they were");
+                warn!(
+                    error = complaint,
+                    "the configuration was changed and is not valid; teams and roles stay as they were"
+                );
             }
             Err(_) => {}
         }

@@ -32,7 +32,7 @@ pub use settings::{
 use crate::{
     alerts::AlertSettings,
     cluster::KubernetesSettings,
-    environment::{BaseDomain, Capacity, RepositoryName, TeamCapacity, TriggerSettings},
+    environment::{BaseDomain, TriggerSettings},
     github::GitHubSettings,
     identity::OidcSettings,
     recipe,
@@ -186,29 +186,6 @@ impl Config {
             return None;
         }
         Some(serde_json::json!({ "auths": auths }).to_string().into())
-    }
-
-    /// How many environments there may be at once.
-    pub fn capacity(&self) -> Capacity {
-        let of_team = |(name, team): (&String, &Team)| {
-            let at_most = team.environments?;
-            let repositories = team.repositories.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-            Some(TeamCapacity { name: name.clone(), repositories, at_most })
-        };
-        Capacity {
-            cluster: self.limits.environments,
-            repository: self.limits.environments_per_repository,
-            teams: self.teams.iter().filter_map(of_team).collect(),
-        }
-    }
-
-    /// The repositories that teams name one by one.
-    pub fn named_repositories(&self) -> Vec<RepositoryName> {
-        let patterns = self.teams.values().flat_map(|team| &team.repositories);
-        let mut names: Vec<RepositoryName> = patterns.filter_map(|pattern| pattern.as_str().parse().ok()).collect();
-        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
-        names.dedup();
-        names
     }
 
     /// The secrets that may sign a webhook: at least one, and none of them empty.

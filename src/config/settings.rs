@@ -1,6 +1,8 @@
 //! Sections and values that belong to no other module, and how texts become values.
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -8,7 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::environment::{BaseDomain, ForkPolicy, InvalidName, Lifespan, Millis, RepositoryName};
+use crate::environment::{
+    BaseDomain, Capacity, ForkPolicy, InvalidName, Lifespan, Millis, RepositoryName, TeamCapacity,
+};
 use crate::recipe::ImageReference;
 
 /// The rule that a value breaks. Never the value itself, which may be a secret in the wrong place.
@@ -61,6 +65,20 @@ impl Limits {
     pub fn kept_until(&self, now: Millis, duration: Duration) -> Millis {
         let asked = Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX);
         now.saturating_add(self.ttl.millis().map_or(asked, |most| asked.min(most)))
+    }
+
+    /// How many environments there may be at once, with what `teams` may have.
+    pub fn capacity(&self, teams: &BTreeMap<String, Team>) -> Capacity {
+        let of_team = |(name, team): (&String, &Team)| {
+            let at_most = team.environments?;
+            let repositories = team.repositories.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+            Some(TeamCapacity { name: name.clone(), repositories, at_most })
+        };
+        Capacity {
+            cluster: self.environments,
+            repository: self.environments_per_repository,
+            teams: teams.iter().filter_map(of_team).collect(),
+        }
     }
 }
 

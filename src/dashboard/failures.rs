@@ -1,18 +1,18 @@
 //! How often somebody may sign in with the wrong token. Tokens cannot be guessed; whoever tries makes work and noise.
 
 use std::{
-    collections::HashMap,
-    net::IpAddr,
+    collections::{HashMap, hash_map::Entry},
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::request::Client;
 
-/// Failures of one address in a minute.
+/// Failures of one network in a minute.
 const AT_MOST: u32 = 30;
-/// The same for all together: whoever has many addresses.
-const OF_ALL: u32 = 600;
+/// Networks that are counted in a minute. Whoever has more may go on: nobody is locked out for what others do.
+const NETWORKS: usize = 10_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The failures of the present minute.
@@ -22,21 +22,21 @@ pub(super) struct Failures(Mutex<Minute>);
 #[derive(Default)]
 struct Minute {
     began: Option<Instant>,
-    all: u32,
-    by_address: HashMap<Option<IpAddr>, u32>,
+    by_network: HashMap<Option<IpAddr>, u32>,
 }
 
 impl Failures {
-    pub fn are_too_many(&self, Client(address): Client) -> bool {
-        let minute = self.present();
-        minute.all >= OF_ALL || minute.by_address.get(&address).is_some_and(|failures| *failures >= AT_MOST)
+    pub fn are_too_many(&self, client: Client) -> bool {
+        self.present().by_network.get(&network(client)).is_some_and(|failures| *failures >= AT_MOST)
     }
 
-    pub fn add(&self, Client(address): Client) {
+    pub fn add(&self, client: Client) {
         let mut minute = self.present();
-        minute.all = minute.all.saturating_add(1);
-        if minute.all <= OF_ALL {
-            *minute.by_address.entry(address).or_default() += 1;
+        let is_full = minute.by_network.len() >= NETWORKS;
+        match minute.by_network.entry(network(client)) {
+            Entry::Occupied(mut failures) => *failures.get_mut() += 1,
+            Entry::Vacant(none) if !is_full => drop(none.insert(1)),
+            Entry::Vacant(_) => {}
         }
     }
 
@@ -49,22 +49,38 @@ impl Failures {
     }
 }
 
+/// Whose address it is: one customer has a whole /64 of IPv6.
+fn network(Client(address): Client) -> Option<IpAddr> {
+    Some(match address? {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_address_does_not_lock_out_the_others() {
+    fn one_network_does_not_lock_out_the_others() {
         let failures = Failures::default();
-        let client = |last: u8| Client(Some(IpAddr::from([192, 0, 2, last])));
-        for _ in 0..AT_MOST {
-            assert!(!failures.are_too_many(client(1)));
-            failures.add(client(1));
+        let client = |text: &str| Client(Some(text.parse().unwrap()));
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            for _ in 0..AT_MOST {
+                assert!(!failures.are_too_many(client(address)));
+                failures.add(client(address));
+            }
+            assert!(failures.are_too_many(client(address)));
         }
-        assert!(failures.are_too_many(client(1)) && !failures.are_too_many(client(2)));
-        for last in 2..=u8::MAX {
-            (0..3).for_each(|_| failures.add(client(last)));
+        assert!(failures.are_too_many(client("2001:db8::ffff:2")), "the same network");
+        assert!(!failures.are_too_many(client("2001:db8:0:1::1")) && !failures.are_too_many(client("192.0.2.2")));
+        for number in 0..20_000_u32 {
+            failures.add(Client(Some(IpAddr::from(number.to_be_bytes()))));
         }
-        assert!(failures.are_too_many(client(2)), "all together are too many");
+        assert_eq!(failures.0.lock().unwrap().by_network.len(), NETWORKS);
+        assert!(!failures.are_too_many(client("198.51.100.7")), "many do not lock out one");
     }
 }

@@ -167,7 +167,7 @@ impl Pass<'_> {
                 granted(store.request_deletion(id, request).await?, Outcome::Settled(None))
             }
             Command::Keep(duration) => {
-                let until = self.engine.kept_until(self.lease.now(), *duration);
+                let until = self.engine.limits.kept_until(self.lease.now(), *duration);
                 let asked = store.request_keeping(id, until, by(EventKind::KeepingRequested, time(until))).await?;
                 granted(asked, invalid(format!("It is {status}; there is nothing to keep.")))
             }

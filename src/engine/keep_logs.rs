@@ -6,7 +6,7 @@ use super::{interrupted::Interrupted, observe::Observed, pass::Pass};
 use crate::{
     cluster::{LogLine, LogRequest},
     masking::Mask,
-    store::KeptLog,
+    store::{KeptLog, StoreError},
 };
 
 /// Lines of each container.
@@ -25,7 +25,11 @@ impl Pass<'_> {
         let request =
             LogRequest { tail: LINES, timestamps: true, container: None, previous: false, since: None, contains: None };
         let owner = self.owner(&environment.id);
-        let mask = Mask::of_environment(&self.engine.store, environment).await?;
+        let mask = match Mask::of_environment(&self.engine.store, environment).await {
+            // What cannot be hidden is not kept either.
+            Err(StoreError::Sealed) => return Ok(()),
+            mask => mask?,
+        };
         let reading = self.engine.cluster.logs(&environment.namespace, &owner, &request, &mask);
         let Ok(Ok(read)) = tokio::time::timeout(TIMEOUT, reading).await else { return Ok(()) };
         let logs: Vec<KeptLog> = read

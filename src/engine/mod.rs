@@ -39,10 +39,11 @@ use crate::{
     alerts::Alerts,
     cluster::{Cluster, WatchHealth},
     config::{LifetimeSettings, Limits},
-    environment::{BaseDomain, Capacity, Lifespan, Millis, ReportTo, RepositoryName, TriggerSettings},
+    environment::{BaseDomain, Capacity, Lifespan, ReportTo, TriggerSettings},
     faults::Faults,
     github::GitHub,
     helm::Helm,
+    identity::TeamsInForce,
     recipe::Policy,
     registry::Registries,
     store::{Installation, Retention, Store},
@@ -69,7 +70,8 @@ pub struct Engine {
     pub lifetime: LifetimeSettings,
     /// Whatever recipes say.
     pub limits: Limits,
-    pub capacity: Arc<Capacity>,
+    /// Whose environments count together, and whose repositories are looked at, heard of or not.
+    pub teams: TeamsInForce,
     /// For recipes that leave it open.
     pub report_to: ReportTo,
     pub alerts: Alerts,
@@ -84,8 +86,6 @@ pub struct Engine {
     pub image_wait: Lifespan,
     /// What asks public URLs. None: they are not asked.
     pub prober: Option<Prober>,
-    /// Repositories that teams name, heard of or not.
-    pub repositories: Vec<RepositoryName>,
     /// How many namespaces without a row operators were told of last.
     pub orphans_told: Arc<Mutex<usize>>,
     /// How many passes run at once.
@@ -97,9 +97,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Until when somebody may keep an environment at most.
-    pub(crate) fn kept_until(&self, now: Millis, duration: Duration) -> Millis {
-        self.limits.kept_until(now, duration)
+    /// How many environments there may be now.
+    fn capacity(&self) -> Capacity {
+        self.limits.capacity(&self.teams.borrow())
     }
 
     /// Works until `stop`. An error means that this engine must not work at all: the database is for another cluster.

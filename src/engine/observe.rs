@@ -316,7 +316,7 @@ impl Pass<'_> {
                 let recipe = deployment.recipe.as_deref().and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
                 // The pods say the same of themselves at this path.
                 let path = recipe.map_or_else(|| "/".to_owned(), |recipe| recipe.health().as_str().to_owned());
-                match prober.ask(&url, &path).await {
+                match prober.ask(&url, &path, self.lease.token()).await {
                     Some(status) if (200..400).contains(&status) => Some(UrlAnswer { status, at: self.lease.now() }),
                     answered => return Err(Cause::UrlUnreachable { answered }),
                 }

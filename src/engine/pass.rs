@@ -1,7 +1,11 @@
 //! One pass over one environment, read top to bottom: observe, decide, take the step, look again; report; release.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
+use futures::FutureExt;
 use tracing::{Instrument, debug_span, info, warn};
 
 use super::{
@@ -75,10 +79,15 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
         in_paths: None,
         restarts: None,
     };
-    let (next, interrupted) = match pass.take_steps().await {
-        Ok(next) => (next, pass.report().await.err()),
-        Err(interrupted) => (None, Some(interrupted)),
-    };
+    // One environment on which previewd breaks down must not be taken up again at once, and for ever.
+    let worked = AssertUnwindSafe(async {
+        match pass.take_steps().await {
+            Ok(next) => (next, pass.report().await.err()),
+            Err(interrupted) => (None, Some(interrupted)),
+        }
+    });
+    let broke_down = || (None, Some(Interrupted::failed("previewd broke down; what it says before this is a defect")));
+    let (next, interrupted) = worked.catch_unwind().await.unwrap_or_else(|_| broke_down());
     // Where only the report failed the environment itself is well: what it awaits is still looked at in time.
     let at_the_latest = |wait: Duration| Some(next.map_or(wait, |next| next.min(wait)));
     let (next, failures, outcome) = match interrupted {
@@ -219,7 +228,7 @@ impl Pass<'_> {
         // Should this be missed, whoever waits asks again soon.
         let gives_its_place = matches!(step, Step::ShowWaiting { .. } | Step::FinishDeletion { .. });
         if gives_its_place && environment.has_place {
-            self.engine.store.give_places(&self.engine.capacity).await?;
+            self.engine.store.give_places(&self.engine.capacity()).await?;
         }
         Ok(Turn::Again)
     }
@@ -250,7 +259,7 @@ impl Pass<'_> {
 
     /// Gets a place, or shows where in the line the environment stands.
     async fn ask_for_place(&self, environment: &Environment) -> Result<Turn, Interrupted> {
-        let place = self.engine.store.ask_for_place(&self.lease, &self.engine.capacity).await??;
+        let place = self.engine.store.ask_for_place(&self.lease, &self.engine.capacity()).await??;
         let Place::Waits { scope, at_most, position } = place else { return Ok(Turn::Again) };
         let cause = Cause::QueuedForCapacity { scope, at_most, position };
         if environment.message.as_ref() != Some(&cause.to_string()) {

@@ -7,7 +7,7 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 
 use crate::{
-    environment::{PROBER, PublicUrl},
+    environment::{PROBE_HEADER, PROBER, PublicUrl},
     outbound::{HttpClient, Reach},
 };
 
@@ -26,10 +26,11 @@ impl Prober {
         Ok(Self { client: HttpClient::new(Reach::Anywhere)? })
     }
 
-    /// The status that `url` answers at `path`. None: no answer, for whatever reason.
-    pub(super) async fn ask(&self, url: &PublicUrl, path: &str) -> Option<u16> {
+    /// The status that `url` answers at `path`. None: no answer, for whatever reason. `lease`: the token of the pass's.
+    pub(super) async fn ask(&self, url: &PublicUrl, path: &str, lease: &str) -> Option<u16> {
         let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
-        let request = Request::get(&address).header(header::USER_AGENT, PROBER).body(Empty::new()).ok()?;
+        let request = Request::get(&address).header(header::USER_AGENT, PROBER).header(PROBE_HEADER, lease);
+        let request = request.body(Empty::new()).ok()?;
         let answered = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
         match answered.ok()? {
             Ok(response) => Some(response.status().as_u16()),
@@ -63,10 +64,10 @@ mod tests {
         let namespace = "preview-shop-1".parse().unwrap();
         let domain: BaseDomain = format!("localhost:{port}").parse().unwrap();
         let url = PublicUrl::of(&namespace, &domain);
-        assert_eq!(prober.ask(&url, "/healthz").await, Some(204));
-        assert_eq!(prober.ask(&url, "/broken").await, Some(502));
+        assert_eq!(prober.ask(&url, "/healthz", "token").await, Some(204));
+        assert_eq!(prober.ask(&url, "/broken", "token").await, Some(502));
         server.abort();
         let _ = server.await;
-        assert_eq!(prober.ask(&url, "/healthz").await, None);
+        assert_eq!(prober.ask(&url, "/healthz", "token").await, None);
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     environment::{EnvironmentStatus, Namespace, PullRequestFacts, RepositoryName},
     faults::Fault,
     github::{FailedDelivery, GitHubError, Listing, RepositoryAccess},
+    identity::Teams,
     metrics::METRICS,
     store::{Installation, Overview, StoreError, SweepPeriods, SweptRepository},
 };
@@ -295,10 +296,11 @@ impl Engine {
         findings: &mut Vec<Finding>,
     ) -> anyhow::Result<()> {
         let mut due = self.store.repositories_to_sweep(periods).await?;
-        for name in &self.repositories {
-            if !self.store.knows_repository_name(name).await? {
+        let named = named_repositories(&self.teams.borrow());
+        for name in named {
+            if !self.store.knows_repository_name(&name).await? {
                 // Never heard of: it is listed until it is.
-                due.push(SweptRepository::unheard(name.clone()));
+                due.push(SweptRepository::unheard(name));
             }
         }
         let count = due.len();
@@ -492,6 +494,15 @@ fn digest(facts: &[PullRequestFacts]) -> String {
     let mut compared: Vec<PullRequestFacts> = facts.iter().map(compared).collect();
     compared.sort_by_key(|facts| facts.github_id);
     hex::encode(Sha256::digest(format!("{compared:?}")))
+}
+
+/// The repositories that teams name one by one.
+fn named_repositories(teams: &Teams) -> Vec<RepositoryName> {
+    let patterns = teams.values().flat_map(|team| &team.repositories);
+    let mut names: Vec<RepositoryName> = patterns.filter_map(|pattern| pattern.as_str().parse().ok()).collect();
+    names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+    names.dedup();
+    names
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, Reposi
 pub use plan::{
     ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };
-pub use readiness::{PROBER, Readiness, RunningImage, UrlAnswer};
+pub use readiness::{PROBE_HEADER, PROBER, Readiness, RunningImage, UrlAnswer};
 pub use reporting::{GitHubState, ReportTo, github_state};
 pub(crate) use status::codes;
 pub use status::{Cause, DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};

@@ -28,6 +28,8 @@ pub struct Readiness {
 
 /// How previewd names itself where it asks a public URL: that is no use of an environment.
 pub const PROBER: &str = "previewd";
+/// With the lease that the environment's pass has: its question is answered, with the status alone, where others sign in.
+pub const PROBE_HEADER: &str = "previewd-probe";
 
 /// An answer of the public URL that counts as one of the application: 200 to 399.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,10 @@
 //! Tokens of an OpenID Connect issuer: JWTs that it signs for previewd.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use http::Request;
@@ -13,7 +17,7 @@ use jsonwebtoken::{
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 use url::Url;
 
 use super::{AuthenticationError, Identity, Role, Teams};
@@ -42,7 +46,7 @@ const ALGORITHMS: [Algorithm; 9] = [
 ];
 
 /// Whose tokens are taken besides previewd's own.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OidcSettings {
     /// The issuer, as its tokens name it: `https://login.example.com/realms/acme`.
@@ -85,10 +89,12 @@ pub struct Issuer {
 struct Shared {
     issuer: Url,
     audience: String,
-    settings: OidcSettings,
+    /// What its claims mean, as the configuration has it now.
+    claims: RwLock<OidcSettings>,
     client: HttpClient<Empty<Bytes>>,
-    /// Held while the issuer is asked: whoever comes meanwhile takes the same answer.
     keys: Mutex<Keys>,
+    /// Held while the issuer is asked: whoever comes meanwhile for a key that nobody knows takes the same answer.
+    asks: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -113,13 +119,21 @@ impl Issuer {
         let audience =
             audience.context("oidc.audience: must be set, or public_url, whose /mcp is the audience then")?;
         let client = HttpClient::new(Reach::Anywhere)?;
-        let keys = Mutex::default();
-        Ok(Some(Self { shared: Arc::new(Shared { issuer, audience, settings: settings.clone(), client, keys }) }))
+        let (claims, keys, asks) = (RwLock::new(settings.clone()), Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Some(Self { shared: Arc::new(Shared { issuer, audience, claims, client, keys, asks }) }))
     }
 
     /// As tokens and clients name it.
     pub fn url(&self) -> &str {
         self.shared.issuer.as_str().trim_end_matches('/')
+    }
+
+    /// Takes claims as these settings have them from now on; issuer and audience stay. Whether that changes anything.
+    pub fn read_claims_by(&self, settings: OidcSettings) -> bool {
+        let mut claims = self.shared.claims.write().unwrap_or_else(PoisonError::into_inner);
+        let changes = *claims != settings;
+        *claims = settings;
+        changes
     }
 
     /// Asks the issuer for its keys, past those that are remembered. Gives how many there are.
@@ -158,7 +172,7 @@ impl Issuer {
 
     fn identity_of(&self, claims: &Value, teams: &Teams) -> Option<Identity> {
         let OidcSettings { subject_claim: subject, groups_claim: groups, teams: names, roles, default_role, .. } =
-            &self.shared.settings;
+            &*self.shared.claims.read().unwrap_or_else(PoisonError::into_inner);
         let subject = claims[subject.as_str()].as_str()?;
         let subject = subject.parse::<super::Subject>().ok()?.into_text();
         let groups: Vec<&str> = match &claims[groups.as_str()] {
@@ -175,33 +189,48 @@ impl Issuer {
 
     /// The issuer's key of this name; its only one where a token names none.
     async fn key(&self, name: Option<&str>) -> Result<Option<Jwk>, AuthenticationError> {
-        let mut keys = self.shared.keys.lock().await;
-        let age = keys.set.as_ref().map(|(_, at)| at.elapsed());
-        let known = find(keys.set.as_ref().map(|(set, _)| set), name);
-        let may_ask = keys.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
-        if let (Some(key), Some(age)) = (known, age)
-            && age < KEYS_USABLE
-        {
-            // Nobody waits for an issuer that may be away, where what is known is good.
-            if age >= KEYS_FRESH && may_ask {
-                keys.asked_at = Some(Instant::now());
+        // Nobody waits for an issuer that may be away, where what is known is good.
+        if let Some((key, is_fresh)) = self.known(name) {
+            if !is_fresh && self.may_ask() {
                 let issuer = self.clone();
-                tokio::spawn(async move {
-                    let read = issuer.read_keys().await;
-                    let mut keys = issuer.shared.keys.lock().await;
-                    keys.set = read.or(keys.set.take());
-                });
+                tokio::spawn(async move { issuer.refresh().await });
             }
             return Ok(Some(key));
         }
-        if may_ask {
+        let turn = self.shared.asks.lock().await;
+        if self.known(name).is_none() && self.may_ask() {
+            self.refresh().await;
+        }
+        drop(turn);
+        let has_keys = self.keys().set.as_ref().is_some_and(|(_, at)| at.elapsed() < KEYS_USABLE);
+        if has_keys { Ok(self.known(name).map(|(key, _)| key)) } else { Err(AuthenticationError::IssuerAway) }
+    }
+
+    /// The key of this name among those that may be used, and whether they are fresh.
+    fn known(&self, name: Option<&str>) -> Option<(Jwk, bool)> {
+        let keys = self.keys();
+        let (set, at) = keys.set.as_ref().filter(|(_, at)| at.elapsed() < KEYS_USABLE)?;
+        Some((find(set, name)?, at.elapsed() < KEYS_FRESH))
+    }
+
+    /// Whether the issuer may be asked now; whoever hears so asks it.
+    fn may_ask(&self) -> bool {
+        let mut keys = self.keys();
+        let may = keys.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
+        if may {
             keys.asked_at = Some(Instant::now());
-            keys.set = self.read_keys().await.or(keys.set.take());
         }
-        match &keys.set {
-            Some((set, at)) if at.elapsed() < KEYS_USABLE => Ok(find(Some(set), name)),
-            Some(_) | None => Err(AuthenticationError::IssuerAway),
+        may
+    }
+
+    async fn refresh(&self) {
+        if let Some(set) = self.read_keys().await {
+            self.keys().set = Some(set);
         }
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The keys of now. None where they cannot be read, which the log says.
@@ -230,8 +259,7 @@ impl Issuer {
     }
 }
 
-fn find(set: Option<&JwkSet>, name: Option<&str>) -> Option<Jwk> {
-    let set = set?;
+fn find(set: &JwkSet, name: Option<&str>) -> Option<Jwk> {
     match name {
         Some(name) => set.find(name).cloned(),
         None => set.keys.first().filter(|_| set.keys.len() == 1).cloned(),

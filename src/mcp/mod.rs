@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     identity::Identity,
+    recipe::LARGEST_FILES,
     service::{
         EnvironmentDetail, EnvironmentList, EnvironmentLogs, EnvironmentSummary, Explanation, RecipeVerdict, Service,
         ServiceError, Waited,
@@ -80,8 +81,9 @@ where
     Ok(())
 }
 
-/// A tool call's arguments are short; what is longer than this was not written by one of our callers.
-const LONGEST_REQUEST: usize = 256 * 1024;
+/// The files that a recipe may name, as JSON has them; every other call is short. Whoever is unknown is turned away before
+/// a byte of it is read.
+const LONGEST_REQUEST: usize = LARGEST_FILES + LARGEST_FILES / 2;
 
 /// The HTTP service for `/mcp`. Whoever calls is the [`Identity`] among the request's extensions. `allowed_hosts` as in
 /// the `Host` header, `allowed_origins` with scheme and port (`:*` for any).

@@ -10,6 +10,7 @@ use crate::environment::Cause;
 
 mod pods;
 mod routes;
+mod shape;
 
 /// Every kind that an environment may hold, by API version.
 const KINDS: [(&str, &str); 15] = [
@@ -44,7 +45,7 @@ pub(super) fn api_versions(context: &Context<'_>) -> Vec<String> {
     kinds.flat_map(|(version, kind)| [(*version).to_owned(), format!("{version}/{kind}")]).collect()
 }
 
-/// Where an object was found, for what has no name to be called by.
+/// The rule that an object breaks.
 type Refusal = Result<(), String>;
 
 /// Refuses what an environment may not hold, and takes out the namespace where it is the environment's own.
@@ -59,9 +60,9 @@ pub(super) fn admit(phases: &mut [Vec<Object>], context: &Context<'_>) -> Result
     }
     let mut size = 0;
     let mut names = BTreeSet::new();
+    admit_shapes(phases.iter().flatten().map(|object| &object.body))?;
     for (number, object) in phases.iter_mut().flatten().enumerate() {
-        let kind = if is_kind(&object.kind) { object.kind.clone() } else { "Object".to_owned() };
-        let name = if is_name(&object.name) { object.name.clone() } else { format!("number {}", number + 1) };
+        let (kind, name) = called(&object.kind, &object.name, number);
         let refuse = |rule: String| refused(&kind, &name, rule);
         admit_object(object, context).map_err(refuse)?;
         if !names.insert((object.kind.clone(), object.name.clone())) {
@@ -78,6 +79,24 @@ pub(super) fn admit(phases: &mut [Vec<Object>], context: &Context<'_>) -> Result
         return Err(refused("The recipe", "as a whole", rule));
     }
     Ok(())
+}
+
+/// Refuses objects that hold something else where previewd looks for a mapping or a list: before anything else looks.
+pub(super) fn admit_shapes<'a>(bodies: impl Iterator<Item = &'a Value>) -> Result<(), Cause> {
+    for (number, body) in bodies.enumerate() {
+        shape::admit_shape(body).map_err(|rule| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (kind, name) = called(&text(&body["kind"]), &text(&body["metadata"]["name"]), number);
+            refused(&kind, &name, rule)
+        })?;
+    }
+    Ok(())
+}
+
+/// How an object is called in a refusal, whatever it calls itself.
+fn called(kind: &str, name: &str, number: usize) -> (String, String) {
+    let kind = if is_kind(kind) { kind } else { "Object" };
+    (kind.to_owned(), if is_name(name) { name.to_owned() } else { format!("number {}", number + 1) })
 }
 
 /// Refuses what would take the place of previewd's own route.

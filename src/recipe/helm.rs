@@ -109,6 +109,7 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cau
     }
     let mut renders = renders.into_iter();
     let mut objects = renders.next().unwrap_or_default();
+    super::admission::admit_shapes(objects.iter())?;
     if let Some(again) = renders.next() {
         keep_what_is_made_up(&mut objects, &again, context);
     }

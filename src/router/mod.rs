@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     cluster::Cluster,
-    environment::{BaseDomain, EnvironmentStatus, Namespace, PROBER, PublicUrl, Reason},
+    environment::{BaseDomain, EnvironmentStatus, Namespace, PROBE_HEADER, PROBER, PublicUrl, Reason},
     metrics::METRICS,
     recipe::Backend,
     store::{Environment, Event, EventKind, Interface, Store},
@@ -129,14 +129,13 @@ impl Shared {
             Ok(None) => return Err(("unknown", Page::unknown())),
             Err(error) => return Err(cannot_look(&error)),
         };
-        let is_probe = is_probe(request.headers());
-        let mut status_only = false;
         if let Some(door) = &self.door {
             // Before anything of the environment shows.
             match door.answer(namespace, &found, (request.method(), request.uri(), request.headers())).await {
                 Ok(None) => {}
-                // previewd asks whether the URL answers, from any of its processes: it gets the status and nothing else.
-                Ok(Some(_)) if is_probe && request.method().is_safe() => status_only = true,
+                Ok(Some(_)) if self.is_of_a_pass(&found, request.method(), request.headers()).await => {
+                    return Ok(Answered::Application(self.status_alone(namespace, &found, request).await));
+                }
                 Ok(Some(response)) => return Ok(Answered::Door(response)),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the router cannot look up a session");
@@ -144,6 +143,33 @@ impl Shared {
                 }
             }
         }
+        self.of_application(namespace, &found, request).await.map(Answered::Application)
+    }
+
+    /// Whether the environment's pass asks, in whichever process, whether the URL answers: only it knows its lease.
+    async fn is_of_a_pass(&self, found: &Found, method: &Method, headers: &HeaderMap) -> bool {
+        let Some(token) = headers.get(PROBE_HEADER).and_then(|token| token.to_str().ok()) else { return false };
+        method.is_safe()
+            && self.store.is_held_with(&found.environment.id, token).await.unwrap_or_else(|error| {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the router cannot look up a lease");
+                false
+            })
+    }
+
+    /// What is answered, without a word of it.
+    async fn status_alone(&self, namespace: &Namespace, found: &Found, request: Request) -> Response {
+        let answered = self.of_application(namespace, found, request).await;
+        answered.unwrap_or_else(|(_, page)| page.answer(false)).status().into_response()
+    }
+
+    async fn of_application(
+        &self,
+        namespace: &Namespace,
+        found: &Found,
+        mut request: Request,
+    ) -> Result<Response, (&'static str, Page)> {
+        let is_probe = is_probe(request.headers());
+        request.headers_mut().remove(PROBE_HEADER);
         let environment = &found.environment;
         if !request.uri().path().starts_with('/') {
             return Err(("page", Page::not_passed_on()));
@@ -154,7 +180,7 @@ impl Shared {
         if !may_serve(environment) {
             return Err(("page", Page::of(environment)));
         }
-        let to = match self.destination(&found, request.uri().path()).await {
+        let to = match self.destination(found, request.uri().path()).await {
             Ok(Some(to)) => to,
             Ok(None) => return Err(("page", Page::of(environment))),
             Err(error) => return Err(cannot_look(&error)),
@@ -167,9 +193,9 @@ impl Shared {
             Ok(response) => {
                 // A page that looks again by itself is nobody's use.
                 if !is_probe {
-                    self.lookup.note_use(&found);
+                    self.lookup.note_use(found);
                 }
-                Ok(Answered::Application(if status_only { response.status().into_response() } else { response }))
+                Ok(response)
             }
             Err(Refusal::Busy) => Err(("busy", Page::busy())),
             Err(Refusal::TooSlow) => Err(("too_slow", Page::too_slow())),
@@ -249,6 +275,7 @@ fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::GET && page::wants_html(headers) && !is_ahead && !is_robot
 }
 
+/// Whether it says that it is nobody's use. Whoever says so without reason lets the environment sleep.
 fn is_probe(headers: &HeaderMap) -> bool {
     headers.get(header::USER_AGENT).is_some_and(|agent| agent == PROBER)
 }

@@ -228,6 +228,10 @@ impl ServiceError {
         }
     }
 
+    pub(super) fn others_check() -> Self {
+        Self::server("others have their recipes checked now", true, "Ask again in 10 seconds.")
+    }
+
     fn server(message: &str, retryable: bool, next_action: &str) -> Self {
         let (message, next_action) = (message.to_owned(), next_action.to_owned());
         Self { code: ErrorCode::ServerError, message, retryable, next_action }
@@ -253,6 +257,11 @@ impl From<StoreError> for ServiceError {
                 "the database holds what this version of previewd cannot read",
                 false,
                 "Tell the operator to update previewd.",
+            ),
+            StoreError::Sealed => Self::server(
+                "what has to be hidden is sealed with a key that previewd does not have any more",
+                false,
+                "Tell the operator to put the key back into sealing.keys; it may go once the environment was deployed anew.",
             ),
         }
     }

@@ -19,7 +19,7 @@ mod wait;
 
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use answers::{
     Addresses, ContainerLogs, DeploymentSummary, EnvironmentDetail, EnvironmentList, EnvironmentLogs,
@@ -85,12 +85,15 @@ struct Shared {
     parts: Parts,
     installation_id: OnceCell<String>,
     feeds: follow::Feeds,
+    /// Recipes that are looked at for somebody.
+    checks: Semaphore,
 }
 
 impl Service {
     pub fn new(parts: Parts) -> Self {
         let (installation_id, feeds) = Default::default();
-        Self { shared: Arc::new(Shared { parts, installation_id, feeds }) }
+        let checks = Semaphore::new(rendering::CHECKS_AT_ONCE);
+        Self { shared: Arc::new(Shared { parts, installation_id, feeds, checks }) }
     }
 
     /// A page of the environments that exist for `identity`, newest first: as many as fit into [`DEFAULT_ANSWER`].

@@ -1,16 +1,22 @@
 //! Recipes, looked at before they are pushed: what would become of them here, without a cluster and without GitHub.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
-use super::Service;
+use super::{Service, ServiceError};
 use crate::{
     environment::{BaseDomain, Cause, CommitSha, Namespace, PublicUrl, RepositoryName},
     helm::Helm,
     recipe::{self, Charted, Context, Files, Policy, RECIPE_FILE, Recipe, Render, Secrets},
 };
+
+/// Recipes that are looked at for somebody at once: helm's other places are the deployments'.
+pub(super) const CHECKS_AT_ONCE: usize = 2;
+/// How long somebody waits for one of them.
+const TURN: Duration = Duration::from_secs(10);
 
 /// What this installation would make of recipes.
 #[derive(Debug, Clone)]
@@ -82,7 +88,7 @@ pub struct CheckRecipeRequest {
     /// The text of `.preview.yaml`.
     #[schemars(length(max = 65_536))]
     pub recipe: String,
-    /// Files that it names (manifests, a chart's), by path.
+    /// Files that it names (manifests, a chart's), by path; 4 MiB at most
     #[serde(default)]
     pub files: BTreeMap<String, String>,
 }
@@ -112,7 +118,13 @@ impl RecipeVerdict {
 
 impl Service {
     /// What would become of a recipe here.
-    pub async fn check_recipe(&self, request: CheckRecipeRequest) -> RecipeVerdict {
+    ///
+    /// # Errors
+    /// Where others have theirs checked for longer than this one can wait.
+    pub async fn check_recipe(&self, request: CheckRecipeRequest) -> Result<RecipeVerdict, ServiceError> {
+        let Ok(Ok(_turn)) = timeout(TURN, self.shared.checks.acquire()).await else {
+            return Err(ServiceError::others_check());
+        };
         let CheckRecipeRequest { recipe, files } = request;
         let files: Files = files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
         let target = RenderTarget {
@@ -121,6 +133,6 @@ impl Service {
             branch: "branch".to_owned(),
             commit: "0".repeat(40).parse().expect("a commit"),
         };
-        RecipeVerdict::of(&self.shared.parts.renderer.render(&recipe, &files, &target).await)
+        Ok(RecipeVerdict::of(&self.shared.parts.renderer.render(&recipe, &files, &target).await))
     }
 }

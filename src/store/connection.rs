@@ -73,6 +73,8 @@ pub enum StoreError {
     Query(#[from] diesel::result::Error),
     #[error("a row holds what this version cannot read: {0}")]
     Unreadable(String),
+    #[error("a row is sealed with a key that is not among sealing.keys")]
+    Sealed,
 }
 
 impl From<PoolError> for StoreError {

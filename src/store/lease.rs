@@ -32,6 +32,7 @@ pub const LEASE: Duration = Duration::from_secs(20);
 pub struct Lease {
     pub environment_id: String,
     pub revision: i64,
+    /// 122 random bits: whoever knows them has the lease.
     pub(super) token: String,
     /// The claim's own `due_at`: still there at the end, nobody woke the row meanwhile.
     due_at: Millis,
@@ -58,6 +59,11 @@ impl Lease {
     pub fn now(&self) -> Millis {
         let (database, ours) = self.claimed_at;
         database + ours.elapsed().as_millis() as Millis
+    }
+
+    /// What shows whoever is told of it that it comes from the environment's pass: see [`Store::is_held_with`].
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// Whether a call that may take as long as `timeout` ends while the lease holds.
@@ -108,6 +114,16 @@ macro_rules! claim {
 }
 
 impl Store {
+    /// Whether a pass holds the environment now, with a lease of this token.
+    pub async fn is_held_with(&self, environment_id: &str, token: &str) -> Result<bool, StoreError> {
+        let now = self.now();
+        let held = environments::id.eq(environment_id).and(environments::lease_token.eq(token));
+        read!(self, |connection| {
+            let holds = environments::table.filter(held).filter(environments::lease_until.gt(now));
+            diesel::select(diesel::dsl::exists(holds)).get_result(connection).await
+        })
+    }
+
     /// Claims the most overdue environment that nobody holds. None where nothing is due.
     pub async fn claim_due_environment(&self) -> Result<Option<(Lease, Environment)>, StoreError> {
         let token = Uuid::new_v4().to_string();

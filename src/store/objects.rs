@@ -209,17 +209,27 @@ impl Store {
         key: &str,
     ) -> Result<Option<Render>, StoreError> {
         match self.kept(environment_id, commit).await? {
-            Some((body, made_from)) if made_from.as_deref() == Some(key) => self.opened(&body),
+            Some((body, made_from)) if made_from.as_deref() == Some(key) => self.opened_if_it_can_be(&body),
             _ => Ok(None),
         }
     }
 
-    /// What was applied for a commit. None where it never was, or is no longer kept.
+    /// What was applied for a commit. None where it never was, is no longer kept, or is sealed with a key that is not
+    /// there any more.
     pub async fn render(&self, environment_id: &str, commit: &CommitSha) -> Result<Option<Render>, StoreError> {
         match self.kept(environment_id, commit).await? {
-            Some((body, _)) => self.opened(&body),
+            Some((body, _)) => self.opened_if_it_can_be(&body),
             None => Ok(None),
         }
+    }
+
+    /// The same for whoever must know all that is in it: a key that is missing is [`StoreError::Sealed`].
+    pub async fn unsealed_render(
+        &self,
+        environment_id: &str,
+        commit: &CommitSha,
+    ) -> Result<Option<Render>, StoreError> {
+        self.kept(environment_id, commit).await?.map(|(body, _)| self.opened(&body)).transpose()
     }
 
     /// What is kept of a commit, and what it was made from.
@@ -240,13 +250,20 @@ impl Store {
         })
     }
 
-    /// None also where no key opens it: it is made again where that can be.
-    fn opened(&self, body: &str) -> Result<Option<Render>, StoreError> {
-        let Some(json) = self.keys.open(body) else {
-            tracing::warn!("what was applied for a commit is sealed with a key that is not among sealing.keys");
-            return Ok(None);
-        };
-        Render::from_json(&json).map(Some).map_err(unreadable)
+    fn opened(&self, body: &str) -> Result<Render, StoreError> {
+        let json = self.keys.open(body).ok_or(StoreError::Sealed)?;
+        Render::from_json(&json).map_err(unreadable)
+    }
+
+    /// None where no key opens it: it is made again where that can be.
+    fn opened_if_it_can_be(&self, body: &str) -> Result<Option<Render>, StoreError> {
+        match self.opened(body) {
+            Err(error @ StoreError::Sealed) => {
+                tracing::warn!(%error, "what was applied for a commit cannot be read");
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
     }
 
     /// Takes out what was deleted.

@@ -13,6 +13,7 @@ mod interfaces;
 mod lifecycle;
 mod mcp;
 mod metrics_api;
+mod oidc;
 mod recipes;
 mod router;
 mod setup;

@@ -383,12 +383,18 @@ async fn visitors_sign_in_and_take_a_code_to_the_preview() {
     let swapped = preview.replace("-preview=", "-session=");
     assert_eq!(visitor.at_server(&format!("/login?preview={namespace}"), &swapped).await.status(), 200, "the form");
 
-    // What previewd itself asks gets the status alone.
-    let request = visitor.http.get(format!("{own}/")).header("host", &routed.host).header("user-agent", "previewd");
-    let probed = request.send().await.unwrap();
+    // The environment's pass gets the status alone; nobody else is taken for it.
+    let lease = &routed.lease;
+    let probe = |method, token: &str| {
+        let request = visitor.http.request(method, format!("{own}/")).header("host", &routed.host);
+        request.header("user-agent", "previewd").header("previewd-probe", token).send()
+    };
+    let probed = probe(Method::GET, lease.token()).await.unwrap();
     assert_eq!((probed.status().as_u16(), probed.text().await.unwrap().as_str()), (200, ""));
-    let request = visitor.http.post(format!("{own}/")).header("host", &routed.host).header("user-agent", "previewd");
-    assert_eq!(request.send().await.unwrap().status(), 401);
+    assert_eq!(probe(Method::POST, lease.token()).await.unwrap().status(), 401);
+    assert_eq!(probe(Method::GET, "nonsense").await.unwrap().status(), 401);
+    routed.stand.store.release(lease, None, 0, true).await.unwrap();
+    assert_eq!(probe(Method::GET, lease.token()).await.unwrap().status(), 401, "its pass is over");
 
     // Signing out ends it everywhere, as revoking the token does.
     let request = visitor.http.post(format!("{own}/logout")).header("origin", &own).header("cookie", &session);

@@ -17,7 +17,7 @@ use previewd::{
     },
     helm::Helm,
     http::{HttpState, router},
-    identity::{Authenticator, GitHubLogin, Identity, LoginSettings, Role, Scope, TokenGrant, issue_token},
+    identity::{Authenticator, GitHubLogin, Identity, Issuer, LoginSettings, Role, Scope, TokenGrant, issue_token},
     recipe::Policy,
     router::{Door, PreviewRouter, Reach},
     service::{Addresses, Parts, RecipeRenderer, Service},
@@ -57,6 +57,24 @@ fn renderer() -> RecipeRenderer {
     RecipeRenderer { policy: Policy::default(), base_domain: "preview.example.com".parse().unwrap(), helm }
 }
 
+/// What is around a stand.
+struct Surroundings<'a> {
+    api_server: &'a str,
+    /// Visitors of previews sign in.
+    has_door: bool,
+    /// People sign in with it.
+    github: Option<&'a GitHub>,
+    /// Whose tokens are taken.
+    issuer: Option<Issuer>,
+}
+
+impl Default for Surroundings<'_> {
+    /// With a cluster that is out of reach.
+    fn default() -> Self {
+        Self { api_server: "http://127.0.0.1:1", has_door: false, github: None, issuer: None }
+    }
+}
+
 /// previewd without its engine, on a database of its own.
 pub struct Stand {
     pub store: Store,
@@ -71,24 +89,30 @@ pub struct Stand {
 impl Stand {
     /// With a cluster that is out of reach.
     pub async fn start() -> Self {
-        Self::with_api_server("http://127.0.0.1:1").await
+        Self::build(Surroundings::default()).await
     }
 
     pub async fn with_api_server(api_server: &str) -> Self {
-        Self::build(api_server, false, None).await
+        Self::build(Surroundings { api_server, ..Surroundings::default() }).await
+    }
+
+    /// The same where tokens of an issuer are taken.
+    pub async fn with_issuer(issuer: Issuer) -> Self {
+        Self::build(Surroundings { issuer: Some(issuer), ..Surroundings::default() }).await
     }
 
     /// The same where people sign in with GitHub; `ann` is of the team that has `acme/*`.
     pub async fn with_github_login(github: &GitHub) -> Self {
-        Self::build("http://127.0.0.1:1", false, Some(github)).await
+        Self::build(Surroundings { github: Some(github), ..Surroundings::default() }).await
     }
 
     /// The same where visitors of previews sign in.
     pub async fn with_door(api_server: &str) -> Self {
-        Self::build(api_server, true, None).await
+        Self::build(Surroundings { api_server, has_door: true, ..Surroundings::default() }).await
     }
 
-    async fn build(api_server: &str, has_door: bool, github: Option<&GitHub>) -> Self {
+    async fn build(surroundings: Surroundings<'_>) -> Self {
+        let Surroundings { api_server, has_door, github, issuer } = surroundings;
         let directory = tempfile::tempdir().unwrap();
         let database = format!("sqlite:{}", directory.path().join("previewd.db").display());
         migrate(&database, Migrate::Auto).await.unwrap();
@@ -132,7 +156,7 @@ impl Stand {
         let address = listener.local_addr().unwrap();
         let hosts = ["127.0.0.1".to_owned()];
         let base_domain: BaseDomain = "preview.example.com".parse().unwrap();
-        let sessions = Sessions::new(store.clone(), Authenticator::new(store.clone(), in_force, None));
+        let sessions = Sessions::new(store.clone(), Authenticator::new(store.clone(), in_force, issuer));
         let github_login = github.map(|github| {
             let settings =
                 LoginSettings { client_id: GitHub::CLIENT_ID.to_owned(), client_secret: GitHub::CLIENT_SECRET.into() };

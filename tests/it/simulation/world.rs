@@ -2,6 +2,7 @@
 //! runs as fast as there is nothing to do.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
@@ -17,9 +18,9 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use previewd::{
     cluster::Cluster,
-    config::Config,
+    config::{Config, Limits, Team},
     engine::{Engine, Given, Roles},
-    environment::{Capacity, CommitSha, Millis, ReportTo},
+    environment::{CommitSha, Millis, ReportTo},
     faults::{Fault, Faults},
     github::GitHub,
     helm::Helm,
@@ -29,7 +30,10 @@ use previewd::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use xtask::github::{self as loopback, Delivery};
@@ -117,7 +121,7 @@ impl World {
             renderer,
             prices: config.prices.clone(),
             addresses,
-            teams: tokio::sync::watch::channel(Arc::default()).1,
+            teams: watch::channel(Arc::default()).1,
         });
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
         let places = rng.random_bool(0.3).then_some(2);
@@ -206,6 +210,8 @@ impl World {
         };
         let store = self.store.of_process(faults.clone());
         let config = Config::default();
+        let team = Team { repositories: vec![REPOSITORY.parse().expect("owner/name")], ..Team::default() };
+        let (_, teams) = watch::channel(Arc::new(BTreeMap::from([("shop".to_owned(), team)])));
         let engine = Engine {
             store: store.clone(),
             cluster: Cluster::with_client(self.kubernetes.client(number)),
@@ -214,13 +220,12 @@ impl World {
             policy: Arc::new(config.policy()),
             triggers: config.triggers.clone(),
             lifetime: config.lifetime.clone(),
-            limits: config.limits.clone(),
-            capacity: Arc::new(Capacity { cluster: self.places, ..config.capacity() }),
+            limits: Limits { environments: self.places, ..config.limits.clone() },
+            teams,
             report_to: self.report_to,
             alerts: Default::default(),
             roles: Roles::default(),
             retention: Retention { deliveries: None, events: None },
-            repositories: vec![REPOSITORY.parse().expect("owner/name")],
             orphans_told: Arc::default(),
             workers: 4,
             look: Duration::from_secs(3),
