@@ -1,5 +1,5 @@
 //! What a request says of whoever sends it: from where it comes, as the history keeps it and as tries are counted; its
-//! token; its cookies.
+//! token; its cookies; whether somebody reads the answer.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -52,6 +52,14 @@ fn address(peer: IpAddr, headers: &HeaderMap, proxies: &[Cidr]) -> IpAddr {
         nearest = address.to_canonical();
     }
     nearest
+}
+
+/// Whether the answer is for somebody's eyes.
+pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|value| value.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
 }
 
 /// The token after `Bearer`.
@@ -131,5 +139,18 @@ mod tests {
         assert_eq!(cookie(&headers, "__Host-previewd-preview").as_deref(), Some("secret"));
         assert_eq!(cookie(&headers, "b").as_deref(), Some("2"));
         assert_eq!(cookie(&headers, "c"), None);
+    }
+
+    #[test]
+    fn browsers_want_html_and_programs_do_not() {
+        let wants = |accept: Option<&'static str>| {
+            let accept = accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept)));
+            wants_html(&accept.into_iter().collect())
+        };
+        assert!(wants(Some("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")));
+        assert!(wants(Some("application/json, TEXT/HTML;q=0.5")));
+        for other in [None, Some("*/*"), Some("application/json"), Some("image/avif,image/webp,*/*;q=0.8")] {
+            assert!(!wants(other), "{other:?}");
+        }
     }
 }

@@ -48,6 +48,12 @@ pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::
             } else if let Some(why) = &detail.usage.unavailable {
                 text += &line("uses", &format!("not known: {why}"));
             }
+            if let Some(cost) = &detail.usage.cost {
+                text += &line(
+                    "costs",
+                    &format!("{} {} in the last day, as far as it was measured", cost.last_day, cost.currency),
+                );
+            }
             for warning in &summary.warnings {
                 text += &line("warning", warning);
             }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use previewd::{
     environment::{EnvironmentStatus, RepositoryName},
     service::{EnvironmentList, EnvironmentSummary},
-    text::age,
+    text::{age, mebibytes},
 };
 use serde_json::json;
 
@@ -36,7 +36,7 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     let Args { status, repository, mut cursor, output } = args;
     let client = Client::connect(&global).await?;
     let mut environments = Vec::new();
-    loop {
+    let unmeasured = loop {
         let repository = repository.as_ref().map(ToString::to_string);
         let request = json!({ "status": status, "repository": repository, "cursor": cursor });
         let page: EnvironmentList = client.call("list_preview_environments", request).await?;
@@ -47,19 +47,30 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
         environments.extend(page.environments);
         cursor = page.next_cursor;
         if cursor.is_none() {
-            break;
+            break page.usage_unavailable;
         }
-    }
+    };
     if environments.is_empty() {
         say("(no environments)\n");
     }
-    let rows: Vec<[String; 5]> = environments.iter().map(row).collect();
-    print(&table(["environment", "status", "commit", "age", ""], &rows))?;
+    if let Some(why) = unmeasured {
+        say(&format!("(no usage: {why})\n"));
+    }
+    let rows: Vec<[String; 7]> = environments.iter().map(row).collect();
+    print(&table(["environment", "status", "commit", "age", "cpu", "memory", ""], &rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(environment: &EnvironmentSummary) -> [String; 5] {
-    let said = environment.url.clone().or_else(|| environment.message.clone()).unwrap_or_default();
-    let commit = environment.commit.chars().take(7).collect();
-    [environment.environment.clone(), environment.status.to_string(), commit, age(environment.age_seconds), said]
+fn row(environment: &EnvironmentSummary) -> [String; 7] {
+    let EnvironmentSummary { url, message, cpu_millicores, memory_bytes, warnings, .. } = environment;
+    let said = url.iter().chain(if url.is_none() { message.as_ref() } else { None }).chain(warnings);
+    [
+        environment.environment.clone(),
+        environment.status.to_string(),
+        environment.commit.chars().take(7).collect(),
+        age(environment.age_seconds),
+        cpu_millicores.map(|amount| format!("{amount}m")).unwrap_or_default(),
+        memory_bytes.map(|bytes| mebibytes(bytes.unsigned_abs())).unwrap_or_default(),
+        said.cloned().collect::<Vec<_>>().join("; "),
+    ]
 }

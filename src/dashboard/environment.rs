@@ -58,8 +58,11 @@ struct Logs {
     container: Option<String>,
     tail: String,
     contains: Option<String>,
+    since: Option<String>,
+    previous: bool,
     timestamps: bool,
-    problem: Option<String>,
+    /// What there is to know of the lines, and of those that are not there.
+    notes: Vec<String>,
     lines: Vec<Line>,
 }
 
@@ -159,16 +162,18 @@ impl Dashboard {
         let mut viewer = Logs {
             container: shown(&wanted.container),
             contains: shown(&wanted.contains),
+            since: shown(&wanted.since),
+            previous: wanted.previous,
             tail,
             timestamps,
-            problem: None,
+            notes: Vec::new(),
             lines: Vec::new(),
         };
         if wanted.refresh {
             return viewer;
         }
         let read = match logs::request(id.to_owned(), wanted) {
-            Ok(request) => self.service.logs(identity, request).await,
+            Ok(request) => self.service.whole_logs(identity, request).await,
             Err(error) => Err(error),
         };
         match read {
@@ -185,15 +190,12 @@ impl Dashboard {
                         }
                     })
                     .collect();
-                viewer.problem = match &read.kept_of {
-                    Some(commit) => {
-                        Some(format!("Kept of commit {}, which failed.", commit.chars().take(7).collect::<String>()))
-                    }
-                    None if viewer.lines.is_empty() => Some("No container has printed anything.".to_owned()),
-                    None => None,
-                };
+                viewer.notes = logs::notes(&read);
+                if viewer.lines.is_empty() {
+                    viewer.notes.push("No container has printed anything like that.".to_owned());
+                }
             }
-            Err(error) => viewer.problem = Some(format!("{}. {}", error.message, error.next_action)),
+            Err(error) => viewer.notes = vec![format!("{}. {}", error.message, error.next_action)],
         }
         viewer
     }

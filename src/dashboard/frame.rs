@@ -2,12 +2,16 @@
 
 use askama::Template;
 use axum::{
+    body::to_bytes,
+    extract::Request,
     http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
     response::{Html, IntoResponse, Response},
 };
 
 use crate::{
     identity::{Identity, Permission, Role, may_operate},
+    request::wants_html,
     service::{ErrorCode, ServiceError},
     sessions::SignedIn,
 };
@@ -16,6 +20,9 @@ use crate::{
 /// does: `form-action` is for redirects too.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
+
+/// The words of a refusal, in bytes.
+const LONGEST_REFUSAL: usize = 4 << 10;
 
 /// What the frame shows.
 #[derive(Default)]
@@ -73,14 +80,26 @@ struct Message<'a> {
     frame: Frame,
     title: &'a str,
     text: String,
-    is_bad: bool,
-    link: Option<(&'a str, &'a str)>,
 }
 
 /// A page that says one thing.
 pub(super) fn message(frame: Frame, status: StatusCode, title: &str, text: String) -> Response {
-    let link = frame.signed_in().map(|_| ("/", "To the environments"));
-    page(status, &Message { frame, title, text, is_bad: true, link }, "")
+    page(status, &Message { frame, title, text }, "")
+}
+
+/// What is refused before a page of ours is asked, with a few words of text, is said on a page to whoever reads pages: an
+/// address that leads nowhere, a form that is not complete.
+pub(super) async fn refused_on_a_page(request: Request, next: Next) -> Response {
+    let reads_pages = wants_html(request.headers());
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("text/plain");
+    if !reads_pages || !response.status().is_client_error() || !kind.starts_with("text/plain") {
+        return response;
+    }
+    let status = response.status();
+    let title = if status == StatusCode::NOT_FOUND { "There is nothing here" } else { "That does not work" };
+    let text = to_bytes(response.into_body(), LONGEST_REFUSAL).await.unwrap_or_default();
+    message(Frame::default(), status, title, String::from_utf8_lossy(&text).into_owned())
 }
 
 /// What was asked for cannot be shown or done.

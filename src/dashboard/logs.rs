@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     request::Client,
-    service::{LogsRequest, ServiceError, merged, parse_request},
+    service::{EnvironmentLogs, LogsRequest, ServiceError, merged, parse_request},
 };
 
 /// What a form or an address says. A field that is not filled in is empty.
@@ -32,6 +32,8 @@ pub(super) struct Wanted {
     pub since: Option<String>,
     pub container: Option<String>,
     pub contains: Option<String>,
+    /// Whether it is the run before the last restart.
+    pub previous: bool,
     /// Whether times are shown.
     pub timestamps: Option<bool>,
     /// Whether an open page asks for its live parts again, of which the log is none.
@@ -71,14 +73,14 @@ pub(super) async fn download(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
     let read = match parse(environment, wanted) {
-        Ok(request) => dashboard.service.logs(&identity, request).await,
+        Ok(request) => dashboard.service.whole_logs(&identity, request).await,
         Err(error) => Err(error),
     };
     let logs = match read {
         Ok(logs) => logs,
         Err(error) => return failure(error),
     };
-    let mut text = String::new();
+    let mut text: String = notes(&logs).iter().map(|note| format!("# {note}\n")).collect();
     for (log, line) in merged(&logs) {
         let (at, line) = line.split_once(' ').unwrap_or((line, ""));
         let _ = writeln!(text, "{at} {}/{} {line}", log.pod, log.container);
@@ -93,6 +95,21 @@ pub(super) async fn download(
     (headers, text).into_response()
 }
 
+/// What there is to know of a log beside its lines.
+pub(super) fn notes(logs: &EnvironmentLogs) -> Vec<String> {
+    let kept = logs
+        .kept_of
+        .as_ref()
+        .map(|commit| format!("Kept of commit {}, which failed.", commit.get(..7).unwrap_or(commit)));
+    let silent = logs.containers.iter().filter_map(|log| {
+        let why = log.no_log.as_ref()?;
+        Some(format!("{} of {} has no log: {why}.", log.container, log.pod))
+    });
+    let more = (logs.containers_left_out > 0)
+        .then(|| format!("{} more containers were not read; choose one.", logs.containers_left_out));
+    kept.into_iter().chain(silent).chain(more).collect()
+}
+
 fn parse(environment: String, wanted: Result<Query<Wanted>, QueryRejection>) -> Result<LogsRequest, ServiceError> {
     match wanted {
         Ok(Query(wanted)) => request(environment, wanted),
@@ -102,7 +119,7 @@ fn parse(environment: String, wanted: Result<Query<Wanted>, QueryRejection>) -> 
 
 /// What is asked of the service: always with times, which put the lines of several containers in order.
 pub(super) fn request(environment: String, wanted: Wanted) -> Result<LogsRequest, ServiceError> {
-    let Wanted { tail, since, container, contains, timestamps: _, refresh: _ } = wanted;
+    let Wanted { tail, since, container, contains, previous, timestamps: _, refresh: _ } = wanted;
     let filled = |value: Option<String>| value.filter(|value| !value.is_empty());
     let fields = json!({
         "environment": environment,
@@ -111,6 +128,7 @@ pub(super) fn request(environment: String, wanted: Wanted) -> Result<LogsRequest
         "container": filled(container),
         "contains": filled(contains),
         "timestamps": true,
+        "previous": previous,
     });
     let Value::Object(fields) = fields else { return Err(ServiceError::invalid("query", "must be fields")) };
     parse_request(fields)

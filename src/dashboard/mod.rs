@@ -22,7 +22,8 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
+    middleware,
     routing::{get, post},
 };
 use tokio::sync::Semaphore;
@@ -89,6 +90,8 @@ impl Dashboard {
             .route("/tokens/{id}/revoke", post(tokens::revoke))
             .route("/changes", get(changes::follow))
             .route("/assets/{name}", get(assets::show))
+            .fallback(async || (StatusCode::NOT_FOUND, "There is no page at this address."))
+            .layer(middleware::from_fn(frame::refused_on_a_page))
             .layer(DefaultBodyLimit::max(LONGEST_FORM))
             .with_state(Arc::new(self))
     }

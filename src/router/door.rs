@@ -7,11 +7,11 @@ use axum::{
 use secrecy::SecretString;
 use url::Url;
 
-use super::{lookup::Found, page};
+use super::lookup::Found;
 use crate::{
     environment::Namespace,
     identity::AuthenticationError,
-    request::{cookie, local_path, set_cookie},
+    request::{cookie, local_path, set_cookie, wants_html},
     sessions::Sessions,
 };
 
@@ -55,7 +55,7 @@ impl Door {
         if admitted {
             return Ok(None);
         }
-        if page::wants_html(headers) && method.is_safe() {
+        if wants_html(headers) && method.is_safe() {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             return Ok(Some(see_other(&self.address(namespace, path), None)));
         }

@@ -38,6 +38,7 @@ use crate::{
     environment::{BaseDomain, EnvironmentStatus, Namespace, PROBE_HEADER, PROBER, PublicUrl, Reason},
     metrics::METRICS,
     recipe::Backend,
+    request::wants_html,
     store::{Environment, Event, EventKind, Interface, Store},
 };
 
@@ -97,7 +98,7 @@ pub(crate) async fn dispatch(State(router): State<PreviewRouter>, request: Reque
         Asked::Server => next.run(request).await,
         Asked::Nobody => {
             METRICS.preview_requests.count("unknown");
-            Page::unknown().answer(page::wants_html(request.headers()))
+            Page::unknown().answer(wants_html(request.headers()))
         }
         // A future of its own on the heap, because that of a request to the server would be as large.
         Asked::Environment(namespace) => Box::pin(router.shared.answer(&namespace, request)).await,
@@ -112,11 +113,11 @@ enum Answered {
 
 impl Shared {
     async fn answer(&self, namespace: &Namespace, request: Request) -> Response {
-        let wants_html = page::wants_html(request.headers());
+        let is_read = wants_html(request.headers());
         let (outcome, response) = match self.pass_on(namespace, request).await {
             Ok(Answered::Application(response)) => ("forwarded", response),
             Ok(Answered::Door(response)) => ("login", response),
-            Err((outcome, page)) => (outcome, page.answer(wants_html)),
+            Err((outcome, page)) => (outcome, page.answer(is_read)),
         };
         METRICS.preview_requests.count(outcome);
         response
@@ -272,7 +273,7 @@ fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
     let is_ahead = ["purpose", "sec-purpose", "x-moz"].iter().any(|name| text(name).contains("prefetch"));
     let agent = text("user-agent");
     let is_robot = agent == PROBER || ["bot", "crawl", "spider"].iter().any(|word| agent.contains(word));
-    method == Method::GET && page::wants_html(headers) && !is_ahead && !is_robot
+    method == Method::GET && wants_html(headers) && !is_ahead && !is_robot
 }
 
 /// Whether it says that it is nobody's use. Whoever says so without reason lets the environment sleep.

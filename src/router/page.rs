@@ -3,7 +3,7 @@
 use std::{fmt::Write, sync::LazyLock};
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -212,14 +212,6 @@ impl Page {
     }
 }
 
-/// Whether the answer is for somebody's eyes.
-pub(super) fn wants_html(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted
-        .flat_map(|value| value.split(','))
-        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,18 +244,5 @@ mod tests {
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
         assert_eq!(page("x", None).answer(false).headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
-    }
-
-    #[test]
-    fn browsers_want_html_and_programs_do_not() {
-        let wants = |accept: Option<&'static str>| {
-            let accept = accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept)));
-            wants_html(&accept.into_iter().collect())
-        };
-        assert!(wants(Some("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")));
-        assert!(wants(Some("application/json, TEXT/HTML;q=0.5")));
-        for other in [None, Some("*/*"), Some("application/json"), Some("image/avif,image/webp,*/*;q=0.8")] {
-            assert!(!wants(other), "{other:?}");
-        }
     }
 }

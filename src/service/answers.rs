@@ -28,6 +28,9 @@ pub struct EnvironmentList {
     /// Give it as `cursor` to get the next page. Absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+    /// Why no environment has figures of its use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_unavailable: Option<String>,
 }
 
 /// One environment, as lists show it.

@@ -134,7 +134,10 @@ impl Service {
         identity: &Identity,
         request: LogsRequest,
     ) -> Result<impl Stream<Item = Followed> + Send + use<>, ServiceError> {
-        let LogsRequest { environment, tail, container, since, contains, timestamps: _, previous: _ } = request;
+        let LogsRequest { environment, tail, container, since, contains, timestamps: _, previous } = request;
+        if previous {
+            return Err(ServiceError::invalid("previous", "must be left out: what ran before prints nothing any more"));
+        }
         let not_before = since.map(|since| Timestamp::now() - Duration::from(since));
         let overview = self.find(identity, &environment, Action::Inspect).await?;
         if overview.environment.status == EnvironmentStatus::Deleted {

@@ -117,6 +117,7 @@ impl Service {
         let mut room = DEFAULT_ANSWER - FRAME;
         let ids: Vec<&str> = page.iter().map(|overview| overview.environment.id.as_str()).collect();
         let mut figures = self.figures(&ids, now).await?;
+        let usage_unavailable = self.unmeasured().await?;
         for overview in &page {
             let figures = figures.remove(&overview.environment.id).unwrap_or_default();
             let summary = self.summary(overview, now).with(figures);
@@ -131,11 +132,11 @@ impl Service {
             environments.push(summary);
         }
         if !more {
-            return Ok(EnvironmentList { environments, left_out: 0, next_cursor: None });
+            return Ok(EnvironmentList { environments, left_out: 0, next_cursor: None, usage_unavailable });
         }
         filter.after.clone_from(&last);
         let left_out = self.store().count_environments(&filter).await?;
-        Ok(EnvironmentList { environments, left_out, next_cursor: last })
+        Ok(EnvironmentList { environments, left_out, next_cursor: last, usage_unavailable })
     }
 
     /// One environment with its last five deployments.
@@ -151,6 +152,22 @@ impl Service {
     /// The end of what the environment's containers printed. The oldest lines are left out where there are more than an
     /// answer may hold: [`LONGEST_ANSWER`] where `tail` is given, else [`DEFAULT_ANSWER`].
     pub async fn logs(&self, identity: &Identity, request: LogsRequest) -> Result<EnvironmentLogs, ServiceError> {
+        let budget = if request.tail.is_some() { LONGEST_ANSWER } else { DEFAULT_ANSWER };
+        self.logs_within(identity, request, budget).await
+    }
+
+    /// The same with every line that is asked for: for people, who have room.
+    pub async fn whole_logs(&self, identity: &Identity, request: LogsRequest) -> Result<EnvironmentLogs, ServiceError> {
+        self.logs_within(identity, request, usize::MAX).await
+    }
+
+    /// `budget`: bytes of the answer.
+    async fn logs_within(
+        &self,
+        identity: &Identity,
+        request: LogsRequest,
+        budget: usize,
+    ) -> Result<EnvironmentLogs, ServiceError> {
         let LogsRequest { environment, tail, timestamps, container, previous, since, contains } = request;
         let overview = self.find(identity, &environment, Action::Inspect).await?;
         let request = LogRequest {
@@ -182,7 +199,6 @@ impl Service {
         if let Err(error) = self.store().record_use(&overview.environment.id).await {
             tracing::debug!(%error, "it is not known that an environment was used");
         }
-        let budget = if tail.is_some() { LONGEST_ANSWER } else { DEFAULT_ANSWER };
         let frames: usize = logs.containers.iter().map(|log| log.pod.len() + log.container.len() + 120).sum();
         let (containers, lines_left_out) = logs::fit(logs.containers, budget.saturating_sub(FRAME + frames));
         Ok(EnvironmentLogs {

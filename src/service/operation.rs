@@ -5,11 +5,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Service, ServiceError, answers::rfc3339};
+use super::{Service, ServiceError, answers::rfc3339, usage::cost_of_an_hour};
 use crate::{
     environment::Millis,
     identity::{Identity, IssuedToken, Permission, Role, Scope, Subject, TokenGrant, issue_token, may_operate},
-    store::{EventKind, Occupancy, Overdue, Sampling, Token},
+    store::{EventKind, Occupancy, Overdue, Token},
 };
 
 /// How the whole of it is.
@@ -31,8 +31,8 @@ pub struct Operation {
     /// What was written to GitHub, by installation of the App.
     pub github: Vec<GitHubBudget>,
     pub overdue: Overdue,
-    /// Why nothing is measured.
-    pub sampling_problem: Option<String>,
+    /// Why there are no figures of usage.
+    pub unmeasured: Option<String>,
 }
 
 /// What the environments of a team use together.
@@ -42,6 +42,8 @@ pub struct TeamUsage {
     pub environments: i64,
     pub cpu_millicores: i64,
     pub memory_bytes: i64,
+    /// What an hour of that costs, with the currency. None where the operator has no prices.
+    pub cost_an_hour: Option<String>,
     /// How many there may be.
     pub at_most: Option<u64>,
 }
@@ -128,7 +130,11 @@ impl Service {
             }
         }
         total.at_most = self.shared.parts.limits.environments;
-        let Sampling { problem, at: _ } = store.sampling().await?;
+        let prices = &self.shared.parts.prices;
+        for usage in teams.iter_mut().chain([&mut total]) {
+            let amount = cost_of_an_hour(prices, usage.cpu_millicores, usage.memory_bytes);
+            usage.cost_an_hour = amount.map(|amount| format!("{amount:.4} {}", prices.currency));
+        }
         let budgets = store.github_budgets().await?;
         Ok(Operation {
             statuses,
@@ -148,7 +154,7 @@ impl Service {
                 })
                 .collect(),
             overdue,
-            sampling_problem: problem,
+            unmeasured: self.unmeasured().await?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Service, ServiceError, answers::rfc3339};
+use super::{Service, ServiceError, answers::rfc3339, now};
 use crate::{
     config::Prices,
     environment::Millis,
@@ -16,21 +16,22 @@ use crate::{
 /// Of its quota, from where on an environment is warned of, in hundredths.
 const NEAR: i64 = 80;
 
+/// What an hour of this costs. None where there are no prices.
+pub(super) fn cost_of_an_hour(prices: &Prices, cpu_millicores: i64, memory_bytes: i64) -> Option<f64> {
+    let Prices { cpu_core_hour, memory_gib_hour, currency: _ } = prices;
+    let (cores, gibibytes) = (cpu_millicores as f64 / 1_000.0, memory_bytes as f64 / f64::from(1u32 << 30));
+    (*cpu_core_hour > 0.0 || *memory_gib_hour > 0.0).then_some(cores * cpu_core_hour + gibibytes * memory_gib_hour)
+}
+
 /// What was used in these buckets costs. None where there are no prices.
 fn cost(prices: &Prices, buckets: &[UsageBucket]) -> Option<Cost> {
-    let Prices { cpu_core_hour, memory_gib_hour, currency } = prices;
-    if *cpu_core_hour <= 0.0 && *memory_gib_hour <= 0.0 {
-        return None;
-    }
     // What a sample stands for.
     let hours_each = SAMPLED_EVERY.as_secs_f64() / 3_600.0;
-    let of_bucket = |bucket: &UsageBucket| {
-        let cores = bucket.cpu_millicores as f64 / 1_000.0;
-        let gibibytes = bucket.memory_bytes as f64 / f64::from(1u32 << 30);
-        (cores * cpu_core_hour + gibibytes * memory_gib_hour) * hours_each
-    };
-    let amount: f64 = buckets.iter().map(of_bucket).sum();
-    Some(Cost { last_day: (amount * 10_000.0).round() / 10_000.0, currency: currency.clone() })
+    let (cpu, memory) = buckets
+        .iter()
+        .fold((0, 0), |(cpu, memory), bucket| (cpu + bucket.cpu_millicores, memory + bucket.memory_bytes));
+    let amount = cost_of_an_hour(prices, cpu, memory)? * hours_each;
+    Some(Cost { last_day: (amount * 10_000.0).round() / 10_000.0, currency: prices.currency.clone() })
 }
 
 /// What an environment cost.
@@ -120,6 +121,9 @@ impl Service {
         Ok(match (problem, at) {
             (Some(problem), _) => Some(problem),
             (None, None) => Some("nothing was measured yet".to_owned()),
+            (None, Some(at)) if now() - at > SAMPLE_FRESH => {
+                Some(format!("nothing was measured since {}; no process of previewd's does", rfc3339(at)))
+            }
             (None, Some(_)) => None,
         })
     }

@@ -73,15 +73,19 @@ macro_rules! lock_row {
 /// Takes a repository's name from another row inside a transaction: that row's repository was renamed, and nobody told.
 /// It gets a name of its own until it is heard of again.
 macro_rules! free_name {
-    ($connection:expr, $row:expr) => {
-        diesel::update(repositories::table)
+    ($connection:expr, $row:expr) => {{
+        let name = format!("renamed-{}-{}", $row.github_id, $row.updated_at);
+        let freed = diesel::update(repositories::table)
             .filter(repositories::owner.eq(&$row.owner))
             .filter(repositories::name.eq(&$row.name))
             .filter(repositories::github_id.ne($row.github_id))
-            .set(repositories::name.eq(format!("renamed-{}-{}", $row.github_id, $row.updated_at)))
+            .set(repositories::name.eq(&name))
             .execute($connection)
-            .await?
-    };
+            .await?;
+        if freed > 0 {
+            super::tokens::move_tokens!($connection, $row.full_name(), format!("{}/{name}", $row.owner));
+        }
+    }};
 }
 
 /// Locks a repository's row inside a transaction, made where there is none, and gives it. Whatever a delivery changes
@@ -103,8 +107,11 @@ macro_rules! lock_repository {
 macro_rules! store_repository {
     ($connection:expr, $row:expr, $known:expr) => {{
         let row: &RepositoryRow = $row;
-        if $known.is_some_and(|known| row.is_news_to(&known)) {
+        if let Some(known) = $known.filter(|known| row.is_news_to(known)) {
             free_name!($connection, row);
+            if known.full_name() != row.full_name() {
+                super::tokens::move_tokens!($connection, known.full_name(), row.full_name());
+            }
             // A payload that names an installation comes from one that gives access.
             let access = row.app_installation_id.map(|installation| {
                 (repositories::app_installation_id.eq(installation), repositories::state.eq(&row.state))
@@ -165,6 +172,9 @@ macro_rules! store_pull_request {
                 ))
                 .execute($connection)
                 .await?;
+            if facts.state != PullRequestState::Open {
+                super::tokens::end_tokens!($connection, facts.repository.name.as_str(), facts.number, $at);
+            }
         }
         (stored, believed)
     }};

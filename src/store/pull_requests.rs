@@ -71,6 +71,11 @@ impl RepositoryRow {
         }
     }
 
+    /// `owner/name`.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+
     /// Whether these facts, just heard, say more than the row that is `known`.
     pub(super) fn is_news_to(&self, known: &Self) -> bool {
         let Self {

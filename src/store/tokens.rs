@@ -83,6 +83,41 @@ impl TryFrom<TokenRow> for Token {
     }
 }
 
+/// Ends the tokens of a pull request that is closed, inside a transaction, for good: opening it again brings none back.
+macro_rules! end_tokens {
+    ($connection:expr, $repository:expr, $number:expr, $at:expr) => {{
+        use super::{
+            events::{Event, EventKind, EventRow},
+            schema::{events, tokens},
+        };
+        let ended: Vec<String> = diesel::update(tokens::table)
+            .filter(tokens::repository.eq($repository))
+            .filter(tokens::pull_request.eq($number))
+            .filter(tokens::revoked_at.is_null())
+            .set(tokens::revoked_at.eq($at))
+            .returning(tokens::id)
+            .get_results($connection)
+            .await?;
+        for id in ended {
+            let event = Event::own(EventKind::TokenRevoked, format!("{id}: its pull request is closed"));
+            diesel::insert_into(events::table).values(EventRow::of(None, &event, $at)).execute($connection).await?;
+        }
+    }};
+}
+
+/// Has tokens follow a repository to another name, inside a transaction.
+macro_rules! move_tokens {
+    ($connection:expr, $from:expr, $to:expr) => {{
+        use super::schema::tokens;
+        diesel::update(tokens::table)
+            .filter(tokens::repository.eq($from))
+            .set(tokens::repository.eq($to))
+            .execute($connection)
+            .await?
+    }};
+}
+pub(super) use {end_tokens, move_tokens};
+
 impl Store {
     /// Stores a new token, and who made it. Gives its id.
     pub async fn create_token(&self, token: NewToken, event: Event) -> Result<String, StoreError> {
@@ -144,7 +179,8 @@ impl Store {
         Ok(Some(token).filter(|_| !is_over))
     }
 
-    /// Whether what a token is for is gone. What nobody heard of yet is not.
+    /// Whether what a token is for is gone: its repository, or a pull request that was closed before there was the token.
+    /// What nobody heard of yet is not.
     async fn is_over(&self, repository: &RepositoryName, number: Option<i64>) -> Result<bool, StoreError> {
         let row: Option<(i64, String)> = read!(self, |connection| {
             repositories::table

@@ -212,6 +212,58 @@ async fn an_approval_is_of_the_commit_that_was_named() {
     assert_eq!(done.status, 303, "{}", done.body);
 }
 
+/// What leads nowhere, or is not complete, is said on a page with a way back; programs get a word.
+#[tokio::test]
+async fn what_goes_wrong_is_said_on_a_page() {
+    let stand = Stand::start().await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let person = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
+    let csrf = person.open("/").await.csrf().to_owned();
+    for (path, status) in [
+        ("/nothing", 404),
+        ("/?page=abc", 400),
+        (&*format!("/environments/{name}?tail=x"), 400),
+        ("/environments/no-such-thing", 404),
+        ("/logout", 405),
+    ] {
+        let page = person.open(path).await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.body.contains("<h1>") && page.body.contains("To the environments"), "{path}: {}", page.body);
+        assert!(page.policy.contains("default-src 'none'"), "{path}: {}", page.policy);
+    }
+    let request =
+        person.form(&format!("/environments/{name}/delete"), &[("csrf", &csrf)]).header("accept", "text/html");
+    let incomplete = Page::of(person.send(request).await).await;
+    assert_eq!(incomplete.status, 422);
+    assert!(incomplete.body.contains("missing field `confirm`") && incomplete.body.contains("To the environments"));
+    let program = person.send(person.http.get(person.url("/nothing"))).await;
+    assert_eq!(
+        (program.status().as_u16(), program.text().await.unwrap().as_str()),
+        (404, "There is no page at this address.")
+    );
+}
+
+/// People get every line that they ask for, where an agent gets what an answer may hold.
+#[tokio::test]
+async fn logs_are_downloaded_whole() {
+    let (api_server, _) = loopback_api_server().await;
+    let stand = Stand::with_api_server(&api_server).await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
+    let file = person.open(&format!("/environments/{name}/logs.txt?tail=1000")).await;
+    let of = |container: &str| file.body.lines().filter(|line| line.contains(&format!(" web-1/{container} "))).count();
+    assert_eq!((of("web"), of("sidecar"), file.body.lines().count()), (1000, 3, 1003));
+    assert!(file.body.len() > 60_000 && file.body.contains("1999 the quick brown fox"), "{}", file.body.len());
+    let one = person.open(&format!("/environments/{name}/logs.txt?tail=50&container=sidecar&contains=2+the")).await;
+    assert_eq!(one.body.lines().count(), 1, "{}", one.body);
+    let page = person.open(&format!("/environments/{name}?tail=1000")).await;
+    assert_eq!(page.body.matches("<span class=\"source\">").count(), 1003);
+    let nothing = person.open(&format!("/environments/{name}?contains=nothing+like+it")).await;
+    assert!(nothing.body.contains("No container has printed anything like that."));
+}
+
 /// An open page asks for its parts again; that is nobody's use of the environment.
 #[tokio::test]
 async fn an_open_page_keeps_nothing_awake() {

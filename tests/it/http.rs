@@ -160,7 +160,7 @@ async fn there_are_no_sessions_and_no_large_requests() {
     let answer = send(&stand, mcp(Some(&token)), initialize.to_string()).await;
     assert_eq!((answer.status, answer.header("mcp-session-id")), (200, ""));
     assert_eq!(answer.json()["result"]["serverInfo"]["name"], "previewd");
-    assert_eq!(send(&stand, mcp(Some(&token)), "x".repeat(300_000)).await.status, 413);
+    assert_eq!(send(&stand, mcp(Some(&token)), "x".repeat(6_300_000)).await.status, 413);
     assert_ne!(send(&stand, mcp(Some(&token)), "{").await.status, 200);
 }
 

@@ -92,6 +92,7 @@ const logs = () => {
     const query = new URLSearchParams(new FormData(form));
     query.delete("timestamps");
     query.delete("live");
+    query.delete("previous");
     source = new EventSource(`${form.dataset.stream}?${query}`);
     source.addEventListener("line", (event) => show(JSON.parse(event.data)));
     source.addEventListener("lost", (event) => note(`${JSON.parse(event.data).lines} lines lost: this page was too slow`));
@@ -105,7 +106,7 @@ const logs = () => {
   viewer.scrollTop = viewer.scrollHeight;
   switchLive.addEventListener("change", () => (switchLive.checked ? start() : stop()));
   form.addEventListener("change", (event) => { if (event.target !== switchLive && switchLive.checked) start(); });
-  form.addEventListener("submit", (event) => { if (switchLive.checked) { event.preventDefault(); start(); } });
+  form.addEventListener("submit", (event) => { if (switchLive.checked && event.submitter?.id !== "log-download") { event.preventDefault(); start(); } });
   if (switchLive.checked) start();
 };
 

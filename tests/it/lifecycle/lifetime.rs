@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
-use xtask::github::Role;
+use serde_json::json;
+use xtask::{
+    agent::{Agent, Answer},
+    github::Role,
+    testing::eventually,
+};
 
 use super::life::{self, Life, SOON, TO_RUNNING, recipe};
 
@@ -40,6 +45,43 @@ async fn those_beyond_the_limit_wait_in_line() {
         life.finish().await;
     })
     .await;
+}
+
+/// Teams are what the configuration has them be, without a restart; one that is not valid changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn teams_are_changed_while_previewd_runs() {
+    let Some(ground) = life::api_only().await else { return };
+    let mut life = Life::prepare(ground, "teams", None).await;
+    let file = life.stand.config.clone();
+    let without = std::fs::read_to_string(&file).unwrap();
+    let team = format!("{without}[teams.narrow]\nrepositories = [\"{}\"]\n", life.repository);
+    let team = |environments: u64| format!("{team}environments = {environments}\n");
+    std::fs::write(&file, team(1)).unwrap();
+    life.begin().await;
+    let reader = life.stand.create_token("reader", "viewer", &["narrow"]).await.unwrap();
+    let reader = Agent::over_http(&life.stand.mcp_url(), &reader).await.unwrap();
+    let listed = async || match reader.call("list_preview_environments", json!({})).await.unwrap() {
+        Answer::Done(list) => list["environments"].as_array().unwrap().len(),
+        Answer::Refused(error) => panic!("{error}"),
+    };
+    let first = life.open("first", &recipe("ok")).await;
+    life.until_applied(first).await;
+    let second = life.open("second", &recipe("ok")).await;
+    life.until(second, SOON, |found| found["reason"] == "queued_for_capacity").await;
+    assert_eq!(listed().await, 2);
+
+    std::fs::write(&file, format!("{}members = 7\n", team(9))).unwrap();
+    eventually("a complaint", SOON, async || life.log().contains("teams and roles stay as they were").then_some(()))
+        .await;
+    assert_eq!(listed().await, 2);
+    assert_eq!(life.get(second).await["reason"], "queued_for_capacity");
+
+    // Those in line look once a minute.
+    std::fs::write(&file, team(2)).unwrap();
+    life.until(second, TO_RUNNING, |found| found["status"] == "deploying").await;
+    std::fs::write(&file, &without).unwrap();
+    eventually("a team that is gone sees nothing", SOON, async || (listed().await == 0).then_some(())).await;
+    life.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

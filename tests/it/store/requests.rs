@@ -2,7 +2,8 @@
 
 use previewd::{
     environment::{
-        Cause, Change, CommandComment, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestState, Reason,
+        Cause, Change, CommandComment, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts,
+        PullRequestState, Reason, RepositoryFacts,
     },
     store::{DeploymentChanges, EnvironmentChanges, EventKind, NewToken, Record, Refusal, Request, Store},
 };
@@ -10,7 +11,8 @@ use previewd::{
 use super::{
     database::for_each_database,
     given::{
-        asks, claim, claimed_environment, commit, environment_of, event, in_state, pull_request, pushed, tell, tell_of,
+        asks, claim, claimed_environment, commit, environment_of, event, in_state, later, pull_request, pushed,
+        repository, tell, tell_of,
     },
 };
 
@@ -304,6 +306,65 @@ async fn a_token_is_valid_until_it_expires_or_is_revoked() {
         let said = database.lines("SELECT kind AS line FROM events ORDER BY id").await;
         assert_eq!(said, ["token_created", "token_created", "token_created", "token_revoked"], "what was done, once");
         assert!(valid("one").await.is_none());
+    })
+    .await;
+}
+
+/// What is made for one pull request or repository ends with it, and goes where it goes.
+#[tokio::test]
+async fn tokens_die_with_what_they_are_for() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let facts = pull_request(7);
+        let take = async |facts: PullRequestFacts| tell_of(&store, &facts).await;
+        take(facts.clone()).await;
+        take(pull_request(8)).await;
+        let create = async |hash: &str, pull_request: Option<i64>| {
+            let token = NewToken {
+                subject: "bot".to_owned(),
+                hash: hash.to_owned(),
+                role: "admin".to_owned(),
+                teams: vec!["shop".to_owned()],
+                repository: Some("acme/shop".to_owned()),
+                pull_request,
+                expires_at: None,
+            };
+            store.create_token(token, event(EventKind::TokenCreated)).await.unwrap()
+        };
+        let (seven, _, _) = (create("seven", Some(7)).await, create("eight", Some(8)).await, create("all", None).await);
+        let valid = async |hash: &str| store.valid_token(hash).await.unwrap().map(|token| token.repository.unwrap());
+        assert_eq!(valid("seven").await.as_deref(), Some("acme/shop"));
+
+        take(in_state(&facts, PullRequestState::Closed, 1)).await;
+        assert_eq!(valid("seven").await, None);
+        let said = database.lines("SELECT detail AS line FROM events WHERE kind = 'token_revoked'").await;
+        assert_eq!(said, [format!("{seven}: its pull request is closed")]);
+        take(in_state(&facts, PullRequestState::Open, 2)).await;
+        assert_eq!(valid("seven").await, None, "what is dead stays so");
+        assert!(valid("eight").await.is_some() && valid("all").await.is_some());
+
+        let renamed = |name: &str, seconds| PullRequestFacts {
+            repository: RepositoryFacts { name: name.parse().unwrap(), ..repository() },
+            ..later(&facts, seconds)
+        };
+        take(renamed("acme/store", 3)).await;
+        assert_eq!(valid("all").await.as_deref(), Some("acme/store"));
+        // Another repository has the name before anybody told that the first gave it up.
+        let other = RepositoryFacts { github_id: 2, name: "acme/store".parse().unwrap(), ..repository() };
+        take(PullRequestFacts { repository: other, github_id: 2_001, number: 1, ..pull_request(1) }).await;
+        assert_ne!(valid("all").await.as_deref(), Some("acme/store"), "it is not for that one");
+        take(renamed("acme/market", 4)).await;
+        assert_eq!(valid("all").await.as_deref(), Some("acme/market"));
+
+        take(in_state(
+            &PullRequestFacts { repository: renamed("acme/market", 0).repository, ..pull_request(8) },
+            PullRequestState::Merged,
+            5,
+        ))
+        .await;
+        assert_eq!(valid("eight").await, None);
+        tell(&store, Change::RepositoryDeleted { github_id: 1 }).await;
+        assert_eq!(valid("all").await, None);
     })
     .await;
 }
