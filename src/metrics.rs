@@ -187,7 +187,7 @@ impl Metrics {
         }
     }
 
-    /// A call of a tool ended: `outcome` is `answered` or `refused`, `bytes` what it answered, as JSON.
+    /// A call of a tool ended: `outcome` is `answered`, `refused`, `failed` or `too_slow`, `bytes` what it answered, as JSON.
     pub fn called(&self, tool: &'static str, outcome: &'static str, bytes: usize, took: Duration) {
         self.calls.get_or_create(&[("tool", tool), ("outcome", outcome)]).inc();
         self.call_bytes.get_or_create(&[("tool", tool)]).inc_by(bytes as u64);

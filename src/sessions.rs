@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     environment::RepositoryName,
     identity::{Action, AuthenticationError, Authenticator, Grant, Identity, Permission, may, new_secret, secret_hash},
-    store::{Event, EventKind, NewSession, Origin, SessionKind, Store},
+    store::{Event, EventKind, NewSession, Origin, Refusal, SessionKind, Store},
 };
 
 /// How long somebody stays signed in.
@@ -60,7 +60,13 @@ impl Sessions {
 
     /// Signs in whoever somebody else vouches for; gives the session's secret.
     pub async fn sign_in_as(&self, grant: &Grant, origin: Origin) -> Result<SecretString, AuthenticationError> {
-        let identity = self.authenticator.identity_of(grant).await?.from_origin(origin);
+        let found = self.authenticator.identity_of(grant).await;
+        if let (Err(AuthenticationError::InvalidToken), Grant::GitHub { login }) = (&found, grant) {
+            let detail = Some("no team has them".to_owned());
+            let event = Event { kind: EventKind::SignedIn, actor: login.clone(), origin: Some(origin), detail };
+            self.store.record_refusal(None, &event, Refusal::Unauthorized).await?;
+        }
+        let identity = found?.from_origin(origin);
         let event = identity.event(EventKind::SignedIn, identity.role.code());
         self.begin(SessionKind::Dashboard, None, grant, LASTS, Some(event)).await
     }

@@ -7,11 +7,10 @@ use previewd::{
     cluster::Cluster,
     engine::{Finding, Sweep},
     github::GitHub,
-    identity::Identity,
-    store::EventKind,
+    store::{EventKind, Interface},
 };
 
-use super::{Global, app, output::print};
+use super::{Global, app, client, output::print};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,12 +22,15 @@ pub struct Args {
 pub async fn run(Args { dry_run }: Args, global: Global) -> anyhow::Result<ExitCode> {
     let config = global.start_here()?;
     let store = app::open_store(&config).await?;
+    let identity = client::identity(&config, &store, Interface::CommandLine).await?;
+    let service = app::service(&config, &store, None, None, app::teams(&config));
+    service.may_repair(&identity).await?;
     let cluster = Cluster::new(config.kubernetes.clone()).await?;
     let github = GitHub::new(&config.github)?;
     let engine = app::engine(&config, &store, &cluster, &github, app::teams(&config))?;
     let installation = engine.installation().await?;
     if !dry_run {
-        store.record_event(&Identity::local_operator().event(EventKind::RepairRequested, "everything")).await?;
+        store.record_event(&identity.event(EventKind::RepairRequested, "everything")).await?;
     }
     let found = engine.repair_by_hand(&installation, Sweep::whole(dry_run)).await;
     let Some(findings) = found.context("the repair was not finished")? else {

@@ -6,12 +6,13 @@ use previewd::{
     environment::parse_duration,
     identity::{Identity, Role, Scope, Subject},
     service::{NewTokenRequest, Service, TokenSummary},
+    store::Interface,
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    Global, app,
+    Global, app, client,
     output::{Output, print, print_json, table},
 };
 
@@ -71,18 +72,19 @@ pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitC
     let config = global.start_here()?;
     let store = app::open_store(&config).await?;
     let service = app::service(&config, &store, None, None, app::teams(&config));
+    let identity = client::identity(&config, &store, Interface::CommandLine).await?;
     match command {
-        Command::Create(create) => create.run(&service).await,
-        Command::List(list) => list.run(&service).await,
-        Command::Revoke(revoke) => revoke.run(&service).await,
+        Command::Create(create) => create.run(&service, &identity).await,
+        Command::List(list) => list.run(&service, &identity).await,
+        Command::Revoke(revoke) => revoke.run(&service, &identity).await,
     }
 }
 
 impl Create {
-    async fn run(self, service: &Service) -> anyhow::Result<ExitCode> {
+    async fn run(self, service: &Service, identity: &Identity) -> anyhow::Result<ExitCode> {
         let Self { subject, role, team: teams, only, expires, output } = self;
         let request = NewTokenRequest { subject, role, teams, only, expires };
-        let issued = service.create_token(&Identity::local_operator(), request).await?;
+        let issued = service.create_token(identity, request).await?;
         let (id, token) = (issued.id, issued.token.expose_secret().to_owned());
         match output {
             Output::Table => print(&format!("{token}\n"))?,
@@ -93,8 +95,8 @@ impl Create {
 }
 
 impl List {
-    async fn run(self, service: &Service) -> anyhow::Result<ExitCode> {
-        let tokens = service.tokens(&Identity::local_operator()).await?;
+    async fn run(self, service: &Service, identity: &Identity) -> anyhow::Result<ExitCode> {
+        let tokens = service.tokens(identity).await?;
         match self.output {
             Output::Table => {
                 let row = |token: TokenSummary| {
@@ -113,8 +115,8 @@ impl List {
 }
 
 impl Revoke {
-    async fn run(self, service: &Service) -> anyhow::Result<ExitCode> {
-        service.revoke_token(&Identity::local_operator(), &self.id).await?;
+    async fn run(self, service: &Service, identity: &Identity) -> anyhow::Result<ExitCode> {
+        service.revoke_token(identity, &self.id).await?;
         print(&format!("revoked {}\n", self.id))?;
         Ok(ExitCode::SUCCESS)
     }

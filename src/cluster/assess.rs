@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::PartialObjectMeta};
 
 use super::{PodReference, WorkloadKind, Workloads, refusal};
-use crate::environment::{ATTEMPT, Cause, Millis, Progress};
+use crate::environment::{ATTEMPT, Cause, HOOK, Millis, Progress};
 
 #[cfg(test)]
 mod tests;
@@ -176,9 +176,6 @@ fn newest_pods_of<'a>(workloads: &'a Workloads, set: &StatefulSet) -> impl Itera
     let revision = set.status.as_ref().and_then(|status| status.update_revision.clone());
     living_pods_of(workloads, set.uid()).filter(move |pod| pod.labels().get(REVISION_LABEL) == revision.as_ref())
 }
-
-/// The annotation that makes a chart's object a hook.
-const HOOK: &str = "helm.sh/hook";
 
 fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
     let Some(job) = job_named(workloads, name) else { return Progress::Progressing };

@@ -24,6 +24,8 @@ mod workloads;
 
 use std::collections::BTreeMap;
 
+use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
+
 pub use assess::{Expected, assess, jobs_to_restart, pods_to_restart};
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;
@@ -41,10 +43,6 @@ pub use workloads::{PodReference, WorkloadKind, Workloads};
 
 /// The field manager of everything that previewd applies.
 pub const FIELD_MANAGER: &str = "previewd";
-/// The label that names the installation. Every listing selects on it.
-pub const INSTALLATION_LABEL: &str = "previewd.dev/installation";
-/// The label that names the environment.
-pub const ENVIRONMENT_LABEL: &str = "previewd.dev/environment";
 
 /// Whom an object belongs to, by its labels. Both ids are valid label values: previewd makes them itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

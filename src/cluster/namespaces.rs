@@ -7,12 +7,12 @@ use kube::{
 };
 
 use super::{
-    Cluster, ClusterError, ENVIRONMENT_LABEL, FIELD_MANAGER, INSTALLATION_LABEL, Owner,
+    Cluster, ClusterError, FIELD_MANAGER, Owner,
     client::{metadata_only, parse, uid_of},
     error::Call,
 };
 use crate::{
-    environment::{Millis, Namespace},
+    environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL, Millis, Namespace},
     recipe::Object,
 };
 

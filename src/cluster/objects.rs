@@ -11,7 +11,7 @@ use kube::{
 
 use super::{
     Cluster, ClusterError, Deletion, FIELD_MANAGER, Owner, PodReference,
-    client::{metadata_only, parse, uid_of},
+    client::{metadata_only, parse},
     error::Call,
 };
 use crate::{environment::Namespace, recipe::Object};
@@ -27,15 +27,13 @@ impl Cluster {
         self.send(&call, metadata_only(request)).await.map(drop)
     }
 
-    /// Applies the object and gives its UID. Fields that somebody else manages are taken over.
-    pub async fn apply(&self, namespace: &Namespace, object: &Object) -> Result<String, ClusterError> {
+    /// Applies the object. Fields that somebody else manages are taken over.
+    pub async fn apply(&self, namespace: &Namespace, object: &Object) -> Result<(), ClusterError> {
         let call = Call::new("apply", &object.kind, &object.name).in_namespace(namespace).with_object();
         let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let request = resource.patch(&object.name, &parameters, &Patch::Apply(&object.body));
-        let body = self.send(&call, metadata_only(request)).await?;
-        let applied: PartialObjectMeta = parse(&call, &body)?;
-        uid_of(&call, &applied)
+        self.send(&call, metadata_only(request)).await.map(drop)
     }
 
     /// An object's annotations, be it on its way out. None where there is no such object.
@@ -70,18 +68,17 @@ impl Cluster {
         Ok(secrets.into_iter().filter_map(encoded).collect())
     }
 
-    /// Deletes an object, where a UID is given only the one that has it. What it owns goes after it.
+    /// Deletes an object. What it owns goes after it.
     pub async fn delete_object(
         &self,
         namespace: &Namespace,
         api_version: &str,
         kind: &str,
         name: &str,
-        uid: Option<&str>,
     ) -> Result<Deletion, ClusterError> {
         let call = Call::new("delete", kind, name).in_namespace(namespace);
         let resource = resource(&call, namespace, api_version, kind)?;
-        self.delete(&call, &resource, name, uid).await
+        self.delete(&call, &resource, name, None).await
     }
 
     /// Deletes a pod, so that its controller makes a new one. One that is gone already is as good as deleted.

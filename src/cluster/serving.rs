@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Workloads;
-use crate::environment::{CommitSha, RunningImage};
-
-/// The label of pods whose template uses the commit.
-const COMMIT_LABEL: &str = "previewd.dev/commit";
+use crate::environment::{COMMIT_LABEL, CommitSha, RunningImage};
 
 impl Workloads {
     /// Whether a ready pod runs `commit`. Pods whose template does not use the commit run every one of them.

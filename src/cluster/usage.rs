@@ -6,11 +6,14 @@ use kube::{api::ListParams, core::Request as Build};
 use serde::Deserialize;
 
 use super::{
-    Cluster, ClusterError, INSTALLATION_LABEL,
+    Cluster, ClusterError,
     client::parse,
     error::{Call, Failure},
 };
-use crate::{environment::Namespace, recipe};
+use crate::{
+    environment::{INSTALLATION_LABEL, Namespace},
+    recipe,
+};
 
 /// What the pods of one environment use together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -26,10 +26,10 @@ use kube::{
 };
 
 use super::{
-    Cluster, INSTALLATION_LABEL,
+    Cluster,
     error::{Call, Failure},
 };
-use crate::environment::Namespace;
+use crate::environment::{INSTALLATION_LABEL, Namespace};
 
 /// After this the API server ends a watch and it is opened again where it stopped. A connection that died without a
 /// word is noticed 5 s later: kube's watcher waits that much longer for an event.

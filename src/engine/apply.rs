@@ -167,7 +167,7 @@ impl Pass<'_> {
     async fn remove(&mut self, namespace: &Namespace, key: &ObjectKey) -> Result<(), NotApplied> {
         let ObjectKey { api_version, kind, name } = key;
         self.fence(CALL_TIMEOUT).await?;
-        self.engine.cluster.delete_object(namespace, api_version, kind, name, None).await?;
+        self.engine.cluster.delete_object(namespace, api_version, kind, name).await?;
         for _ in 0..GOES.as_millis() / LOOK.as_millis() {
             self.fence(CALL_TIMEOUT).await?;
             if self.engine.cluster.annotations(namespace, api_version, kind, name).await?.is_none() {
@@ -208,7 +208,7 @@ impl Pass<'_> {
         let superfluous: Vec<ObjectKey> = there.into_iter().filter(|key| !key.is_among(render.applied())).collect();
         for ObjectKey { api_version, kind, name } in &superfluous {
             self.fence(CALL_TIMEOUT).await?;
-            self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name, None).await?;
+            self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
         }
         if !superfluous.is_empty() {
             self.engine.store.remove_from_inventory(&self.lease, &superfluous).await??;

@@ -16,7 +16,7 @@ pub(super) enum Interrupted {
     Over,
     /// Something that a pass needs is away, or does not do what it should. The next pass tries again.
     Failed { why: String, retry_after: Option<Duration> },
-    /// GitHub may not be asked before this has passed, and nothing is wrong.
+    /// Something takes its time, such as what GitHub lets write or an object that goes, and nothing is wrong.
     NotYet(Duration),
     /// GitHub asked for silence.
     Silenced { why: String, wait: Duration },

@@ -369,7 +369,7 @@ impl Pass<'_> {
         let inventory = self.engine.store.inventory(&environment.id).await?;
         for key in inventory.iter().filter(|key| WorkloadKind::of(&key.kind).is_some()) {
             self.fence(CALL_TIMEOUT).await?;
-            let deleted = cluster.delete_object(&environment.namespace, &key.api_version, &key.kind, &key.name, None);
+            let deleted = cluster.delete_object(&environment.namespace, &key.api_version, &key.kind, &key.name);
             if let Err(error) = deleted.await {
                 tracing::debug!(%error, "left to the namespace controller");
             }

@@ -6,6 +6,7 @@ mod capacity;
 mod command;
 mod facts;
 mod gate;
+mod labels;
 mod lifetime;
 mod names;
 mod plan;
@@ -20,6 +21,7 @@ pub use capacity::{Capacity, Place, Scope, TeamCapacity};
 pub use command::{Command, CommitPrefix, OWN_COMMENTS};
 pub use facts::{Change, CommandComment, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
 pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
+pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL};
 pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label};
 pub use plan::{

@@ -114,6 +114,9 @@ impl Authenticator {
             tracing::debug!(%error, "it is not known that a token was used");
         }
         let identity = Identity::of_team_members(row.subject, role, row.teams, teams);
-        Ok(scope.map_or(identity.clone(), |scope| identity.within(&scope)))
+        Ok(match scope {
+            Some(scope) => identity.within(&scope),
+            None => identity,
+        })
     }
 }

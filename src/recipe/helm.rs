@@ -10,7 +10,7 @@ use super::{
     documents::{self, fill, read},
     pods,
 };
-use crate::environment::{Cause, Namespace};
+use crate::environment::{Cause, HOOK, Namespace};
 
 /// What helm is to render.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,8 +135,6 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cau
     Ok(Draft { phases, backend: recipe.backend(context)? })
 }
 
-/// The annotations that make an object a hook: <https://helm.sh/docs/topics/charts_hooks/>.
-const HOOK: &str = "helm.sh/hook";
 const HOOK_WEIGHT: &str = "helm.sh/hook-weight";
 
 /// When an object is a hook.

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Context, Object, walls};
-
-/// The label of pods whose template uses the commit.
-const COMMIT_LABEL: &str = "previewd.dev/commit";
+use crate::environment::COMMIT_LABEL;
 
 /// kube-proxy writes its rules once a second at most, ingress controllers are as quick:
 /// <https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/> (`minSyncPeriod`).

@@ -5,6 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 use super::{Bytes, Context, IngressSource, Millicores, Object, PodSelector};
+use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 
 /// The ServiceAccount of every pod.
 pub(super) const SERVICE_ACCOUNT: &str = "preview";
@@ -57,8 +58,8 @@ pub(super) const COUNTS: [Count; 8] = [
 pub(super) fn labels(context: &Context<'_>) -> Value {
     json!({
         "app.kubernetes.io/managed-by": "previewd",
-        "previewd.dev/installation": context.installation_id,
-        "previewd.dev/environment": context.environment_id,
+        INSTALLATION_LABEL: context.installation_id,
+        ENVIRONMENT_LABEL: context.environment_id,
     })
 }
 

@@ -178,7 +178,7 @@ impl Service {
     ) -> Result<IssuedToken, ServiceError> {
         let NewTokenRequest { subject, role, teams, only, expires } = request;
         if let Err(error) = operate(identity) {
-            return Err(self.refuse(identity, EventKind::TokenCreated, error).await);
+            return Err(self.refuse(identity, EventKind::TokenCreated, "tokens", error).await);
         }
         if let Some(unknown) = teams.iter().find(|team| !self.teams().contains_key(*team)) {
             let rule = format!("there is none called {unknown:?}; add [teams.{unknown}] to the configuration");
@@ -201,7 +201,7 @@ impl Service {
     /// Ends a token's validity, for operators.
     pub async fn revoke_token(&self, identity: &Identity, id: &str) -> Result<(), ServiceError> {
         if let Err(error) = operate(identity) {
-            return Err(self.refuse(identity, EventKind::TokenRevoked, error).await);
+            return Err(self.refuse(identity, EventKind::TokenRevoked, "tokens", error).await);
         }
         if self.store().revoke_token(id, identity.event(EventKind::TokenRevoked, id)).await? {
             return Ok(());
@@ -209,9 +209,17 @@ impl Service {
         Err(ServiceError::no_token())
     }
 
-    async fn refuse(&self, identity: &Identity, kind: EventKind, error: ServiceError) -> ServiceError {
+    /// Whether `identity` may have everything looked at and repaired, as operators may.
+    pub async fn may_repair(&self, identity: &Identity) -> Result<(), ServiceError> {
+        match operate(identity) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refuse(identity, EventKind::RepairRequested, "everything", error).await),
+        }
+    }
+
+    async fn refuse(&self, identity: &Identity, kind: EventKind, detail: &str, error: ServiceError) -> ServiceError {
         if let Some(refusal) = error.code.refusal()
-            && let Err(failed) = self.store().record_refusal(None, &identity.event(kind, "tokens"), refusal).await
+            && let Err(failed) = self.store().record_refusal(None, &identity.event(kind, detail), refusal).await
         {
             tracing::warn!(error = &failed as &dyn std::error::Error, "a refusal cannot be recorded");
         }

@@ -1,4 +1,4 @@
-//! Backups: every row of every table, read in one snapshot while others go on working, as lines of JSON that either
+//! Backups: every row of every table that outlives processes and sessions, read in one snapshot while others go on working, as lines of JSON that either
 //! database takes back. The only place besides the clock where SQL is text: it is the same for every table, whatever its
 //! columns.
 

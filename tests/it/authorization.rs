@@ -255,5 +255,12 @@ async fn only_operators_of_everything_operate() {
         for path in ["/operation", "/tokens"] {
             assert_eq!(person.open(path).await.status, status, "{role} of {reach:?} opens {path}");
         }
+        for (line, code) in
+            [("token list", if status == 200 { 0 } else { 3 }), ("repair", if status == 200 { 1 } else { 3 })]
+        {
+            let ended = cli::run(&stand, Way::Database, Some(&token), line).await;
+            // The cluster of this test is out of reach.
+            assert_eq!(ended.code, code, "{role} of {reach:?}: {line}: {}", ended.stderr);
+        }
     }
 }

@@ -18,11 +18,10 @@ use kube::{
 };
 use previewd::{
     cluster::{
-        CALL_TIMEOUT, Cluster, ClusterError, Creation, Deletion, ENVIRONMENT_LABEL, Expected, INSTALLATION_LABEL,
-        KubernetesSettings, LogRequest, NamespaceState, NoLog, Owner, PodReference, WorkloadKind, assess,
-        pods_to_restart,
+        CALL_TIMEOUT, Cluster, ClusterError, Creation, Deletion, Expected, KubernetesSettings, LogRequest,
+        NamespaceState, NoLog, Owner, PodReference, WorkloadKind, assess, pods_to_restart,
     },
-    environment::{Cause, Namespace, Progress},
+    environment::{Cause, ENVIRONMENT_LABEL, INSTALLATION_LABEL, Namespace, Progress},
     masking::Mask,
     recipe::Object,
 };
@@ -204,17 +203,16 @@ async fn a_namespace_is_created_seen_and_removed_by_its_uid() {
 async fn objects_are_applied_and_deleted() {
     let (cluster, namespace, owner) = environment("pr-2-apply").await;
     let mut map = config_map(&owner);
-    let uid = cluster.apply(&namespace, &map).await.expect("applied");
+    cluster.apply(&namespace, &map).await.expect("applied");
     map.body["data"] = json!({"OTHER": "value"});
-    assert_eq!(cluster.apply(&namespace, &map).await.expect("applied again"), uid);
+    cluster.apply(&namespace, &map).await.expect("applied again");
     let admin = Api::<ConfigMap>::namespaced(local().await.client().await.expect("a client"), namespace.as_str());
     let stored = admin.get("web").await.expect("it is there");
     assert_eq!(stored.data.expect("data").into_keys().collect::<Vec<_>>(), ["OTHER"]);
 
-    let delete = |uid: Option<&'static str>| cluster.delete_object(&namespace, "v1", "ConfigMap", "web", uid);
-    assert_eq!(delete(Some("00000000-0000-0000-0000-000000000000")).await.expect("answered"), Deletion::AnotherOne);
-    assert_eq!(delete(None).await.expect("answered"), Deletion::Accepted);
-    assert_eq!(delete(None).await.expect("answered"), Deletion::Gone);
+    let delete = || cluster.delete_object(&namespace, "v1", "ConfigMap", "web");
+    assert_eq!(delete().await.expect("answered"), Deletion::Accepted);
+    assert_eq!(delete().await.expect("answered"), Deletion::Gone);
 }
 
 #[tokio::test]

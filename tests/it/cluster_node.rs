@@ -8,10 +8,9 @@ use std::{
 use futures::future::join_all;
 use previewd::{
     cluster::{
-        Cluster, Creation, ENVIRONMENT_LABEL, Expected, INSTALLATION_LABEL, KubernetesSettings, LogRequest,
-        NamespaceState, NoLog, Owner, WorkloadKind, assess,
+        Cluster, Creation, Expected, KubernetesSettings, LogRequest, NamespaceState, NoLog, Owner, WorkloadKind, assess,
     },
-    environment::{Cause, Namespace, Progress},
+    environment::{Cause, ENVIRONMENT_LABEL, INSTALLATION_LABEL, Namespace, Progress},
     masking::Mask,
     recipe::Object,
 };

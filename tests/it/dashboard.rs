@@ -461,6 +461,9 @@ async fn people_sign_in_with_github_as_their_teams_have_them() {
     let page = sign_in_with_github(&mut eve).await;
     assert!(page.status == 403 && page.body.contains("No team here has you"), "{}: {}", page.status, page.body);
     assert_eq!(eve.open("/").await.status, 303);
+    let operator = Person::signed_in(&stand, Role::Operator, &[]).await;
+    let history = operator.open("/events?refused=true&actor=eve").await;
+    assert!(history.body.contains("no team has them"), "{}", history.body);
     github.browse_as(None);
     let page = sign_in_with_github(&mut eve).await;
     assert!(page.status == 400 && page.body.contains("did not say who you are"), "{}", page.body);

@@ -78,6 +78,7 @@ const logs = () => {
       time.dateTime = at;
       time.textContent = `${at} `;
       line.append(time);
+      localTimes(line);
     }
     const name = document.createElement("span");
     name.className = "source";

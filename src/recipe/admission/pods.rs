@@ -44,7 +44,7 @@ pub(super) fn admit_annotations(annotations: &Value, path: &str) -> Refusal {
     }
 }
 
-/// A namespace is gone once its pods are, and they take as long as they may: T086 gives all of it five minutes.
+/// A namespace is gone once its pods are, and they take as long as they may: all of it has five minutes.
 const LONGEST_GRACE_SECONDS: u64 = 120;
 
 /// What a container may ask for: what an environment has a quota of, and its node's disk. Devices have none.

@@ -5,7 +5,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
 };
-use previewd::cluster::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
+use previewd::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 use serde_json::{Value, json};
 use xtask::{github::NewPullRequest, testing::eventually};
 

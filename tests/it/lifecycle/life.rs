@@ -20,8 +20,7 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use previewd::{
-    cluster::INSTALLATION_LABEL,
-    environment::OWN_COMMENTS,
+    environment::{INSTALLATION_LABEL, OWN_COMMENTS},
     store::{EnvironmentFilter, Overview, Store},
 };
 use serde_json::{Value, json};

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
 use previewd::{
-    cluster::ENVIRONMENT_LABEL,
+    environment::ENVIRONMENT_LABEL,
     store::{Environment, Store},
 };
 use serde::de::DeserializeOwned;

@@ -15,7 +15,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
-use previewd::{cluster::INSTALLATION_LABEL, environment::EnvironmentStatus};
+use previewd::environment::{EnvironmentStatus, INSTALLATION_LABEL};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use xtask::{
