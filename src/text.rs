@@ -33,6 +33,11 @@ pub fn escape_html(text: &str) -> String {
     html
 }
 
+/// Text as rows have it: PostgreSQL's TEXT holds every character but NUL.
+pub fn storable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,10 @@ use super::{
     connection::{Actor, Answer, Call},
     wire,
 };
-use crate::environment::{CommitSha, GitHubState, PullRequestFacts, RepositoryFacts, RepositoryName};
+use crate::{
+    environment::{CommitSha, GitHubState, PullRequestFacts, RepositoryFacts, RepositoryName},
+    text::storable,
+};
 
 /// The longest recipe in bytes; one that is longer is read no further.
 pub const RECIPE_LIMIT: usize = 64 << 10;
@@ -457,7 +460,7 @@ impl GitHub {
             at: item.delivered_at,
             arrived: (200..300).contains(&item.status_code),
             // Without an answer there is no code, and the words say why.
-            status: if item.status_code > 0 { item.status_code.to_string() } else { wire::text(item.status) },
+            status: if item.status_code > 0 { item.status_code.to_string() } else { storable(item.status) },
         }))
     }
 

@@ -3,7 +3,10 @@
 
 use serde::Deserialize;
 
-use crate::environment::{CommitSha, Millis, PullRequestFacts, PullRequestState, RepositoryFacts};
+use crate::{
+    environment::{CommitSha, Millis, PullRequestFacts, PullRequestState, RepositoryFacts},
+    text::storable,
+};
 
 /// A field that is there but cannot be what GitHub means: its path, and the rule that it breaks. Never its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +92,7 @@ impl Repository {
         let Some(default_branch) = self.default_branch else {
             return Err(InvalidField { field: format!("{path}.default_branch"), rule: "is missing" });
         };
-        Ok(RepositoryFacts { github_id, name, default_branch: text(default_branch), app_installation_id })
+        Ok(RepositoryFacts { github_id, name, default_branch: storable(default_branch), app_installation_id })
     }
 
     /// GitHub's id.
@@ -106,11 +109,11 @@ impl PullRequest {
         Ok(PullRequestFacts {
             github_id: positive(id, || format!("{path}.id"))?,
             number: positive(number, || format!("{path}.number"))?,
-            title: text(title),
-            author: text(user.map_or_else(|| GHOST.to_owned(), |user| user.login)),
+            title: storable(title),
+            author: storable(user.map_or_else(|| GHOST.to_owned(), |user| user.login)),
             head_sha: commit(&head.sha, || format!("{path}.head.sha"))?,
-            head_ref: text(head.branch),
-            base_ref: text(base.branch),
+            head_ref: storable(head.branch),
+            base_ref: storable(base.branch),
             from_fork: head.repo.is_none_or(|repo| repo.id != repository.github_id),
             draft,
             state: match (state, merged_at) {
@@ -118,7 +121,7 @@ impl PullRequest {
                 (State::Closed, None) => PullRequestState::Closed,
                 (State::Closed, Some(_)) => PullRequestState::Merged,
             },
-            labels: labels.into_iter().map(|label| text(label.name)).collect(),
+            labels: labels.into_iter().map(|label| storable(label.name)).collect(),
             github_updated_at: time(&updated_at, || format!("{path}.updated_at"))?,
             repository,
         })
@@ -131,11 +134,6 @@ pub fn positive(number: i64, field: impl FnOnce() -> String) -> Result<i64, Inva
 
 pub fn commit(sha: &str, field: impl FnOnce() -> String) -> Result<CommitSha, InvalidField> {
     sha.parse().map_err(|_| InvalidField { field: field(), rule: "must be 40 lower-case hexadecimal digits" })
-}
-
-/// PostgreSQL's TEXT holds every character but NUL.
-pub fn text(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 fn time(text: &str, field: impl FnOnce() -> String) -> Result<Millis, InvalidField> {

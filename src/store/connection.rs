@@ -19,7 +19,7 @@ use diesel_async::{
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 
-use super::postgres;
+use super::{environments::lower_utils, postgres};
 use crate::{environment::Millis, faults::Faults, sealing::Keys};
 
 pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection, Statements>;
@@ -328,8 +328,7 @@ fn sqlite_manager(path: &str, statements: Statements) -> AsyncDieselConnectionMa
         let path = path.to_owned();
         async move {
             let mut threads = statements;
-            let opened =
-                threads.spawn_blocking(move || <SqliteConnection as diesel::Connection>::establish(&path)).await;
+            let opened = threads.spawn_blocking(move || establish_sqlite(&path)).await;
             let opened = opened.map_err(|error| diesel::ConnectionError::BadConnection(error.to_string()))??;
             let mut connection = AsyncSqlite::with_runtime(opened, statements);
             connection
@@ -343,6 +342,16 @@ fn sqlite_manager(path: &str, statements: Statements) -> AsyncDieselConnectionMa
     // The database is a file of ours: a connection to it does not go away.
     config.recycling_method = RecyclingMethod::Fast;
     AsyncDieselConnectionManager::new_with_config(path, config)
+}
+
+fn establish_sqlite(path: &str) -> diesel::ConnectionResult<SqliteConnection> {
+    let mut connection = <SqliteConnection as diesel::Connection>::establish(path)?;
+    lower_utils::register_impl(&mut connection, |text: String| {
+        // As PostgreSQL does it: not by what comes after a letter.
+        text.chars().flat_map(char::to_lowercase).collect::<String>()
+    })
+    .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
 }
 
 fn postgres_manager(url: &str) -> AsyncDieselConnectionManager<AsyncPgConnection> {

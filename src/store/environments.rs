@@ -14,9 +14,12 @@ use super::{
     pull_requests::{PullRequest, PullRequestRow, RepositoryRow, commit, from_code},
     schema::{environments, pull_requests, repositories, usage_samples},
 };
-use crate::environment::{
-    CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName, Terms,
-    codes,
+use crate::{
+    environment::{
+        CommitSha, EnvironmentStatus, Hold, Lifetime, Millis, Namespace, PullRequestFacts, Reason, RepositoryName,
+        Terms, codes,
+    },
+    text::storable,
 };
 
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -316,7 +319,7 @@ codes! {
 }
 
 define_sql_function! {
-    /// Lower case; of ASCII alone in SQLite.
+    /// Lower case, letter by letter. SQLite's own knows only ASCII: its connections have one of ours.
     fn lower(text: Text) -> Text;
 }
 
@@ -355,14 +358,15 @@ macro_rules! filtered {
             query = query.filter(pull_requests::number.eq(number));
         }
         if let Some(text) = &filter.text {
-            let pattern = format!("%{}%", escape_pattern(&text.to_ascii_lowercase()));
+            // Lowered by the database too: which letters have a lower case is its own affair.
+            let pattern = || lower(format!("%{}%", escape_pattern(text)));
             query = query.filter(
                 lower(pull_requests::title)
-                    .like(pattern.clone())
+                    .like(pattern())
                     .escape('\\')
-                    .or(lower(pull_requests::author).like(pattern.clone()).escape('\\'))
-                    .or(lower(pull_requests::head_ref).like(pattern.clone()).escape('\\'))
-                    .or(environments::namespace.like(pattern).escape('\\')),
+                    .or(lower(pull_requests::author).like(pattern()).escape('\\'))
+                    .or(lower(pull_requests::head_ref).like(pattern()).escape('\\'))
+                    .or(environments::namespace.like(pattern()).escape('\\')),
             );
         }
         if let Some(repository) = &filter.repository {
@@ -493,7 +497,7 @@ impl Store {
 
 /// Text that a LIKE finds letter by letter.
 fn escape_pattern(text: &str) -> String {
-    text.chars().fold(String::new(), |mut escaped, character| {
+    storable(text.to_owned()).chars().fold(String::new(), |mut escaped, character| {
         if matches!(character, '%' | '_' | '\\') {
             escaped.push('\\');
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use diesel::prelude::*;
+use diesel::{dsl::max, prelude::*};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -12,7 +12,10 @@ use super::{
     environments::split_patterns,
     schema::{environments, events, pull_requests, repositories},
 };
-use crate::environment::{Millis, RepositoryName, codes};
+use crate::{
+    environment::{Millis, RepositoryName, codes},
+    text::storable,
+};
 
 codes! {
     /// The steps of an environment's life, and what somebody asks for. Each is also one line of the log.
@@ -250,7 +253,7 @@ impl Store {
                 query = query.filter(pull_requests::number.eq(number));
             }
             if let Some(actor) = &filter.actor {
-                query = query.filter(events::actor.eq(actor));
+                query = query.filter(events::actor.eq(storable(actor.clone())));
             }
             if let Some(kind) = filter.kind {
                 query = query.filter(events::kind.eq(kind.code()));
@@ -276,12 +279,15 @@ impl Store {
         rows.into_iter().map(|(row, pull_request)| PastEvent::of(row, named(pull_request))).collect()
     }
 
-    /// What tells one state of the environments from another: each step of any of them is an event.
+    /// What tells one state of the environments from another: the last event, and when a row of theirs was changed last.
     pub async fn state_of_environments(&self) -> Result<String, StoreError> {
-        let newest: Option<String> = read!(self, |connection| {
+        let event: Option<String> = read!(self, |connection| {
             events::table.order(events::id.desc()).select(events::id).first(connection).await.optional()
         })?;
-        Ok(newest.unwrap_or_default())
+        let changed: Option<Millis> = read!(self, |connection| {
+            environments::table.select(max(environments::updated_at)).first(connection).await
+        })?;
+        Ok(format!("{} {}", event.unwrap_or_default(), changed.unwrap_or_default()))
     }
 
     /// Records what was asked for and not done, and why. What is done is recorded with it, in one transaction.

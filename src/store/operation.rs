@@ -110,6 +110,7 @@ impl Store {
             named()
                 .filter(environments::status.eq(EnvironmentStatus::Deleting.code()))
                 .filter(environments::reason.eq(Reason::NamespaceStuck.code()))
+                .order(environments::id)
                 .limit(SHOWN)
                 .select((name, environments::message))
                 .load(connection)

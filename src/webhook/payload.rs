@@ -6,6 +6,7 @@ use serde_json::{Value, error::Category};
 use crate::{
     environment::{Change, Command, CommandComment, CommitSha, RepositoryName, RepositoryState},
     github::wire::{self, InvalidField},
+    text::storable,
 };
 
 /// A delivery: what it changes, and what its own row says about it.
@@ -67,7 +68,7 @@ pub fn parse(event: &str, body: &[u8]) -> Result<Parsed, BadPayload> {
         "ping" => Ok(ignored(read(body)?, PING)),
         _ => Ok(ignored(read(body)?, EVENT_NOT_USED)),
     }?;
-    Ok(Parsed { action: parsed.action.map(wire::text), ..parsed })
+    Ok(Parsed { action: parsed.action.map(storable), ..parsed })
 }
 
 #[derive(Deserialize)]
@@ -195,8 +196,8 @@ fn issue_comment(event: IssueCommentEvent) -> Result<Parsed, BadPayload> {
             comment_id,
             repository_id: repository.github_id,
             number,
-            author: wire::text(author.login),
-            line: line.chars().take(LONGEST_LINE).collect(),
+            author: storable(author.login),
+            line: storable(line.chars().take(LONGEST_LINE).collect()),
         }),
         ("created", ..) => NOT_A_COMMAND,
         _ => ACTION_NOT_USED,

@@ -32,10 +32,10 @@ const SQLITE: &[&str] = &[
      FROM (SELECT tbl, list.name AS list, info.name FROM {tables}, pragma_index_list(tbl) AS list, \
      pragma_index_info(list.name) AS info WHERE origin = 'u' ORDER BY tbl, list, seqno) GROUP BY tbl, list",
     "SELECT 'index ' || list || ' on ' || tbl || ' (' || group_concat(name, ', ') || ')' || predicate AS line \
-     FROM (SELECT tbl, list.name AS list, info.name, \
+     FROM (SELECT tbl, list.name AS list, info.name || iif(info.\"desc\", ' DESC', '') AS name, \
      iif(partial, substr(sql, instr(sql, ' WHERE ')), '') AS predicate FROM {tables}, pragma_index_list(tbl) AS list, \
-     pragma_index_info(list.name) AS info JOIN sqlite_schema AS made ON made.name = list.name \
-     WHERE origin = 'c' ORDER BY tbl, list, seqno) GROUP BY tbl, list",
+     pragma_index_xinfo(list.name) AS info JOIN sqlite_schema AS made ON made.name = list.name \
+     WHERE origin = 'c' AND key ORDER BY tbl, list, seqno) GROUP BY tbl, list",
 ];
 
 const POSTGRES_TABLES: &str = "(SELECT oid AS tbl_oid, relname AS tbl FROM pg_class WHERE relkind = 'r' \

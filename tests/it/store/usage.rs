@@ -94,7 +94,10 @@ async fn the_history_is_found_by_who_what_and_where() {
         let of_kind =
             EventFilter { kind: Some(EventKind::Created), repository: Some(repository), ..Default::default() };
         assert_eq!(list(of_kind).await.len(), 1);
-        assert_eq!(list(EventFilter { actor: Some("nobody".to_owned()), ..Default::default() }).await.len(), 0);
+        for (actor, expected) in [("alice", 3), ("Alice", 0), ("nobody", 0), ("ali%", 0), ("alice\0", 0)] {
+            let of_actor = EventFilter { actor: Some(actor.to_owned()), ..Default::default() };
+            assert_eq!(list(of_actor).await.len(), expected, "{actor:?}");
+        }
         let later = EventFilter { after: Some(all[1].id.clone()), ..Default::default() };
         assert_eq!(kinds(&list(later).await), ["created"]);
     })
