@@ -59,7 +59,8 @@ struct Logs {
     tail: String,
     contains: Option<String>,
     timestamps: bool,
-    problem: Option<String>,
+    /// What there is to say besides the lines.
+    notes: Vec<String>,
     lines: Vec<Line>,
 }
 
@@ -161,7 +162,7 @@ impl Dashboard {
             contains: shown(&wanted.contains),
             tail,
             timestamps,
-            problem: None,
+            notes: Vec::new(),
             lines: Vec::new(),
         };
         if wanted.refresh {
@@ -185,15 +186,17 @@ impl Dashboard {
                         }
                     })
                     .collect();
-                viewer.problem = match &read.kept_of {
-                    Some(commit) => {
-                        Some(format!("Kept of commit {}, which failed.", commit.chars().take(7).collect::<String>()))
-                    }
-                    None if viewer.lines.is_empty() => Some("No container has printed anything.".to_owned()),
-                    None => None,
-                };
+                if let Some(commit) = &read.kept_of {
+                    let commit: String = commit.chars().take(7).collect();
+                    viewer.notes.push(format!("Kept of commit {commit}, which failed."));
+                } else if viewer.lines.is_empty() {
+                    viewer.notes.push("No container has printed anything.".to_owned());
+                }
+                if read.lines_left_out > 0 {
+                    viewer.notes.push(format!("{} older lines are left out.", read.lines_left_out));
+                }
             }
-            Err(error) => viewer.problem = Some(format!("{}. {}", error.message, error.next_action)),
+            Err(error) => viewer.notes.push(format!("{}. {}", error.message, error.next_action)),
         }
         viewer
     }

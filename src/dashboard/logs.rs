@@ -79,6 +79,9 @@ pub(super) async fn download(
         Err(error) => return failure(error),
     };
     let mut text = String::new();
+    if logs.lines_left_out > 0 {
+        let _ = writeln!(text, "({} older lines are left out)", logs.lines_left_out);
+    }
     for (log, line) in merged(&logs) {
         let (at, line) = line.split_once(' ').unwrap_or((line, ""));
         let _ = writeln!(text, "{at} {}/{} {line}", log.pod, log.container);

@@ -10,8 +10,9 @@ use xtask::github::{GitHub, Options};
 use crate::support::{Stand, commit, loopback_api_server};
 
 /// Somebody with a browser.
-pub struct Person<'a> {
-    stand: &'a Stand,
+pub struct Person {
+    /// `http://` and where it listens.
+    server: String,
     pub http: Client,
     cookie: String,
 }
@@ -41,18 +42,27 @@ impl Page {
     }
 }
 
-impl<'a> Person<'a> {
-    fn nobody(stand: &'a Stand) -> Self {
-        let http = xtask::web::client().redirect(Policy::none()).build().unwrap();
-        Self { stand, http, cookie: String::new() }
+impl Person {
+    fn nobody(stand: &Stand) -> Self {
+        Self::in_front_of(format!("http://{}", stand.address))
     }
 
-    pub async fn signed_in(stand: &'a Stand, role: Role, teams: &[&str]) -> Self {
+    fn in_front_of(server: String) -> Self {
+        let http = xtask::web::client().redirect(Policy::none()).build().unwrap();
+        Self { server, http, cookie: String::new() }
+    }
+
+    pub async fn signed_in(stand: &Stand, role: Role, teams: &[&str]) -> Self {
         Self::with_token(stand, &stand.token(role, teams).await).await
     }
 
-    pub async fn with_token(stand: &'a Stand, token: &str) -> Self {
-        let mut person = Self::nobody(stand);
+    pub async fn with_token(stand: &Stand, token: &str) -> Self {
+        Self::at(&format!("http://{}", stand.address), token).await
+    }
+
+    /// Signed in at a server.
+    pub async fn at(server: &str, token: &str) -> Self {
+        let mut person = Self::in_front_of(server.to_owned());
         let answer = person.send(person.form("/login", &[("token", token)])).await;
         let cookie = answer.headers()["set-cookie"].to_str().unwrap();
         person.cookie = cookie.split(';').next().unwrap().to_owned();
@@ -60,7 +70,7 @@ impl<'a> Person<'a> {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.stand.address)
+        format!("{}{path}", self.server)
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Response {
@@ -212,6 +222,23 @@ async fn an_approval_is_of_the_commit_that_was_named() {
     assert_eq!(done.status, 303, "{}", done.body);
 }
 
+#[tokio::test]
+async fn it_is_said_how_many_lines_are_left_out() {
+    let (api_server, _) = loopback_api_server().await;
+    let stand = Stand::with_api_server(&api_server).await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let path = format!("/environments/{}", namespace(&stand, "acme/shop", 7).await);
+    let person = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
+    let says = "older lines are left out";
+    assert!(person.open(&format!("{path}?tail=1000")).await.body.contains(says));
+    assert!(!person.open(&format!("{path}?tail=50")).await.body.contains(says));
+    let file = person.open(&format!("{path}/logs.txt?tail=1000")).await.body;
+    let (first, rest) = file.split_once('\n').unwrap();
+    let left_out: usize = first.trim_start_matches('(').split(' ').next().unwrap().parse().unwrap();
+    // One container has three lines, the other more than anybody can ask for.
+    assert_eq!(rest.lines().count() + left_out, 1003, "{first}");
+}
+
 /// An open page asks for its parts again; that is nobody's use of the environment.
 #[tokio::test]
 async fn an_open_page_keeps_nothing_awake() {
@@ -357,7 +384,7 @@ async fn operators_look_after_the_whole_and_nobody_else() {
 }
 
 /// Signs in with GitHub as a browser does: to GitHub, back with a code, and on.
-async fn sign_in_with_github(person: &mut Person<'_>) -> Page {
+async fn sign_in_with_github(person: &mut Person) -> Page {
     let led = person.send(person.http.get(person.url("/login/github?path=%2Fevents"))).await;
     let attempt = led.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     let at_github = person.http.get(Page::of(led).await.location).send().await.unwrap();
