@@ -1,6 +1,7 @@
 //! Watching an environment: its logs as they are written, what is kept of them, and what it uses.
 
 use std::{
+    path::PathBuf,
     process::Stdio,
     sync::{
         Arc,
@@ -101,13 +102,27 @@ impl<'a> Somebody<'a> {
     }
 }
 
-/// What the cluster's administrator is told by `kubectl`; None where it fails.
-async fn kubectl(ground: &Ground, arguments: &[&str]) -> Option<Vec<u8>> {
-    let program = tokio::task::spawn_blocking(cluster::kubectl).await.unwrap().unwrap();
-    let kubeconfig = ground.cluster.kubeconfig();
-    let mut command = Command::new(program);
-    command.arg("--kubeconfig").arg(kubeconfig).arg("--cache-dir").arg(kubeconfig.with_file_name("kubectl"));
-    printed(command.args(arguments)).await
+/// `kubectl`, as the cluster's administrator has it.
+struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    /// To begin with: it may have to be built.
+    async fn of(ground: &Ground) -> Self {
+        let program = tokio::task::spawn_blocking(cluster::kubectl).await.unwrap().unwrap();
+        Self { program, kubeconfig: ground.cluster.kubeconfig().to_owned() }
+    }
+
+    /// What it prints; None where it fails.
+    async fn run(&self, arguments: &[&str]) -> Option<Vec<u8>> {
+        let mut command = Command::new(&self.program);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        // Not among the files of whoever runs the tests.
+        command.arg("--cache-dir").arg(self.kubeconfig.with_file_name("kubectl"));
+        printed(command.args(arguments)).await
+    }
 }
 
 /// `previewd logs -f`, as somebody has it in a terminal.
@@ -153,6 +168,7 @@ async fn pod(life: &Life, environment: &Value) -> (Api<Pod>, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_appear_while_they_are_written() {
     let Some(ground) = life::node().await else { return };
+    let kubectl = Kubectl::of(ground).await;
     let life = with_a_secret(ground, "watched").await;
     let number = life.open("change", &telltale("ok")).await;
     let environment = life.until_running(number).await;
@@ -169,7 +185,7 @@ async fn lines_appear_while_they_are_written() {
     let (pods, name) = pod(&life, &environment).await;
     let namespace = environment["namespace"].as_str().unwrap();
     let raw = ["logs", "--timestamps", "-n", namespace, &name, "-c", "app"];
-    let theirs = kubectl(ground, &raw).await.unwrap();
+    let theirs = kubectl.run(&raw).await.unwrap();
     let theirs = String::from_utf8_lossy(&theirs).replace(SECRET, "***").replace("\u{1b}[31mred\u{1b}[0m", "red");
     let pod_end = name.rsplit('-').next().unwrap();
     let as_ours = |line: &str| line.split_once(' ').map(|(at, text)| format!("{at} app/{pod_end} | {text}")).unwrap();
@@ -208,7 +224,7 @@ async fn lines_appear_while_they_are_written() {
     .await;
     assert_eq!(tail.len(), 5);
     // The long line is too long for an answer: it is counted, with those before it.
-    let theirs = kubectl(ground, &raw).await.unwrap();
+    let theirs = kubectl.run(&raw).await.unwrap();
     let all = life.ask("get_preview_logs", json!({ "environment": asked["environment"], "tail": 1000 })).await;
     let all = all.done().unwrap();
     let counted =
@@ -331,8 +347,8 @@ async fn what_a_failed_commit_said_is_kept() {
 }
 
 /// Thousandths of a core and whole MiB of the one container, as `kubectl top` has them.
-async fn top(ground: &Ground, namespace: &str) -> Option<(i64, i64)> {
-    let said = kubectl(ground, &["top", "pod", "--containers", "--no-headers", "-n", namespace]).await?;
+async fn top(kubectl: &Kubectl, namespace: &str) -> Option<(i64, i64)> {
+    let said = kubectl.run(&["top", "pod", "--containers", "--no-headers", "-n", namespace]).await?;
     let said = String::from_utf8(said).unwrap();
     let [_pod, "app", cpu, memory] = said.split_whitespace().collect::<Vec<_>>()[..] else { return None };
     Some((cpu.strip_suffix('m')?.parse().ok()?, memory.strip_suffix("Mi")?.parse().ok()?))
@@ -340,7 +356,7 @@ async fn top(ground: &Ground, namespace: &str) -> Option<(i64, i64)> {
 
 /// Awaits that previewd has the figures of `kubectl top`. Both round what the metrics API says of a window of some
 /// seconds; where it has gone on to the next window, so has previewd's next sample.
-async fn until_as_kubectl_has_it(ground: &Ground, life: &Life, number: u64) {
+async fn until_as_kubectl_has_it(kubectl: &Kubectl, life: &Life, number: u64) {
     let mut compared = Vec::new();
     let mut sampled_at = Value::Null;
     let agrees = async || {
@@ -349,7 +365,7 @@ async fn until_as_kubectl_has_it(ground: &Ground, life: &Life, number: u64) {
         if std::mem::replace(&mut sampled_at, found["usage"]["sampled_at"].clone()) == found["usage"]["sampled_at"] {
             return None;
         }
-        let theirs = top(ground, found["namespace"].as_str().unwrap()).await;
+        let theirs = top(kubectl, found["namespace"].as_str().unwrap()).await;
         compared.push(((cpu, memory >> 20), theirs));
         println!("{number}: previewd and kubectl top: {:?}", compared.last());
         (theirs == Some((cpu, memory >> 20))).then_some(())
@@ -417,6 +433,7 @@ impl Usage {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_environments_use_is_measured() {
     let Some(ground) = life::node().await else { return };
+    let kubectl = Kubectl::of(ground).await;
     let mut life = Life::prepare(ground, "usage", None).await;
     // So little CPU that a machine with much else to do gives it nevertheless, and so dear that a minute of it shows.
     life.configure(
@@ -436,7 +453,17 @@ async fn what_environments_use_is_measured() {
     };
     let found = life.until(busy, TO_BE_MEASURED, |found| has_warning(found, "CPU at ")).await;
     assert!(found["cpu_millicores"].as_i64().unwrap() >= 80, "{found:#}");
-    tokio::join!(until_as_kubectl_has_it(ground, &life, quiet), until_as_kubectl_has_it(ground, &life, busy));
+    // To the byte, which `kubectl top` does not show.
+    let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", found["namespace"].as_str().unwrap());
+    let exactly = eventually("the same figure", TO_BE_MEASURED, async || {
+        let request = http::Request::get(&path).body(Vec::new()).unwrap();
+        let measured: Value = life.kube.request(request).await.unwrap();
+        let memory = measured["items"][0]["containers"][0]["usage"]["memory"].as_str()?.to_owned();
+        let bytes = memory.parse::<previewd::recipe::Bytes>().unwrap().0;
+        (life.get(busy).await["memory_bytes"] == bytes).then_some(())
+    });
+    let of_quiet = until_as_kubectl_has_it(&kubectl, &life, quiet);
+    tokio::join!(exactly, of_quiet, until_as_kubectl_has_it(&kubectl, &life, busy));
 
     // A line over the day takes two points in it, five minutes apart; as if the first had been measured an hour ago.
     life.execute("UPDATE usage_buckets SET bucket = bucket - 3600000");
