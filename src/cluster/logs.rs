@@ -53,8 +53,8 @@ pub struct ContainerLog {
     pub pod: String,
     pub container: String,
     pub lines: Vec<LogLine>,
-    /// Whether the lines that were asked for are too long together, and the oldest of them were left out.
-    pub truncated: bool,
+    /// How many of the lines that were asked for, the oldest, were left out: all of them are too long together.
+    pub left_out: u64,
     /// Why there are no lines, where that has a reason.
     pub no_log: Option<NoLog>,
 }
@@ -114,7 +114,7 @@ impl Cluster {
         mask: &Mask,
         deadline: Instant,
     ) -> ContainerLog {
-        let mut log = ContainerLog { pod, container, lines: Vec::new(), truncated: false, no_log };
+        let mut log = ContainerLog { pod, container, lines: Vec::new(), left_out: 0, no_log };
         if log.no_log.is_some() {
             return log;
         }
@@ -132,16 +132,16 @@ impl Cluster {
         let filter = request.contains.as_deref().map(is_wanted);
         match self.read_end(path.logs(&log.pod, &parameters), filter, deadline).await {
             Ok((bytes, _)) if is_kubelets_apology(&bytes) => log.no_log = Some(NoLog::Unavailable),
-            Ok((bytes, truncated)) => {
+            Ok((bytes, dropped)) => {
                 log.lines = log_text::lines(&bytes, request.timestamps);
-                let more = log.lines.len().saturating_sub(request.tail as usize);
-                log.lines.drain(..more);
+                let wanted = request.tail as usize;
+                log.left_out = dropped.min(wanted.saturating_sub(log.lines.len()) as u64);
+                log.lines.drain(..log.lines.len().saturating_sub(wanted));
                 for line in &mut log.lines {
                     if let Cow::Owned(hidden) = mask.hide(&line.text) {
                         line.text = hidden;
                     }
                 }
-                log.truncated = truncated;
             }
             // One container that cannot be read must not hide the others.
             Err(failure) => {
@@ -153,12 +153,13 @@ impl Cluster {
     }
 
     /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept; with a filter, of the lines it lets through.
+    /// Gives them, and how many lines were dropped.
     async fn read_end(
         &self,
         request: Built,
         filter: Option<impl Fn(&[u8]) -> bool + Send>,
         deadline: Instant,
-    ) -> Result<(Vec<u8>, bool), Failure> {
+    ) -> Result<(Vec<u8>, u64), Failure> {
         let request = request.map_err(Failure::Build)?;
         let read = async {
             let client = self.client().await?;
@@ -203,6 +204,8 @@ fn is_kubelets_apology(log: &[u8]) -> bool {
 struct End {
     kept: Vec<u8>,
     received: usize,
+    /// Lines of which something was dropped.
+    dropped: u64,
 }
 
 impl End {
@@ -211,23 +214,21 @@ impl End {
         self.kept.extend_from_slice(data);
         // Not at every push: each moves what is kept.
         if self.kept.len() > 2 * KEPT_BYTES {
-            self.drop_beginning();
+            self.drop_first(self.kept.len() - KEPT_BYTES);
         }
     }
 
-    /// What is kept, and whether something before it was dropped. It then begins with a whole line, if it has one.
-    fn finish(mut self) -> (Vec<u8>, bool) {
-        if self.received <= KEPT_BYTES {
-            return (self.kept, false);
+    /// What is kept, and how many lines before it were dropped. It begins with a whole line, if it has one.
+    fn finish(mut self) -> (Vec<u8>, u64) {
+        if self.received > KEPT_BYTES {
+            self.drop_first(self.kept.len().saturating_sub(KEPT_BYTES));
+            self.drop_first(self.kept.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1));
         }
-        self.drop_beginning();
-        let first_whole = self.kept.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        self.kept.drain(..first_whole);
-        (self.kept, true)
+        (self.kept, self.dropped)
     }
 
-    fn drop_beginning(&mut self) {
-        self.kept.drain(..self.kept.len().saturating_sub(KEPT_BYTES));
+    fn drop_first(&mut self, bytes: usize) {
+        self.dropped += self.kept.drain(..bytes).filter(|byte| *byte == b'\n').count() as u64;
     }
 }
 
@@ -294,11 +295,11 @@ mod tests {
         assert!(!is_kubelets_apology(b"listening"));
     }
 
-    fn end_of(text: &str, piece: usize) -> (String, bool) {
+    fn end_of(text: &str, piece: usize) -> (String, u64) {
         let mut end = End::default();
         text.as_bytes().chunks(piece).for_each(|data| end.push(data));
-        let (kept, truncated) = end.finish();
-        (String::from_utf8(kept).unwrap(), truncated)
+        let (kept, dropped) = end.finish();
+        (String::from_utf8(kept).unwrap(), dropped)
     }
 
     #[test]
@@ -306,12 +307,13 @@ mod tests {
         let lines: Vec<String> = (0..100_000).map(|number| format!("line {number}\n")).collect();
         let whole = lines.concat();
         for piece in [1_000, 16_384, 700_001, whole.len()] {
-            let (kept, truncated) = end_of(&whole, piece);
-            assert!(truncated && whole.ends_with(&kept));
+            let (kept, dropped) = end_of(&whole, piece);
+            assert!(whole.ends_with(&kept));
+            assert_eq!(kept.lines().count() as u64 + dropped, 100_000);
             assert!(kept.starts_with("line ") && kept.len() > KEPT_BYTES - 20 && kept.len() <= KEPT_BYTES);
         }
         let one_line = "x".repeat(3 * KEPT_BYTES);
-        assert_eq!(end_of(&one_line, 4_096), ("x".repeat(KEPT_BYTES), true));
-        assert_eq!(end_of("short\n", 2), ("short\n".to_owned(), false));
+        assert_eq!(end_of(&one_line, 4_096), ("x".repeat(KEPT_BYTES), 0));
+        assert_eq!(end_of("short\n", 2), ("short\n".to_owned(), 0));
     }
 }

@@ -107,7 +107,8 @@ pub(super) fn notes(logs: &EnvironmentLogs) -> Vec<String> {
     });
     let more = (logs.containers_left_out > 0)
         .then(|| format!("{} more containers were not read; choose one.", logs.containers_left_out));
-    kept.into_iter().chain(silent).chain(more).collect()
+    let older = (logs.lines_left_out > 0).then(|| format!("{} older lines are left out.", logs.lines_left_out));
+    kept.into_iter().chain(silent).chain(more).chain(older).collect()
 }
 
 fn parse(environment: String, wanted: Result<Query<Wanted>, QueryRejection>) -> Result<LogsRequest, ServiceError> {

@@ -17,9 +17,9 @@ const LONGEST_LINE: usize = 2_000;
 /// The containers' lines, and how many of the oldest were left out so that all of them make at most `budget` bytes of
 /// JSON. The longest log gives its lines first: a chatty neighbour does not push out the one that matters.
 pub(super) fn fit(containers: Vec<ContainerLog>, budget: usize) -> (Vec<ContainerLogs>, u64) {
+    let mut left_out = containers.iter().map(|log| log.left_out).sum();
     let mut logs: Vec<MeasuredLog> = containers.into_iter().map(MeasuredLog::from).collect();
     let mut total: usize = logs.iter().map(|log| log.bytes).sum();
-    let mut left_out = 0;
     while total > budget {
         let Some(longest) = logs.iter_mut().filter(|log| log.first < log.lines.len()).max_by_key(|log| log.bytes)
         else {
@@ -51,13 +51,7 @@ pub(super) fn of_kept(kept: Vec<KeptLog>, request: &LogRequest, mask: &Mask) -> 
                 timestamp: request.timestamps.then(|| (*at).to_owned()),
                 text: text.clone().into_owned(),
             };
-            ContainerLog {
-                pod,
-                container,
-                lines: lines[first..].iter().map(line).collect(),
-                truncated: first > 0,
-                no_log: None,
-            }
+            ContainerLog { pod, container, lines: lines[first..].iter().map(line).collect(), left_out: 0, no_log: None }
         })
         .collect();
     Logs { containers, omitted: 0 }
@@ -133,7 +127,7 @@ mod tests {
 
     fn log(container: &str, lines: impl IntoIterator<Item = String>) -> ContainerLog {
         let lines = lines.into_iter().map(|text| LogLine { timestamp: None, text }).collect();
-        ContainerLog { pod: "web-1".to_owned(), container: container.to_owned(), lines, truncated: false, no_log: None }
+        ContainerLog { pod: "web-1".to_owned(), container: container.to_owned(), lines, left_out: 0, no_log: None }
     }
 
     #[test]

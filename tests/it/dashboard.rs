@@ -10,8 +10,9 @@ use xtask::github::{GitHub, Options};
 use crate::support::{Stand, commit, loopback_api_server};
 
 /// Somebody with a browser.
-pub struct Person<'a> {
-    stand: &'a Stand,
+pub struct Person {
+    /// `http://` and where it listens.
+    server: String,
     pub http: Client,
     cookie: String,
 }
@@ -41,18 +42,27 @@ impl Page {
     }
 }
 
-impl<'a> Person<'a> {
-    fn nobody(stand: &'a Stand) -> Self {
-        let http = xtask::web::client().redirect(Policy::none()).build().unwrap();
-        Self { stand, http, cookie: String::new() }
+impl Person {
+    fn nobody(stand: &Stand) -> Self {
+        Self::in_front_of(format!("http://{}", stand.address))
     }
 
-    pub async fn signed_in(stand: &'a Stand, role: Role, teams: &[&str]) -> Self {
+    fn in_front_of(server: String) -> Self {
+        let http = xtask::web::client().redirect(Policy::none()).build().unwrap();
+        Self { server, http, cookie: String::new() }
+    }
+
+    pub async fn signed_in(stand: &Stand, role: Role, teams: &[&str]) -> Self {
         Self::with_token(stand, &stand.token(role, teams).await).await
     }
 
-    pub async fn with_token(stand: &'a Stand, token: &str) -> Self {
-        let mut person = Self::nobody(stand);
+    pub async fn with_token(stand: &Stand, token: &str) -> Self {
+        Self::at(&format!("http://{}", stand.address), token).await
+    }
+
+    /// Signed in at a server.
+    pub async fn at(server: &str, token: &str) -> Self {
+        let mut person = Self::in_front_of(server.to_owned());
         let answer = person.send(person.form("/login", &[("token", token)])).await;
         let cookie = answer.headers()["set-cookie"].to_str().unwrap();
         person.cookie = cookie.split(';').next().unwrap().to_owned();
@@ -60,7 +70,7 @@ impl<'a> Person<'a> {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.stand.address)
+        format!("{}{path}", self.server)
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Response {
@@ -409,7 +419,7 @@ async fn operators_look_after_the_whole_and_nobody_else() {
 }
 
 /// Signs in with GitHub as a browser does: to GitHub, back with a code, and on.
-async fn sign_in_with_github(person: &mut Person<'_>) -> Page {
+async fn sign_in_with_github(person: &mut Person) -> Page {
     let led = person.send(person.http.get(person.url("/login/github?path=%2Fevents"))).await;
     let attempt = led.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     let at_github = person.http.get(Page::of(led).await.location).send().await.unwrap();

@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Twice the time between two looks at whether somebody still may watch.
 const TWO_LOOKS: Duration = Duration::from_secs(60);
 
-async fn watch(person: &Person<'_>, path: &str) -> Response {
+async fn watch(person: &Person, path: &str) -> Response {
     person.send(person.http.get(person.url(path))).await
 }
 

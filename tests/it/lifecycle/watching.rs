@@ -1,6 +1,7 @@
 //! Watching an environment: its logs as they are written, what is kept of them, and what it uses.
 
 use std::{
+    path::PathBuf,
     process::Stdio,
     sync::{
         Arc,
@@ -10,22 +11,119 @@ use std::{
 };
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
     api::{ListParams, LogParams},
 };
+use previewd::text::mebibytes;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
-use xtask::{testing::eventually, web};
+use xtask::{cluster, testing::eventually, web};
 
-use super::life::{self, Life, SOON, recipe};
+use super::{
+    life::{self, Ground, Life, SOON, recipe},
+    names,
+};
+use crate::dashboard::Person;
 
 /// A sample every half minute, of figures that are half a minute old.
 const TO_BE_MEASURED: Duration = Duration::from_secs(180);
+
+/// What the operator gives the repository, and the sample application prints.
+const SECRET: &str = "correct-horse-battery";
+
+/// The sample application prints its commit when it starts and every second. Here that is a secret.
+fn telltale(mode: &str) -> String {
+    recipe(mode).replace("    COMMIT: '{{ sha }}'\n", "") + "secrets: [COMMIT]\n"
+}
+
+async fn with_a_secret(ground: &Ground, name: &str) -> Life {
+    let mut life = Life::prepare(ground, name, None).await;
+    life.configure(&format!("[secrets]\n\"acme/{name}\" = {{ COMMIT = \"{SECRET}\" }}\n"));
+    life.begin().await;
+    life
+}
+
+/// What a command printed; None where it failed.
+async fn printed(command: &mut Command) -> Option<Vec<u8>> {
+    let ended = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    ended.status.success().then_some(ended.stdout)
+}
+
+/// Somebody with a token, a browser, and a terminal.
+struct Somebody<'a> {
+    life: &'a Life,
+    token: String,
+    browser: Person,
+}
+
+impl<'a> Somebody<'a> {
+    async fn of_the_team(life: &'a Life) -> Self {
+        let token = life.stand.create_token("watcher", "viewer", &["shop"]).await.unwrap();
+        Self { life, browser: Person::at(&life.stand.url, &token).await, token }
+    }
+
+    fn reference(&self, number: u64) -> String {
+        format!("{}#{number}", self.life.repository)
+    }
+
+    /// What `previewd` prints.
+    async fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
+        command.args(arguments).args(["--server", &self.life.stand.url]).env("PREVIEWD_TOKEN", &self.token);
+        String::from_utf8(printed(&mut command).await.expect("it succeeds")).unwrap()
+    }
+
+    async fn run_json(&self, arguments: &[&str]) -> Value {
+        let said = self.run(&[arguments, &["--output", "json"]].concat()).await;
+        serde_json::from_str(&said).unwrap()
+    }
+
+    async fn page(&self, path: &str) -> String {
+        let page = self.browser.open(path).await;
+        assert_eq!(page.status, 200, "{path}");
+        page.body
+    }
+
+    /// The log at every place that has it, but for those that follow it.
+    async fn logs(&self, number: u64) -> Vec<(&'static str, String)> {
+        let environment = self.life.get(number).await;
+        let path = format!("/environments/{}", environment["namespace"].as_str().unwrap());
+        vec![
+            ("MCP", self.life.call("get_preview_logs", number).await.done().unwrap().to_string()),
+            ("the command line", self.run(&["logs", &self.reference(number)]).await),
+            ("the page", self.page(&path).await),
+            ("the file", self.page(&format!("{path}/logs.txt?tail=1000")).await),
+        ]
+    }
+}
+
+/// `kubectl`, as the cluster's administrator has it.
+struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    /// To begin with: it may have to be built.
+    async fn of(ground: &Ground) -> Self {
+        let program = tokio::task::spawn_blocking(cluster::kubectl).await.unwrap().unwrap();
+        Self { program, kubeconfig: ground.cluster.kubeconfig().to_owned() }
+    }
+
+    /// What it prints; None where it fails.
+    async fn run(&self, arguments: &[&str]) -> Option<Vec<u8>> {
+        let mut command = Command::new(&self.program);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        // Not among the files of whoever runs the tests.
+        command.arg("--cache-dir").arg(self.kubeconfig.with_file_name("kubectl"));
+        printed(command.args(arguments)).await
+    }
+}
 
 /// `previewd logs -f`, as somebody has it in a terminal.
 struct Follower {
@@ -49,6 +147,7 @@ impl Follower {
         let reading = async {
             loop {
                 let line = self.lines.next_line().await.unwrap().expect("it goes on");
+                assert!(!line.contains(SECRET), "{line}");
                 if line.contains(wanted) {
                     return line;
                 }
@@ -69,16 +168,36 @@ async fn pod(life: &Life, environment: &Value) -> (Api<Pod>, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_appear_while_they_are_written() {
     let Some(ground) = life::node().await else { return };
-    let life = Life::start(ground, "watched").await;
-    let number = life.open("change", &recipe("ok")).await;
+    let kubectl = Kubectl::of(ground).await;
+    let life = with_a_secret(ground, "watched").await;
+    let number = life.open("change", &telltale("ok")).await;
     let environment = life.until_running(number).await;
-    let token = life.stand.create_token("watcher", "viewer", &["shop"]).await.unwrap();
-    let mut follower = Follower::start(&life, &token, number, &[]);
-    follower.until("line ").await;
+    let watcher = Somebody::of_the_team(&life).await;
+    let token = &watcher.token;
+    let mut follower = Follower::start(&life, token, number, &[]);
+    assert!(follower.until("line ").await.ends_with(" commit *** mode ok"));
     life.post(&environment, "/say", "the needle <b>&amp;</b> \u{1b}[31mred\u{1b}[0m").await;
     assert!(follower.until("the needle").await.ends_with("| the needle <b>&amp;</b> red"));
     life.post(&environment, "/say", vec![b'b', b'a', b'd', b' ', 0xff, 0xfe, b' ', b'b', b'y', b't', b'e', b's']).await;
     assert!(follower.until("bad ").await.ends_with("| bad \u{fffd}\u{fffd} bytes"));
+
+    // The lines are the cluster's own, and no secrets are in them, wherever they are read.
+    let (pods, name) = pod(&life, &environment).await;
+    let namespace = environment["namespace"].as_str().unwrap();
+    let raw = ["logs", "--timestamps", "-n", namespace, &name, "-c", "app"];
+    let theirs = kubectl.run(&raw).await.unwrap();
+    let theirs = String::from_utf8_lossy(&theirs).replace(SECRET, "***").replace("\u{1b}[31mred\u{1b}[0m", "red");
+    let pod_end = name.rsplit('-').next().unwrap();
+    let as_ours = |line: &str| line.split_once(' ').map(|(at, text)| format!("{at} app/{pod_end} | {text}")).unwrap();
+    let theirs: Vec<String> = theirs.lines().map(as_ours).collect();
+    let ours = watcher.run(&["logs", &watcher.reference(number), "--timestamps", "--tail", "1000"]).await;
+    let ours: Vec<&str> = ours.lines().take(theirs.len()).collect();
+    assert_eq!(ours, theirs);
+    assert!(theirs[0].ends_with("shop *** starts") && theirs.iter().any(|line| line.contains("bad ")), "{theirs:#?}");
+    for (place, text) in watcher.logs(number).await {
+        assert!(text.contains("commit *** mode ok") && !text.contains(SECRET), "{place}: {text}");
+    }
+
     life.post(&environment, "/say", format!("long {}", "y".repeat(1 << 20))).await;
     let long = follower.until("long yyy").await;
     assert!((7_000..20_000).contains(&long.len()), "{} characters of it", long.len());
@@ -86,25 +205,32 @@ async fn lines_appear_while_they_are_written() {
     follower.until("and it goes on").await;
 
     // What is asked for by text alone comes alone, of what was printed and of what comes.
-    let mut searcher = Follower::start(&life, &token, number, &["--contains", "needle"]);
+    let mut searcher = Follower::start(&life, token, number, &["--contains", "needle"]);
     assert!(searcher.until("").await.contains("the needle"));
     life.post(&environment, "/say", "nothing of interest").await;
     life.post(&environment, "/say", "another needle").await;
     assert!(searcher.until("").await.contains("another needle"));
 
     // A tail is what the API server gives of it.
-    let (pods, name) = pod(&life, &environment).await;
     let mut asked = json!({ "environment": format!("{}#{number}", life.repository), "tail": 5, "timestamps": true });
     let tail = eventually("a tail of a moment without a new line", SOON, async || {
         let raw = LogParams { tail_lines: Some(5), timestamps: true, ..LogParams::default() };
         let before = pods.logs(&name, &raw).await.unwrap();
         let ours = life.ask("get_preview_logs", asked.clone()).await.done().unwrap();
         let ours: Vec<String> = serde_json::from_value(ours["containers"][0]["lines"].clone()).unwrap();
-        let theirs: Vec<&str> = before.lines().collect();
-        (ours == theirs).then_some(ours)
+        let theirs = before.replace(SECRET, "***");
+        (ours.iter().map(String::as_str).eq(theirs.lines())).then_some(ours)
     })
     .await;
     assert_eq!(tail.len(), 5);
+    // The long line is too long for an answer: it is counted, with those before it.
+    let theirs = kubectl.run(&raw).await.unwrap();
+    let all = life.ask("get_preview_logs", json!({ "environment": asked["environment"], "tail": 1000 })).await;
+    let all = all.done().unwrap();
+    let counted =
+        all["containers"][0]["lines"].as_array().unwrap().len() as u64 + all["lines_left_out"].as_u64().unwrap();
+    let theirs = theirs.iter().filter(|byte| **byte == b'\n').count() as u64;
+    assert!((theirs..theirs + 10).contains(&counted), "{counted} of {theirs}");
     asked["contains"] = "needle".into();
     let found = life.ask("get_preview_logs", asked.clone()).await.done().unwrap();
     assert_eq!(found["containers"][0]["lines"].as_array().unwrap().len(), 2, "{found:#}");
@@ -182,10 +308,11 @@ async fn hundreds_follow_one_environment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_failed_commit_said_is_kept() {
     let Some(ground) = life::node().await else { return };
-    let life = Life::start(ground, "kept-logs").await;
-    let number = life.open("change", &recipe("ok")).await;
+    let life = with_a_secret(ground, "kept-logs").await;
+    let number = life.open("change", &telltale("ok")).await;
+    let broken = telltale("crash");
+    let alone = life.open("alone", &broken).await;
     life.until_running(number).await;
-    let broken = recipe("crash");
     let head = life.stand.github.push(&life.repository, number, &[(".preview.yaml", &broken)]).await.unwrap();
     life.until(number, life::TO_RUNNING * 4, |found| {
         found["status"] == "failed" && found["serving_commit"] != found["commit"]
@@ -199,15 +326,119 @@ async fn what_a_failed_commit_said_is_kept() {
     })
     .await;
     assert!(logs.to_string().contains("the basket is on fire"), "{logs:#}");
+
+    // Nor do pods that are no more.
+    let failed = life.until(alone, life::TO_RUNNING * 4, |found| found["status"] == "failed").await;
+    let namespace = failed["namespace"].as_str().unwrap();
+    Api::<Deployment>::namespaced(life.kube.clone(), namespace).delete("app", &Default::default()).await.unwrap();
+    let gone = async || names::<Pod>(&life, namespace).await.is_empty().then_some(());
+    eventually("no pod is left", SOON, gone).await;
+    let left = life.call("get_preview_logs", alone).await.done().unwrap();
+    assert_eq!(left["kept_of"], life.head(alone), "{left:#}");
+    let reader = Somebody::of_the_team(&life).await;
+    for number in [number, alone] {
+        for (place, text) in reader.logs(number).await {
+            let has_all = text.contains("shop *** starts") && text.contains("the basket is on fire");
+            assert!(has_all && !text.contains(SECRET), "{place}: {text}");
+            assert!(place != "the page" || text.contains("which failed."), "{text}");
+        }
+    }
     life.finish().await;
+}
+
+/// Thousandths of a core and whole MiB of the one container, as `kubectl top` has them.
+async fn top(kubectl: &Kubectl, namespace: &str) -> Option<(i64, i64)> {
+    let said = kubectl.run(&["top", "pod", "--containers", "--no-headers", "-n", namespace]).await?;
+    let said = String::from_utf8(said).unwrap();
+    let [_pod, "app", cpu, memory] = said.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+    Some((cpu.strip_suffix('m')?.parse().ok()?, memory.strip_suffix("Mi")?.parse().ok()?))
+}
+
+/// Awaits that previewd has the figures of `kubectl top`. Both round what the metrics API says of a window of some
+/// seconds; where it has gone on to the next window, so has previewd's next sample.
+async fn until_as_kubectl_has_it(kubectl: &Kubectl, life: &Life, number: u64) {
+    let mut compared = Vec::new();
+    let mut sampled_at = Value::Null;
+    let agrees = async || {
+        let found = life.get(number).await;
+        let (cpu, memory) = found["cpu_millicores"].as_i64().zip(found["memory_bytes"].as_i64())?;
+        if std::mem::replace(&mut sampled_at, found["usage"]["sampled_at"].clone()) == found["usage"]["sampled_at"] {
+            return None;
+        }
+        let theirs = top(kubectl, found["namespace"].as_str().unwrap()).await;
+        compared.push(((cpu, memory >> 20), theirs));
+        println!("{number}: previewd and kubectl top: {:?}", compared.last());
+        (theirs == Some((cpu, memory >> 20))).then_some(())
+    };
+    eventually("the figures of kubectl top", TO_BE_MEASURED, agrees).await;
+}
+
+/// One environment at every place that says what it uses, all of one sample.
+struct Usage {
+    found: Value,
+    listed: Value,
+    page: String,
+    row: String,
+    on_the_command_line: [Value; 2],
+}
+
+impl Usage {
+    async fn seen_by(somebody: &Somebody<'_>, number: u64) -> Self {
+        let (life, reference) = (somebody.life, somebody.reference(number));
+        let of_list = |list: Value| -> Value {
+            let mut rows = list["environments"].as_array().unwrap().iter();
+            rows.find(|row| row["environment"] == reference).unwrap().clone()
+        };
+        eventually("one sample", SOON, async || {
+            let found = life.get(number).await;
+            let list = somebody.page("/").await;
+            let row = list.split("<tr>").find(|row| row.contains(&format!(">{reference}<"))).unwrap();
+            let seen = Self {
+                listed: of_list(life.ask("list_preview_environments", json!({})).await.done().unwrap()),
+                page: somebody.page(&format!("/environments/{}", found["namespace"].as_str().unwrap())).await,
+                row: row.to_owned(),
+                on_the_command_line: [
+                    somebody.run_json(&["get", &reference]).await,
+                    of_list(somebody.run_json(&["list"]).await),
+                ],
+                found,
+            };
+            (life.get(number).await["usage"] == seen.found["usage"]).then_some(seen)
+        })
+        .await
+    }
+
+    /// The warnings, the same at each place.
+    fn warnings(&self) -> Vec<String> {
+        let of_answer = |answer: &Value| -> Vec<String> {
+            let warnings = answer["warnings"].as_array().into_iter().flatten();
+            warnings.map(|warning| warning.as_str().unwrap().to_owned()).collect()
+        };
+        let of_page = |html: &str| -> Vec<String> {
+            let warnings = html.split("class=\"warning\">").skip(1);
+            warnings.map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
+        };
+        let Self { found, listed, page, row, on_the_command_line: [got, in_list] } = self;
+        let warnings = of_answer(found);
+        for answer in [listed, got, in_list] {
+            assert_eq!(of_answer(answer), warnings, "{answer:#}");
+        }
+        for html in [page, row] {
+            assert_eq!(of_page(html), warnings, "{html}");
+        }
+        warnings
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_environments_use_is_measured() {
     let Some(ground) = life::node().await else { return };
+    let kubectl = Kubectl::of(ground).await;
     let mut life = Life::prepare(ground, "usage", None).await;
-    // So little that a machine with much else to do gives it nevertheless.
-    life.configure("[quota]\ncpu = \"100m\"\n");
+    // So little CPU that a machine with much else to do gives it nevertheless, and so dear that a minute of it shows.
+    life.configure(
+        "[quota]\ncpu = \"100m\"\n[prices]\ncpu_core_hour = 1000.0\nmemory_gib_hour = 100.0\ncurrency = \"EUR\"\n",
+    );
     life.begin().await;
     let large = |mode: &str| recipe(mode).replace("cpu: 100m, memory: 64Mi", "cpu: 90m, memory: 64Mi");
     let quiet = life.open("quiet", &recipe("ok")).await;
@@ -222,26 +453,53 @@ async fn what_environments_use_is_measured() {
     };
     let found = life.until(busy, TO_BE_MEASURED, |found| has_warning(found, "CPU at ")).await;
     assert!(found["cpu_millicores"].as_i64().unwrap() >= 80, "{found:#}");
-    let found = life.until(greedy, TO_BE_MEASURED, |found| has_warning(found, "ran out of memory")).await;
-    assert!(has_warning(&found, "restarted") && found["usage"]["restarts"].as_i64().unwrap() >= 1, "{found:#}");
-    let found = life.until(quiet, TO_BE_MEASURED, |found| found["memory_bytes"].as_i64() > Some(0)).await;
-    assert_eq!(found.get("warnings"), None, "{found:#}");
-    assert_eq!(found["usage"]["memory_quota_bytes"], 512 << 20);
-    let list = life.ask("list_preview_environments", json!({})).await.done().unwrap();
-    let row = list["environments"].as_array().unwrap().iter();
-    let row = row.into_iter().find(|row| row["environment"].as_str().unwrap().ends_with(&format!("#{busy}"))).unwrap();
-    assert!(has_warning(row, "CPU at "), "{list:#}");
-
-    // The figures are the metrics API's own, as `kubectl top` has them.
+    // To the byte, which `kubectl top` does not show.
     let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", found["namespace"].as_str().unwrap());
-    eventually("the same figure", TO_BE_MEASURED, async || {
+    let exactly = eventually("the same figure", TO_BE_MEASURED, async || {
         let request = http::Request::get(&path).body(Vec::new()).unwrap();
         let measured: Value = life.kube.request(request).await.unwrap();
         let memory = measured["items"][0]["containers"][0]["usage"]["memory"].as_str()?.to_owned();
         let bytes = memory.parse::<previewd::recipe::Bytes>().unwrap().0;
-        (life.get(quiet).await["memory_bytes"] == bytes).then_some(())
-    })
-    .await;
+        (life.get(busy).await["memory_bytes"] == bytes).then_some(())
+    });
+    let of_quiet = until_as_kubectl_has_it(&kubectl, &life, quiet);
+    tokio::join!(exactly, of_quiet, until_as_kubectl_has_it(&kubectl, &life, busy));
+
+    // A line over the day takes two points in it, five minutes apart; as if the first had been measured an hour ago.
+    life.execute("UPDATE usage_buckets SET bucket = bucket - 3600000");
+    let before = life.get(busy).await;
+    let is_next = |found: &Value| found["usage"]["sampled_at"] != before["usage"]["sampled_at"];
+    life.until(busy, TO_BE_MEASURED, |found| is_next(found) && has_warning(found, "CPU at ")).await;
+    let viewer = Somebody::of_the_team(&life).await;
+    let of_busy = Usage::seen_by(&viewer, busy).await;
+    let warnings = of_busy.warnings();
+    assert!(matches!(&warnings[..], [one] if one.starts_with("CPU at ")), "{warnings:?}");
+
+    life.until(greedy, TO_BE_MEASURED, |found| has_warning(found, "ran out of memory")).await;
+    let of_greedy = Usage::seen_by(&viewer, greedy).await;
+    let warnings = of_greedy.warnings();
+    let is_told = |memory: &str, restarts: &str| memory.contains("ran out of memory") && restarts.contains("restart");
+    assert!(matches!(&warnings[..], [memory, restarts] if is_told(memory, restarts)), "{warnings:?}");
+    assert!(of_greedy.found["usage"]["restarts"].as_i64().unwrap() >= 1);
+
+    let of_quiet = Usage::seen_by(&viewer, quiet).await;
+    let warnings = of_quiet.warnings();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(of_quiet.found["usage"]["memory_quota_bytes"], 512 << 20);
+
+    // The same figures for people.
+    let Usage { found, page, row, .. } = of_busy;
+    let cpu = format!("{} m", found["cpu_millicores"]);
+    let memory = mebibytes(found["memory_bytes"].as_u64().unwrap());
+    assert!(row.contains(&format!(">{cpu}<")) && row.contains(&format!(">{memory}<")), "{cpu}, {memory}: {row}");
+    let cost = found["usage"]["cost"]["last_day"].as_f64().unwrap();
+    assert!(cost > 0.0 && found["usage"]["cost"]["currency"] == "EUR", "{found:#}");
+    for words in [format!("{cpu} of 100 m"), format!("{memory} of 512 MiB"), format!("about {cost:.2} EUR")] {
+        assert!(page.contains(&words), "{words}: {page}");
+    }
+    for chart in ["CPU over the last 24 hours: at most ", "Memory over the last 24 hours: at most "] {
+        assert!(page.contains(&format!("role=\"img\" aria-label=\"{chart}")), "{chart}: {page}");
+    }
     life.finish().await;
 }
 

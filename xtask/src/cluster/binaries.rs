@@ -33,6 +33,11 @@ static KUBERNETES: Module = Module {
     files: module_files!("cluster/kubernetes", "go.mod", "go.sum"),
     version_of: Some("k8s.io/kubernetes"),
 };
+static KUBECTL_COMMAND: Module = Module {
+    name: "kubectl",
+    files: module_files!("cluster/kubectl", "go.mod", "go.sum"),
+    version_of: Some("k8s.io/kubernetes"),
+};
 static METRICS_SERVER: Module = Module {
     name: "metrics-server",
     files: module_files!("cluster/metrics-server", "go.mod", "go.sum"),
@@ -87,6 +92,7 @@ pub static CONTROLLER_MANAGER: Program =
 pub static SCHEDULER: Program = program("kube-scheduler", &KUBERNETES, "k8s.io/kubernetes/cmd/kube-scheduler");
 pub static KUBELET: Program = program("kubelet", &KUBERNETES, "k8s.io/kubernetes/cmd/kubelet");
 pub static KUBE_PROXY: Program = program("kube-proxy", &KUBERNETES, "k8s.io/kubernetes/cmd/kube-proxy");
+pub static KUBECTL: Program = program("kubectl", &KUBECTL_COMMAND, "k8s.io/kubernetes/cmd/kubectl");
 pub static METRICS: Program =
     program("metrics-server", &METRICS_SERVER, "sigs.k8s.io/metrics-server/cmd/metrics-server");
 pub static DNS: Program = program("coredns", &COREDNS, "github.com/coredns/coredns");
@@ -330,7 +336,8 @@ mod tests {
 
     #[test]
     fn every_module_of_other_peoples_commands_has_a_version() {
-        for module in [&KUBERNETES, &METRICS_SERVER, &COREDNS, &HELM_COMMAND, &REGISTRY_COMMAND, &GATEWAY_API] {
+        let kubernetes = [&KUBERNETES, &KUBECTL_COMMAND, &METRICS_SERVER, &COREDNS];
+        for module in kubernetes.into_iter().chain([&HELM_COMMAND, &REGISTRY_COMMAND, &GATEWAY_API]) {
             assert!(module.version().is_some(), "{}", module.name);
         }
     }

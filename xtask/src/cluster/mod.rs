@@ -284,6 +284,15 @@ impl Drop for LocalCluster {
     }
 }
 
+/// The kubectl command of the cluster's version. Blocks while it is built, once per version.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn kubectl() -> Result<PathBuf> {
+    binaries::ensure(&[&binaries::KUBECTL])?;
+    binaries::KUBECTL.path()
+}
+
 /// The helm command. Blocks while it is built, once per version.
 ///
 /// # Errors
