@@ -16,6 +16,7 @@ mod lifetime;
 mod many;
 mod objects;
 mod once;
+mod people;
 mod permissions;
 mod processes;
 mod readiness;

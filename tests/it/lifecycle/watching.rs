@@ -1,7 +1,6 @@
 //! Watching an environment: its logs as they are written, what is kept of them, and what it uses.
 
 use std::{
-    path::PathBuf,
     process::Stdio,
     sync::{
         Arc,
@@ -22,13 +21,13 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
-use xtask::{cluster, testing::eventually, web};
+use xtask::{testing::eventually, web};
 
 use super::{
     life::{self, Ground, Life, SOON, recipe},
     names,
+    people::{Kubectl, Somebody},
 };
-use crate::dashboard::Person;
 
 /// A sample every half minute, of figures that are half a minute old.
 const TO_BE_MEASURED: Duration = Duration::from_secs(180);
@@ -46,83 +45,6 @@ async fn with_a_secret(ground: &Ground, name: &str) -> Life {
     life.configure(&format!("[secrets]\n\"acme/{name}\" = {{ COMMIT = \"{SECRET}\" }}\n"));
     life.begin().await;
     life
-}
-
-/// What a command printed; None where it failed.
-async fn printed(command: &mut Command) -> Option<Vec<u8>> {
-    let ended = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
-    ended.status.success().then_some(ended.stdout)
-}
-
-/// Somebody with a token, a browser, and a terminal.
-struct Somebody<'a> {
-    life: &'a Life,
-    token: String,
-    browser: Person,
-}
-
-impl<'a> Somebody<'a> {
-    async fn of_the_team(life: &'a Life) -> Self {
-        let token = life.stand.create_token("watcher", "viewer", &["shop"]).await.unwrap();
-        Self { life, browser: Person::at(&life.stand.url, &token).await, token }
-    }
-
-    fn reference(&self, number: u64) -> String {
-        format!("{}#{number}", self.life.repository)
-    }
-
-    /// What `previewd` prints.
-    async fn run(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
-        command.args(arguments).args(["--server", &self.life.stand.url]).env("PREVIEWD_TOKEN", &self.token);
-        String::from_utf8(printed(&mut command).await.expect("it succeeds")).unwrap()
-    }
-
-    async fn run_json(&self, arguments: &[&str]) -> Value {
-        let said = self.run(&[arguments, &["--output", "json"]].concat()).await;
-        serde_json::from_str(&said).unwrap()
-    }
-
-    async fn page(&self, path: &str) -> String {
-        let page = self.browser.open(path).await;
-        assert_eq!(page.status, 200, "{path}");
-        page.body
-    }
-
-    /// The log at every place that has it, but for those that follow it.
-    async fn logs(&self, number: u64) -> Vec<(&'static str, String)> {
-        let environment = self.life.get(number).await;
-        let path = format!("/environments/{}", environment["namespace"].as_str().unwrap());
-        vec![
-            ("MCP", self.life.call("get_preview_logs", number).await.done().unwrap().to_string()),
-            ("the command line", self.run(&["logs", &self.reference(number)]).await),
-            ("the page", self.page(&path).await),
-            ("the file", self.page(&format!("{path}/logs.txt?tail=1000")).await),
-        ]
-    }
-}
-
-/// `kubectl`, as the cluster's administrator has it.
-struct Kubectl {
-    program: PathBuf,
-    kubeconfig: PathBuf,
-}
-
-impl Kubectl {
-    /// To begin with: it may have to be built.
-    async fn of(ground: &Ground) -> Self {
-        let program = tokio::task::spawn_blocking(cluster::kubectl).await.unwrap().unwrap();
-        Self { program, kubeconfig: ground.cluster.kubeconfig().to_owned() }
-    }
-
-    /// What it prints; None where it fails.
-    async fn run(&self, arguments: &[&str]) -> Option<Vec<u8>> {
-        let mut command = Command::new(&self.program);
-        command.arg("--kubeconfig").arg(&self.kubeconfig);
-        // Not among the files of whoever runs the tests.
-        command.arg("--cache-dir").arg(self.kubeconfig.with_file_name("kubectl"));
-        printed(command.args(arguments)).await
-    }
 }
 
 /// `previewd logs -f`, as somebody has it in a terminal.
@@ -348,7 +270,7 @@ async fn what_a_failed_commit_said_is_kept() {
 
 /// Thousandths of a core and whole MiB of the one container, as `kubectl top` has them.
 async fn top(kubectl: &Kubectl, namespace: &str) -> Option<(i64, i64)> {
-    let said = kubectl.run(&["top", "pod", "--containers", "--no-headers", "-n", namespace]).await?;
+    let said = kubectl.run(&["top", "pod", "--containers", "--no-headers", "-n", namespace]).await.ok()?;
     let said = String::from_utf8(said).unwrap();
     let [_pod, "app", cpu, memory] = said.split_whitespace().collect::<Vec<_>>()[..] else { return None };
     Some((cpu.strip_suffix('m')?.parse().ok()?, memory.strip_suffix("Mi")?.parse().ok()?))
@@ -465,11 +387,12 @@ async fn what_environments_use_is_measured() {
     let of_quiet = until_as_kubectl_has_it(&kubectl, &life, quiet);
     tokio::join!(exactly, of_quiet, until_as_kubectl_has_it(&kubectl, &life, busy));
 
-    // A line over the day takes two points in it, five minutes apart; as if the first had been measured an hour ago.
-    life.execute("UPDATE usage_buckets SET bucket = bucket - 3600000");
-    let before = life.get(busy).await;
-    let is_next = |found: &Value| found["usage"]["sampled_at"] != before["usage"]["sampled_at"];
-    life.until(busy, TO_BE_MEASURED, |found| is_next(found) && has_warning(found, "CPU at ")).await;
+    // A line over the day takes two points, which are five minutes apart: as if it had been the same an hour ago.
+    life.execute(
+        "INSERT INTO usage_buckets (environment_id, bucket, samples, cpu_millicores, memory_bytes, cpu_peak, memory_peak) \
+         SELECT environment_id, bucket - 3600000, samples, cpu_millicores, memory_bytes, cpu_peak, memory_peak \
+         FROM usage_buckets",
+    );
     let viewer = Somebody::of_the_team(&life).await;
     let of_busy = Usage::seen_by(&viewer, busy).await;
     let warnings = of_busy.warnings();
