@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     environment::CommitSha,
-    recipe::Render,
+    recipe::{OPERATORS_SECRET, Render},
     store::{Environment, Store, StoreError},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 const MASK: &str = "***";
 /// A shorter value is found in too many words that are none.
 const SHORTEST: usize = 8;
-/// What a Secret also holds and is none.
+/// What a Secret also holds and is none, by the ends of its keys. What the operator calls a secret is one, whatever its name.
 const HARMLESS: [&str; 6] = ["user", "username", "host", "port", "database", "name"];
 
 /// previewd's tokens and GitHub's, <https://github.blog/engineering/platform-security/behind-githubs-new-authentication-token-formats/>.
@@ -82,7 +82,9 @@ impl Mask {
 }
 
 fn values_of(secret: &Value) -> Vec<String> {
-    let fields = |list: &str| secret[list].as_object().into_iter().flatten().filter(|(key, _)| !is_harmless(key));
+    let is_operators = secret["metadata"]["name"] == OPERATORS_SECRET;
+    let is_secret = |(key, _): &(&String, &Value)| is_operators || !is_harmless(key);
+    let fields = |list: &str| secret[list].as_object().into_iter().flatten().filter(is_secret);
     let plain = fields("stringData").filter_map(|(_, value)| value.as_str().map(str::to_owned));
     let encoded = fields("data").filter_map(|(_, value)| {
         let bytes = BASE64.decode(value.as_str()?).ok()?;
@@ -114,7 +116,7 @@ mod tests {
             "stringData": { "PASSWORD": "correct-horse", "PGUSER": "postgres", "PGDATABASE": "application", "PIN": "1234" },
             "data": { "URL": BASE64.encode("postgres://app:correct-horse-battery@db/app"), "key": BASE64.encode("line one of it\nline two of it") },
         });
-        let mask = mask(&secret);
+        let hidden = mask(&secret);
         for (text, shown) in [
             ("the password is correct-horse.", "the password is ***."),
             ("at postgres://app:correct-horse-battery@db/app", "at ***"),
@@ -124,8 +126,14 @@ mod tests {
             ("ghp_0123456789abcdefghijABCDEFGHIJ012345 leaked", "*** leaked"),
             ("nothing", "nothing"),
         ] {
-            assert_eq!(mask.hide(text), shown, "{text}");
+            assert_eq!(hidden.hide(text), shown, "{text}");
         }
         assert_eq!(Mask::default().hide("correct-horse"), "correct-horse");
+
+        // Keys that end as harmless ones do.
+        let values = json!({ "SUPPORT": BASE64.encode("correct-horse"), "LDAP_USER": BASE64.encode("previews") });
+        let named = |name: &str| mask(&json!({ "metadata": { "name": name }, "data": values }));
+        assert_eq!(named(OPERATORS_SECRET).hide("previews: correct-horse"), "***: ***");
+        assert_eq!(named("another").hide("previews: correct-horse"), "previews: correct-horse");
     }
 }

@@ -11,7 +11,7 @@ use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 pub(super) const SERVICE_ACCOUNT: &str = "preview";
 
 /// The Secret with what the operator gives a repository's recipes.
-pub(super) const OPERATORS_SECRET: &str = "preview-secrets";
+pub(crate) const OPERATORS_SECRET: &str = "preview-secrets";
 /// The Secret with which images are pulled. No pod may read it.
 pub(super) const REGISTRY_SECRET: &str = "previewd-registry";
 
