@@ -1,5 +1,5 @@
-//! Which objects of a chart or of manifests an environment may hold. Everything that is not allowed here is refused, with
-//! the object, the field and the rule: nothing is left out silently.
+//! Which objects of a chart or of manifests an environment may hold: the kinds that there may be, and what their fields may
+//! not say. What is refused is refused with the object, the field and the rule: nothing is left out silently.
 
 use std::collections::BTreeSet;
 
