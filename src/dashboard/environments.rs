@@ -44,7 +44,8 @@ struct EnvironmentsPage {
     problem: Option<String>,
     unmeasured: Option<String>,
     is_filtered: bool,
-    rows: Vec<EnvironmentSummary>,
+    /// Each with when it was created.
+    rows: Vec<(EnvironmentSummary, String)>,
     total: u64,
     page: u64,
     pages: u64,

@@ -136,14 +136,6 @@ pub(super) mod filters {
         Ok(crate::text::age(*seconds))
     }
 
-    /// When that age began.
-    #[askama::filter_fn]
-    pub fn since(seconds: &i64, _: &dyn Values) -> askama::Result<String> {
-        Ok((jiff::Timestamp::now() - jiff::SignedDuration::from_secs(*seconds))
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string())
-    }
-
     #[askama::filter_fn]
     pub fn millicores(amount: &Option<i64>, _: &dyn Values) -> askama::Result<String> {
         Ok(amount.map_or_else(|| "–".to_owned(), |amount| format!("{amount} m")))

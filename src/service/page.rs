@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     DEPLOYMENTS_SHOWN, DeploymentSummary, EnvironmentDetail, EnvironmentReference, EnvironmentSummary, EventSummary,
-    Service, ServiceError, Standing, Used, now,
+    Service, ServiceError, Standing, Used, answers::rfc3339, now,
 };
 use crate::{
     cluster::{Owner, PodState},
@@ -47,7 +47,8 @@ impl PageRequest {
 /// A page of environments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EnvironmentRows {
-    pub rows: Vec<EnvironmentSummary>,
+    /// Each with when it was created, RFC 3339.
+    pub rows: Vec<(EnvironmentSummary, String)>,
     /// On all pages together.
     pub total: u64,
     pub page: u64,
@@ -114,7 +115,8 @@ impl Service {
         let ids: Vec<&str> = found.iter().map(|overview| overview.environment.id.as_str()).collect();
         let mut figures = self.figures(&ids, now).await?;
         let summary = |overview: &Overview| {
-            self.summary(overview, now).with(figures.remove(&overview.environment.id).unwrap_or_default())
+            let figures = figures.remove(&overview.environment.id).unwrap_or_default();
+            (self.summary(overview, now).with(figures), rfc3339(overview.environment.created_at))
         };
         let teams = match &identity.visible {
             None => configured.keys().cloned().collect(),

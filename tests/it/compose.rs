@@ -9,8 +9,11 @@ use xtask::cluster::compose;
 #[tokio::test]
 async fn the_services_start_as_nobody_with_a_configuration_that_is_taken() {
     let reader = tokio::task::spawn_blocking(compose).await.unwrap().unwrap();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/docker-compose.yaml");
-    let read = Command::new(reader).args(["-no-interpolation", "-format", "json"]).arg(file).output().await.unwrap();
+    // Paths in it are beside it.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let mut command = Command::new(reader);
+    command.args(["-no-interpolation", "-format", "json", "docker-compose.yaml"]).current_dir(folder);
+    let read = command.output().await.unwrap();
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let project: Value = serde_json::from_slice(&read.stdout).unwrap();
     let service = &project["services"]["previewd"];

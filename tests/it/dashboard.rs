@@ -243,10 +243,10 @@ async fn what_goes_wrong_is_said_on_a_page() {
         assert!(page.policy.contains("default-src 'none'"), "{path}: {}", page.policy);
     }
     let request =
-        person.form(&format!("/environments/{name}/delete"), &[("csrf", &csrf)]).header("accept", "text/html");
+        person.form(&format!("/environments/{name}/approve"), &[("csrf", &csrf)]).header("accept", "text/html");
     let incomplete = Page::of(person.send(request).await).await;
     assert_eq!(incomplete.status, 422);
-    assert!(incomplete.body.contains("missing field `confirm`") && incomplete.body.contains("To the environments"));
+    assert!(incomplete.body.contains("missing field `commit`") && incomplete.body.contains("To the environments"));
     let program = person.send(person.http.get(person.url("/nothing"))).await;
     assert_eq!(
         (program.status().as_u16(), program.text().await.unwrap().as_str()),

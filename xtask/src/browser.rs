@@ -26,6 +26,8 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const START: Duration = Duration::from_secs(30);
 /// How long a page may take to show what is looked for.
 const FIND: Duration = Duration::from_secs(20);
+/// How often an element may be replaced while it is clicked.
+const REPLACED: usize = 10;
 /// Rules of accessibility, run in the page: <https://www.npmjs.com/package/axe-core>, under the MPL 2.0.
 const AXE: &str = "axe-core@4.14.1";
 
@@ -166,9 +168,16 @@ impl Browser {
         }
     }
 
+    /// Clicks an element. Where a page that is live replaced it under the hand, the one that took its place.
     pub async fn click(&self, selector: &str) -> Result<()> {
-        let id = self.element(selector).await?;
-        self.command(&format!("/element/{id}/click"), json!({})).await.map(drop)
+        for _ in 0..REPLACED {
+            let id = self.element(selector).await?;
+            match self.command(&format!("/element/{id}/click"), json!({})).await {
+                Err(error) if error.to_string().contains("stale element reference") => {}
+                clicked => return clicked.map(drop),
+            }
+        }
+        bail!("{selector} is replaced faster than anybody can click")
     }
 
     /// Types into an element, after what is there.

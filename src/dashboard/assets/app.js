@@ -10,6 +10,9 @@ const localTimes = (root) => {
   }
 };
 
+// What the server said last of each part that is live.
+const seen = new WeakMap();
+
 // Replaces what has changed of the parts that are marked as live. Whoever types there is left in peace.
 const refresh = async () => {
   const parts = new URL(location.href);
@@ -20,8 +23,8 @@ const refresh = async () => {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {
     const replacement = fresh.getElementById(part.id);
-    if (!replacement || replacement.innerHTML === part.dataset.seen || part.contains(document.activeElement)) continue;
-    part.dataset.seen = replacement.innerHTML;
+    if (!replacement || replacement.innerHTML === seen.get(part) || part.contains(document.activeElement)) continue;
+    seen.set(part, replacement.innerHTML);
     part.replaceChildren(...document.importNode(replacement, true).childNodes);
     localTimes(part);
     part.classList.remove("fresh");
@@ -33,6 +36,7 @@ const refresh = async () => {
 const live = () => {
   const parts = document.querySelectorAll("[data-live]");
   if (parts.length === 0) return;
+  for (const part of parts) seen.set(part, part.innerHTML);
   let due = false;
   let timer;
   let last = 0;
@@ -111,6 +115,7 @@ const logs = () => {
   if (switchLive.checked) start();
 };
 
-localTimes(document);
+// What is compared with what comes is what came, before times become local.
 live();
+localTimes(document);
 logs();
