@@ -6,6 +6,7 @@ use futures::StreamExt;
 use previewd::identity::Role;
 use reqwest::Response;
 use tokio::time::timeout;
+use xtask::testing::eventually;
 
 use crate::{
     dashboard::{Person, namespace},
@@ -66,12 +67,10 @@ async fn who_watches_leaves_places_for_webhooks_and_probes() {
     assert!(refused.text().await.unwrap().contains("Look again in a minute"));
     assert_eq!(person.open("/").await.status, 200);
     drop(watching.pop());
-    let again = async {
-        while watch(&person, "/changes").await.status() != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SOON, again).await.expect("whoever goes leaves a place");
+    eventually("whoever goes leaves a place", SOON, async || {
+        (watch(&person, "/changes").await.status() == 200).then_some(())
+    })
+    .await;
 }
 
 /// Nobody goes on hearing what they may not see any more.
