@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use previewd::{
+    environment::short_commit,
     service::{EnvironmentDetail, EnvironmentReference},
     text::{age, mebibytes},
 };
@@ -72,7 +73,7 @@ pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::
                 .deployments
                 .iter()
                 .map(|row| {
-                    let commit = row.commit.chars().take(7).collect();
+                    let commit = short_commit(&row.commit).to_owned();
                     [commit, row.status.to_string(), row.message.clone().unwrap_or_default()]
                 })
                 .collect();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use previewd::{
-    environment::{EnvironmentStatus, RepositoryName},
+    environment::{EnvironmentStatus, RepositoryName, short_commit},
     service::{EnvironmentList, EnvironmentSummary},
     text::{age, mebibytes},
 };
@@ -67,7 +67,7 @@ fn row(environment: &EnvironmentSummary) -> [String; 7] {
     [
         environment.environment.clone(),
         environment.status.to_string(),
-        environment.commit.chars().take(7).collect(),
+        short_commit(&environment.commit).to_owned(),
         age(environment.age_seconds),
         cpu_millicores.map(|amount| format!("{amount}m")).unwrap_or_default(),
         memory_bytes.map(|bytes| mebibytes(bytes.unsigned_abs())).unwrap_or_default(),

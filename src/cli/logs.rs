@@ -4,9 +4,12 @@ use std::{pin::pin, process::ExitCode};
 
 use anyhow::bail;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use previewd::service::{
-    ContainerName, EnvironmentDetail, EnvironmentLogs, EnvironmentReference, LogEvent, LogsRequest, SearchText,
-    ServiceError, Since, Tail, merged, parse_request,
+use previewd::{
+    environment::short_commit,
+    service::{
+        ContainerName, EnvironmentDetail, EnvironmentLogs, EnvironmentReference, LogEvent, LogsRequest, SearchText,
+        ServiceError, Since, Tail, merged, parse_request,
+    },
 };
 use serde_json::{Value, json};
 
@@ -85,7 +88,7 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
         notes += &format!("(no lines; it is {})\n", logs.status);
     }
     if let Some(commit) = &logs.kept_of {
-        notes += &format!("(kept of commit {}, which failed)\n", commit.chars().take(7).collect::<String>());
+        notes += &format!("(kept of commit {}, which failed)\n", short_commit(commit));
     }
     say(&notes);
     Ok(ExitCode::SUCCESS)

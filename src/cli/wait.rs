@@ -6,7 +6,7 @@ use std::{
 };
 
 use previewd::{
-    environment::{CommitSha, parse_duration},
+    environment::{CommitSha, parse_duration, short_commit},
     service::{EnvironmentReference, EnvironmentSummary, WaitUntil, Waited},
 };
 use serde_json::json;
@@ -83,7 +83,7 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
 /// Where an environment stands, in a line.
 pub fn sentence(summary: &EnvironmentSummary) -> String {
     let EnvironmentSummary { environment, status, commit, message, url, .. } = summary;
-    let commit: String = commit.chars().take(7).collect();
+    let commit = short_commit(commit);
     let said = match (message, url) {
         (Some(message), _) => format!(": {message}"),
         (None, Some(url)) => format!(": {url}"),

@@ -1,5 +1,7 @@
 //! A container's log as it is written.
 
+use std::time::Instant;
+
 use futures::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
@@ -16,8 +18,10 @@ use super::{
 };
 use crate::environment::Namespace;
 
-/// Lines before the present that come first, so that none is missed between a look and the beginning.
-const BEFORE: i64 = 200;
+/// What is looked through at most, from the end, for lines of a moment ago: without it a node goes through all.
+const LOOKED_THROUGH: i64 = 20_000;
+/// A node takes whole seconds, and this is for what is rounded.
+const ROUNDED: i64 = 2;
 
 /// One run of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,8 +35,8 @@ pub struct LogSource {
 /// From where a log is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Following {
-    /// The last lines, then what comes.
-    FromNow,
+    /// What came since, and a little before it.
+    FromMoment(Instant),
     /// All that there is.
     FromBeginning,
     /// What came after, some before it again.
@@ -69,7 +73,11 @@ impl Cluster {
             ..LogParams::default()
         };
         match from {
-            Following::FromNow => parameters.tail_lines = Some(BEFORE),
+            // By the node's clock, whatever ours says.
+            Following::FromMoment(moment) => {
+                parameters.since_seconds = Some(moment.elapsed().as_secs().cast_signed() + ROUNDED);
+                parameters.tail_lines = Some(LOOKED_THROUGH);
+            }
             Following::FromBeginning => {}
             // The API server takes whole seconds, and kube rounds them up too.
             Following::Since(at) => parameters.since_time = Timestamp::from_second(at.as_second() - 1).ok(),

@@ -124,10 +124,12 @@ fn capitalised(text: &str) -> String {
 pub(super) mod filters {
     use askama::Values;
 
+    use crate::environment::short_commit;
+
     /// The first seven digits of a commit.
     #[askama::filter_fn]
     pub fn short(commit: impl std::fmt::Display, _: &dyn Values) -> askama::Result<String> {
-        Ok(commit.to_string().chars().take(7).collect())
+        Ok(short_commit(&commit.to_string()).to_owned())
     }
 
     /// `3 d`, or hours, minutes, seconds where it is less.

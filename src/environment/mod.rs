@@ -23,7 +23,7 @@ pub use facts::{Change, CommandComment, Hold, PullRequestFacts, PullRequestState
 pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL};
 pub use lifetime::{Lifespan, Lifetime, parse_duration};
-pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label};
+pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label, short_commit};
 pub use plan::{
     ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };

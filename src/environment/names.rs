@@ -42,10 +42,15 @@ impl CommitSha {
         &self.0
     }
 
-    /// The first seven digits, as GitHub shows them.
+    /// Its first digits, as GitHub shows them.
     pub fn short(&self) -> &str {
-        &self.0[..7]
+        short_commit(&self.0)
     }
+}
+
+/// The first seven digits of a commit.
+pub fn short_commit(commit: &str) -> &str {
+    commit.get(..7).unwrap_or(commit)
 }
 
 impl FromStr for CommitSha {

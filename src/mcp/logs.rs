@@ -6,7 +6,10 @@ use super::{
     server::{Caller, Server},
     tool::{self, Effect, Words},
 };
-use crate::service::{EnvironmentLogs, LogsRequest, ServiceError};
+use crate::{
+    environment::short_commit,
+    service::{EnvironmentLogs, LogsRequest, ServiceError},
+};
 
 pub(super) const NAME: &str = "get_preview_logs";
 
@@ -40,7 +43,7 @@ fn describe(logs: &EnvironmentLogs) -> String {
         text.push_str(&format!("; {lines_left_out} older lines left out"));
     }
     if let Some(commit) = kept_of {
-        text.push_str(&format!("; kept of commit {}, which failed", commit.chars().take(7).collect::<String>()));
+        text.push_str(&format!("; kept of commit {}, which failed", short_commit(commit)));
     }
     text.push('.');
     text

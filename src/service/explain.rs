@@ -11,7 +11,7 @@ use super::{
     now,
 };
 use crate::{
-    environment::{EnvironmentStatus, PullRequestState, Reason, RepositoryName},
+    environment::{EnvironmentStatus, PullRequestState, Reason, RepositoryName, short_commit},
     github::{GitHubError, RepositoryAccess},
     identity::{Action, Identity, Permission, may},
     store::Overview,
@@ -232,17 +232,20 @@ impl Service {
 /// Where an environment stands, and what would change it.
 fn state(summary: &EnvironmentSummary) -> (String, String) {
     let EnvironmentSummary { status, reason, message, commit, serving_commit, url, .. } = summary;
-    let short = |commit: &str| commit.chars().take(7).collect::<String>();
     let said = message.as_deref().unwrap_or_default();
     let explanation = match (status, serving_commit) {
         (EnvironmentStatus::Running, _) if reason.is_none() => {
-            format!("Commit {} is running at {}", short(commit), url.as_deref().unwrap_or_default())
+            format!("Commit {} is running at {}", short_commit(commit), url.as_deref().unwrap_or_default())
         }
         (status, Some(serving)) if serving != commit => {
-            format!("Commit {} is {status}: {said} Commit {} still serves.", short(commit), short(serving))
+            format!(
+                "Commit {} is {status}: {said} Commit {} still serves.",
+                short_commit(commit),
+                short_commit(serving)
+            )
         }
-        (status, _) if said.is_empty() => format!("Commit {} is {status}.", short(commit)),
-        (status, _) => format!("Commit {} is {status}: {said}", short(commit)),
+        (status, _) if said.is_empty() => format!("Commit {} is {status}.", short_commit(commit)),
+        (status, _) => format!("Commit {} is {status}: {said}", short_commit(commit)),
     };
     (explanation, remedy(*status, *reason).to_owned())
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{Stream, StreamExt, stream};
@@ -125,6 +125,8 @@ struct Source {
     owner: Owner,
     namespace: Namespace,
     events: LatestWriter,
+    /// Before anybody who follows looked at what was printed.
+    began: Instant,
 }
 
 impl Service {
@@ -193,6 +195,7 @@ impl Service {
             owner: Owner { installation_id, environment_id: id.clone() },
             namespace: overview.environment.namespace.clone(),
             events: writer,
+            began: Instant::now(),
         };
         let feed = Arc::new(Feed { events, task: tokio::spawn(source.run()) });
         feeds.retain(|_, feed| feed.strong_count() > 0);
@@ -259,7 +262,7 @@ impl Source {
         let mut readers = JoinSet::new();
         let mut under_way: HashSet<LogSource> = HashSet::new();
         // What was there before anybody followed was printed before; of what comes later everything is news.
-        let mut from = Following::FromNow;
+        let mut from = Following::FromMoment(source.began);
         for look in 0u32.. {
             // A container that cannot be found now is found the next time.
             let found = source.cluster.log_sources(&source.namespace, &source.owner).await;

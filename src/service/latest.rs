@@ -3,9 +3,10 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use super::follow::{Followed, LogEvent};
 
@@ -13,6 +14,10 @@ use super::follow::{Followed, LogEvent};
 const KEPT_BYTES: usize = 2 << 20;
 /// What a reader takes at once, in bytes, and at least one event: what it has still to give is kept for it alone.
 const TAKEN_BYTES: usize = 64 << 10;
+
+/// How long a reader that has read everything waits once something came: what a container prints in one go is sent in
+/// one piece.
+const GATHERED: Duration = Duration::from_millis(5);
 
 /// Begins with nothing. The reader's clones read from where it is.
 pub(super) fn latest() -> (LatestWriter, LatestReader) {
@@ -79,6 +84,7 @@ impl LatestReader {
             }
             // It says once more that something came before it says that nothing comes any more.
             self.tells.changed().await.ok()?;
+            sleep(GATHERED).await;
         }
     }
 

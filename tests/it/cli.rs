@@ -4,7 +4,10 @@ use std::process::Stdio;
 
 use previewd::identity::Role;
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
 
 use crate::support::{Stand, commit};
 
@@ -16,8 +19,15 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    /// What was printed, which is as this tool's answers are.
+    fn json(&self, tool: &str) -> Value {
+        let answer: Value = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr));
+        let (_, schema) = previewd::mcp::answer_schemas().into_iter().find(|(name, _)| *name == tool).unwrap();
+        if let Err(error) = jsonschema::validate(&Value::Object(schema), &answer) {
+            panic!("{tool}: {error}: {answer:#}");
+        }
+        answer
     }
 }
 
@@ -30,8 +40,8 @@ pub enum Way {
 
 const WAYS: [Way; 2] = [Way::Database, Way::Server];
 
-/// Runs `previewd` with `line`. `token`: whom it speaks for; None: whoever starts it, on the database.
-pub async fn run(stand: &Stand, way: Way, token: Option<&str>, line: &str) -> Ended {
+/// `previewd` with `line`. `token`: whom it speaks for; None: whoever starts it, on the database.
+fn command(stand: &Stand, way: Way, token: Option<&str>, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
     command.args(line.split(' ')).current_dir(stand.directory());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -46,7 +56,13 @@ pub async fn run(stand: &Stand, way: Way, token: Option<&str>, line: &str) -> En
     if let Some(token) = token {
         command.env("PREVIEWD_TOKEN", token);
     }
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Runs [`command`] to its end.
+pub async fn run(stand: &Stand, way: Way, token: Option<&str>, line: &str) -> Ended {
+    let output = command(stand, way, token, line).output().await.unwrap();
     Ended {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -65,14 +81,14 @@ async fn commands_answer_the_same_from_the_database_and_from_a_server() {
         let run = async |line: &str| run(&stand, way, Some(&token), line).await;
         let list = run("list --output json").await;
         assert_eq!(list.code, 0, "{}", list.stderr);
-        let list = list.json();
+        let list = list.json("list_preview_environments");
         let names: Vec<_> = list["environments"].as_array().unwrap().iter().map(|row| &row["environment"]).collect();
         assert_eq!(names, ["acme/shop#7"], "{way:?}: its team's alone");
         let table = run("list --status failed").await;
         assert!(table.stdout.starts_with("ENVIRONMENT  STATUS  COMMIT   AGE"), "{}", table.stdout);
         assert_eq!(table.stdout.lines().count(), 2);
 
-        let detail = run("get acme/shop#7 --output json").await.json();
+        let detail = run("get acme/shop#7 --output json").await.json("get_preview_environment");
         assert_eq!((&detail["status"], &detail["reason"]), (&"failed".into(), &"crash_loop".into()));
         assert!(run("get acme/shop#7").await.stdout.contains("because"), "people get the reason");
         let absent = run("get globex/site#3").await;
@@ -82,9 +98,11 @@ async fn commands_answer_the_same_from_the_database_and_from_a_server() {
 
         let explained = run("explain acme/shop#7").await;
         assert_eq!(explained.code, 0, "{}", explained.stderr);
+        run("explain acme/shop#7 --output json").await.json("explain_preview_environment");
         assert!(explained.stdout.contains("failed") && explained.stdout.contains("pull_request.opened"));
         let waited = run("wait acme/shop#7 --output json").await;
-        assert_eq!((waited.code, &waited.json()["done"]), (5, &false.into()), "it will not run by itself");
+        let answer = waited.json("wait_for_preview_environment");
+        assert_eq!((waited.code, &answer["done"]), (5, &false.into()), "it will not run by itself");
         assert_eq!(run("wait acme/shop#7 --until settled").await.code, 0);
 
         let stale = format!("retry acme/shop#7 --expected-commit {}", commit('c'));
@@ -101,6 +119,25 @@ async fn commands_answer_the_same_from_the_database_and_from_a_server() {
         let under_way = run("wait acme/shop#7 --timeout 1s").await;
         assert_eq!(under_way.code, 6, "{}{}", under_way.stdout, under_way.stderr);
         stand.fail_all(&commit('a')).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_is_told_how_far_it_has_come() {
+    let stand = Stand::start().await;
+    let head = commit('a');
+    stand.open("acme/shop", 7, &head).await;
+    let token = stand.token(Role::Member, &["shop"]).await;
+    for way in WAYS {
+        let mut waiting = command(&stand, way, Some(&token), "wait acme/shop#7 --until settled").spawn().unwrap();
+        let mut told = BufReader::new(waiting.stderr.take().unwrap()).lines();
+        let first = told.next_line().await.unwrap().unwrap();
+        assert!(first.contains("acme/shop#7") && first.contains("pending"), "{way:?}: {first}");
+        stand.fail_all(&head).await;
+        let ended = waiting.wait_with_output().await.unwrap();
+        let answer = String::from_utf8(ended.stdout).unwrap();
+        assert!(ended.status.success() && answer.contains("failed"), "{way:?}: {answer}");
+        assert_eq!(run(&stand, way, Some(&token), "retry acme/shop#7").await.code, 0);
     }
 }
 

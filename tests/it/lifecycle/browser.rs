@@ -10,6 +10,7 @@ use xtask::{
 use super::life::{self, Life, SOON, TO_GONE, recipe};
 
 const DESK: Look = Look { width: 1280, height: 900, dark: false };
+const WIDE: Look = Look { width: 2560, height: 1300, dark: true };
 const PHONE: Look = Look { width: 390, height: 844, dark: true };
 const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
@@ -103,6 +104,21 @@ async fn somebody_watches_a_preview_from_its_beginning_to_its_end() {
     life.finish().await;
 }
 
+/// Goes from stop to stop to the first link of a class, and follows it.
+async fn follow_by_keyboard(browser: &Browser, class: &str) {
+    let mut is_there = false;
+    for _ in 0..80 {
+        browser.press(&TAB.to_string()).await.unwrap();
+        let is_it = format!("return document.activeElement.classList.contains('{class}')");
+        is_there = browser.run(&is_it).await.unwrap() == true;
+        if is_there {
+            break;
+        }
+    }
+    assert!(is_there, "no stop of the keyboard is a {class}");
+    browser.press(&ENTER.to_string()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_in_the_dark_and_a_keyboard_alone_do() {
     let Some(ground) = life::api_only().await else { return };
@@ -111,7 +127,7 @@ async fn a_phone_in_the_dark_and_a_keyboard_alone_do() {
     }
     let life = Life::start(ground, "phone").await;
     let token = life.stand.create_token("operator", "operator", &[]).await.unwrap();
-    life.open("change", &recipe("ok")).await;
+    let number = life.open("change", &recipe("ok")).await;
     let browser = Browser::start(PHONE).await.unwrap();
     browser.open(&format!("{}/", life.stand.url)).await.unwrap();
     // The field has the focus, and Enter sends the form.
@@ -126,13 +142,7 @@ async fn a_phone_in_the_dark_and_a_keyboard_alone_do() {
     let focused = "return document.activeElement.textContent";
     assert_eq!(browser.run(focused).await.unwrap(), "Skip to content");
     browser.press(&ENTER.to_string()).await.unwrap();
-    for _ in 0..40 {
-        browser.press(&TAB.to_string()).await.unwrap();
-        if browser.run("return document.activeElement.className").await.unwrap() == "title" {
-            break;
-        }
-    }
-    browser.press(&ENTER.to_string()).await.unwrap();
+    follow_by_keyboard(&browser, "title").await;
     browser.until_text("h1", "A change", SOON).await.unwrap();
     is_well(&browser, "phone-environment").await;
     for (path, heading) in [("operation", "Operation"), ("tokens", "Tokens"), ("events", "Events")] {
@@ -144,5 +154,21 @@ async fn a_phone_in_the_dark_and_a_keyboard_alone_do() {
     browser.until_text("h1", "There is nothing here", SOON).await.unwrap();
     browser.complaints().await.unwrap();
     is_well(&browser, "phone-nothing").await;
+
+    // Deleting takes no pointer either: the field has the focus, and Enter is the answer.
+    browser.open(&format!("{}/", life.stand.url)).await.unwrap();
+    follow_by_keyboard(&browser, "title").await;
+    browser.until_text("h1", "A change", SOON).await.unwrap();
+    follow_by_keyboard(&browser, "danger").await;
+    browser.until_text("h1", "Delete", SOON).await.unwrap();
+    browser.press(&format!("{}#{number}{ENTER}", life.repository)).await.unwrap();
+    browser.until_text("#state", "delet", SOON).await.unwrap();
+    life.until(number, TO_GONE, |found| found["status"] == "deleted").await;
+
+    let wide = Browser::start(WIDE).await.unwrap();
+    sign_in(&wide, &life, &token).await;
+    wide.open(&format!("{}/?status=deleted", life.stand.url)).await.unwrap();
+    wide.until_text("main", "A change", SOON).await.unwrap();
+    is_well(&wide, "wide-environments").await;
     life.finish().await;
 }

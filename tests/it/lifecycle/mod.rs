@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod commands;
 mod crashes;
+mod doctor;
 mod examples;
 mod exposure;
 mod failures;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::requirements;
 
-/// A Go module of ours: for other people's commands only its go.mod and go.sum, for the sample its sources too.
+/// A Go module of ours: for other people's commands only its go.mod and go.sum, for our own its sources too.
 struct Module {
     name: &'static str,
     files: &'static [(&'static str, &'static str)],
@@ -63,6 +63,11 @@ static COMPOSE_SPEC: Module = Module {
     files: module_files!("cluster/compose", "go.mod", "go.sum"),
     version_of: Some("github.com/compose-spec/compose-go/v2"),
 };
+static PROMETHEUS: Module = Module {
+    name: "prometheus",
+    files: module_files!("cluster/prometheus", "go.mod", "go.sum", "main.go"),
+    version_of: Some("github.com/prometheus/prometheus"),
+};
 static GATEWAY_API: Module = Module {
     name: "gateway-api",
     files: module_files!("cluster/gateway-api", "go.mod", "go.sum"),
@@ -100,6 +105,7 @@ pub static HELM: Program = program("helm", &HELM_COMMAND, "helm.sh/helm/v4/cmd/h
 pub static REGISTRY: Program =
     program("registry", &REGISTRY_COMMAND, "github.com/distribution/distribution/v3/cmd/registry");
 pub static COMPOSE: Program = program("compose-spec", &COMPOSE_SPEC, "github.com/compose-spec/compose-go/v2/cmd");
+pub static RULES: Program = program("prometheus-rules", &PROMETHEUS, ".");
 pub static PAUSE: Program = program("pause", &SAMPLE, "./pause");
 pub static SHOP: Program = program("shop", &SAMPLE, "./shop");
 

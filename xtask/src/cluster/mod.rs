@@ -311,6 +311,16 @@ pub fn compose() -> Result<PathBuf> {
     binaries::COMPOSE.path()
 }
 
+/// Prometheus' reader of the rule files and Grafana's dashboards that it is given: it says what is wrong with one. Blocks
+/// where it has to be built first.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn prometheus_rules() -> Result<PathBuf> {
+    binaries::ensure(&[&binaries::RULES])?;
+    binaries::RULES.path()
+}
+
 /// A kubeconfig for a server that asks for no credentials. JSON, which is YAML too.
 pub fn bare_kubeconfig(server: &str) -> String {
     let config = json!({

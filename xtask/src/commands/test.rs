@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, with what they need beside them.
 
-use std::{path::Path, process::Stdio};
+use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -25,6 +25,8 @@ const ALONE: [&str; 4] = [
 ];
 /// How the runner of Rust's tests is told how many to run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
+/// How many lines of a test that failed are said again in the end.
+const WORDS_OF_A_FAILURE: usize = 20;
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -41,12 +43,13 @@ impl TestArgs {
     pub async fn run(self) -> Result<()> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in a folder of the repository")?;
         let requirements = Requirements::read(root)?;
+        build(root).await?;
         // On this thread, which lasts as long as the process: the server ends with it.
         let postgres = Postgres::start()?;
         let mut results = Results::default();
         let mut code = 0;
         for arguments in self.turns() {
-            let (ended, said) = self.run_cargo(root, &postgres, &arguments).await?;
+            let (ended, said) = self.run_tests(root, &postgres, &arguments).await?;
             code = if code == 0 { ended } else { code };
             results.add(said);
         }
@@ -64,6 +67,10 @@ impl TestArgs {
         };
         for problem in &problems {
             println!("  {problem}");
+        }
+        // A turn says it in its own middle: here is where one looks.
+        for (name, words) in &results.failures {
+            println!("\n{name} failed:\n{words}");
         }
         println!("{} passed, {} failed, {} skipped", results.passed, results.failed, results.skipped);
         if code != 0 {
@@ -84,7 +91,7 @@ impl TestArgs {
         std::iter::once(all_others).chain(alone).collect()
     }
 
-    async fn run_cargo(&self, root: &Path, postgres: &Postgres, runner: &[String]) -> Result<(i32, Results)> {
+    async fn run_tests(&self, root: &Path, postgres: &Postgres, runner: &[String]) -> Result<(i32, Results)> {
         let mut command = Command::from(cargo());
         command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(runner);
         command.current_dir(root);
@@ -104,7 +111,7 @@ impl TestArgs {
         let stderr = cargo.stderr.take().context("cargo has no output")?;
         let ended = async {
             let (said, skipped) = tokio::try_join!(
-                pass_on(stdout, tokio::io::stdout(), Results::read_outcome),
+                pass_on(stdout, tokio::io::stdout(), Results::read),
                 pass_on(stderr, tokio::io::stderr(), Results::read_skipped),
             )?;
             anyhow::Ok((cargo.wait().await?.code().unwrap_or(1), said.without(skipped)))
@@ -117,6 +124,21 @@ impl TestArgs {
     }
 }
 
+/// Compiles every test. Ends the process with cargo's exit code where it cannot.
+async fn build(root: &Path) -> Result<()> {
+    let mut command = Command::from(cargo());
+    command.args(["test", "--workspace", "--locked", "--no-run"]).current_dir(root);
+    let built = command.status().await.context("cannot run cargo")?;
+    if !built.success() {
+        std::process::exit(built.code().unwrap_or(1));
+    }
+    // What the linker wrote, gigabytes of it, goes to the disk now: databases would wait for it at each commit, and a
+    // slow disk has let them wait for a minute.
+    let written = Command::new("sync").status().await.context("cannot run sync")?;
+    ensure!(written.success(), "sync ended with {written}");
+    Ok(())
+}
+
 /// What the test runner said of each test.
 #[derive(Debug, Default)]
 struct Results {
@@ -124,9 +146,34 @@ struct Results {
     failed: usize,
     skipped: usize,
     ran: Ran,
+    /// By the name of a test that failed, the first lines that it printed while it did.
+    failures: BTreeMap<String, String>,
+    /// Whose words the runner repeats at this moment.
+    repeated: Option<String>,
 }
 
 impl Results {
+    fn read(&mut self, line: &str) {
+        self.read_outcome(line);
+        self.read_words(line);
+    }
+
+    /// The words of a test that failed: the runner repeats them under `---- NAME stdout ----`.
+    fn read_words(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
+            self.repeated = Some(name.to_owned());
+        } else if line == "failures:" || line.starts_with("stack backtrace:") {
+            self.repeated = None;
+        } else if let Some(name) = &self.repeated
+            && !line.is_empty()
+        {
+            let words = self.failures.entry(name.clone()).or_default();
+            if words.lines().count() < WORDS_OF_A_FAILURE {
+                words.push_str(&format!("  {line}\n"));
+            }
+        }
+    }
+
     /// A line of the runner: `test NAME ... ok`, `FAILED` or `ignored`.
     fn read_outcome(&mut self, line: &str) {
         let Some((name, outcome)) = line.strip_prefix("test ").and_then(|line| line.rsplit_once(" ... ")) else {
@@ -159,6 +206,7 @@ impl Results {
         self.ran.passed.extend(other.ran.passed);
         self.ran.failed.extend(other.ran.failed);
         self.ran.skipped.extend(other.ran.skipped);
+        self.failures.extend(other.failures);
     }
 
     /// The results, with what said that it does not run taken out of what passed.
@@ -201,13 +249,17 @@ mod tests {
         let mut results = Results::default();
         let lines = "running 5 tests\ntest a::one ... ok\ntest a::two - should panic ... ok\ntest a::three ... FAILED\n\
             test a::four ... ignored, takes an hour\ntest src/lib.rs - (line 3) ... ok\n\
+            \n\nfailures:\n\n---- a::three stdout ----\n\nthread 'a::three' panicked at src/a.rs:3:1:\nit is 3\n\
+            stack backtrace:\n   0: rust_begin_unwind\n\n\nfailures:\n    a::three\n\n\
             test result: FAILED. 3 passed; 1 failed; 1 ignored";
-        lines.lines().for_each(|line| results.read_outcome(line));
+        lines.lines().for_each(|line| results.read(line));
         let mut said = Results::default();
         said.read_skipped("skipped a::one: there is no node");
         said.read_skipped("   Compiling previewd");
         let results = results.without(said);
         assert_eq!((results.passed, results.failed, results.skipped), (2, 1, 2));
+        let words = "  thread 'a::three' panicked at src/a.rs:3:1:\n  it is 3\n";
+        assert_eq!(results.failures, [("a::three".to_owned(), words.to_owned())].into());
         assert!(results.ran.passed.contains("a::two") && results.ran.skipped.contains("a::one"));
     }
 }

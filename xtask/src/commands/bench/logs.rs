@@ -30,6 +30,8 @@ const BLOCKS: usize = 8;
 /// Lines of a block, and the characters of each.
 const LINES: usize = 5_000;
 const SIZE: usize = 100;
+/// How long somebody follows before the application prints: how soon that begins is another figure.
+const FOLLOWS: Duration = Duration::from_millis(500);
 const READERS: usize = 200;
 const SETTLES: Duration = Duration::from_secs(3);
 const GIVE_UP: Duration = Duration::from_secs(60);
@@ -98,10 +100,11 @@ async fn first_lines(ways: &Ways) -> Result<Vec<Figure>> {
 async fn throughput(ways: &Ways) -> Result<Figure> {
     let (mut ratios, mut rates) = (Vec::new(), Vec::new());
     for block in 0..BLOCKS {
-        let end = format!("end of block {block}");
-        let hears = Notify::new();
-        let own = timed(ways.read_stream(1, &end, &hears), &hears, ways.print(&end)).await?;
-        let raw = timed(ways.read_raw(1, &end, &hears), &hears, ways.print(&end)).await?;
+        // Each its own, because a reader begins with the line that was printed last.
+        let end = |way: &str| format!("end of block {block} for {way}");
+        let (ours, theirs, hears) = (end("previewd"), end("the API server"), Notify::new());
+        let own = timed(ways.read_stream(1, &ours, &hears), &hears, ways.print(&ours)).await?;
+        let raw = timed(ways.read_raw(1, &theirs, &hears), &hears, ways.print(&theirs)).await?;
         ratios.push(own / raw);
         rates.push(LINES as f64 / own);
     }
@@ -115,7 +118,7 @@ async fn throughput(ways: &Ways) -> Result<Figure> {
         .note(note))
 }
 
-/// Seconds until a reader, once it hears something, has heard all that is printed from then on.
+/// Seconds until a reader that has followed for a moment has heard all that is printed from then on.
 async fn timed(
     reads: impl Future<Output = Result<()>>,
     hears: &Notify,
@@ -123,6 +126,7 @@ async fn timed(
 ) -> Result<f64> {
     let prints = async {
         hears.notified().await;
+        tokio::time::sleep(FOLLOWS).await;
         let began = Instant::now();
         prints.await?;
         anyhow::Ok(began)
