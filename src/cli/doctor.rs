@@ -84,14 +84,13 @@ pub async fn run(Args { output }: Args, global: Global) -> anyhow::Result<ExitCo
 }
 
 async fn check_all(config: &Config, from: &str) -> Vec<Check> {
-    vec![
+    let mut checks = vec![
         Check::ok("configuration", format!("every key is known and valid{from}")),
         settings::database_file(config),
         servers::database(config).await,
-        cluster::api_server(config).await,
-        cluster::way_in(config).await,
-        cluster::network_policies(config).await,
-        cluster::metrics_api(config).await,
+    ];
+    checks.extend(cluster::checks(config).await);
+    checks.extend([
         servers::helm(config).await,
         servers::github(config).await,
         settings::webhook_secrets(config),
@@ -103,7 +102,8 @@ async fn check_all(config: &Config, from: &str) -> Vec<Check> {
         settings::public_url(config),
         servers::traces(config).await,
         servers::alerts(config).await,
-    ]
+    ]);
+    checks
 }
 
 /// One line a check, and one for how to mend it.

@@ -1,6 +1,6 @@
 //! A container's log as it is written.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
@@ -20,8 +20,9 @@ use crate::environment::Namespace;
 
 /// What is looked through at most, from the end, for lines of a moment ago: without it a node goes through all.
 const LOOKED_THROUGH: i64 = 20_000;
-/// A node takes whole seconds, and this is for what is rounded.
-const ROUNDED: i64 = 2;
+/// How much longer ago that is: the node counts from when it is asked, which is later by as much as a call may take, in
+/// whole seconds.
+const EARLIER: Duration = Duration::from_secs(super::CALL_TIMEOUT.as_secs() + 2);
 
 /// One run of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +36,7 @@ pub struct LogSource {
 /// From where a log is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Following {
-    /// What came since, and a little before it.
+    /// What came since, and some before it.
     FromMoment(Instant),
     /// All that there is.
     FromBeginning,
@@ -75,7 +76,7 @@ impl Cluster {
         match from {
             // By the node's clock, whatever ours says.
             Following::FromMoment(moment) => {
-                parameters.since_seconds = Some(moment.elapsed().as_secs().cast_signed() + ROUNDED);
+                parameters.since_seconds = Some((moment.elapsed() + EARLIER).as_secs().cast_signed());
                 parameters.tail_lines = Some(LOOKED_THROUGH);
             }
             Following::FromBeginning => {}

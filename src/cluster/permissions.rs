@@ -18,7 +18,7 @@ const APPLIED: &[&str] = &["get", "create", "patch", "delete"];
 const APPLIED_AND_LISTED: &[&str] = &["get", "list", "create", "patch", "delete"];
 const APPLIED_AND_WATCHED: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 16] = [
     Rule { group: "", resources: &["namespaces"], verbs: &["get", "list", "watch", "create", "delete"] },
     // Created as dry runs only.
     Rule { group: "", resources: &["pods"], verbs: &["list", "watch", "create", "delete"] },
@@ -47,21 +47,24 @@ const RULES: [Rule; 18] = [
     Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: APPLIED },
     Rule { group: "networking.k8s.io", resources: &["ingresses", "networkpolicies"], verbs: APPLIED },
     Rule { group: "gateway.networking.k8s.io", resources: &["httproutes"], verbs: APPLIED },
-    // Whether the way in is there, for `previewd doctor`.
-    Rule { group: "networking.k8s.io", resources: &["ingressclasses"], verbs: &["list"] },
-    Rule { group: "gateway.networking.k8s.io", resources: &["gateways"], verbs: &["get"] },
     // Which pods are ready behind a Service.
     Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
     // What environments use. Where there is no such API, this allows nothing.
     Rule { group: "metrics.k8s.io", resources: &["pods"], verbs: &["list"] },
 ];
-/// Whether it answers, and which version it is.
-const PATHS: [&str; 2] = ["/readyz", "/version"];
+/// What only `previewd doctor` asks: whether the way in is there.
+const RULES_OF_DOCTOR: [Rule; 2] = [
+    Rule { group: "networking.k8s.io", resources: &["ingressclasses"], verbs: &["list"] },
+    Rule { group: "gateway.networking.k8s.io", resources: &["gateways"], verbs: &["get"] },
+];
+/// Whether it answers, which version it is, and which kinds it knows.
+const PATHS: [&str; 3] = ["/readyz", "/version", "/apis"];
 
 /// The ClusterRole of previewd's account.
 pub fn cluster_role() -> Value {
     let mut rules: Vec<Value> = RULES
         .iter()
+        .chain(&RULES_OF_DOCTOR)
         .map(|Rule { group, resources, verbs }| json!({ "apiGroups": [group], "resources": resources, "verbs": verbs }))
         .collect();
     rules.push(json!({ "nonResourceURLs": PATHS, "verbs": ["get"] }));

@@ -1,4 +1,4 @@
-//! What previewd finds in a cluster and does not make: the way in from outside, and what enforces NetworkPolicies.
+//! What previewd finds in a cluster and does not make: the way in from outside, and the network plugin.
 
 use std::collections::BTreeMap;
 
@@ -17,25 +17,27 @@ use crate::recipe::Gateway;
 /// <https://kubernetes.io/docs/concepts/services-networking/ingress/#default-ingress-class>
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
-/// The groups of the API that come with a network plugin that enforces NetworkPolicies, and its name.
-const ENFORCERS: [(&str, &str); 8] = [
+/// The groups of the API that come with a network plugin that enforces NetworkPolicies unless it is told not to, and its
+/// name. That of Amazon's VPC CNI is left out, which enforces none unless it is told to.
+const PLUGINS: [(&str, &str); 6] = [
     ("crd.projectcalico.org", "Calico"),
     ("projectcalico.org", "Calico"),
     ("cilium.io", "Cilium"),
     ("crd.antrea.io", "Antrea"),
     ("k8s.ovn.org", "OVN-Kubernetes"),
     ("kubeovn.io", "Kube-OVN"),
-    ("networking.k8s.aws", "the Amazon VPC CNI"),
-    ("k3s.cattle.io", "k3s"),
 ];
 
 /// A gateway, as far as routes of environments depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GatewayState {
-    /// It takes routes of other namespaces.
+    /// It takes routes of all namespaces.
     Open,
-    /// None of its listeners takes routes of other namespaces, which environments have.
+    /// It takes routes of namespaces with certain labels.
+    Selects,
+    /// None of its listeners for HTTP takes routes of other namespaces, which those of environments are.
     Closed,
+    /// There is none, or no such kind.
     Absent,
 }
 
@@ -63,6 +65,7 @@ struct GatewaySpec {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Listener {
+    protocol: String,
     allowed_routes: Option<AllowedRoutes>,
 }
 
@@ -77,11 +80,12 @@ struct RouteNamespaces {
 }
 
 impl Listener {
-    /// By default a listener takes routes of the gateway's own namespace:
+    /// Of which namespaces it takes HTTPRoutes. By default of the gateway's own:
     /// <https://gateway-api.sigs.k8s.io/reference/spec/#routenamespaces>
-    fn takes_others(&self) -> bool {
+    fn takes(&self) -> &str {
         let namespaces = self.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
-        matches!(namespaces.and_then(|namespaces| namespaces.from.as_deref()), Some("All" | "Selector"))
+        let from = namespaces.and_then(|namespaces| namespaces.from.as_deref());
+        from.filter(|_| matches!(self.protocol.as_str(), "HTTP" | "HTTPS")).unwrap_or("Same")
     }
 }
 
@@ -106,20 +110,21 @@ impl Cluster {
         let request = Build::new(path).get(&gateway.name, &GetParams::default());
         let Some(body) = self.send_optional(&call, request).await? else { return Ok(GatewayState::Absent) };
         let found: GatewayObject = parse(&call, &body)?;
-        Ok(if found.spec.listeners.iter().any(Listener::takes_others) {
-            GatewayState::Open
-        } else {
-            GatewayState::Closed
+        let takes = |from: &str| found.spec.listeners.iter().any(|listener| listener.takes() == from);
+        Ok(match (takes("All"), takes("Selector")) {
+            (true, _) => GatewayState::Open,
+            (false, true) => GatewayState::Selects,
+            (false, false) => GatewayState::Closed,
         })
     }
 
-    /// The name of a network plugin of the cluster that enforces NetworkPolicies. None where none shows: some leave no
-    /// sign in the API. One request.
-    pub async fn enforces_network_policies(&self) -> Result<Option<&'static str>, ClusterError> {
+    /// The name of a network plugin that was installed in the cluster and can enforce NetworkPolicies. None where none
+    /// shows: some leave no sign in the API. One request.
+    pub async fn network_plugin(&self) -> Result<Option<&'static str>, ClusterError> {
         let call = Call::new("read", "API groups", "/apis");
         let request = Request::get("/apis").body(Vec::new()).map_err(|error| call.unexpected(&error))?;
         let found: ApiGroups = self.read(&call, Ok(request)).await?;
         let is_there = |group: &str| found.groups.iter().any(|found| found.name == group);
-        Ok(ENFORCERS.iter().find(|(group, _)| is_there(group)).map(|(_, name)| *name))
+        Ok(PLUGINS.iter().find(|(group, _)| is_there(group)).map(|(_, name)| *name))
     }
 }

@@ -20,6 +20,7 @@ use super::{
     stream::{streamed, too_many},
 };
 use crate::{
+    environment::short_commit,
     request::Client,
     service::{EnvironmentLogs, LogsRequest, ServiceError, merged, parse_request},
 };
@@ -97,10 +98,7 @@ pub(super) async fn download(
 
 /// What there is to know of a log beside its lines.
 pub(super) fn notes(logs: &EnvironmentLogs) -> Vec<String> {
-    let kept = logs
-        .kept_of
-        .as_ref()
-        .map(|commit| format!("Kept of commit {}, which failed.", commit.get(..7).unwrap_or(commit)));
+    let kept = logs.kept_of.as_ref().map(|commit| format!("Kept of commit {}, which failed.", short_commit(commit)));
     let silent = logs.containers.iter().filter_map(|log| {
         let why = log.no_log.as_ref()?;
         Some(format!("{} of {} has no log: {why}.", log.container, log.pod))

@@ -225,6 +225,13 @@ impl Reader {
                 return Some(event);
             }
             let mut news = self.events.read().await?;
+            // What was dropped before a line that was printed before had been printed before, too.
+            if let [first, next, ..] = news.as_slice()
+                && matches!(first.event(), LogEvent::Lost { .. })
+                && self.has_seen(next.event())
+            {
+                news.remove(0);
+            }
             news.retain(|event| self.wants(event.event()));
             self.given.extend(news);
         }
@@ -233,15 +240,21 @@ impl Reader {
     fn wants(&self, event: &LogEvent) -> bool {
         let is_of = |name: &String| self.only.as_ref().is_none_or(|only| only == name);
         match event {
-            LogEvent::Line { pod, container, at, text } => {
+            LogEvent::Line { container, at, text, .. } => {
                 is_of(container)
                     && self.contains.as_ref().is_none_or(|wanted| text.contains(wanted))
                     && self.not_before.is_none_or(|first| *at >= first)
-                    && !self.seen.iter().any(|(of, part, last)| at <= last && part == container && of == pod)
+                    && !self.has_seen(event)
             }
             LogEvent::Ended { container, .. } => is_of(container),
             LogEvent::Lost { .. } | LogEvent::Gone => true,
         }
+    }
+
+    /// Whether it is a line among what was printed before.
+    fn has_seen(&self, event: &LogEvent) -> bool {
+        let LogEvent::Line { pod, container, at, .. } = event else { return false };
+        self.seen.iter().any(|(of, part, last)| at <= last && part == container && of == pod)
     }
 }
 
@@ -284,16 +297,17 @@ impl Source {
             }
             if let Ok(found) = found {
                 for (of, goes_on) in found {
-                    if under_way.insert(of.clone()) && (goes_on || from == Following::FromBeginning) {
-                        readers.spawn(source.clone().read(of, from, mask.clone()));
+                    if under_way.insert(of.clone()) {
+                        let tells = goes_on || from == Following::FromBeginning;
+                        readers.spawn(source.clone().read(of, from, tells, mask.clone()));
                     }
                 }
                 from = Following::FromBeginning;
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                Some(Ok(LogSource { pod, container, .. })) = readers.join_next() => {
-                    source.events.write([LogEvent::Ended { pod, container }.into()]);
+                Some(Ok(ended)) = readers.join_next() => {
+                    source.events.write(ended.map(|LogSource { pod, container, .. }| LogEvent::Ended { pod, container }.into()));
                 }
             }
         }
@@ -315,13 +329,15 @@ impl Source {
         })
     }
 
-    /// Reads one run of a container to its end.
+    /// Reads one run of a container to its end, and gives it back. `tells`: whether that end is news by itself; without it
+    /// None where nothing came, as of a run that ended long ago.
     async fn read(
         self: Arc<Self>,
         of: LogSource,
         from: Following,
+        mut tells: bool,
         mask: watch::Receiver<Option<Arc<Mask>>>,
-    ) -> LogSource {
+    ) -> Option<LogSource> {
         let mut last: Option<Timestamp> = None;
         loop {
             // Within one connection lines of the two outputs need not come in the order of their times.
@@ -344,6 +360,7 @@ impl Source {
                                 events.push(event(&of.pod, &of.container, at, &mask.hide(&line.text)).into());
                             }
                         }
+                        tells |= !events.is_empty();
                         self.events.write(events);
                     }
                 }
@@ -352,7 +369,7 @@ impl Source {
             // It ended with its container, or with its connection.
             let running = self.cluster.log_sources(&self.namespace, &self.owner).await;
             if running.is_ok_and(|running| !running.contains(&(of.clone(), true))) {
-                return of;
+                return tells.then_some(of);
             }
             sleep(AGAIN).await;
         }

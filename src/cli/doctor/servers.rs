@@ -89,11 +89,12 @@ pub(super) async fn base_domain(config: &Config) -> Check {
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks for nothing, and gives the status that answers.
+/// Asks for nothing, and gives the status that answers, which is no server's error.
 async fn ask(url: &str) -> anyhow::Result<StatusCode> {
     let request = Request::head(url).body(Empty::<Bytes>::new())?;
     let client = HttpClient::new(Reach::Anywhere)?;
     let answer = timeout(ANSWER_TIMEOUT, client.request(request)).await.context("no answer in time")??;
+    ensure!(!answer.status().is_server_error(), "it answers {}", answer.status());
     Ok(answer.status())
 }
 
@@ -102,15 +103,17 @@ pub(super) async fn traces(config: &Config) -> Check {
     let Some(endpoint) = &config.traces.endpoint else { return Check::ok(NAME, "none are sent") };
     let asked = async {
         let status = ask(endpoint.as_str()).await?;
-        // It takes POST alone, and says so; for an address that it does not have it says another thing.
+        // What it takes by POST alone is refused otherwise; this is what it does not have.
         ensure!(status != StatusCode::NOT_FOUND, "it answers {status}");
         anyhow::Ok(())
     };
+    // Without what may be a secret in it.
+    let shown = format!("{}{}", endpoint.origin().ascii_serialization(), endpoint.path());
     match asked.await {
-        Ok(()) => Check::ok(NAME, format!("{endpoint} answers")),
+        Ok(()) => Check::ok(NAME, format!("{shown} answers")),
         Err(error) => Check::warn(
             NAME,
-            format!("{endpoint}: {error:#}"),
+            format!("{shown}: {error:#}"),
             "correct traces.endpoint: OTLP over HTTP, such as http://collector:4318/v1/traces",
         ),
     }
@@ -164,12 +167,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_told_of_previewd_has_to_answer() {
-        let (takes_post, has_nothing) =
-            (answering(StatusCode::METHOD_NOT_ALLOWED).await, answering(StatusCode::NOT_FOUND).await);
-        let away = "http://127.0.0.1:1/hooks/secret";
-        for (url, of_traces, of_alerts) in
-            [(takes_post.as_str(), "ok", "ok"), (&has_nothing, "warn", "ok"), (away, "warn", "warn")]
-        {
+        let away = "http://127.0.0.1:1/hooks/secret".to_owned();
+        for (url, of_traces, of_alerts) in [
+            (answering(StatusCode::METHOD_NOT_ALLOWED).await, "ok", "ok"),
+            (answering(StatusCode::NOT_FOUND).await, "warn", "ok"),
+            (answering(StatusCode::BAD_GATEWAY).await, "warn", "warn"),
+            (away, "warn", "warn"),
+        ] {
             let told = config(&format!("traces.endpoint = '{url}'\nalerts.webhook_url = '{url}'"));
             assert_eq!(result(&traces(&told).await), of_traces, "{url}");
             let alerts = alerts(&told).await;

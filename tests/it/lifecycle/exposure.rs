@@ -37,8 +37,11 @@ pub(super) async fn define_gateway_api(kube: &Client) {
         }
     }
     assert_eq!(defined, 2, "routes and gateways");
-    let routes = routes(kube, "default");
-    eventually("the cluster serves routes", SOON, async || routes.list(&ListParams::default()).await.ok()).await;
+    let gateway = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
+    let gateways: Api<DynamicObject> = Api::all_with(kube.clone(), &ApiResource::from_gvk(&gateway));
+    for kind in [routes(kube, "default"), gateways] {
+        eventually("the cluster serves both", SOON, async || kind.list(&ListParams::default()).await.ok()).await;
+    }
 }
 
 const GATEWAY: &str = "[ingress.gateway]\nname = \"public\"\nnamespace = \"gateways\"\n";

@@ -25,7 +25,7 @@ const ALONE: [&str; 4] = [
 ];
 /// How the runner of Rust's tests is told how many to run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
-/// How many lines of a test that failed are said again in the end.
+/// How many lines of a test's panic are said again in the end.
 const WORDS_OF_A_FAILURE: usize = 20;
 
 #[derive(Args)]
@@ -69,7 +69,8 @@ impl TestArgs {
             println!("  {problem}");
         }
         // A turn says it in its own middle: here is where one looks.
-        for (name, words) in &results.failures {
+        for name in &results.ran.failed {
+            let words = results.failures.get(name).map_or("  what it said is above\n", String::as_str);
             println!("\n{name} failed:\n{words}");
         }
         println!("{} passed, {} failed, {} skipped", results.passed, results.failed, results.skipped);
@@ -100,7 +101,7 @@ impl TestArgs {
         command.env("INSTA_UPDATE", "no");
         // Most tests wait for a cluster most of the time: with one thread a core they would wait for each other.
         if std::env::var_os(THREADS).is_none() {
-            command.env(THREADS, "8");
+            command.env(THREADS, "6");
         }
         if self.require_node {
             command.env(testing::REQUIRE_NODE, "1");
@@ -146,7 +147,7 @@ struct Results {
     failed: usize,
     skipped: usize,
     ran: Ran,
-    /// By the name of a test that failed, the first lines that it printed while it did.
+    /// By the name of a test that failed, what its panic said. Not of tests whose output was not kept back.
     failures: BTreeMap<String, String>,
     /// Whose words the runner repeats at this moment.
     repeated: Option<String>,
@@ -168,7 +169,8 @@ impl Results {
             && !line.is_empty()
         {
             let words = self.failures.entry(name.clone()).or_default();
-            if words.lines().count() < WORDS_OF_A_FAILURE {
+            let begins = line.starts_with("thread '") || !words.is_empty();
+            if begins && words.lines().count() < WORDS_OF_A_FAILURE {
                 words.push_str(&format!("  {line}\n"));
             }
         }
@@ -249,7 +251,7 @@ mod tests {
         let mut results = Results::default();
         let lines = "running 5 tests\ntest a::one ... ok\ntest a::two - should panic ... ok\ntest a::three ... FAILED\n\
             test a::four ... ignored, takes an hour\ntest src/lib.rs - (line 3) ... ok\n\
-            \n\nfailures:\n\n---- a::three stdout ----\n\nthread 'a::three' panicked at src/a.rs:3:1:\nit is 3\n\
+            \n\nfailures:\n\n---- a::three stdout ----\nit begins\nthread 'a::three' panicked at src/a.rs:3:1:\nit is 3\n\
             stack backtrace:\n   0: rust_begin_unwind\n\n\nfailures:\n    a::three\n\n\
             test result: FAILED. 3 passed; 1 failed; 1 ignored";
         lines.lines().for_each(|line| results.read(line));
