@@ -1,6 +1,7 @@
 //! `previewd doctor`: checks each piece of the setup, and says how to mend what is wrong.
 //!
-//! A check is an async function from what it needs to a [`Check`], called in [`check_all`].
+//! A check is a function from what it needs to a [`Check`]: of the configuration itself (`settings`), of the cluster, and
+//! of other servers. [`check_all`] calls them.
 
 mod cluster;
 mod servers;

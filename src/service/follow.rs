@@ -307,7 +307,8 @@ impl Source {
             tokio::select! {
                 () = sleep(LOOK) => {}
                 Some(Ok(ended)) = readers.join_next() => {
-                    source.events.write(ended.map(|LogSource { pod, container, .. }| LogEvent::Ended { pod, container }.into()));
+                    let event = |LogSource { pod, container, .. }| LogEvent::Ended { pod, container }.into();
+                    source.events.write(ended.map(event));
                 }
             }
         }
