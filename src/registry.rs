@@ -2,7 +2,7 @@
 //! recipe, so a registry that the operator did not name is asked only where its address is a public one, is not listened to
 //! for long, and is followed nowhere but to the public server that it names for tokens.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Borrow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -38,6 +38,16 @@ pub enum Presence {
     Unknown,
 }
 
+/// How a registry of the operator's takes previewd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It answers; with the operator's credentials, where there are some.
+    Open,
+    /// It does not take the credentials, or wants some.
+    Closed,
+    Away,
+}
+
 /// Asks registries. Cheap to clone.
 #[derive(Clone)]
 pub struct Registries {
@@ -59,15 +69,29 @@ impl Registries {
 
     /// Whether a registry has an image now.
     pub async fn presence(&self, image: &ImageReference) -> Presence {
-        let settings = self.settings.get(image.registry());
-        let registry = Asked {
+        match tokio::time::timeout(TIMEOUT, self.asked(image.registry()).presence(image)).await {
+            Ok(presence) => presence.unwrap_or(Presence::Unknown),
+            Err(_) => Presence::Unknown,
+        }
+    }
+
+    /// How a registry of the operator's takes previewd now, whatever images it has.
+    pub async fn standing(&self, host: &RegistryHost) -> Standing {
+        let host: &str = host.borrow();
+        // Any image of it says where it is asked.
+        let Ok(image) = format!("{host}/image").parse() else { return Standing::Away };
+        match tokio::time::timeout(TIMEOUT, self.asked(host).standing(&image)).await {
+            Ok(standing) => standing.unwrap_or(Standing::Away),
+            Err(_) => Standing::Away,
+        }
+    }
+
+    fn asked(&self, host: &str) -> Asked<'_> {
+        let settings = self.settings.get(host);
+        Asked {
             client: if settings.is_some() { &self.own } else { &self.public },
             scheme: if settings.is_some_and(|settings| settings.plain_http) { "http" } else { "https" },
             credentials: settings.and_then(basic),
-        };
-        match tokio::time::timeout(TIMEOUT, registry.presence(image)).await {
-            Ok(presence) => presence.unwrap_or(Presence::Unknown),
-            Err(_) => Presence::Unknown,
         }
     }
 }
@@ -106,13 +130,32 @@ impl Asked<'_> {
         if first.status() != StatusCode::UNAUTHORIZED {
             return Some(presence_of(first.status()));
         }
-        let authorization = self.authorization(first.headers(), repository).await?;
+        let authorization = self.authorization(first.headers(), Some(repository)).await?;
         let second = self.send(Method::HEAD, &url, Some(authorization)).await?;
         Some(presence_of(second.status()))
     }
 
+    /// None where it does not answer. <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints>
+    async fn standing(&self, image: &ImageReference) -> Option<Standing> {
+        let url = Url::parse(&format!("{}://{}/v2/", self.scheme, image.host())).ok()?;
+        let mut answer = self.send(Method::GET, &url, None).await?;
+        if self.credentials.is_some() && answer.status() == StatusCode::UNAUTHORIZED {
+            let Some(authorization) = self.authorization(answer.headers(), None).await else {
+                return Some(Standing::Closed);
+            };
+            answer = self.send(Method::GET, &url, Some(authorization)).await?;
+        }
+        Some(match answer.status() {
+            status if status.is_success() => Standing::Open,
+            // What anybody may pull is not asked for here.
+            StatusCode::UNAUTHORIZED if self.credentials.is_none() => Standing::Open,
+            status if status.is_server_error() => Standing::Away,
+            _ => Standing::Closed,
+        })
+    }
+
     /// What the registry's challenge asks for: the operator's credentials, or a token for them or for nobody.
-    async fn authorization(&self, headers: &HeaderMap, repository: &str) -> Option<HeaderValue> {
+    async fn authorization(&self, headers: &HeaderMap, repository: Option<&str>) -> Option<HeaderValue> {
         let challenges = headers.get_all(header::WWW_AUTHENTICATE).into_iter();
         for challenge in challenges.filter_map(|value| value.to_str().ok()) {
             for challenge in parse_challenges(challenge).ok()? {
@@ -128,7 +171,7 @@ impl Asked<'_> {
     }
 
     /// <https://distribution.github.io/distribution/spec/auth/token/>
-    async fn token(&self, challenge: &ChallengeRef<'_>, repository: &str) -> Option<HeaderValue> {
+    async fn token(&self, challenge: &ChallengeRef<'_>, repository: Option<&str>) -> Option<HeaderValue> {
         let parameter = |name: &str| {
             let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.to_unescaped())
@@ -137,8 +180,9 @@ impl Asked<'_> {
         if realm.scheme() != "https" && realm.scheme() != self.scheme {
             return None;
         }
-        let scope = format!("repository:{repository}:pull");
-        realm.query_pairs_mut().append_pair("scope", &scope);
+        if let Some(repository) = repository {
+            realm.query_pairs_mut().append_pair("scope", &format!("repository:{repository}:pull"));
+        }
         if let Some(service) = parameter("service") {
             realm.query_pairs_mut().append_pair("service", &service);
         }
@@ -189,7 +233,7 @@ mod tests {
         async fn manifest(State(host): State<String>, uri: Uri, headers: HeaderMap) -> impl IntoResponse {
             let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
             let status = match (authorization, uri.path()) {
-                (Some("Bearer good"), "/v2/acme/shop/manifests/there") => StatusCode::OK,
+                (Some("Bearer good"), "/v2/" | "/v2/acme/shop/manifests/there") => StatusCode::OK,
                 (Some("Bearer good"), _) => StatusCode::NOT_FOUND,
                 (Some(_), _) => StatusCode::FORBIDDEN,
                 (None, _) => StatusCode::UNAUTHORIZED,
@@ -198,7 +242,8 @@ mod tests {
             (status, [(header::WWW_AUTHENTICATE, challenge)])
         }
         async fn token(uri: Uri, headers: HeaderMap) -> impl IntoResponse {
-            assert_eq!(uri.query(), Some("scope=repository%3Aacme%2Fshop%3Apull&service=registry"));
+            let of_image = "scope=repository%3Aacme%2Fshop%3Apull&service=registry";
+            assert!(matches!(uri.query(), Some(query) if query == of_image || query == "service=registry"), "{uri}");
             let is_bot = headers.get(header::AUTHORIZATION).is_some_and(|value| value == "Basic Ym90OnNlY3JldA==");
             Json(json!({ "token": if is_bot { "good" } else { "nobody's" } }))
         }
@@ -227,6 +272,21 @@ mod tests {
         assert_eq!(presence(&own, &format!("{host}/acme/shop:not-yet")).await, Presence::Missing);
         let nobody = Registries::new(BTreeMap::from([(own_host(&host), settings(""))])).unwrap();
         assert_eq!(presence(&nobody, &format!("{host}/acme/shop:there")).await, Presence::Unknown);
+    }
+
+    #[tokio::test]
+    async fn a_registry_is_open_with_the_operators_credentials() {
+        let host = registry_with_tokens().await;
+        let away = "127.0.0.1:1".to_owned();
+        for (host, username, standing) in [
+            (&host, "bot", Standing::Open),
+            (&host, "stranger", Standing::Closed),
+            (&host, "", Standing::Open),
+            (&away, "bot", Standing::Away),
+        ] {
+            let own = Registries::new(BTreeMap::from([(own_host(host), settings(username))])).unwrap();
+            assert_eq!(own.standing(&own_host(host)).await, standing, "{username} at {host}");
+        }
     }
 
     /// Whoever writes a recipe names hosts: those near previewd are not asked in its name.

@@ -1,5 +1,7 @@
 //! Words and figures for people, and other people's text among them.
 
+use std::borrow::Cow;
+
 /// `3 d`, or `5 h`, `7 min`, `12 s` where it is less.
 pub fn age(seconds: i64) -> String {
     match seconds {
@@ -14,6 +16,14 @@ pub fn age(seconds: i64) -> String {
 pub fn mebibytes(bytes: u64) -> String {
     let mebibytes = bytes as f64 / f64::from(1u32 << 20);
     if mebibytes < 9.95 { format!("{mebibytes:.1} MiB") } else { format!("{mebibytes:.0} MiB") }
+}
+
+/// A text's first `longest` characters, with `…` where there are more.
+pub fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 /// Text as HTML shows it, in elements and in quoted attributes. Control characters go.

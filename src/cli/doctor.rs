@@ -93,6 +93,7 @@ async fn check_all(config: &Config, from: &str) -> Vec<Check> {
     checks.extend(cluster::checks(config).await);
     checks.extend([
         servers::helm(config).await,
+        servers::registries(config).await,
         servers::github(config).await,
         settings::webhook_secrets(config),
         settings::sealing(config),

@@ -15,11 +15,10 @@ use super::{
     client::open,
     error::Call,
     log_text::{self, LineSplitter},
+    logs::SEARCHED_LINES,
 };
 use crate::environment::Namespace;
 
-/// What is looked through at most, from the end, for lines of a moment ago: without it a node goes through all.
-const LOOKED_THROUGH: i64 = 20_000;
 /// How much longer ago that is: the node counts from when it is asked, which is later by as much as a call may take, in
 /// whole seconds.
 const EARLIER: Duration = Duration::from_secs(super::CALL_TIMEOUT.as_secs() + 2);
@@ -44,6 +43,11 @@ pub enum Following {
     Since(Timestamp),
 }
 
+/// A log came to no end: its node or the connection went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the log broke off")]
+pub struct BrokenOff;
+
 impl Cluster {
     /// The present runs of an environment's containers, in the order of their names, each with whether it goes on.
     pub async fn log_sources(
@@ -60,13 +64,14 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Follows a container's log, line by line with their times, until it ends or cannot be read on.
+    /// Follows a container's log, line by line with their times, until it ends. Where it breaks off, that
+    /// is the last item.
     pub async fn follow(
         &self,
         namespace: &Namespace,
         source: &LogSource,
         from: Following,
-    ) -> Result<impl Stream<Item = LogLine> + Send + use<>, ClusterError> {
+    ) -> Result<impl Stream<Item = Result<LogLine, BrokenOff>> + Send + use<>, ClusterError> {
         let mut parameters = LogParams {
             container: Some(source.container.clone()),
             follow: true,
@@ -77,7 +82,8 @@ impl Cluster {
             // By the node's clock, whatever ours says.
             Following::FromMoment(moment) => {
                 parameters.since_seconds = Some((moment.elapsed() + EARLIER).as_secs().cast_signed());
-                parameters.tail_lines = Some(LOOKED_THROUGH);
+                // Without it a node goes through all.
+                parameters.tail_lines = Some(SEARCHED_LINES.into());
             }
             Following::FromBeginning => {}
             // The API server takes whole seconds, and kube rounds them up too.
@@ -89,13 +95,30 @@ impl Cluster {
         let opened = tokio::time::timeout(super::CALL_TIMEOUT, async { open(&self.client().await?, request).await });
         let opened = opened.await.unwrap_or(Err(super::error::Failure::TimedOut));
         let body = opened.map_err(|failure| failure.into_error(&call))?.into_body();
-        let lines = stream::unfold((body, LineSplitter::default()), |(mut body, mut splitter)| async move {
-            let frame = body.frame().await?.ok()?;
+        let lines = stream::unfold(Some((body, LineSplitter::default())), |reading| async move {
+            let (mut body, mut splitter) = reading?;
             let mut lines = Vec::new();
-            if let Ok(data) = frame.into_data() {
-                splitter.push(&data, |line| lines.extend(log_text::lines(line, true)));
-            }
-            Some((stream::iter(lines), (body, splitter)))
+            let mut add = |line: &[u8]| lines.extend(log_text::lines(line, true).into_iter().map(Ok));
+            let goes_on = match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        splitter.push(&data, add);
+                    }
+                    Some((body, splitter))
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a log that is followed broke off");
+                    lines.push(Err(BrokenOff));
+                    None
+                }
+                None => {
+                    if let Some(line) = splitter.finish() {
+                        add(&line);
+                    }
+                    None
+                }
+            };
+            Some((stream::iter(lines), goes_on))
         });
         Ok(lines.flatten())
     }

@@ -76,8 +76,6 @@ pub const CONTAINERS_AT_MOST: usize = 20;
 const READS_AT_ONCE: usize = 4;
 /// What is kept of one container's log: its end.
 const KEPT_BYTES: usize = 256 * 1024;
-/// What a node sends at most of one container's log. It cuts the end off, so this is far more than is kept.
-const SENT_BYTES: usize = 8 * 1024 * 1024;
 
 impl Cluster {
     /// Reads the end of the containers' logs: one list, then one request per container that has started. Pods that do
@@ -124,7 +122,7 @@ impl Cluster {
             since_seconds: request.since.and_then(|since| i64::try_from(since.as_secs().max(1)).ok()),
             timestamps: request.timestamps,
             previous: request.previous,
-            limit_bytes: i64::try_from(SENT_BYTES).ok(),
+            // Without a limit of bytes: the node would cut the newest lines off.
             ..LogParams::default()
         };
         let call = Call::new("read the log of", "Pod", &log.pod).in_namespace(namespace);
@@ -152,8 +150,8 @@ impl Cluster {
         log
     }
 
-    /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept; with a filter, of the lines it lets through.
-    /// Gives them, and how many lines were dropped.
+    /// Reads an answer to its end, of which the last [`KEPT_BYTES`] are kept, and of each line what a splitter keeps; with a
+    /// filter, of the lines it lets through. Gives them, and how many lines were dropped.
     async fn read_end(
         &self,
         request: Built,
@@ -166,21 +164,20 @@ impl Cluster {
             let mut body = open(&client, request).await?.into_body();
             let mut end = End::default();
             let mut lines = LineSplitter::default();
-            let keep = |end: &mut End, line: &[u8]| {
-                if filter.as_ref().is_none_or(|is_wanted| is_wanted(line)) {
-                    end.push(line);
-                    end.push(b"\n");
-                }
-            };
+            let is_wanted = |line: &[u8]| filter.as_ref().is_none_or(|is_wanted| is_wanted(line));
             while let Some(frame) = body.frame().await {
                 let Ok(data) = frame.map_err(Failure::Transport)?.into_data() else { continue };
-                match &filter {
-                    None => end.push(&data),
-                    Some(_) => lines.push(&data, |line| keep(&mut end, line)),
-                }
+                lines.push(&data, |line| {
+                    if is_wanted(line) {
+                        end.push(line);
+                        end.push(b"\n");
+                    }
+                });
             }
-            if let Some(line) = lines.finish() {
-                keep(&mut end, &line);
+            if let Some(line) = lines.finish()
+                && is_wanted(&line)
+            {
+                end.push(&line);
             }
             Ok(end.finish())
         };

@@ -21,6 +21,7 @@ use crate::{
         ServiceError,
     },
     sessions::SignedIn,
+    store::EventKind,
 };
 
 #[derive(Deserialize)]
@@ -184,7 +185,14 @@ pub(super) async fn delete(
 ) -> Response {
     let detail = match dashboard.find(&who, &environment).await {
         Ok(detail) => detail,
-        Err(error) => return failed(Frame::of(&who, "environments"), error),
+        Err(error) => {
+            // It was asked for, though not of the service yet.
+            if let Ok(reference) = environment.parse() {
+                let kind = EventKind::DeletionRequested;
+                dashboard.service.note_refusal(&who.identity, kind, &reference, &error).await;
+            }
+            return failed(Frame::of(&who, "environments"), error);
+        }
     };
     if confirm.trim() != detail.summary.environment {
         let page_of = DeletePage::of(&who, detail, "That is not its name. Nothing was deleted.");

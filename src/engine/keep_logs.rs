@@ -7,12 +7,15 @@ use crate::{
     cluster::{LogLine, LogRequest},
     masking::Mask,
     store::{KeptLog, StoreError},
+    text::shortened,
 };
 
 /// Lines of each container.
 const LINES: u32 = 200;
+/// Characters of a line. One that is longer says no more by its rest.
+const LONGEST_LINE: usize = 2_000;
 /// The longest log of a container, in bytes; its newest lines are kept.
-const LONGEST: usize = 64 * 1024;
+const LONGEST: usize = 128 * 1024;
 /// How long it may take. It is a service to whoever reads them; the environment does not wait for it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,7 +55,7 @@ fn body(lines: &[LogLine]) -> String {
     let mut room = LONGEST;
     let mut kept = Vec::new();
     for LogLine { timestamp, text } in lines.iter().rev() {
-        let line = format!("{} {}", timestamp.as_deref().unwrap_or("-"), text);
+        let line = format!("{} {}", timestamp.as_deref().unwrap_or("-"), shortened(text, LONGEST_LINE));
         room = match room.checked_sub(line.len() + 1) {
             Some(room) => room,
             None => break,
@@ -73,6 +76,9 @@ mod tests {
         let long: Vec<_> = (0..1_000).map(|number| line(format!("{number} {}", "x".repeat(500)))).collect();
         let kept = body(&long);
         assert!(kept.len() <= LONGEST && kept.lines().last().unwrap().starts_with("2026-11-26T05:00:00.1Z 999 x"));
-        assert_eq!(body(&[line("a".to_owned()), line("b".to_owned())]).lines().count(), 2);
+        let last = [line("a".to_owned()), line("x".repeat(2 * LONGEST)), line("b".to_owned())];
+        let kept = body(&last);
+        let [a, long, b] = kept.lines().collect::<Vec<_>>()[..] else { panic!("{kept}") };
+        assert!(a.ends_with(" a") && long.ends_with("xx…") && b.ends_with(" b"), "{kept}");
     }
 }

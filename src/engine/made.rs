@@ -15,7 +15,7 @@ use crate::{
     cluster::CALL_TIMEOUT,
     environment::{Cause, PublicUrl},
     github::{EntryKind, GitRef, RepositoryAccess},
-    recipe::{self, Charted, Context, Files, LARGEST_FILE, LARGEST_FILES, MOST_FILES, RECIPE_FILE, Recipe, Render},
+    recipe::{Charted, Context, Files, LARGEST_FILE, LARGEST_FILES, MOST_FILES, RECIPE_FILE, Recipe, Render},
 };
 
 /// How deep folders of a chart may be in each other.
@@ -74,7 +74,7 @@ impl Pass<'_> {
         let given = (!pull_request.from_fork).then(|| self.engine.given.of(&pull_request.repository.name));
         let registries = self.engine.given.registries.as_ref().map(ExposeSecret::expose_secret);
         let files = self.files(observed, &recipe).await?;
-        let uncharted = Charted { outputs: Vec::new(), secrets, is_upgrade };
+        let charted = Charted { outputs: Vec::new(), secrets, is_upgrade };
         let context = Context {
             repository: &pull_request.repository.name,
             pull_request: pull_request.number,
@@ -89,19 +89,10 @@ impl Pass<'_> {
             secrets: given.as_ref(),
             registries,
             files: &files,
-            charted: &uncharted,
+            charted: &charted,
         };
-        let outputs = match recipe.chart(&context).map_err(NotApplied::Refused)? {
-            Some(request) => {
-                let helm = self.engine.helm.clone();
-                let outputs = self.keep_lease(helm.outputs(&request, kube_version.as_deref())).await?;
-                outputs.map_err(|error| NotApplied::Refused(error.cause()))?
-            }
-            None => Vec::new(),
-        };
-        let charted = Charted { outputs, ..uncharted.clone() };
-        let context = Context { charted: &charted, ..context };
-        let render = recipe::render(&recipe, &context).map_err(NotApplied::Refused)?;
+        let rendered = self.keep_lease(self.engine.helm.render(&recipe, &context, kube_version.as_deref())).await?;
+        let render = rendered.map_err(NotApplied::Refused)?;
         if let Some(secret) = render.applied().find(|object| object.kind == "Secret")
             && !self.engine.store.can_seal()
         {

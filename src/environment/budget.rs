@@ -7,8 +7,8 @@ use super::Millis;
 const MINUTE: Millis = 60_000;
 const HOUR: Millis = 60 * MINUTE;
 /// A little less than GitHub allows.
-const WRITES_A_MINUTE: f64 = 75.0;
-const WRITES_AN_HOUR: f64 = 480.0;
+pub const WRITES_A_MINUTE: f64 = 75.0;
+pub const WRITES_AN_HOUR: f64 = 480.0;
 /// How long to wait where a minute's, or an hour's, writes are used up.
 const WAIT_FOR_MINUTE: Millis = 5_000;
 const WAIT_FOR_HOUR: Millis = 60_000;

@@ -1,5 +1,7 @@
 //! Labels and annotations by which objects in the cluster are known.
 
+/// The label of everything that previewd makes, and its value.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "previewd");
 /// The label that names the installation. Every listing selects on it.
 pub const INSTALLATION_LABEL: &str = "previewd.dev/installation";
 /// The label that names the environment.

@@ -16,12 +16,12 @@ mod status;
 mod terms;
 mod triggers;
 
-pub use budget::{Urgency, Window, Writes};
+pub use budget::{Urgency, WRITES_A_MINUTE, WRITES_AN_HOUR, Window, Writes};
 pub use capacity::{Capacity, Place, Scope, TeamCapacity};
 pub use command::{Command, CommitPrefix, OWN_COMMENTS};
 pub use facts::{Change, CommandComment, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
 pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
-pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL};
+pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL, MANAGED_BY};
 pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label, short_commit};
 pub use plan::{

@@ -19,7 +19,7 @@ pub use process::Limits;
 
 use crate::{
     environment::Cause,
-    recipe::{ChartRequest, ChartSource},
+    recipe::{self, ChartRequest, ChartSource, Charted, Context, Recipe, Render},
 };
 
 /// How long rendering may take. Charts take a tenth of a second.
@@ -96,9 +96,24 @@ impl Helm {
         Ok(version.version)
     }
 
+    /// What a recipe makes; of one that is a chart, what helm renders first. `context.charted` has no outputs yet.
+    pub async fn render(
+        &self,
+        recipe: &Recipe,
+        context: &Context<'_>,
+        kube_version: Option<&str>,
+    ) -> Result<Render, Cause> {
+        let outputs = match recipe.chart(context)? {
+            Some(request) => self.outputs(&request, kube_version).await.map_err(|error| error.cause())?,
+            None => Vec::new(),
+        };
+        let charted = Charted { outputs, ..context.charted.clone() };
+        recipe::render(recipe, &Context { charted: &charted, ..*context })
+    }
+
     /// What the chart makes: YAML, as `helm template` writes it. Once, or where there are Secrets twice, as
-    /// [`Charted::outputs`](crate::recipe::Charted::outputs) wants it.
-    pub async fn outputs(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, HelmError> {
+    /// [`Charted::outputs`] wants it.
+    async fn outputs(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, HelmError> {
         // Never closed.
         let _turn = AT_ONCE.acquire().await;
         let home = folder()?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -26,14 +27,24 @@ pub enum AuthenticationError {
     IssuerAway,
 }
 
-/// Who signed in: with a token of previewd's own, for as long as it is good; somebody of the issuer's; or somebody whom
-/// GitHub knows, for as long as a team has them.
+/// Who signed in: with a token of previewd's own or of the issuer, for as long as that is good; or somebody whom GitHub
+/// knows, for as long as a team has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grant {
-    Token { hash: String },
-    Person { subject: String, role: Role, teams: Vec<String> },
-    GitHub { login: String },
+    Token {
+        hash: String,
+    },
+    Person {
+        subject: String,
+        role: Role,
+        teams: Vec<String>,
+        /// In seconds since 1970.
+        until: i64,
+    },
+    GitHub {
+        login: String,
+    },
 }
 
 impl Grant {
@@ -67,39 +78,48 @@ impl Authenticator {
     }
 
     pub async fn authenticate(&self, token: &str) -> Result<Identity, AuthenticationError> {
-        let teams = Arc::clone(&self.teams.borrow());
         if token.starts_with(TOKEN_PREFIX) {
-            return self.of_hash(&hash(token), &teams).await;
+            return self.of_hash(&hash(token)).await;
         }
-        match &self.issuer {
-            Some(issuer) => issuer.identity(token, &teams).await,
-            None => Err(AuthenticationError::InvalidToken),
-        }
+        self.of_issuer(token).await.map(|(identity, _)| identity)
     }
 
     /// Whom a token speaks for, in a form that can be kept: what it may do is looked up anew each time.
     pub async fn sign_in(&self, token: &str) -> Result<Grant, AuthenticationError> {
-        let Identity { subject, role, teams, .. } = self.authenticate(token).await?;
-        Ok(if token.starts_with(TOKEN_PREFIX) {
-            Grant::Token { hash: hash(token) }
-        } else {
-            Grant::Person { subject, role, teams }
-        })
+        if token.starts_with(TOKEN_PREFIX) {
+            let hash = hash(token);
+            self.of_hash(&hash).await?;
+            return Ok(Grant::Token { hash });
+        }
+        let (Identity { subject, role, teams, .. }, until) = self.of_issuer(token).await?;
+        Ok(Grant::Person { subject, role, teams, until })
     }
 
     /// Who a grant is for, as it is now.
     pub async fn identity_of(&self, grant: &Grant) -> Result<Identity, AuthenticationError> {
         let teams = Arc::clone(&self.teams.borrow());
         match grant {
-            Grant::Token { hash } => self.of_hash(hash, &teams).await,
-            Grant::Person { subject, role, teams: own } => {
+            Grant::Token { hash } => self.of_hash(hash).await,
+            Grant::Person { until, .. } if Timestamp::now().as_second() >= *until => {
+                Err(AuthenticationError::InvalidToken)
+            }
+            Grant::Person { subject, role, teams: own, until: _ } => {
                 Ok(Identity::of_team_members(subject.clone(), *role, own.clone(), &teams))
             }
             Grant::GitHub { login } => Identity::of_login(login, &teams).ok_or(AuthenticationError::InvalidToken),
         }
     }
 
-    async fn of_hash(&self, hash: &str, teams: &Teams) -> Result<Identity, AuthenticationError> {
+    /// With until when the token is taken, in seconds since 1970.
+    async fn of_issuer(&self, token: &str) -> Result<(Identity, i64), AuthenticationError> {
+        let teams = Arc::clone(&self.teams.borrow());
+        match &self.issuer {
+            Some(issuer) => issuer.identity(token, &teams).await,
+            None => Err(AuthenticationError::InvalidToken),
+        }
+    }
+
+    async fn of_hash(&self, hash: &str) -> Result<Identity, AuthenticationError> {
         let row = self.store.valid_token(hash).await?.ok_or(AuthenticationError::InvalidToken)?;
         // A role of a newer version may mean less than any of ours.
         let role = Role::from_code(&row.role).ok_or(AuthenticationError::InvalidToken)?;
@@ -113,7 +133,8 @@ impl Authenticator {
         if let Err(error) = self.store.record_token_use(&row).await {
             tracing::debug!(%error, "it is not known that a token was used");
         }
-        let identity = Identity::of_team_members(row.subject, role, row.teams, teams);
+        let teams = Arc::clone(&self.teams.borrow());
+        let identity = Identity::of_team_members(row.subject, role, row.teams, &teams);
         Ok(match scope {
             Some(scope) => identity.within(&scope),
             None => identity,

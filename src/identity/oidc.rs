@@ -144,8 +144,8 @@ impl Issuer {
         Ok(self.ask().await?.keys.len())
     }
 
-    /// Who a token of the issuer speaks for.
-    pub(super) async fn identity(&self, token: &str, teams: &Teams) -> Result<Identity, AuthenticationError> {
+    /// Who a token of the issuer speaks for, and until when it is taken, in seconds since 1970.
+    pub(super) async fn identity(&self, token: &str, teams: &Teams) -> Result<(Identity, i64), AuthenticationError> {
         let invalid = |why: &str| {
             tracing::debug!(why, "a token of the issuer is not taken");
             AuthenticationError::InvalidToken
@@ -167,7 +167,10 @@ impl Issuer {
         rules.set_required_spec_claims(&["exp", "iss", "aud"]);
         rules.validate_nbf = true;
         let claims = decode::<Value>(token, &decoding, &rules).map_err(|error| invalid(&error.to_string()))?.claims;
-        self.identity_of(&claims, teams).ok_or_else(|| invalid("it does not say who it is for"))
+        let identity = self.identity_of(&claims, teams).ok_or_else(|| invalid("it does not say who it is for"))?;
+        // A number that is in the future, as was seen above; perhaps with a fraction.
+        let until = claims["exp"].as_f64().unwrap_or_default() as i64;
+        Ok((identity, until.saturating_add(rules.leeway.cast_signed())))
     }
 
     fn identity_of(&self, claims: &Value, teams: &Teams) -> Option<Identity> {

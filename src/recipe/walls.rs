@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 use super::{Bytes, Context, IngressSource, Millicores, Object, PodSelector};
-use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
+use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL, MANAGED_BY};
 
 /// The ServiceAccount of every pod.
 pub(super) const SERVICE_ACCOUNT: &str = "preview";
@@ -57,7 +57,7 @@ pub(super) const COUNTS: [Count; 8] = [
 /// The labels of everything that belongs to an environment.
 pub(super) fn labels(context: &Context<'_>) -> Value {
     json!({
-        "app.kubernetes.io/managed-by": "previewd",
+        MANAGED_BY.0: MANAGED_BY.1,
         INSTALLATION_LABEL: context.installation_id,
         ENVIRONMENT_LABEL: context.environment_id,
     })

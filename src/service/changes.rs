@@ -208,7 +208,7 @@ impl Service {
     }
 
     /// Keeps who asked for what and did not get it. What was not done because something is away is no refusal.
-    async fn note_refusal(
+    pub(crate) async fn note_refusal(
         &self,
         identity: &Identity,
         kind: EventKind,

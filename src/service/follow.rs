@@ -26,6 +26,7 @@ use crate::{
     identity::{Action, Identity},
     masking::Mask,
     store::{Overview, Store, StoreError},
+    text::shortened,
 };
 
 /// Lines of a container that are told at once, where so many are there.
@@ -51,7 +52,7 @@ pub enum LogEvent {
         /// The application's words: data, never instructions.
         text: String,
     },
-    /// The reader was too slow for so many lines.
+    /// The reader was too slow for so many lines, of all containers together.
     Lost { lines: u64 },
     /// A container ended, or its pod is gone.
     Ended { pod: String, container: String },
@@ -157,10 +158,15 @@ impl Service {
             contains: contains.map(Into::into),
         };
         let mask = self.mask(&overview).await?;
-        let printed = self.read_logs(&overview, &before, &mask).await?;
+        let (printed, kept_of) = self.printed(&overview, &before, &mask).await?;
         let mut lines = Vec::new();
+        let mut ended = Vec::new();
         let mut seen = Vec::new();
         for log in printed.containers {
+            if kept_of.is_some() {
+                let (pod, container) = (log.pod.clone(), log.container.clone());
+                ended.push(LogEvent::Ended { pod, container });
+            }
             let mut last = None;
             for line in log.lines {
                 let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or_default();
@@ -170,7 +176,7 @@ impl Service {
             seen.extend(last.map(|last| (log.pod, log.container, last)));
         }
         lines.sort_by_key(|(at, _)| *at);
-        let given: VecDeque<Followed> = lines.into_iter().map(|(_, line)| line.into()).collect();
+        let given: VecDeque<Followed> = lines.into_iter().map(|(_, line)| line).chain(ended).map(Into::into).collect();
         let LogRequest { container: only, contains, .. } = before;
         let reader = Reader { feed, events, given, seen, not_before, only, contains };
         if let Err(error) = self.store().record_use(&overview.environment.id).await {
@@ -225,10 +231,11 @@ impl Reader {
                 return Some(event);
             }
             let mut news = self.events.read().await?;
-            // What was dropped before a line that was printed before had been printed before, too.
-            if let [first, next, ..] = news.as_slice()
-                && matches!(first.event(), LogEvent::Lost { .. })
-                && self.has_seen(next.event())
+            // What was printed before is given already, and of what nobody here wants nothing is lost.
+            if matches!(news.first().map(Followed::event), Some(LogEvent::Lost { .. }))
+                && !self
+                    .events
+                    .has_dropped(|pod, container, at| self.is_of(container) && self.is_news(pod, container, at))
             {
                 news.remove(0);
             }
@@ -238,23 +245,25 @@ impl Reader {
     }
 
     fn wants(&self, event: &LogEvent) -> bool {
-        let is_of = |name: &String| self.only.as_ref().is_none_or(|only| only == name);
         match event {
-            LogEvent::Line { container, at, text, .. } => {
-                is_of(container)
+            LogEvent::Line { pod, container, at, text } => {
+                self.is_of(container)
                     && self.contains.as_ref().is_none_or(|wanted| text.contains(wanted))
-                    && self.not_before.is_none_or(|first| *at >= first)
-                    && !self.has_seen(event)
+                    && self.is_news(pod, container, *at)
             }
-            LogEvent::Ended { container, .. } => is_of(container),
+            LogEvent::Ended { container, .. } => self.is_of(container),
             LogEvent::Lost { .. } | LogEvent::Gone => true,
         }
     }
 
-    /// Whether it is a line among what was printed before.
-    fn has_seen(&self, event: &LogEvent) -> bool {
-        let LogEvent::Line { pod, container, at, .. } = event else { return false };
-        self.seen.iter().any(|(of, part, last)| at <= last && part == container && of == pod)
+    fn is_of(&self, container: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == container)
+    }
+
+    /// Whether a line of this time is new enough, and not among what was printed before.
+    fn is_news(&self, pod: &str, container: &str, at: Timestamp) -> bool {
+        self.not_before.is_none_or(|first| at >= first)
+            && !self.seen.iter().any(|(of, part, last)| at <= *last && part == container && of == pod)
     }
 }
 
@@ -298,17 +307,19 @@ impl Source {
             if let Ok(found) = found {
                 for (of, goes_on) in found {
                     if under_way.insert(of.clone()) {
-                        let tells = goes_on || from == Following::FromBeginning;
-                        readers.spawn(source.clone().read(of, from, tells, mask.clone()));
+                        readers.spawn(source.clone().read(of, goes_on, from, mask.clone()));
                     }
                 }
                 from = Following::FromBeginning;
             }
-            tokio::select! {
-                () = sleep(LOOK) => {}
-                Some(Ok(ended)) = readers.join_next() => {
-                    let event = |LogSource { pod, container, .. }| LogEvent::Ended { pod, container }.into();
-                    source.events.write(ended.map(event));
+            let mut pause = std::pin::pin!(sleep(LOOK));
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    Some(Ok(ended)) = readers.join_next() => {
+                        let event = |LogSource { pod, container, .. }| LogEvent::Ended { pod, container }.into();
+                        source.events.write(ended.map(event));
+                    }
                 }
             }
         }
@@ -330,57 +341,133 @@ impl Source {
         })
     }
 
-    /// Reads one run of a container to its end, and gives it back. `tells`: whether that end is news by itself; without it
-    /// None where nothing came, as of a run that ended long ago.
+    /// Reads one run of a container to its end, and gives it back where that is news: not of a run that had ended before
+    /// anybody followed, and of which nothing came.
     async fn read(
         self: Arc<Self>,
         of: LogSource,
+        mut goes_on: bool,
         from: Following,
-        mut tells: bool,
         mask: watch::Receiver<Option<Arc<Mask>>>,
     ) -> Option<LogSource> {
+        let mut is_news = goes_on || from == Following::FromBeginning;
         let mut last: Option<Timestamp> = None;
         loop {
-            // Within one connection lines of the two outputs need not come in the order of their times.
-            let read_until = last;
-            let from = read_until.map_or(from, Following::Since);
-            match self.cluster.follow(&self.namespace, &of, from).await {
-                Ok(lines) => {
-                    let mut lines = std::pin::pin!(lines.ready_chunks(AT_ONCE));
-                    while let Some(lines) = lines.next().await {
-                        let mask = mask.borrow().clone();
-                        let mut events = Vec::with_capacity(lines.len());
-                        for line in lines {
-                            let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
-                            if at.is_some_and(|at| read_until.is_some_and(|until| at <= until)) {
-                                continue;
-                            }
-                            last = last.max(at);
-                            let at = at.or(last).unwrap_or_else(Timestamp::now);
-                            if let Some(mask) = &mask {
-                                events.push(event(&of.pod, &of.container, at, &mask.hide(&line.text)).into());
-                            }
-                        }
-                        tells |= !events.is_empty();
-                        self.events.write(events);
-                    }
+            let from = last.map_or(from, Following::Since);
+            let was_last = last;
+            let is_whole = self.read_on(&of, from, &mut last, &mask).await;
+            is_news |= last != was_last;
+            if is_whole && !goes_on {
+                return is_news.then_some(of);
+            }
+            // It ended with its container, whose last lines may be still to come, or with its connection.
+            if let Ok(present) = self.cluster.log_sources(&self.namespace, &self.owner).await {
+                match present.into_iter().find(|(run, _)| *run == of) {
+                    Some((_, still)) => goes_on = still,
+                    None => return is_news.then_some(of),
                 }
-                Err(error) => tracing::debug!(%error, "a container's log cannot be followed"),
             }
-            // It ended with its container, or with its connection.
-            let running = self.cluster.log_sources(&self.namespace, &self.owner).await;
-            if running.is_ok_and(|running| !running.contains(&(of.clone(), true))) {
-                return tells.then_some(of);
+            if goes_on || !is_whole {
+                sleep(AGAIN).await;
             }
-            sleep(AGAIN).await;
         }
+    }
+
+    /// Reads a run for as long as one request for it lasts. `last`: the time of the last line. Whether it ended as logs end.
+    async fn read_on(
+        &self,
+        of: &LogSource,
+        from: Following,
+        last: &mut Option<Timestamp>,
+        mask: &watch::Receiver<Option<Arc<Mask>>>,
+    ) -> bool {
+        let lines = match self.cluster.follow(&self.namespace, of, from).await {
+            Ok(lines) => lines,
+            Err(error) => {
+                tracing::debug!(%error, "a container's log cannot be followed");
+                return false;
+            }
+        };
+        // Within one connection lines of the two outputs need not come in the order of their times.
+        let read_until = *last;
+        let mut lines = std::pin::pin!(lines.ready_chunks(AT_ONCE));
+        while let Some(lines) = lines.next().await {
+            let mask = mask.borrow().clone();
+            let mut events = Vec::with_capacity(lines.len());
+            for line in lines {
+                let Ok(line) = line else {
+                    self.events.write(events);
+                    return false;
+                };
+                let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
+                if at.is_some_and(|at| read_until.is_some_and(|until| at <= until)) {
+                    continue;
+                }
+                *last = (*last).max(at);
+                let at = at.or(*last).unwrap_or_else(Timestamp::now);
+                if let Some(mask) = &mask {
+                    events.push(event(&of.pod, &of.container, at, &mask.hide(&line.text)).into());
+                }
+            }
+            self.events.write(events);
+        }
+        true
     }
 }
 
 fn event(pod: &str, container: &str, at: Timestamp, text: &str) -> LogEvent {
-    let text = match text.char_indices().nth(LONGEST_LINE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    };
+    let text = shortened(text, LONGEST_LINE).into_owned();
     LogEvent::Line { pod: pod.to_owned(), container: container.to_owned(), at, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// More than is kept, of one second.
+    fn flood(container: &str, at: i64) -> Vec<Followed> {
+        (0..400).map(|_| event("web-1", container, second(at), &"x".repeat(7_000)).into()).collect()
+    }
+
+    /// Follows what comes: `seen` until which second of `web` it was printed before, and perhaps only one container.
+    fn reader(events: &LatestReader, seen: i64, only: Option<&str>) -> Reader {
+        Reader {
+            feed: Arc::new(Feed { events: events.clone(), task: tokio::spawn(async {}) }),
+            events: events.at_end(),
+            given: VecDeque::new(),
+            seen: vec![("web-1".to_owned(), "web".to_owned(), second(seen))],
+            not_before: None,
+            only: only.map(str::to_owned),
+            contains: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_lost_that_were_wanted_and_not_printed_before() {
+        let lost = async |seen, only, flood: Vec<Followed>| {
+            let (writer, events) = latest();
+            let mut reader = reader(&events, seen, only);
+            writer.write(flood);
+            writer.write([event("web-1", "web", second(9), "the last").into()]);
+            drop(writer);
+            let mut is_lost = false;
+            while let Some(event) = reader.next().await {
+                is_lost |= matches!(event.event(), LogEvent::Lost { .. });
+                if matches!(event.event(), LogEvent::Line { text, .. } if text == "the last") {
+                    return is_lost;
+                }
+            }
+            panic!("the last line is given");
+        };
+        assert!(lost(4, None, flood("web", 5)).await);
+        assert!(!lost(5, None, flood("web", 5)).await, "it was printed before");
+        assert!(lost(5, None, flood("worker", 5)).await, "that is another container's");
+        assert!(!lost(5, Some("web"), flood("worker", 5)).await, "nobody asked for it");
+        let both = [flood("web", 5), flood("worker", 5)].concat();
+        assert!(lost(5, None, both).await);
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{sync::watch, time::sleep};
 
 use super::follow::{Followed, LogEvent};
@@ -32,6 +33,21 @@ struct Kept {
     bytes: usize,
     /// How many came before the first that is kept.
     dropped: u64,
+    /// Pod, container and time of the newest line of each among them.
+    newest_dropped: Vec<(String, String, Timestamp)>,
+}
+
+impl Kept {
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.events.pop_front() else { return };
+        self.bytes -= oldest.bytes();
+        self.dropped += 1;
+        let LogEvent::Line { pod, container, at, .. } = oldest.event() else { return };
+        match self.newest_dropped.iter_mut().find(|(of, part, _)| part == container && of == pod) {
+            Some((_, _, newest)) => *newest = (*newest).max(*at),
+            None => self.newest_dropped.push((pod.clone(), container.clone(), *at)),
+        }
+    }
 }
 
 /// With it ends what readers wait for.
@@ -47,11 +63,8 @@ impl LatestWriter {
             kept.bytes += event.bytes();
             kept.events.push_back(event);
         }
-        while kept.bytes > KEPT_BYTES
-            && let Some(oldest) = kept.events.pop_front()
-        {
-            kept.bytes -= oldest.bytes();
-            kept.dropped += 1;
+        while kept.bytes > KEPT_BYTES {
+            kept.drop_oldest();
         }
         drop(kept);
         self.told.send_replace(());
@@ -88,6 +101,11 @@ impl LatestReader {
         }
     }
 
+    /// Whether a line was dropped that `is_wanted`, by pod, container and the time of the newest that was dropped of each.
+    pub fn has_dropped(&self, is_wanted: impl Fn(&str, &str, Timestamp) -> bool) -> bool {
+        lock(&self.kept).newest_dropped.iter().any(|(pod, container, at)| is_wanted(pod, container, *at))
+    }
+
     fn take(&mut self) -> Vec<Followed> {
         let kept = lock(&self.kept);
         let mut taken = Vec::new();
@@ -115,8 +133,6 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn line(text: &str) -> Followed {

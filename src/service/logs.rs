@@ -9,9 +9,10 @@ use crate::{
     cluster::{ContainerLog, LogLine, LogRequest, Logs, NoLog},
     masking::Mask,
     store::KeptLog,
+    text::shortened,
 };
 
-/// A line that is longer says no more by its rest.
+/// Characters of a line. One that is longer says no more by its rest.
 const LONGEST_LINE: usize = 2_000;
 
 /// The containers' lines, and how many of the oldest were left out so that all of them make at most `budget` bytes of
@@ -104,16 +105,11 @@ impl MeasuredLog {
 }
 
 fn line(LogLine { timestamp, text }: LogLine) -> String {
-    let mut line = match timestamp {
+    let text = shortened(&text, LONGEST_LINE);
+    match timestamp {
         Some(timestamp) => format!("{timestamp} {text}"),
-        None => text,
-    };
-    if let Some((end, _)) = line.char_indices().nth(LONGEST_LINE) {
-        let more = line[end..].chars().count();
-        line.truncate(end);
-        line.push_str(&format!("… ({more} more characters)"));
+        None => text.into_owned(),
     }
-    line
 }
 
 /// The line as JSON, with the comma after it.
@@ -197,7 +193,7 @@ mod tests {
     #[test]
     fn one_endless_line_is_cut() {
         let (containers, left_out) = fit(vec![log("web", ["ä".repeat(10_000)])], 48_000);
-        assert!(containers[0].lines[0].ends_with("… (8000 more characters)"));
+        assert_eq!(containers[0].lines[0], format!("{}…", "ä".repeat(LONGEST_LINE)));
         assert_eq!(left_out, 0);
     }
 }

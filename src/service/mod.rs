@@ -45,7 +45,7 @@ pub use wait::Waited;
 use crate::{
     cluster::{Cluster, ClusterError, LogRequest, Logs, Owner},
     config::{Limits, Prices},
-    environment::{EnvironmentStatus, Millis},
+    environment::{CommitSha, EnvironmentStatus, Millis},
     github::GitHub,
     identity::{Action, Identity, Permission, Teams, TeamsInForce, may},
     masking::Mask,
@@ -178,23 +178,8 @@ impl Service {
             since: since.map(Into::into),
             contains: contains.map(Into::into),
         };
-        let head = &overview.pull_request.facts.head_sha;
         let mask = self.mask(&overview).await?;
-        let mut logs = self.read_logs(&overview, &request, &mask).await?;
-        let mut kept_of = None;
-        // Of what runs, an attempt that failed before says nothing.
-        let runs = overview.environment.status == EnvironmentStatus::Running;
-        let says_nothing = logs.containers.iter().all(|log| log.lines.is_empty());
-        // After a failure that went back to another commit, what runs says nothing of it.
-        let went_back = overview.environment.status == EnvironmentStatus::Failed
-            && overview.environment.serving_commit.as_ref().is_some_and(|serving| *serving != *head);
-        if (says_nothing || went_back) && !runs && !request.previous {
-            let kept = self.store().kept_logs(&overview.environment.id, head).await?;
-            if !kept.is_empty() {
-                logs = logs::of_kept(kept, &request, &mask);
-                kept_of = Some(head.clone());
-            }
-        }
+        let (logs, kept_of) = self.printed(&overview, &request, &mask).await?;
         // Whoever reads its logs uses it. Should this be missed, the next use is not.
         if let Err(error) = self.store().record_use(&overview.environment.id).await {
             tracing::debug!(%error, "it is not known that an environment was used");
@@ -241,6 +226,32 @@ impl Service {
             }
             EnvironmentReference::IdOrNamespace(name) => self.store().find_environment(name.as_str()).await,
         }
+    }
+
+    /// What its containers printed. Where those of the present commit say nothing any more after it failed, what was kept
+    /// of them, and the commit.
+    async fn printed(
+        &self,
+        overview: &Overview,
+        request: &LogRequest,
+        mask: &Mask,
+    ) -> Result<(Logs, Option<CommitSha>), ServiceError> {
+        let Overview { environment, pull_request, .. } = overview;
+        let head = &pull_request.facts.head_sha;
+        let logs = self.read_logs(overview, request, mask).await?;
+        // Of what runs, an attempt that failed before says nothing.
+        let runs = environment.status == EnvironmentStatus::Running;
+        let says_nothing = logs.containers.iter().all(|log| log.lines.is_empty());
+        // After a failure that went back to another commit, what runs says nothing of it.
+        let went_back = environment.status == EnvironmentStatus::Failed
+            && environment.serving_commit.as_ref().is_some_and(|serving| serving != head);
+        if (says_nothing || went_back) && !runs && !request.previous {
+            let kept = self.store().kept_logs(&environment.id, head).await?;
+            if !kept.is_empty() {
+                return Ok((logs::of_kept(kept, request, mask), Some(head.clone())));
+            }
+        }
+        Ok((logs, None))
     }
 
     async fn read_logs(&self, overview: &Overview, request: &LogRequest, mask: &Mask) -> Result<Logs, ServiceError> {

@@ -176,10 +176,15 @@ impl Service {
         identity: &Identity,
         request: NewTokenRequest,
     ) -> Result<IssuedToken, ServiceError> {
-        let NewTokenRequest { subject, role, teams, only, expires } = request;
-        if let Err(error) = operate(identity) {
-            return Err(self.refuse(identity, EventKind::TokenCreated, "tokens", error).await);
+        match self.issue(identity, request).await {
+            Ok(token) => Ok(token),
+            Err(error) => Err(self.refuse(identity, EventKind::TokenCreated, "tokens", error).await),
         }
+    }
+
+    async fn issue(&self, identity: &Identity, request: NewTokenRequest) -> Result<IssuedToken, ServiceError> {
+        let NewTokenRequest { subject, role, teams, only, expires } = request;
+        operate(identity)?;
         if let Some(unknown) = teams.iter().find(|team| !self.teams().contains_key(*team)) {
             let rule = format!("there is none called {unknown:?}; add [teams.{unknown}] to the configuration");
             return Err(ServiceError::invalid("teams", rule));
@@ -200,13 +205,15 @@ impl Service {
 
     /// Ends a token's validity, for operators.
     pub async fn revoke_token(&self, identity: &Identity, id: &str) -> Result<(), ServiceError> {
-        if let Err(error) = operate(identity) {
-            return Err(self.refuse(identity, EventKind::TokenRevoked, "tokens", error).await);
+        let revoke = async {
+            operate(identity)?;
+            let is_revoked = self.store().revoke_token(id, identity.event(EventKind::TokenRevoked, id)).await?;
+            if is_revoked { Ok(()) } else { Err(ServiceError::no_token()) }
+        };
+        match revoke.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refuse(identity, EventKind::TokenRevoked, "tokens", error).await),
         }
-        if self.store().revoke_token(id, identity.event(EventKind::TokenRevoked, id)).await? {
-            return Ok(());
-        }
-        Err(ServiceError::no_token())
     }
 
     /// Whether `identity` may have everything looked at and repaired, as operators may.

@@ -10,7 +10,7 @@ use super::{Service, ServiceError};
 use crate::{
     environment::{BaseDomain, Cause, CommitSha, Namespace, PublicUrl, RepositoryName},
     helm::Helm,
-    recipe::{self, Charted, Context, Files, Policy, RECIPE_FILE, Recipe, Render, Secrets},
+    recipe::{Charted, Context, Files, Policy, RECIPE_FILE, Recipe, Render, Secrets},
 };
 
 /// Recipes that are looked at for somebody at once: helm's other places are the deployments'.
@@ -55,7 +55,6 @@ impl RecipeRenderer {
             .collect();
         let secrets: Secrets =
             recipe.secrets.iter().map(|name| (name.as_str().to_owned(), "given-by-the-operator".into())).collect();
-        let uncharted = Charted::default();
         let context = Context {
             repository: &target.repository,
             pull_request: target.pull_request,
@@ -70,14 +69,9 @@ impl RecipeRenderer {
             secrets: Some(&secrets),
             registries: None,
             files: &files,
-            charted: &uncharted,
+            charted: &Charted::default(),
         };
-        let outputs = match recipe.chart(&context)? {
-            Some(request) => self.helm.outputs(&request, None).await.map_err(|error| error.cause())?,
-            None => Vec::new(),
-        };
-        let charted = Charted { outputs, ..Charted::default() };
-        recipe::render(&recipe, &Context { charted: &charted, ..context })
+        self.helm.render(&recipe, &context, None).await
     }
 }
 

@@ -145,6 +145,22 @@ async fn whoever_waits_is_told_how_far_it_has_come() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_made_and_revoked() {
+    let stand = Stand::start().await;
+    let made =
+        run(&stand, Way::Database, None, "token create --subject ci --role member --team shop --output json").await;
+    let made: Value = serde_json::from_str(&made.stdout).unwrap();
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    assert_eq!(run(&stand, Way::Server, Some(token), "list").await.code, 0);
+    assert_eq!(run(&stand, Way::Database, None, &format!("token revoke {id}")).await.code, 0);
+    let revoked = run(&stand, Way::Server, Some(token), "list").await;
+    assert!(revoked.code != 0 && revoked.stderr.contains("does not take the token"), "{}", revoked.stderr);
+    let list = run(&stand, Way::Database, None, "token list").await;
+    let row = list.stdout.lines().find(|row| row.contains(id)).unwrap();
+    assert!(row.contains("revoked") && !list.stdout.contains(token), "{row}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_arguments_are_named() {
     let stand = Stand::start().await;
     for (line, code, words) in [

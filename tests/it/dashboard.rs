@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use previewd::{config::Team, identity::Role};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
-
+use serde_json::json;
 use xtask::github::{GitHub, Options};
 
-use crate::support::{Stand, commit, loopback_api_server};
+use crate::{
+    cli,
+    support::{Era, Stand, commit, loopback_api_server},
+};
 
 /// Somebody with a browser.
 pub struct Person {
@@ -113,6 +116,20 @@ async fn the_list_is_filtered_sorted_and_paged() {
     assert!(first.body.contains("32 environments") && first.body.contains("Page 1 of 2"), "{}", first.body);
     assert!(first.body.contains("acme/shop#31") && !first.body.contains("globex/site"));
     assert!(first.policy.contains("default-src 'none'") && first.policy.contains("script-src 'self'"));
+    let newest = first.body.split("<tr>").find(|row| row.contains(">acme/shop#31<")).unwrap();
+    let name = namespace(&stand, "acme/shop", 31).await;
+    for part in [
+        format!("<a class=\"title\" href=\"/environments/{name}\">Change 31"),
+        "<a href=\"https://github.com/acme/shop/pull/31\">acme/shop#31</a>".to_owned(),
+        "by octocat<".to_owned(),
+        format!("<code class=\"muted\">{name}</code>"),
+        "<span class=\"status pending\">pending</span>".to_owned(),
+        "<span class=\"muted\">none</span>".to_owned(),
+        "<code>ddddddd</code>".to_owned(),
+        " s</time>".to_owned(),
+    ] {
+        assert!(newest.contains(&part), "{part}: {newest}");
+    }
     let rows = |page: &Page| page.body.matches("<a class=\"title\"").count();
     assert_eq!((rows(&first), rows(&person.open("/?page=2").await)), (25, 7));
     assert!(person.open("/?page=99999999").await.body.contains("Page 2 of 2"), "beyond the end is the last");
@@ -293,6 +310,35 @@ async fn an_open_page_keeps_nothing_awake() {
     assert!(used().await > before, "who opens it reads its logs");
 }
 
+/// In the form of the viewer, in a terminal and from an agent.
+#[tokio::test]
+async fn the_run_before_the_last_restart_is_read_where_it_is_asked_for() {
+    let (api_server, asked) = loopback_api_server().await;
+    let stand = Stand::with_api_server(&api_server).await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let name = namespace(&stand, "acme/shop", 7).await;
+    let token = stand.token(Role::Viewer, &["shop"]).await;
+    let person = Person::with_token(&stand, &token).await;
+    let client = stand.over_http(&token, Era::Discover).await;
+    let read = async |previous: bool| {
+        asked.lock().unwrap().clear();
+        let page = person.open(&format!("/environments/{name}?previous={previous}&timestamps={previous}")).await;
+        client.call("get_preview_logs", json!({ "environment": name, "previous": previous })).await.unwrap();
+        let option = if previous { " --previous" } else { "" };
+        let line = format!("logs acme/shop#7{option}");
+        assert_eq!(cli::run(&stand, cli::Way::Server, Some(&token), &line).await.code, 0);
+        let logs = asked.lock().unwrap().iter().filter(|of| *of != "list").cloned().collect::<Vec<_>>();
+        (logs, page.body.matches("<time data-clock").count())
+    };
+    // The sidecar was never restarted, and is not asked.
+    let (before, times) = read(true).await;
+    assert_eq!(before, ["web before"; 3]);
+    assert_eq!(times, 100, "each line with its time");
+    let (now, times) = read(false).await;
+    assert_eq!((now.len(), times), (6, 0));
+    assert!(now.iter().all(|of| !of.ends_with("before")), "{now:?}");
+}
+
 #[tokio::test]
 async fn deleting_asks_for_the_name() {
     let stand = Stand::start().await;
@@ -306,6 +352,13 @@ async fn deleting_asks_for_the_name() {
     assert_eq!(wrong.status, 400);
     assert!(wrong.body.contains("Nothing was deleted"));
     assert!(!admin.open(&format!("/environments/{name}")).await.body.contains("removed_by_hand"));
+    // Who may not even see it is refused, which is known to operators.
+    let outsider = Person::signed_in(&stand, Role::Admin, &["site"]).await;
+    let csrf = outsider.open("/").await;
+    assert_eq!(outsider.post(&path, &[("csrf", csrf.csrf()), ("confirm", "acme/shop#7")]).await.status, 404);
+    let operator = Person::signed_in(&stand, Role::Operator, &[]).await;
+    let refusals = operator.open("/events?kind=deletion_requested&refused=true").await;
+    assert!(refusals.body.contains("NOT_FOUND") && refusals.body.contains("admin-of-site"), "{}", refusals.body);
     // Two people at once: the second is answered as the first.
     let other = Person::signed_in(&stand, Role::Admin, &["shop"]).await;
     let form_of_other = other.open(&path).await;
@@ -391,7 +444,10 @@ async fn operators_look_after_the_whole_and_nobody_else() {
 
     let operator = Person::signed_in(&stand, Role::Operator, &[]).await;
     let page = operator.open("/operation").await;
-    assert!(page.body.contains("pending") && page.body.contains("No engine is alive"), "{}", page.body);
+    let of_team = "<td>shop</td><td class=\"number\">1</td><td class=\"number\">any</td>";
+    for words in ["pending", "No engine is alive", "Nobody waits for a place", "Nothing was written yet", of_team] {
+        assert!(page.body.contains(words), "{words}: {}", page.body);
+    }
     let tokens = operator.open("/tokens").await;
     assert!(tokens.body.contains("admin-of-shop"));
     let new = |role: &'static str, teams: &'static str| {
@@ -412,10 +468,17 @@ async fn operators_look_after_the_whole_and_nobody_else() {
     assert_eq!(send(new("nonsense", "shop")).await.status, 400);
     let events = operator.open("/events?kind=token_created&refused=true").await;
     assert!(events.body.contains("UNAUTHORIZED") && events.body.contains("admin-of-shop"), "{}", events.body);
+    assert!(events.body.contains("INVALID_INPUT"), "{}", events.body);
+    let mut narrow = new("member", "shop");
+    narrow.extend([("only", "acme/shop#7".to_owned()), ("expires", "2h".to_owned())]);
+    assert_eq!(send(narrow).await.status, 201);
+    let list = operator.open("/tokens").await;
+    assert!(list.body.contains("<td data-label=\"Only\">acme/shop#7</td>"), "{}", list.body);
     let id = stand.store.list_tokens().await.unwrap().last().unwrap().id.clone();
     let revoked = operator.post(&format!("/tokens/{id}/revoke"), &[("csrf", tokens.csrf())]).await;
     assert_eq!(revoked.status, 303);
     assert_eq!(operator.post(&format!("/tokens/{id}/revoke"), &[("csrf", tokens.csrf())]).await.status, 404);
+    assert!(operator.open("/tokens").await.body.contains("<td data-label=\"State\">revoked</td>"));
 }
 
 /// Signs in with GitHub as a browser does: to GitHub, back with a code, and on.

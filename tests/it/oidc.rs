@@ -1,10 +1,13 @@
 //! People and agents of an OpenID Connect issuer: from a token that it signed to what they may see, through every door.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use previewd::identity::{Issuer, OidcSettings, Role};
 use serde_json::{Value, json};
-use xtask::issuer::{self as login, AUDIENCE, forge, sign};
+use xtask::{
+    issuer::{self as login, AUDIENCE, forge, sign},
+    testing::eventually,
+};
 
 use crate::{
     cli::{self, Way},
@@ -71,6 +74,20 @@ async fn people_of_an_issuer_see_their_teams_through_every_door() {
     let explained = json!({ "repository": "acme/shop", "pull_request": 7 });
     let explained = client.call("explain_preview_environment", explained).await.unwrap();
     assert!(explained.to_string().contains("ben@example.com"), "the history has the name: {explained}");
+}
+
+/// Whoever left the issuer's groups gets no new token, and stays signed in no longer than with the old one.
+#[tokio::test]
+async fn a_session_ends_with_the_token_that_it_began_with() {
+    let login = login::Issuer::start().await.unwrap();
+    let stand = stand(&login).await;
+    let mut claims = login.claims("ann@example.com", &["acme-developers"]);
+    // Clocks may differ by a minute, so that it is taken for twenty seconds more.
+    claims["exp"] = (claims["exp"].as_i64().unwrap() - 300 - 40).into();
+    let person = Person::with_token(&stand, &sign("first", &claims)).await;
+    assert!(person.open("/").await.body.contains("acme/shop#7"));
+    let out = async || (person.open("/").await.status == 303).then_some(());
+    eventually("they are signed out", Duration::from_secs(60), out).await;
 }
 
 #[tokio::test]

@@ -81,6 +81,10 @@ async fn streams_end_with_the_right_to_them() {
     stand.open("acme/shop", 7, &commit('a')).await;
     let logs = format!("/environments/{}/logs", namespace(&stand, "acme/shop", 7).await);
     let viewer = Person::signed_in(&stand, Role::Viewer, &["shop"]).await;
+    let outsider = Person::signed_in(&stand, Role::Admin, &["site"]).await;
+    assert_eq!(watch(&outsider, &logs).await.status(), 404, "for others there is nothing");
+    let nobody = xtask::web::plain_client().get(outsider.url(&logs)).send().await.unwrap();
+    assert_eq!(nobody.status(), 401);
     let operator = Person::signed_in(&stand, Role::Operator, &[]).await;
     let (theirs, of_operator) = (watch(&viewer, &logs).await, watch(&operator, &logs).await);
     assert_eq!((theirs.status().as_u16(), of_operator.status().as_u16()), (200, 200));

@@ -379,21 +379,23 @@ impl Client {
     }
 }
 
-/// An API server that knows one pod of two containers in every namespace. Gives its address, and what it was asked.
+/// An API server that knows one pod of two containers in every namespace, one of which was restarted. Gives its address, and
+/// what it was asked.
 pub async fn loopback_api_server() -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
     type Asked = Arc<std::sync::Mutex<Vec<String>>>;
     async fn pods(State(asked): State<Asked>) -> Json<Value> {
         asked.lock().unwrap().push("list".to_owned());
-        let running = |name: &str| {
+        let running = |name: &str, before: Value| {
             json!({ "name": name, "ready": true, "restartCount": 0, "image": "i", "imageID": "",
-            "state": { "running": {} } })
+            "state": { "running": {} }, "lastState": before })
         };
+        let web = running("web", json!({ "terminated": { "exitCode": 1 } }));
         Json(json!({
             "apiVersion": "v1", "kind": "PodList", "metadata": {},
             "items": [{
                 "metadata": { "name": "web-1", "creationTimestamp": "2026-11-23T18:00:00Z" },
                 "spec": { "containers": [{ "name": "web", "image": "i" }, { "name": "sidecar", "image": "i" }] },
-                "status": { "phase": "Running", "containerStatuses": [running("web"), running("sidecar")] },
+                "status": { "phase": "Running", "containerStatuses": [web, running("sidecar", json!({}))] },
             }],
         }))
     }
@@ -401,7 +403,8 @@ pub async fn loopback_api_server() -> (String, Arc<std::sync::Mutex<Vec<String>>
         let query = query.unwrap_or_default();
         let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).map(str::to_owned);
         let container = value("container=").unwrap();
-        asked.lock().unwrap().push(container.clone());
+        let before = if query.contains("previous=true") { " before" } else { "" };
+        asked.lock().unwrap().push(format!("{container}{before}"));
         let tail: usize = value("tailLines=").unwrap().parse().unwrap();
         let stamp = if query.contains("timestamps=true") { "2026-11-23T18:06:48.123456789Z " } else { "" };
         let lines: usize = if container == "web" { 2000 } else { 3 };

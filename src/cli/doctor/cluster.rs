@@ -3,18 +3,19 @@
 use previewd::{
     cluster::{Cluster, ClusterError, GatewayState},
     config::Config,
+    environment::MANAGED_BY,
 };
 
 use super::{Check, told};
 
 const GIVE_ROLE: &str = "give it the role that `previewd schema cluster-role` prints";
 
-/// All checks of it. Of a cluster that does not answer, that alone is said.
+/// All checks of it. Of a cluster that tells nothing, that alone is said.
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let (check, answers) = api_server(config).await;
     let mut checks = vec![check];
     if let Some(cluster) = answers {
-        checks.push(way_in(config, &cluster).await);
+        checks.push(ingress(config, &cluster).await);
         checks.push(network_policies(&cluster).await);
         checks.push(metrics_api(&cluster).await);
     }
@@ -47,19 +48,30 @@ async fn api_server(config: &Config) -> (Check, Option<Cluster>) {
     (check, Some(cluster))
 }
 
-async fn way_in(config: &Config, cluster: &Cluster) -> Check {
-    const NAME: &str = "way in";
+/// Where the cluster does not tell what was asked.
+fn untold(name: &'static str, error: &ClusterError) -> Check {
+    let mend = match error {
+        ClusterError::Forbidden { .. } => GIVE_ROLE,
+        _ => "check that the API server can be reached from here, and ask again",
+    };
+    Check::warn(name, told(error), mend)
+}
+
+/// What leads from outside to an environment.
+async fn ingress(config: &Config, cluster: &Cluster) -> Check {
+    const NAME: &str = "ingress";
     if config.router.enabled {
         return Check::ok(NAME, "previewd's own router");
     }
     if let Some(gateway) = &config.ingress.gateway {
         let name = format!("the Gateway {}/{}", gateway.namespace, gateway.name);
+        let (key, value) = MANAGED_BY;
         return match cluster.gateway(gateway).await {
-            Ok(GatewayState::Open) => Check::ok(NAME, format!("{name} takes routes of all namespaces")),
+            Ok(GatewayState::Open) => Check::ok(NAME, format!("{name} takes routes of environments")),
             Ok(GatewayState::Selects) => Check::warn(
                 NAME,
-                format!("{name} takes routes of namespaces with certain labels alone"),
-                "let it select the label app.kubernetes.io/managed-by: previewd, or take routes from All",
+                format!("{name} takes routes of namespaces with labels that those of environments may lack"),
+                format!("let a listener select {key}: {value} and nothing else, or take routes from All"),
             ),
             Ok(GatewayState::Closed) => Check::fail(
                 NAME,
@@ -71,12 +83,12 @@ async fn way_in(config: &Config, cluster: &Cluster) -> Check {
                 format!("{name} is not there"),
                 "make it, with the Gateway API where the cluster has none, or correct ingress.gateway",
             ),
-            Err(error) => Check::warn(NAME, told(&error), GIVE_ROLE),
+            Err(error) => untold(NAME, &error),
         };
     }
     let classes = match cluster.ingress_classes().await {
         Ok(classes) => classes,
-        Err(error) => return Check::warn(NAME, told(&error), GIVE_ROLE),
+        Err(error) => return untold(NAME, &error),
     };
     let mend = if classes.is_empty() {
         "install an ingress controller, or turn previewd's own router on (router.enabled)".to_owned()
@@ -87,11 +99,12 @@ async fn way_in(config: &Config, cluster: &Cluster) -> Check {
         Some(class) if classes.contains_key(class) => Check::ok(NAME, format!("the ingress class {class}")),
         Some(class) => Check::fail(NAME, format!("the cluster has no ingress class {class}"), mend),
         // Some controllers serve what names no class.
-        None => match classes.iter().find(|(_, is_default)| **is_default) {
-            Some((class, _)) => Check::ok(NAME, format!("the default ingress class, {class}")),
-            None => {
+        None => match classes.iter().filter(|(_, is_default)| **is_default).collect::<Vec<_>>()[..] {
+            [(class, _)] => Check::ok(NAME, format!("the default ingress class, {class}")),
+            [] => {
                 Check::warn(NAME, "the cluster has no default ingress class, so that nothing may serve the URLs", mend)
             }
+            _ => Check::warn(NAME, "the cluster has more than one default ingress class", mend),
         },
     }
 }
@@ -102,13 +115,16 @@ async fn network_policies(cluster: &Cluster) -> Check {
     let mend = "see that the cluster's network plugin enforces NetworkPolicies: kindnet, kube-router and k3s do without a \
                 sign, Amazon's VPC CNI where it is told to, flannel does not; Calico and Cilium can be installed for it";
     match cluster.network_plugin().await {
-        Ok(Some(plugin)) => Check::ok(NAME, format!("{plugin} is installed, which enforces them by default")),
+        Ok(Some(plugin)) => Check::ok(
+            NAME,
+            format!("the cluster has the API of {plugin}, which enforces them by default where it runs"),
+        ),
         Ok(None) => Check::warn(
             NAME,
             "nothing that is known to enforce them shows; where nothing does, previews reach each other and all else",
             mend,
         ),
-        Err(error) => Check::warn(NAME, told(&error), mend),
+        Err(error) => untold(NAME, &error),
     }
 }
 
@@ -118,6 +134,6 @@ async fn metrics_api(cluster: &Cluster) -> Check {
     match cluster.usage("previewd-doctor").await {
         Ok(Some(_)) => Check::ok(NAME, "answers"),
         Ok(None) => Check::warn(NAME, "the cluster has none", mend),
-        Err(error) => Check::warn(NAME, told(&error), mend),
+        Err(error) => untold(NAME, &error),
     }
 }

@@ -1,15 +1,16 @@
 //! What other servers are asked, the cluster apart.
 
-use std::time::Duration;
+use std::{borrow::Borrow, time::Duration};
 
 use anyhow::{Context, ensure};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use previewd::{
-    config::Config,
+    config::{Config, RegistryHost},
     github::GitHub,
     outbound::{HttpClient, Reach},
+    registry::{Registries, Standing},
     store::{self, MigrationError},
 };
 use secrecy::ExposeSecret;
@@ -64,6 +65,34 @@ pub(super) async fn issuer(config: &Config) -> Check {
     }
 }
 
+/// Those of the configuration: of any other only what everybody may pull is used.
+pub(super) async fn registries(config: &Config) -> Check {
+    const NAME: &str = "registries";
+    if config.registries.is_empty() {
+        return Check::ok(NAME, "none are named: images come from where everybody may pull them");
+    }
+    let registries = match Registries::new(config.registries.clone()) {
+        Ok(registries) => registries,
+        Err(error) => {
+            return Check::fail(NAME, format!("{error:#}"), "install the certificates that this machine trusts");
+        }
+    };
+    let name: fn(&RegistryHost) -> &str = Borrow::borrow;
+    let mut problems = Vec::new();
+    for host in config.registries.keys() {
+        match registries.standing(host).await {
+            Standing::Open => {}
+            Standing::Closed => problems.push(format!("{} does not take the credentials", name(host))),
+            Standing::Away => problems.push(format!("{} does not answer as a registry", name(host))),
+        }
+    }
+    if problems.is_empty() {
+        let hosts: Vec<&str> = config.registries.keys().map(name).collect();
+        return Check::ok(NAME, format!("{} answer", hosts.join(", ")));
+    }
+    Check::warn(NAME, problems.join("; "), "correct [registries]; images and charts from there may not be pulled")
+}
+
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every environment's host has to resolve, so a name that nobody made has to.
@@ -89,13 +118,14 @@ pub(super) async fn base_domain(config: &Config) -> Check {
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks for nothing, and gives the status that answers, which is no server's error.
+/// Asks for nothing, and gives the status that answers, which is no server's error but that it knows no HEAD.
 async fn ask(url: &str) -> anyhow::Result<StatusCode> {
     let request = Request::head(url).body(Empty::<Bytes>::new())?;
     let client = HttpClient::new(Reach::Anywhere)?;
     let answer = timeout(ANSWER_TIMEOUT, client.request(request)).await.context("no answer in time")??;
-    ensure!(!answer.status().is_server_error(), "it answers {}", answer.status());
-    Ok(answer.status())
+    let status = answer.status();
+    ensure!(!status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED, "it answers {status}");
+    Ok(status)
 }
 
 pub(super) async fn traces(config: &Config) -> Check {
@@ -140,6 +170,15 @@ mod tests {
     };
 
     #[tokio::test]
+    async fn registries_have_to_answer() {
+        assert_eq!(result(&registries(&Config::default()).await), "ok");
+        let away = config("[registries.\"127.0.0.1:1\"]\nusername = 'bot'\npassword = 'secret'");
+        let check = registries(&away).await;
+        assert_eq!(result(&check), "warn");
+        assert!(!format!("{check:?}").contains("secret"), "{check:?}");
+    }
+
+    #[tokio::test]
     async fn an_issuer_that_is_away_is_said_to_be() {
         assert_eq!(result(&issuer(&Config::default()).await), "ok");
         let away = config("[oidc]\nissuer = 'http://127.0.0.1:1'\naudience = 'previewd'\n");
@@ -170,6 +209,7 @@ mod tests {
         let away = "http://127.0.0.1:1/hooks/secret".to_owned();
         for (url, of_traces, of_alerts) in [
             (answering(StatusCode::METHOD_NOT_ALLOWED).await, "ok", "ok"),
+            (answering(StatusCode::NOT_IMPLEMENTED).await, "ok", "ok"),
             (answering(StatusCode::NOT_FOUND).await, "warn", "ok"),
             (answering(StatusCode::BAD_GATEWAY).await, "warn", "warn"),
             (away, "warn", "warn"),

@@ -6,6 +6,10 @@ const localTimes = (root) => {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.valueOf())) continue;
     time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    if (time.hasAttribute("data-clock")) {
+      time.title += ` (${time.dateTime})`;
+      time.textContent = `${at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 })} `;
+    }
     if (time.hasAttribute("data-local")) time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
   }
 };
@@ -80,7 +84,7 @@ const logs = () => {
     if (form.elements.timestamps.checked) {
       const time = document.createElement("time");
       time.dateTime = at;
-      time.textContent = `${at} `;
+      time.setAttribute("data-clock", "");
       line.append(time);
       localTimes(line);
     }

@@ -33,7 +33,9 @@ async fn refused(issuer: &Issuer, token: &str) -> bool {
 async fn a_token_of_the_issuer_is_somebody_of_their_groups() {
     let login = login::Issuer::start().await.unwrap();
     let issuer = issuer(&login);
-    let identity = issuer.identity(&sign("first", &claims(&login)), &teams()).await.unwrap();
+    let ours = claims(&login);
+    let (identity, until) = issuer.identity(&sign("first", &ours), &teams()).await.unwrap();
+    assert!(until >= ours["exp"].as_i64().unwrap());
     assert_eq!((identity.subject.as_str(), identity.role), ("ann@example.com", Role::Admin), "the highest role counts");
     assert_eq!(identity.teams, ["shop"]);
     let may = |repository: &str| {
@@ -43,7 +45,7 @@ async fn a_token_of_the_issuer_is_somebody_of_their_groups() {
 
     let mut nobody = claims(&login);
     nobody["groups"] = json!([]);
-    let nobody = issuer.identity(&sign("first", &nobody), &teams()).await.unwrap();
+    let (nobody, _) = issuer.identity(&sign("first", &nobody), &teams()).await.unwrap();
     assert_eq!((nobody.role, nobody.visible), (Role::Viewer, Some(Vec::new())), "without groups nothing is there");
     assert_eq!(login.state().asked, 1, "the keys are kept");
 }
@@ -146,7 +148,7 @@ async fn nobody_waits_for_somebody_elses_key() {
 async fn claims_may_come_to_mean_something_else() {
     let login = login::Issuer::start().await.unwrap();
     let issuer = issuer(&login);
-    let role = async || issuer.identity(&sign("first", &claims(&login)), &teams()).await.unwrap().role;
+    let role = async || issuer.identity(&sign("first", &claims(&login)), &teams()).await.unwrap().0.role;
     assert_eq!(role().await, Role::Admin);
     assert!(issuer.read_claims_by(OidcSettings { default_role: Role::Member, ..OidcSettings::default() }));
     assert_eq!(role().await, Role::Member);

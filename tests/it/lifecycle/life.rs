@@ -103,16 +103,20 @@ impl Ground {
 pub const ACCOUNT: &str = "previewd";
 
 async fn allow_previewd(cluster: &LocalCluster) {
-    let client = cluster.client().await.unwrap();
-    let role: ClusterRole = serde_json::from_value(previewd::cluster::cluster_role()).unwrap();
-    Api::all(client.clone()).create(&PostParams::default(), &role).await.unwrap();
+    let role = serde_json::from_value(previewd::cluster::cluster_role()).unwrap();
+    allow(&cluster.client().await.unwrap(), &role, ACCOUNT).await;
+}
+
+/// Makes a role, and gives it to a user.
+pub async fn allow(kube: &Client, role: &ClusterRole, user: &str) {
+    Api::all(kube.clone()).create(&PostParams::default(), role).await.unwrap();
     let binding: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": { "name": "previewd" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "previewd" },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": ACCOUNT }],
+        "metadata": { "name": role.metadata.name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role.metadata.name },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
     }))
     .unwrap();
-    Api::all(client).create(&PostParams::default(), &binding).await.unwrap();
+    Api::all(kube.clone()).create(&PostParams::default(), &binding).await.unwrap();
 }
 
 /// The recipe of the sample application in a mode, or with another image.

@@ -24,7 +24,14 @@ pub struct Somebody<'a> {
 
 impl<'a> Somebody<'a> {
     pub async fn of_the_team(life: &'a Life) -> Self {
-        let token = life.stand.create_token("watcher", "viewer", &["shop"]).await.unwrap();
+        Self::with_token(life, life.stand.create_token("watcher", "viewer", &["shop"]).await.unwrap()).await
+    }
+
+    pub async fn operating(life: &'a Life) -> Self {
+        Self::with_token(life, life.stand.create_token("operator", "operator", &[]).await.unwrap()).await
+    }
+
+    async fn with_token(life: &'a Life, token: String) -> Self {
         Self { life, browser: Person::at(&life.stand.url, &token).await, token }
     }
 

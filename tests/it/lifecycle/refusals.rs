@@ -116,8 +116,16 @@ async fn what_is_secret_never_gets_out() {
         let number = u64::try_from(row.pull_request.facts.number).unwrap();
         said.extend(life.comments(number));
         said.push(life.get(number).await.to_string());
-        said.push(format!("{:?}", life.call("retry_preview_deployment", number).await));
+        for tool in ["get_preview_logs", "keep_preview_environment", "retry_preview_deployment"] {
+            said.push(format!("{:?}", life.call(tool, number).await));
+        }
+        let asked = json!({ "repository": life.repository, "pull_request": number });
+        said.push(format!("{:?}", life.ask("explain_preview_environment", asked).await));
     }
+    for recipe in bad_recipes() {
+        said.push(format!("{:?}", life.ask("check_preview_recipe", json!({ "recipe": recipe })).await));
+    }
+    said.push(format!("{:?}", life.ask("list_preview_environments", json!({})).await));
     for secret in [CANARY, "loopback-token", life.stand.webhook_secret()] {
         for text in &said {
             let line = text.lines().find(|line| line.contains(secret));

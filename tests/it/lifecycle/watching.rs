@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use http::StatusCode;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
@@ -21,7 +22,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
-use xtask::{testing::eventually, web};
+use xtask::{cluster::api_proxy::RecordedRequest, testing::eventually, web};
 
 use super::{
     life::{self, Ground, Life, SOON, recipe},
@@ -145,12 +146,14 @@ async fn lines_appear_while_they_are_written() {
     })
     .await;
     assert_eq!(tail.len(), 5);
-    // The long line is too long for an answer: it is counted, with those before it.
+    // The long line is cut, and pushes none out that came before it.
     let theirs = kubectl.run(&raw).await.unwrap();
     let all = life.ask("get_preview_logs", json!({ "environment": asked["environment"], "tail": 1000 })).await;
     let all = all.done().unwrap();
-    let counted =
-        all["containers"][0]["lines"].as_array().unwrap().len() as u64 + all["lines_left_out"].as_u64().unwrap();
+    let lines: Vec<&str> = all["containers"][0]["lines"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(lines[0].ends_with("shop *** starts"), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("long yyy") && line.ends_with("yyy…")), "{lines:#?}");
+    let counted = lines.len() as u64 + all["lines_left_out"].as_u64().unwrap();
     let theirs = theirs.iter().filter(|byte| **byte == b'\n').count() as u64;
     assert!((theirs..theirs + 10).contains(&counted), "{counted} of {theirs}");
     asked["contains"] = "needle".into();
@@ -182,6 +185,11 @@ async fn lines_appear_while_they_are_written() {
     let end = other.rsplit('-').next().unwrap().to_owned();
     follower.until(&format!("/{end} | ")).await;
     life.finish().await;
+}
+
+/// Whether it asks the API server for a log as it is written.
+fn follows(request: &RecordedRequest) -> bool {
+    request.path_and_query.contains("/log?") && request.path_and_query.contains("follow=true")
 }
 
 /// However many read, each container is read once, and nobody who does not read holds anybody up.
@@ -219,11 +227,46 @@ async fn hundreds_follow_one_environment() {
     life.post(&environment, "/say", "everybody hears this").await;
     let all = async || (heard.load(Ordering::Relaxed) == READERS).then_some(());
     eventually("all of them hear it", SOON * 2, all).await;
-    let follows = life
-        .proxy
-        .count(|request| request.path_and_query.contains("/log?") && request.path_and_query.contains("follow=true"));
-    assert!((1..=3).contains(&follows), "{follows} requests follow one container");
+    let requests = life.proxy.count(follows);
+    assert!((1..=3).contains(&requests), "{requests} requests follow one container");
     drop(deaf);
+    life.finish().await;
+}
+
+/// The numbers that come after a word in lines.
+fn numbers(lines: &[String], word: &str) -> Vec<u64> {
+    let number = |line: &String| line.split_once(word)?.1.split(' ').next()?.parse().ok();
+    lines.iter().filter_map(number).collect()
+}
+
+/// However long it takes until a log can be followed: what is printed meanwhile comes too, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_before_the_log_is_followed() {
+    const LINES: u64 = 700;
+    let Some(ground) = life::node().await else { return };
+    let life = Life::start(ground, "late").await;
+    let number = life.open("change", &recipe("ok")).await;
+    let environment = life.until_running(number).await;
+    let watcher = Somebody::of_the_team(&life).await;
+    life.proxy.set_refuse(Some(Box::new(|request| {
+        follows(request).then(|| (StatusCode::SERVICE_UNAVAILABLE, "not yet".to_owned()))
+    })));
+    let mut follower = Follower::start(&life, &watcher.token, number, &[]);
+    let first = follower.until("line ").await;
+    let refused = async || (life.proxy.count(follows) > 0).then_some(());
+    eventually("somebody tries to follow", SOON, refused).await;
+    let mut said: String = (0..LINES).map(|number| format!("number {number} of many\n")).collect();
+    said.push_str("that is all");
+    life.post(&environment, "/say", said).await;
+    life.proxy.set_refuse(None);
+
+    let mut lines = vec![first];
+    while !lines.last().unwrap().ends_with("that is all") {
+        lines.push(follower.until("").await);
+    }
+    assert!(numbers(&lines, "number ").into_iter().eq(0..LINES), "{lines:#?}");
+    let own = numbers(&lines, "line ");
+    assert!(own.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{own:?}");
     life.finish().await;
 }
 
@@ -264,6 +307,8 @@ async fn what_a_failed_commit_said_is_kept() {
             assert!(has_all && !text.contains(SECRET), "{place}: {text}");
             assert!(place != "the page" || text.contains("which failed."), "{text}");
         }
+        let mut follower = Follower::start(&life, &reader.token, number, &[]);
+        follower.until("the basket is on fire").await;
     }
     life.finish().await;
 }
@@ -417,9 +462,36 @@ async fn what_environments_use_is_measured() {
     assert!(row.contains(&format!(">{cpu}<")) && row.contains(&format!(">{memory}<")), "{cpu}, {memory}: {row}");
     let cost = found["usage"]["cost"]["last_day"].as_f64().unwrap();
     assert!(cost > 0.0 && found["usage"]["cost"]["currency"] == "EUR", "{found:#}");
+    let url = found["url"].as_str().unwrap();
+    assert!(row.contains(&format!("<a href=\"{url}\">open</a>")), "{url}: {row}");
+    for words in ["Seen ready", "<dt>Runs</dt>", "<td>Deployment</td><td><code>app</code></td>", "<h2>Timeline</h2>"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    let (_, name) = pod(&life, &found).await;
+    assert!(page.contains(&format!("<td><code>{name}</code></td><td>")), "{name}: {page}");
     for words in [format!("{cpu} of 100 m"), format!("{memory} of 512 MiB"), format!("about {cost:.2} EUR")] {
         assert!(page.contains(&words), "{words}: {page}");
     }
+    let total = |name: &str, found: &[&Value]| found.iter().map(|one| one[name].as_i64().unwrap()).sum::<i64>();
+    let operator = Somebody::operating(&life).await;
+    eventually("the team's sums, of one sample", SOON, async || {
+        let before = [life.get(quiet).await, life.get(busy).await, life.get(greedy).await];
+        let page = operator.page("/operation").await;
+        if before[1]["usage"] != life.get(busy).await["usage"] {
+            return None;
+        }
+        let found: Vec<&Value> = before.iter().collect();
+        let (cpu, memory) = (total("cpu_millicores", &found), total("memory_bytes", &found));
+        let cost = cpu as f64 / 1000.0 * 1000.0 + memory as f64 / f64::from(1 << 30) * 100.0;
+        let row = format!(
+            "<td>shop</td><td class=\"number\">3</td><td class=\"number\">any</td><td class=\"number\">{cpu} m</td>\
+             <td class=\"number\">{}</td><td class=\"number\">{cost:.4} EUR</td>",
+            mebibytes(memory.unsigned_abs())
+        );
+        assert!(page.contains(&row), "{row}: {page}");
+        Some(())
+    })
+    .await;
     for chart in ["CPU over the last 24 hours: at most ", "Memory over the last 24 hours: at most "] {
         assert!(page.contains(&format!("role=\"img\" aria-label=\"{chart}")), "{chart}: {page}");
     }
@@ -435,5 +507,19 @@ async fn without_a_metrics_api_it_is_said() {
         .until(number, TO_BE_MEASURED, |found| found["usage"]["unavailable"] == "the cluster has no metrics API")
         .await;
     assert_eq!(found.get("cpu_millicores"), None, "{found:#}");
+    let list = life.ask("list_preview_environments", json!({})).await.done().unwrap();
+    assert_eq!(list["usage_unavailable"], "the cluster has no metrics API", "{list:#}");
+    let viewer = Somebody::of_the_team(&life).await;
+    let operator = Somebody::operating(&life).await;
+    let page = format!("/environments/{}", found["namespace"].as_str().unwrap());
+    for (place, text) in [
+        ("list", viewer.run(&["list"]).await),
+        ("get", viewer.run(&["get", &viewer.reference(number)]).await),
+        ("the list's page", viewer.page("/").await),
+        ("the environment's page", viewer.page(&page).await),
+        ("the operators' page", operator.page("/operation").await),
+    ] {
+        assert!(text.contains("the cluster has no metrics API"), "{place}: {text}");
+    }
     life.finish().await;
 }

@@ -78,6 +78,28 @@ async fn operators_see_who_has_places_who_waits_and_what_is_stuck() {
     .await;
 }
 
+/// Of all processes one samples, sweeps and cleans up, and not before it is time again.
+#[tokio::test]
+async fn a_chore_is_one_processs_at_a_time() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, every) = (Duration::from_secs(60), Duration::from_secs(25));
+        let take = async |holder: &str| store.take_lease("sample", holder, lease, every).await.unwrap();
+        assert!(take("one").await);
+        assert!(!take("other").await, "one is at it");
+        assert!(take("one").await, "who has it goes on");
+        database.execute("UPDATE leases SET lease_until = lease_until - 60001").await;
+        assert!(take("other").await, "one is gone");
+        store.give_lease_back("sample", "one", true).await.unwrap();
+        assert!(!take("one").await, "it is the other's");
+        store.give_lease_back("sample", "other", true).await.unwrap();
+        assert!(!take("one").await && !take("other").await, "it was done just now");
+        database.execute("UPDATE leases SET done_at = done_at - 25000").await;
+        assert!(take("one").await);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn metrics_show_all_together() {
     for_each_database(async |database| {

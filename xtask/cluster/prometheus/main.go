@@ -1,4 +1,5 @@
-// Command rules reads rule files and dashboards as Prometheus and Grafana would, and ends with 1 where it cannot.
+// Command rules reads rule files and the expressions of dashboards' panels as Prometheus does, and ends with 1 where it
+// cannot.
 package main
 
 import (
@@ -45,26 +46,34 @@ func read(path string) (int, []error) {
 	if err != nil {
 		return 0, []error{err}
 	}
-	var dashboard struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
-	}
+	var dashboard panel
 	if err := json.Unmarshal(text, &dashboard); err != nil {
 		return 0, []error{err}
 	}
-	count := 0
+	return dashboard.read(expressions)
+}
+
+// A panel, or what has panels in it: a dashboard, or a row of one.
+type panel struct {
+	Title   string
+	Panels  []panel
+	Targets []struct{ Expr string }
+}
+
+func (p panel) read(expressions parser.Parser) (int, []error) {
+	count := len(p.Targets)
 	var errors []error
-	for _, panel := range dashboard.Panels {
-		for _, target := range panel.Targets {
-			count++
-			// Grafana puts a duration in its place before it asks.
-			expression := strings.ReplaceAll(target.Expr, "$__rate_interval", "1m")
-			if _, err := expressions.ParseExpr(expression); err != nil {
-				errors = append(errors, fmt.Errorf("panel %q: %w", panel.Title, err))
-			}
+	for _, target := range p.Targets {
+		// Grafana puts a duration in its place before it asks.
+		expression := strings.ReplaceAll(target.Expr, "$__rate_interval", "1m")
+		if _, err := expressions.ParseExpr(expression); err != nil {
+			errors = append(errors, fmt.Errorf("panel %q: %w", p.Title, err))
 		}
+	}
+	for _, inner := range p.Panels {
+		more, complaints := inner.read(expressions)
+		count += more
+		errors = append(errors, complaints...)
 	}
 	return count, errors
 }

@@ -66,7 +66,7 @@ static COMPOSE_SPEC: Module = Module {
 static PROMETHEUS: Module = Module {
     name: "prometheus",
     files: module_files!("cluster/prometheus", "go.mod", "go.sum", "main.go"),
-    version_of: Some("github.com/prometheus/prometheus"),
+    version_of: None,
 };
 static GATEWAY_API: Module = Module {
     name: "gateway-api",

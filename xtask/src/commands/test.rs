@@ -168,9 +168,10 @@ impl Results {
         } else if let Some(name) = &self.repeated
             && !line.is_empty()
         {
-            let words = self.failures.entry(name.clone()).or_default();
-            let begins = line.starts_with("thread '") || !words.is_empty();
-            if begins && words.lines().count() < WORDS_OF_A_FAILURE {
+            if line.starts_with("thread '") {
+                self.failures.entry(name.clone()).or_default();
+            }
+            if let Some(words) = self.failures.get_mut(name).filter(|it| it.lines().count() < WORDS_OF_A_FAILURE) {
                 words.push_str(&format!("  {line}\n"));
             }
         }

@@ -1,18 +1,30 @@
-//! `deploy/docker-compose.yaml`, as the reference reader of such files and previewd's configuration take it.
+//! Files of `deploy/`, as the reference readers of such files and previewd's configuration take them.
 
 use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use xtask::cluster::compose;
+use xtask::cluster::{compose, prometheus_rules};
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+
+#[tokio::test]
+async fn prometheus_takes_the_alerts_and_the_dashboards_expressions() {
+    let reader = tokio::task::spawn_blocking(prometheus_rules).await.unwrap().unwrap();
+    let mut command = Command::new(reader);
+    command.args(["prometheus/alerts.yaml", "grafana/previewd.json"]).current_dir(DEPLOY);
+    let read = command.output().await.unwrap();
+    let (counted, complaints) = (String::from_utf8_lossy(&read.stdout), String::from_utf8_lossy(&read.stderr));
+    assert!(read.status.success(), "{complaints}");
+    assert!(counted.lines().count() == 2 && !counted.contains(": 0 expressions"), "{counted}");
+}
 
 #[tokio::test]
 async fn the_services_start_as_nobody_with_a_configuration_that_is_taken() {
     let reader = tokio::task::spawn_blocking(compose).await.unwrap().unwrap();
-    // Paths in it are beside it.
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let mut command = Command::new(reader);
-    command.args(["-no-interpolation", "-format", "json", "docker-compose.yaml"]).current_dir(folder);
+    // Paths in it are beside it.
+    command.args(["-no-interpolation", "-format", "json", "docker-compose.yaml"]).current_dir(DEPLOY);
     let read = command.output().await.unwrap();
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let project: Value = serde_json::from_slice(&read.stdout).unwrap();
