@@ -64,8 +64,8 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Follows a container's log, line by line with their times, until it ends. Where it breaks off, that
-    /// is the last item.
+    /// Follows a container's log, line by line with their times, until it ends. Where it breaks off, that is the
+    /// last item.
     pub async fn follow(
         &self,
         namespace: &Namespace,

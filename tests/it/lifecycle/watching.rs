@@ -513,7 +513,7 @@ async fn without_a_metrics_api_it_is_said() {
     let operator = Somebody::operating(&life).await;
     let page = format!("/environments/{}", found["namespace"].as_str().unwrap());
     for (place, text) in [
-        ("list", viewer.run(&["list"]).await),
+        ("list", viewer.run_json(&["list"]).await.to_string()),
         ("get", viewer.run(&["get", &viewer.reference(number)]).await),
         ("the list's page", viewer.page("/").await),
         ("the environment's page", viewer.page(&page).await),
