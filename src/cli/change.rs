@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use previewd::{
     environment::CommitSha,
-    service::{EnvironmentReference, EnvironmentSummary, KeepDuration},
+    service::{EnvironmentDetail, EnvironmentReference, EnvironmentSummary, KeepDuration},
 };
 use serde_json::{Value, json};
 
@@ -31,7 +31,8 @@ pub struct Change {
 #[derive(Debug, clap::Args)]
 pub struct Create {
     /// The pull request, as owner/name#number
-    pub pull_request: EnvironmentReference,
+    #[arg(value_parser = pull_request)]
+    pub pull_request: (String, i64),
     /// Refuse unless this is the head of the pull request
     #[arg(long, value_name = "SHA")]
     pub expected_commit: Option<CommitSha>,
@@ -50,8 +51,7 @@ pub struct Keep {
 }
 
 pub async fn create(args: Create, global: Global) -> anyhow::Result<ExitCode> {
-    let Create { pull_request: named, expected_commit, output } = args;
-    let (repository, number) = pull_request(&named)?;
+    let Create { pull_request: (repository, number), expected_commit, output } = args;
     let arguments = json!({
         "repository": repository,
         "pull_request": number,
@@ -67,12 +67,23 @@ pub async fn retry(change: Change, global: Global) -> anyhow::Result<ExitCode> {
 
 pub async fn keep(Keep { change, duration }: Keep, global: Global) -> anyhow::Result<ExitCode> {
     let mut arguments = change.arguments();
-    arguments["duration"] = duration.clone().into();
-    let ended = ask("keep_preview_environment", arguments, change.output, &global).await?;
-    if change.output == Output::Table {
-        print(&format!("kept for {duration} from now on, at least\n"))?;
+    arguments["duration"] = duration.into();
+    let client = Client::connect(&global).await?;
+    let kept: EnvironmentSummary = client.call("keep_preview_environment", arguments).await?;
+    match change.output {
+        Output::Json => print_json(&kept)?,
+        Output::Table => {
+            let named = json!({ "environment": change.environment.to_string() });
+            let detail: EnvironmentDetail = client.call("get_preview_environment", named).await?;
+            print(&super::wait::sentence(&kept))?;
+            // The operator's limits may have given it less than was asked for, or more.
+            match detail.expires_at {
+                Some(at) => print(&format!("unused it goes at {at}\n"))?,
+                None => print("it does not expire\n")?,
+            }
+        }
     }
-    Ok(ended)
+    Ok(ExitCode::SUCCESS)
 }
 
 pub async fn delete(change: Change, global: Global) -> anyhow::Result<ExitCode> {

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use futures::TryStreamExt;
 use previewd::{
     cluster::Cluster,
@@ -71,7 +71,9 @@ impl Client {
         }
         let config = StreamableHttpClientTransportConfig::with_uri(endpoint.as_str()).auth_header(token.as_str());
         let tools = Progress.serve(StreamableHttpClientTransport::with_client(web_client(), config)).await;
-        let tools = tools.with_context(|| format!("cannot speak to {endpoint}"))?;
+        // What the protocol's library says of it is of its own parts.
+        let tools = tools.inspect_err(|error| tracing::debug!(%error, "no MCP"));
+        let tools = tools.map_err(|_| anyhow!("{endpoint} does not answer as a previewd does; correct --server"))?;
         Ok(Self::Server { url, token: token.into(), tools })
     }
 
@@ -165,10 +167,10 @@ pub async fn identity(config: &Config, store: &Store, interface: Interface) -> a
 }
 
 /// A repository and a number, of an environment that is named by its pull request.
-pub fn pull_request(environment: &EnvironmentReference) -> anyhow::Result<(String, i64)> {
-    match environment {
-        EnvironmentReference::PullRequest { repository, number } => Ok((repository.to_string(), *number)),
-        EnvironmentReference::IdOrNamespace(_) => bail!("name the pull request as owner/name#number"),
+pub fn pull_request(text: &str) -> Result<(String, i64), String> {
+    match text.parse() {
+        Ok(EnvironmentReference::PullRequest { repository, number }) => Ok((repository.to_string(), number)),
+        Ok(EnvironmentReference::IdOrNamespace(_)) | Err(_) => Err("must be owner/name#number".to_owned()),
     }
 }
 

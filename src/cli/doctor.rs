@@ -64,6 +64,7 @@ impl Check {
 }
 
 pub async fn run(Args { output }: Args, global: Global) -> anyhow::Result<ExitCode> {
+    global.stay_here()?;
     let checks = match global.load() {
         Ok(config) => {
             let from = if global.has_file() { "" } else { "; there is no previewd.toml, so that defaults count" };

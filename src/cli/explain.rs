@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use previewd::service::{EnvironmentReference, Explanation};
+use previewd::service::Explanation;
 use serde_json::json;
 
 use super::{
@@ -15,14 +15,17 @@ use super::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pull request, as owner/name#number
-    pub pull_request: EnvironmentReference,
+    #[arg(value_parser = pull_request)]
+    pub pull_request: (String, i64),
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-pub async fn run(Args { pull_request: named, output }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let (repository, number) = pull_request(&named)?;
+pub async fn run(
+    Args { pull_request: (repository, number), output }: Args,
+    global: Global,
+) -> anyhow::Result<ExitCode> {
     let request = json!({ "repository": repository, "pull_request": number });
     let client = Client::connect(&global).await?;
     let explanation: Explanation = client.call("explain_preview_environment", request).await?;

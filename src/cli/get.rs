@@ -44,6 +44,9 @@ pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::
             }
             text += &line("commit", &summary.commit);
             text += &line("age", &age(summary.age_seconds));
+            if let Some(at) = &detail.expires_at {
+                text += &line("expires", &format!("{at}, unless it is used or kept"));
+            }
             if let Some((cpu, memory)) = summary.cpu_millicores.zip(summary.memory_bytes) {
                 text += &line("uses", &format!("{cpu}m CPU, {}", mebibytes(memory.unsigned_abs())));
             } else if let Some(why) = &detail.usage.unavailable {

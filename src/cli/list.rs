@@ -52,6 +52,7 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     };
     if environments.is_empty() {
         say("(no environments)\n");
+        return Ok(ExitCode::SUCCESS);
     }
     if let Some(why) = unmeasured {
         say(&format!("(no usage: {why})\n"));

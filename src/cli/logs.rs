@@ -8,7 +8,7 @@ use previewd::{
     environment::short_commit,
     service::{
         ContainerName, EnvironmentDetail, EnvironmentLogs, EnvironmentReference, LogEvent, LogsRequest, SearchText,
-        ServiceError, Since, Tail, merged, parse_request,
+        Since, merged, parse_request,
     },
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(short, long, conflicts_with = "previous")]
     pub follow: bool,
     /// How many lines of each container, 1 to 1000
-    #[arg(long, default_value_t = 100, value_name = "LINES")]
+    #[arg(long, default_value_t = 100, value_name = "LINES", value_parser = clap::value_parser!(i64).range(1..=1000))]
     pub tail: i64,
     /// Only lines of the last so long, such as 10m
     #[arg(long, value_name = "DURATION", value_parser = text::<Since>)]
@@ -52,7 +52,6 @@ pub struct Args {
 
 pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     let Args { environment, follow, tail, since, container, contains, previous, timestamps, output } = args;
-    Tail::try_from(tail).map_err(|rule| ServiceError::invalid("tail", rule))?;
     let client = Client::connect(&global).await?;
     // Times put the lines of several containers in order, whether they are shown or not.
     let wanted = json!({
@@ -77,7 +76,9 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
         print(&shown(&log.pod, &log.container, timestamps.then_some(at), text))?;
     }
     let note = |count: u64, what: &str| if count == 0 { String::new() } else { format!("({count} {what})\n") };
-    let mut notes = note(logs.lines_left_out, "older lines left out; ask for one container, or for less");
+    let less =
+        if logs.containers.len() > 1 { "ask for one container" } else { "look for a text, or at a shorter time" };
+    let mut notes = note(logs.lines_left_out, &format!("older lines left out, too long for one answer; {less}"));
     notes += &note(logs.containers_left_out, "containers left out; name one");
     for log in &logs.containers {
         if let Some(why) = &log.no_log {

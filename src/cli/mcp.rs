@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 pub async fn run(Args { no_engine }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
+    let config = global.start_here()?;
     let store = app::open_store(&config).await?;
     let identity = identity(&config, &store, Interface::Mcp).await?;
     // Reads are answered from the database: without a cluster or GitHub only logs and the engine are missing.

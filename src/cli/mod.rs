@@ -149,22 +149,31 @@ impl Global {
 
     /// The same for what no server does for others.
     pub fn start_here(&self) -> anyhow::Result<Config> {
+        self.stay_here()?;
+        self.start()
+    }
+
+    /// Refuses to be sent to a server.
+    pub fn stay_here(&self) -> anyhow::Result<()> {
         if let Some(server) = &self.server {
             bail!(
-                "this works on the configuration's database, where that is, and not through {server}; leave --server \
-                 and PREVIEWD_SERVER out"
+                "this works with the configuration, where that is, and not through {server}; leave --server and \
+                 PREVIEWD_SERVER out"
             );
         }
-        self.start()
+        Ok(())
     }
 }
 
 /// Exit code for wrong arguments, as clap has it, and for a wrong configuration.
 const USAGE: u8 = 2;
 
-/// Says on stderr what went wrong and why, a line each, and gives the exit code.
+/// Says on stderr what went wrong and why, a line each, and gives the exit code: 0 where a reader has seen enough.
 #[expect(clippy::print_stderr, reason = "the command's own words, not a log line")]
 pub fn report(error: &anyhow::Error) -> ExitCode {
+    if output::is_read_enough(error) {
+        return ExitCode::SUCCESS;
+    }
     for line in describe(error) {
         eprintln!("{line}");
     }

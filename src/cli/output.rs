@@ -12,13 +12,15 @@ pub enum Output {
     Json,
 }
 
-/// Prints to stdout. A reader that has seen enough, such as `head`, is no error.
+/// Prints to stdout. Where its reader has seen enough, such as `head`, the error is one that [`is_read_enough`] knows.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Whether a command ended because nobody reads what it prints any more, which is no failure.
+pub fn is_read_enough(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     Global,
     client::Client,
-    output::{Output, print, print_json},
+    output::{Output, as_commands, print, print_json, say},
 };
 
 /// It will not get there by itself.
@@ -71,7 +71,16 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     };
     match output {
         Output::Json => print_json(&waited)?,
-        Output::Table => print(&sentence(&waited.summary))?,
+        Output::Table => {
+            print(&sentence(&waited.summary))?;
+            match &waited.next_action {
+                _ if is_over => say("(the time is over before it got there)\n"),
+                Some(next_action) if !waited.done => {
+                    say(&format!("(it does not get there by itself. {})\n", as_commands(next_action)))
+                }
+                _ => {}
+            }
+        }
     }
     Ok(match (waited.done, is_over) {
         (true, _) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! What an environment's containers print.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
 use http_body_util::BodyExt;
@@ -45,6 +45,8 @@ pub struct Logs {
     pub containers: Vec<ContainerLog>,
     /// How many containers were left out, because there are more than [`CONTAINERS_AT_MOST`].
     pub omitted: usize,
+    /// The names of all others, where none has the name that was asked for.
+    pub others: BTreeSet<String>,
 }
 
 /// One container's log, oldest line first.
@@ -93,6 +95,13 @@ impl Cluster {
         let pods: Vec<Pod> = self.list(namespace, path.list(&selected), "Pods").await?;
 
         let mut found = sources(&pods, request);
+        let others = match &request.container {
+            Some(_) if found.is_empty() => {
+                let all = sources(&pods, &LogRequest { container: None, ..request.clone() });
+                all.into_iter().map(|source| source.container).collect()
+            }
+            _ => BTreeSet::new(),
+        };
         let omitted = found.len().saturating_sub(CONTAINERS_AT_MOST);
         found.truncate(CONTAINERS_AT_MOST);
         // One for all: a node that hangs costs its time once, not once for each container.
@@ -100,7 +109,7 @@ impl Cluster {
         let reads =
             stream::iter(found).map(|source| self.container_log(namespace, &path, source, request, mask, deadline));
         let containers: Vec<ContainerLog> = reads.buffered(READS_AT_ONCE).collect().await;
-        Ok(Logs { containers, omitted })
+        Ok(Logs { containers, omitted, others })
     }
 
     async fn container_log(

@@ -13,7 +13,7 @@ use crate::{
         BaseDomain, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, PullRequestFacts,
         PullRequestState, Readiness, Reason, RunningImage,
     },
-    store::{Deployment, Overview},
+    store::{Deployment, Environment, Overview},
 };
 
 /// Titles and names of branches are other people's text: more of it than this is no use to anybody.
@@ -91,6 +91,9 @@ pub struct EnvironmentDetail {
     pub created_at: String,
     /// RFC 3339.
     pub updated_at: String,
+    /// When it goes unless somebody uses or keeps it, RFC 3339. Absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
     /// RFC 3339. Absent while anything of it may be in the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<String>,
@@ -250,6 +253,7 @@ impl EnvironmentDetail {
             pull_request_state: pull_request.facts.state,
             created_at: rfc3339(environment.created_at),
             updated_at: rfc3339(environment.updated_at),
+            expires_at: expires_at(environment),
             deleted_at: environment.deleted_at.map(rfc3339),
             deployments,
         }
@@ -270,6 +274,11 @@ impl From<Deployment> for DeploymentSummary {
             readiness: deployment.readiness.as_ref().map(ReadinessSummary::from),
         }
     }
+}
+
+/// When it goes unless somebody uses or keeps it.
+pub(super) fn expires_at(environment: &Environment) -> Option<String> {
+    environment.lifetime.expires_at().filter(|_| environment.has_place).map(rfc3339)
 }
 
 /// `owner/name#number`.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DeploymentSummary, EnvironmentReference, EnvironmentSummary, EventSummary, ExplainRequest, Repository, Service,
     ServiceError,
-    answers::{plain, rfc3339},
+    answers::{expires_at, plain, rfc3339},
     now,
 };
 use crate::{
@@ -84,7 +84,7 @@ impl Standing {
         if pull_request.facts.from_fork {
             findings.push("The pull request comes from a fork: its recipe is the base branch's.".to_owned());
         }
-        let expires_at = environment.lifetime.expires_at().filter(|_| environment.has_place).map(rfc3339);
+        let expires_at = expires_at(environment);
         Self { explanation, next_action, findings, expires_at }
     }
 }

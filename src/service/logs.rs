@@ -1,6 +1,6 @@
 //! Logs, cut to what an answer may hold.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use jiff::Timestamp;
 
@@ -55,7 +55,7 @@ pub(super) fn of_kept(kept: Vec<KeptLog>, request: &LogRequest, mask: &Mask) -> 
             ContainerLog { pod, container, lines: lines[first..].iter().map(line).collect(), left_out: 0, no_log: None }
         })
         .collect();
-    Logs { containers, omitted: 0 }
+    Logs { containers, omitted: 0, others: BTreeSet::new() }
 }
 
 /// Its time and its text. What was no secret when it was kept may be one now.

@@ -17,7 +17,7 @@ mod requests;
 mod usage;
 mod wait;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -251,11 +251,18 @@ impl Service {
                 return Ok((logs::of_kept(kept, request, mask), Some(head.clone())));
             }
         }
+        if !logs.others.is_empty() {
+            let others: Vec<&str> = logs.others.iter().map(String::as_str).collect();
+            return Err(ServiceError::invalid(
+                "container",
+                format!("there is none of this name, but {}", others.join(", ")),
+            ));
+        }
         Ok((logs, None))
     }
 
     async fn read_logs(&self, overview: &Overview, request: &LogRequest, mask: &Mask) -> Result<Logs, ServiceError> {
-        let nothing = Logs { containers: Vec::new(), omitted: 0 };
+        let nothing = Logs { containers: Vec::new(), omitted: 0, others: BTreeSet::new() };
         if overview.environment.status == EnvironmentStatus::Deleted {
             return Ok(nothing);
         }

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Stand, commit};
+use crate::support::{Stand, commit, loopback_api_server};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -145,6 +145,20 @@ async fn whoever_waits_is_told_how_far_it_has_come() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_is_not_there_is_no_silent_one() {
+    let (api_server, _) = loopback_api_server().await;
+    let stand = Stand::with_api_server(&api_server).await;
+    stand.open("acme/shop", 7, &commit('a')).await;
+    let token = stand.token(Role::Member, &["shop"]).await;
+    for line in ["logs acme/shop#7 --container wbe", "logs acme/shop#7 --container wbe -f"] {
+        let ended = run(&stand, Way::Server, Some(&token), line).await;
+        assert!(ended.code == 3 && ended.stderr.contains("sidecar, web"), "{line}: {} {}", ended.code, ended.stderr);
+    }
+    let kept = run(&stand, Way::Server, Some(&token), "keep acme/shop#7 --for 9000d").await;
+    assert!(kept.stdout.contains("unused it goes at 2") || kept.stdout.contains("does not expire"), "{}", kept.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_made_and_revoked() {
     let stand = Stand::start().await;
     let made =
@@ -170,9 +184,9 @@ async fn wrong_arguments_are_named() {
         ("keep acme/shop#7 --for long", 2, "--for"),
         ("list --server here:1", 2, "must begin with http:// or https://"),
         ("list --server http://127.0.0.1:1", 1, "PREVIEWD_TOKEN"),
-        ("logs acme/shop#7 --tail 5000", 3, "tail: must be a whole number from 1 to 1000"),
+        ("logs acme/shop#7 --tail 5000", 2, "5000 is not in 1..=1000"),
         ("logs acme/shop#7 --since soon", 2, "--since"),
-        ("create pr-7-shop-abcdefghij", 1, "owner/name#number"),
+        ("create pr-7-shop-abcdefghij", 2, "owner/name#number"),
         ("wait acme/shop#7 --timeout soon", 2, "--timeout"),
     ] {
         let ended = run(&stand, Way::Database, None, line).await;
@@ -185,6 +199,10 @@ async fn wrong_arguments_are_named() {
     let stranger = run(&stand, Way::Server, Some("pvd_nonsense"), "list").await;
     assert_eq!(stranger.code, 3, "{}", stranger.stderr);
     assert!(stranger.stderr.contains("does not take the token"), "{}", stranger.stderr);
+    for here in ["mcp", "doctor"] {
+        let sent = run(&stand, Way::Server, Some("pvd_x"), here).await;
+        assert!(sent.code == 1 && sent.stderr.contains("leave --server"), "{here}: {}", sent.stderr);
+    }
     let elsewhere = run(&stand, Way::Server, Some("pvd_x"), "token list").await;
     assert_eq!(elsewhere.code, 1);
     assert!(elsewhere.stderr.contains("leave --server"), "{}", elsewhere.stderr);

@@ -7,7 +7,7 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use previewd::{
-    config::{Config, RegistryHost},
+    config::{Config, DatabaseUrl, RegistryHost},
     github::GitHub,
     outbound::{HttpClient, Reach},
     registry::{Registries, Standing},
@@ -21,6 +21,12 @@ use crate::cli::app;
 
 pub(super) async fn database(config: &Config) -> Check {
     const NAME: &str = "database";
+    if let DatabaseUrl::Sqlite(path) = &config.database
+        && !path.exists()
+    {
+        let mend = "previewd serve makes it; or say where it is (`database`), or where the configuration is (--config)";
+        return Check::warn(NAME, format!("there is none at {} yet", path.display()), mend);
+    }
     match store::migrate(&config.database.expose_url(), store::Migrate::Check).await {
         Ok(_) => Check::ok(NAME, format!("{} has this version's tables", config.database)),
         Err(error @ MigrationError::Pending { .. }) => {
@@ -188,8 +194,12 @@ mod tests {
     #[tokio::test]
     async fn a_database_has_this_versions_tables_or_gets_them() {
         let folder = tempfile::tempdir().unwrap();
-        let own = config(&format!("database = 'sqlite:{}'", folder.path().join("previewd.db").display()));
+        let file = folder.path().join("previewd.db");
+        let own = config(&format!("database = 'sqlite:{}'", file.display()));
         assert_eq!(result(&database(&own).await), "warn");
+        assert!(!file.exists(), "a look makes none");
+        std::fs::write(&file, "").unwrap();
+        assert!(format!("{:?}", database(&own).await).contains("previewd serve applies them"));
         store::migrate(&own.database.expose_url(), store::Migrate::Auto).await.unwrap();
         assert_eq!(result(&database(&own).await), "ok");
         assert_eq!(result(&database(&config("database = 'postgres://p@127.0.0.1:1/p'")).await), "fail");

@@ -127,6 +127,13 @@ async fn lines_appear_while_they_are_written() {
     life.post(&environment, "/say", "and it goes on").await;
     follower.until("and it goes on").await;
 
+    // Whoever has seen enough ends it.
+    let mut piped = Command::new("sh");
+    piped.args(["-c", "\"$0\" \"$@\" | head -n 1", env!("CARGO_BIN_EXE_previewd"), "logs", "-f"]);
+    piped.args([&watcher.reference(number), "--server", &life.stand.url]).env("PREVIEWD_TOKEN", token);
+    let piped = tokio::time::timeout(SOON, piped.kill_on_drop(true).output()).await.expect("it ends").unwrap();
+    assert_eq!(String::from_utf8_lossy(&piped.stdout).lines().count(), 1);
+
     // What is asked for by text alone comes alone, of what was printed and of what comes.
     let mut searcher = Follower::start(&life, token, number, &["--contains", "needle"]);
     assert!(searcher.until("").await.contains("the needle"));
