@@ -43,8 +43,9 @@ pub enum Presence {
 pub enum Standing {
     /// It answers; with the operator's credentials, where there are some.
     Open,
-    /// It does not take the credentials, or wants some.
+    /// It does not take the operator's credentials, or does not say for what.
     Closed,
+    /// It does not answer as a registry.
     Away,
 }
 
@@ -149,8 +150,8 @@ impl Asked<'_> {
             status if status.is_success() => Standing::Open,
             // What anybody may pull is not asked for here.
             StatusCode::UNAUTHORIZED if self.credentials.is_none() => Standing::Open,
-            status if status.is_server_error() => Standing::Away,
-            _ => Standing::Closed,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Standing::Closed,
+            _ => Standing::Away,
         })
     }
 

@@ -89,7 +89,7 @@ impl Sessions {
     /// Signs out, everywhere.
     pub async fn sign_out(&self, who: &SignedIn) -> Result<(), AuthenticationError> {
         let event = who.identity.event(EventKind::SignedOut, who.identity.role.code());
-        self.store.end_sessions(&who.grant.to_json(), event).await?;
+        self.store.end_sessions(&who.grant.whose(), event).await?;
         self.remembered().clear();
         Ok(())
     }

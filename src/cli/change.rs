@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use previewd::{
-    environment::CommitSha,
+    environment::{CommitSha, EnvironmentStatus},
     service::{EnvironmentDetail, EnvironmentReference, EnvironmentSummary, KeepDuration},
 };
 use serde_json::{Value, json};
@@ -77,10 +77,11 @@ pub async fn keep(Keep { change, duration }: Keep, global: Global) -> anyhow::Re
             let detail: EnvironmentDetail = client.call("get_preview_environment", named).await?;
             print(&super::wait::sentence(&kept))?;
             // The operator's limits may have given it less than was asked for, or more.
-            match detail.expires_at {
-                Some(at) => print(&format!("unused it goes at {at}\n"))?,
-                None => print("it does not expire\n")?,
-            }
+            print(&match (detail.expires_at, kept.status) {
+                (Some(at), _) => format!("unused it goes at {at}\n"),
+                (None, EnvironmentStatus::Running | EnvironmentStatus::Failed) => "it does not expire\n".to_owned(),
+                (None, _) => "its time begins when it is deployed\n".to_owned(),
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -69,6 +69,9 @@ impl Client {
         if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
             return Err(ServiceError::token_not_taken().into());
         }
+        if answer.status().is_server_error() {
+            bail!("{url} cannot answer now: {}; try again", answer.status());
+        }
         let config = StreamableHttpClientTransportConfig::with_uri(endpoint.as_str()).auth_header(token.as_str());
         let tools = Progress.serve(StreamableHttpClientTransport::with_client(web_client(), config)).await;
         // What the protocol's library says of it is of its own parts.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     Global,
     client::{Client, lines},
-    output::{Output, print, print_json, print_json_line, say, text},
+    output::{Output, print, print_json, print_on, say, text},
 };
 
 /// Read what an environment's containers print, merged by time
@@ -98,18 +98,26 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
 async fn follow_them(client: &Client, wanted: Value, timestamps: bool, output: Output) -> anyhow::Result<ExitCode> {
     let mut events = pin!(follow(client, wanted).await?);
     while let Some(event) = events.try_next().await? {
-        if output == Output::Json {
-            print_json_line(&event)?;
-            continue;
-        }
-        match event {
+        let line = match event {
+            event if output == Output::Json => format!("{}\n", serde_json::to_string(&event)?),
             LogEvent::Line { pod, container, at, text } => {
-                let at = timestamps.then(|| at.to_string());
-                print(&shown(&pod, &container, at.as_deref(), &text))?;
+                shown(&pod, &container, timestamps.then(|| at.to_string()).as_deref(), &text)
             }
-            LogEvent::Lost { lines } => say(&format!("({lines} lines lost: this reader was too slow)\n")),
-            LogEvent::Ended { pod, container } => say(&format!("({pod}/{container} ended)\n")),
-            LogEvent::Gone => say("(the environment is gone)\n"),
+            LogEvent::Lost { lines } => {
+                say(&format!("({lines} lines lost: this reader was too slow)\n"));
+                continue;
+            }
+            LogEvent::Ended { pod, container } => {
+                say(&format!("({pod}/{container} ended)\n"));
+                continue;
+            }
+            LogEvent::Gone => {
+                say("(the environment is gone)\n");
+                continue;
+            }
+        };
+        if print_on(&line)?.is_break() {
+            break;
         }
     }
     Ok(ExitCode::SUCCESS)

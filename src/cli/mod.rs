@@ -168,12 +168,9 @@ impl Global {
 /// Exit code for wrong arguments, as clap has it, and for a wrong configuration.
 const USAGE: u8 = 2;
 
-/// Says on stderr what went wrong and why, a line each, and gives the exit code: 0 where a reader has seen enough.
+/// Says on stderr what went wrong and why, a line each, and gives the exit code.
 #[expect(clippy::print_stderr, reason = "the command's own words, not a log line")]
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    if output::is_read_enough(error) {
-        return ExitCode::SUCCESS;
-    }
     for line in describe(error) {
         eprintln!("{line}");
     }

@@ -1,6 +1,9 @@
 //! How commands print: to stdout, as a table for people or as JSON for programs.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    ops::ControlFlow,
+};
 
 use serde::Serialize;
 
@@ -12,15 +15,19 @@ pub enum Output {
     Json,
 }
 
-/// Prints to stdout. Where its reader has seen enough, such as `head`, the error is one that [`is_read_enough`] knows.
+/// Prints to stdout. A reader that has seen enough, such as `head`, is no error.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    print_on(text).map(|_| ())
 }
 
-/// Whether a command ended because nobody reads what it prints any more, which is no failure.
-pub fn is_read_enough(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// The same for what has no end: breaks where nobody reads it any more.
+pub fn print_on(text: &str) -> io::Result<ControlFlow<()>> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error),
+    }
 }
 
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
@@ -28,9 +35,9 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// To whoever looks on, beside the answer on stdout.
-#[expect(clippy::print_stderr, reason = "notes for people; stdout has the answer")]
 pub fn say(note: &str) {
-    eprint!("{note}");
+    // Whoever does not look on misses nothing of the answer.
+    let _ = write!(io::stderr(), "{note}");
 }
 
 /// The text itself, where it is a `T`: what a server parses is refused here already.

@@ -43,10 +43,14 @@ pub enum Following {
     Since(Timestamp),
 }
 
-/// A log came to no end: its node or the connection went away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the log broke off")]
-pub struct BrokenOff;
+/// How a log ended that was followed, other than with a whole line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogEnd {
+    /// In the middle of a line, which is this far: the container ended there, or its node went away.
+    InLine(LogLine),
+    /// The connection went away.
+    BrokenOff,
+}
 
 impl Cluster {
     /// The present runs of an environment's containers, in the order of their names, each with whether it goes on.
@@ -64,14 +68,14 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Follows a container's log, line by line with their times, until it ends. Where it breaks off, that is the
-    /// last item.
+    /// Follows a container's log, line by line with their times, until it ends. Where that is not
+    /// with a whole line, how it ended is the last item.
     pub async fn follow(
         &self,
         namespace: &Namespace,
         source: &LogSource,
         from: Following,
-    ) -> Result<impl Stream<Item = Result<LogLine, BrokenOff>> + Send + use<>, ClusterError> {
+    ) -> Result<impl Stream<Item = Result<LogLine, LogEnd>> + Send + use<>, ClusterError> {
         let mut parameters = LogParams {
             container: Some(source.container.clone()),
             follow: true,
@@ -98,23 +102,21 @@ impl Cluster {
         let lines = stream::unfold(Some((body, LineSplitter::default())), |reading| async move {
             let (mut body, mut splitter) = reading?;
             let mut lines = Vec::new();
-            let mut add = |line: &[u8]| lines.extend(log_text::lines(line, true).into_iter().map(Ok));
             let goes_on = match body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        splitter.push(&data, add);
+                        splitter.push(&data, |line| lines.extend(log_text::lines(line, true).into_iter().map(Ok)));
                     }
                     Some((body, splitter))
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a log that is followed broke off");
-                    lines.push(Err(BrokenOff));
+                    lines.push(Err(LogEnd::BrokenOff));
                     None
                 }
                 None => {
-                    if let Some(line) = splitter.finish() {
-                        add(&line);
-                    }
+                    let begun = splitter.finish().unwrap_or_default();
+                    lines.extend(log_text::lines(&begun, true).into_iter().map(LogEnd::InLine).map(Err));
                     None
                 }
             };

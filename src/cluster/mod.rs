@@ -30,7 +30,7 @@ use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 pub use assess::{Expected, assess, jobs_to_restart, pods_to_restart};
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;
-pub use follow::{BrokenOff, Following, LogSource};
+pub use follow::{Following, LogEnd, LogSource};
 pub use log_text::LogLine;
 pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog, SEARCHED_LINES};
 pub use namespaces::{Creation, Deletion, LabelledNamespace, NamespaceState, Terminating};

@@ -48,8 +48,18 @@ pub enum Grant {
 }
 
 impl Grant {
+    /// Begins with whose it is.
     pub fn to_json(&self) -> String {
-        serde_json::json!(self).to_string()
+        // Fields stay in their order. Nothing in them cannot be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What the JSON of every grant of the same one begins with, and of nobody else.
+    pub fn whose(&self) -> String {
+        match self {
+            Self::Person { subject, .. } => format!("{{\"person\":{{\"subject\":{},", serde_json::json!(subject)),
+            Self::Token { .. } | Self::GitHub { .. } => self.to_json(),
+        }
     }
 
     /// None for one of another version.

@@ -278,7 +278,8 @@ impl From<Deployment> for DeploymentSummary {
 
 /// When it goes unless somebody uses or keeps it.
 pub(super) fn expires_at(environment: &Environment) -> Option<String> {
-    environment.lifetime.expires_at().filter(|_| environment.has_place).map(rfc3339)
+    let stays = !matches!(environment.status, EnvironmentStatus::Deleting | EnvironmentStatus::Deleted);
+    environment.lifetime.expires_at().filter(|_| environment.has_place && stays).map(rfc3339)
 }
 
 /// `owner/name#number`.

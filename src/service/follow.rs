@@ -21,7 +21,7 @@ use super::{
     latest::{LatestReader, LatestWriter, latest},
 };
 use crate::{
-    cluster::{Cluster, Following, LogRequest, LogSource, Owner},
+    cluster::{Cluster, Following, LogEnd, LogRequest, LogSource, Owner},
     environment::{EnvironmentStatus, Namespace},
     identity::{Action, Identity},
     masking::Mask,
@@ -39,6 +39,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const LOOKS: u32 = 10;
 /// The wait after a log that could not be read.
 const AGAIN: Duration = Duration::from_secs(2);
+/// So often what has ended is not read in vain.
+const TRIES: u32 = 5;
 
 /// What a follower gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,15 +160,10 @@ impl Service {
             contains: contains.map(Into::into),
         };
         let mask = self.mask(&overview).await?;
-        let (printed, kept_of) = self.printed(&overview, &before, &mask).await?;
+        let (printed, _) = self.printed(&overview, &before, &mask).await?;
         let mut lines = Vec::new();
-        let mut ended = Vec::new();
         let mut seen = Vec::new();
         for log in printed.containers {
-            if kept_of.is_some() {
-                let (pod, container) = (log.pod.clone(), log.container.clone());
-                ended.push(LogEvent::Ended { pod, container });
-            }
             let mut last = None;
             for line in log.lines {
                 let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or_default();
@@ -176,7 +173,7 @@ impl Service {
             seen.extend(last.map(|last| (log.pod, log.container, last)));
         }
         lines.sort_by_key(|(at, _)| *at);
-        let given: VecDeque<Followed> = lines.into_iter().map(|(_, line)| line).chain(ended).map(Into::into).collect();
+        let given: VecDeque<Followed> = lines.into_iter().map(|(_, line)| line.into()).collect();
         let LogRequest { container: only, contains, .. } = before;
         let reader = Reader { feed, events, given, seen, not_before, only, contains };
         if let Err(error) = self.store().record_use(&overview.environment.id).await {
@@ -233,9 +230,7 @@ impl Reader {
             let mut news = self.events.read().await?;
             // What was printed before is given already, and of what nobody here wants nothing is lost.
             if matches!(news.first().map(Followed::event), Some(LogEvent::Lost { .. }))
-                && !self
-                    .events
-                    .has_dropped(|pod, container, at| self.is_of(container) && self.is_news(pod, container, at))
+                && !self.events.has_lost(|pod, container, at| self.is_of(container) && self.is_news(pod, container, at))
             {
                 news.remove(0);
             }
@@ -352,31 +347,34 @@ impl Source {
     ) -> Option<LogSource> {
         let mut is_news = goes_on || from == Following::FromBeginning;
         let mut last: Option<Timestamp> = None;
+        let mut tries = 0..TRIES;
         loop {
-            let from = last.map_or(from, Following::Since);
             let was_last = last;
-            let is_whole = self.read_on(&of, from, &mut last, &mask).await;
-            is_news |= last != was_last;
-            if is_whole && !goes_on {
+            let is_read = self.read_on(&of, goes_on, last.map_or(from, Following::Since), &mut last, &mask).await;
+            let brought_news = last != was_last;
+            is_news |= brought_news;
+            // A node that goes away ends a log as its end does: what has ended is read until nothing more comes.
+            if !goes_on && !brought_news && (is_read || tries.next().is_none()) {
                 return is_news.then_some(of);
             }
-            // It ended with its container, whose last lines may be still to come, or with its connection.
+            // It ended with its container, or with its connection.
             if let Ok(present) = self.cluster.log_sources(&self.namespace, &self.owner).await {
                 match present.into_iter().find(|(run, _)| *run == of) {
                     Some((_, still)) => goes_on = still,
                     None => return is_news.then_some(of),
                 }
             }
-            if goes_on || !is_whole {
+            if goes_on || !is_read {
                 sleep(AGAIN).await;
             }
         }
     }
 
-    /// Reads a run for as long as one request for it lasts. `last`: the time of the last line. Whether it ended as logs end.
+    /// Reads a run for as long as one request for it lasts. `last`: the time of the last line. Whether it could be read.
     async fn read_on(
         &self,
         of: &LogSource,
+        goes_on: bool,
         from: Following,
         last: &mut Option<Timestamp>,
         mask: &watch::Receiver<Option<Arc<Mask>>>,
@@ -390,14 +388,21 @@ impl Source {
         };
         // Within one connection lines of the two outputs need not come in the order of their times.
         let read_until = *last;
+        let mut is_read = true;
         let mut lines = std::pin::pin!(lines.ready_chunks(AT_ONCE));
         while let Some(lines) = lines.next().await {
             let mask = mask.borrow().clone();
             let mut events = Vec::with_capacity(lines.len());
             for line in lines {
-                let Ok(line) = line else {
-                    self.events.write(events);
-                    return false;
+                let line = match line {
+                    Ok(line) => line,
+                    // While it goes on, its whole line comes the next time.
+                    Err(LogEnd::InLine(line)) if !goes_on => line,
+                    Err(LogEnd::InLine(_)) => break,
+                    Err(LogEnd::BrokenOff) => {
+                        is_read = false;
+                        break;
+                    }
                 };
                 let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
                 if at.is_some_and(|at| read_until.is_some_and(|until| at <= until)) {
@@ -411,7 +416,7 @@ impl Source {
             }
             self.events.write(events);
         }
-        true
+        is_read
     }
 }
 
@@ -451,6 +456,8 @@ mod tests {
         let lost = async |seen, only, flood: Vec<Followed>| {
             let (writer, events) = latest();
             let mut reader = reader(&events, seen, only);
+            writer.write([event("web-1", "web", second(8), "the first").into()]);
+            assert!(matches!(reader.next().await.unwrap().event(), LogEvent::Line { text, .. } if text == "the first"));
             writer.write(flood);
             writer.write([event("web-1", "web", second(9), "the last").into()]);
             drop(writer);

@@ -24,7 +24,7 @@ const GATHERED: Duration = Duration::from_millis(5);
 pub(super) fn latest() -> (LatestWriter, LatestReader) {
     let kept = Arc::<Mutex<Kept>>::default();
     let (told, tells) = watch::channel(());
-    (LatestWriter { kept: kept.clone(), told }, LatestReader { kept, next: 0, tells })
+    (LatestWriter { kept: kept.clone(), told }, LatestReader { kept, next: 0, lost_from: 0, tells })
 }
 
 #[derive(Default)]
@@ -33,19 +33,32 @@ struct Kept {
     bytes: usize,
     /// How many came before the first that is kept.
     dropped: u64,
-    /// Pod, container and time of the newest line of each among them.
-    newest_dropped: Vec<(String, String, Timestamp)>,
+    /// Of each container among them.
+    newest_dropped: Vec<NewestDropped>,
+}
+
+/// What was dropped last of a container.
+struct NewestDropped {
+    pod: String,
+    container: String,
+    at: Timestamp,
+    /// The event's, from 0.
+    number: u64,
 }
 
 impl Kept {
     fn drop_oldest(&mut self) {
         let Some(oldest) = self.events.pop_front() else { return };
+        let number = self.dropped;
         self.bytes -= oldest.bytes();
         self.dropped += 1;
         let LogEvent::Line { pod, container, at, .. } = oldest.event() else { return };
-        match self.newest_dropped.iter_mut().find(|(of, part, _)| part == container && of == pod) {
-            Some((_, _, newest)) => *newest = (*newest).max(*at),
-            None => self.newest_dropped.push((pod.clone(), container.clone(), *at)),
+        match self.newest_dropped.iter_mut().find(|of| of.container == *container && of.pod == *pod) {
+            Some(newest) => (newest.at, newest.number) = (newest.at.max(*at), number),
+            None => {
+                let (pod, container) = (pod.clone(), container.clone());
+                self.newest_dropped.push(NewestDropped { pod, container, at: *at, number });
+            }
         }
     }
 }
@@ -76,6 +89,8 @@ pub(super) struct LatestReader {
     kept: Arc<Mutex<Kept>>,
     /// The number of the event that it reads next, from 0.
     next: u64,
+    /// What it would have read before it lost something, the last time.
+    lost_from: u64,
     tells: watch::Receiver<()>,
 }
 
@@ -101,9 +116,12 @@ impl LatestReader {
         }
     }
 
-    /// Whether a line was dropped that `is_wanted`, by pod, container and the time of the newest that was dropped of each.
-    pub fn has_dropped(&self, is_wanted: impl Fn(&str, &str, Timestamp) -> bool) -> bool {
-        lock(&self.kept).newest_dropped.iter().any(|(pod, container, at)| is_wanted(pod, container, *at))
+    /// Whether it lost a line that `is_wanted`, the last time that it lost something: by pod, container and the time of the
+    /// newest of each.
+    pub fn has_lost(&self, is_wanted: impl Fn(&str, &str, Timestamp) -> bool) -> bool {
+        let kept = lock(&self.kept);
+        let mut lost = kept.newest_dropped.iter().filter(|of| of.number >= self.lost_from);
+        lost.any(|of| is_wanted(&of.pod, &of.container, of.at))
     }
 
     fn take(&mut self) -> Vec<Followed> {
@@ -112,6 +130,7 @@ impl LatestReader {
         let lost = kept.dropped.saturating_sub(self.next);
         if lost > 0 {
             taken.push(LogEvent::Lost { lines: lost }.into());
+            self.lost_from = self.next;
             self.next = kept.dropped;
         }
         let mut bytes = 0;

@@ -246,12 +246,13 @@ impl Service {
         let went_back = environment.status == EnvironmentStatus::Failed
             && environment.serving_commit.as_ref().is_some_and(|serving| serving != head);
         if (says_nothing || went_back) && !runs && !request.previous {
-            let kept = self.store().kept_logs(&environment.id, head).await?;
-            if !kept.is_empty() {
-                return Ok((logs::of_kept(kept, request, mask), Some(head.clone())));
+            let kept = logs::of_kept(self.store().kept_logs(&environment.id, head).await?, request, mask);
+            if !kept.containers.is_empty() {
+                return Ok((kept, Some(head.clone())));
             }
         }
-        if !logs.others.is_empty() {
+        // Before it runs, one of this name may be still to come.
+        if runs && !logs.others.is_empty() {
             let others: Vec<&str> = logs.others.iter().map(String::as_str).collect();
             return Err(ServiceError::invalid(
                 "container",

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use diesel::prelude::*;
+use diesel::{
+    define_sql_function,
+    prelude::*,
+    sql_types::{Integer, Text},
+};
 use diesel_async::RunQueryDsl;
 
 use super::{
@@ -12,6 +16,11 @@ use super::{
     schema::{events, sessions},
 };
 use crate::environment::codes;
+
+define_sql_function! {
+    /// So many characters of a text, from the `start`th on.
+    fn substr(text: Text, start: Integer, count: Integer) -> Text;
+}
 
 codes! {
     /// What a browser's secret is good for.
@@ -101,11 +110,13 @@ impl Store {
         })
     }
 
-    /// Ends every session of whoever this is.
-    pub async fn end_sessions(&self, granted: &str, event: Event) -> Result<(), StoreError> {
-        let (granted, at) = (granted.to_owned(), self.wall_clock());
+    /// Ends every session of whoever this is. `whose`: what is granted to them begins with it.
+    pub async fn end_sessions(&self, whose: &str, event: Event) -> Result<(), StoreError> {
+        let (whose, at) = (whose.to_owned(), self.wall_clock());
+        let characters = i32::try_from(whose.chars().count()).unwrap_or(i32::MAX);
         write!(self, |connection| {
-            diesel::delete(sessions::table.filter(sessions::granted.eq(&granted))).execute(connection).await?;
+            let theirs = substr(sessions::granted, 1, characters).eq(&whose);
+            diesel::delete(sessions::table.filter(theirs)).execute(connection).await?;
             diesel::insert_into(events::table).values(EventRow::of(None, &event, at)).execute(connection).await
         })?;
         Ok(())

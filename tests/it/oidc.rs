@@ -90,6 +90,24 @@ async fn a_session_ends_with_the_token_that_it_began_with() {
     eventually("they are signed out", Duration::from_secs(60), out).await;
 }
 
+/// Whichever token each of their browsers had.
+#[tokio::test]
+async fn whoever_signs_out_is_out_in_every_browser() {
+    let login = login::Issuer::start().await.unwrap();
+    let stand = stand(&login).await;
+    let sign_in = async |subject: &str, later: i64| {
+        let mut claims = login.claims(subject, &["acme-developers"]);
+        claims["exp"] = (claims["exp"].as_i64().unwrap() + later).into();
+        Person::with_token(&stand, &sign("first", &claims)).await
+    };
+    let (one, other) = (sign_in("ann@example.com", 0).await, sign_in("ann@example.com", 60).await);
+    let somebody_else = sign_in("ann@example.com.org", 0).await;
+    let page = one.open("/").await;
+    assert_eq!(one.post("/logout", &[("csrf", page.csrf())]).await.status, 303);
+    assert_eq!((one.open("/").await.status, other.open("/").await.status), (303, 303));
+    assert_eq!(somebody_else.open("/").await.status, 200);
+}
+
 #[tokio::test]
 async fn tokens_of_others_open_no_door() {
     let login = login::Issuer::start().await.unwrap();

@@ -79,6 +79,11 @@ async fn somebody_watches_a_preview_from_its_beginning_to_its_end() {
     life.post(&environment, "/say", "<b>hello</b> browser").await;
     browser.until_text("#log", "<b>hello</b> browser", SOON).await.unwrap();
     is_well(&browser, "logs").await;
+    browser.click("[name=timestamps]").await.unwrap();
+    browser.until_text("#log time", ":", SOON).await.unwrap();
+    let is_local = "const time = document.querySelector('#log time'); \
+                    return time.title.includes(`(${time.dateTime})`) && !time.textContent.includes('T')";
+    assert_eq!(browser.run(is_local).await.unwrap(), true, "local time, the exact one on hover");
 
     // A failure, and what may be done about it.
     let broken = recipe("crash");
