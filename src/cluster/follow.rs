@@ -68,8 +68,8 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Follows a container's log, line by line with their times, until it ends. Where that is not
-    /// with a whole line, how it ended is the last item.
+    /// Follows a container's log, line by line with their times, until it ends. Where that is not with a
+    /// whole line, how it ended is the last item.
     pub async fn follow(
         &self,
         namespace: &Namespace,

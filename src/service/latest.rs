@@ -33,16 +33,16 @@ struct Kept {
     bytes: usize,
     /// How many came before the first that is kept.
     dropped: u64,
-    /// Of each container among them.
-    newest_dropped: Vec<NewestDropped>,
+    /// Of each container, the last line among them.
+    last_dropped: Vec<DroppedLine>,
 }
 
-/// What was dropped last of a container.
-struct NewestDropped {
+/// Where a line came from, and its place among all events.
+struct DroppedLine {
     pod: String,
     container: String,
     at: Timestamp,
-    /// The event's, from 0.
+    /// From 0.
     number: u64,
 }
 
@@ -53,11 +53,11 @@ impl Kept {
         self.bytes -= oldest.bytes();
         self.dropped += 1;
         let LogEvent::Line { pod, container, at, .. } = oldest.event() else { return };
-        match self.newest_dropped.iter_mut().find(|of| of.container == *container && of.pod == *pod) {
-            Some(newest) => (newest.at, newest.number) = (newest.at.max(*at), number),
+        match self.last_dropped.iter_mut().find(|line| line.container == *container && line.pod == *pod) {
+            Some(last) => (last.at, last.number) = (*at, number),
             None => {
                 let (pod, container) = (pod.clone(), container.clone());
-                self.newest_dropped.push(NewestDropped { pod, container, at: *at, number });
+                self.last_dropped.push(DroppedLine { pod, container, at: *at, number });
             }
         }
     }
@@ -117,11 +117,11 @@ impl LatestReader {
     }
 
     /// Whether it lost a line that `is_wanted`, the last time that it lost something: by pod, container and the time of the
-    /// newest of each.
+    /// last of each.
     pub fn has_lost(&self, is_wanted: impl Fn(&str, &str, Timestamp) -> bool) -> bool {
         let kept = lock(&self.kept);
-        let mut lost = kept.newest_dropped.iter().filter(|of| of.number >= self.lost_from);
-        lost.any(|of| is_wanted(&of.pod, &of.container, of.at))
+        let mut lost = kept.last_dropped.iter().filter(|line| line.number >= self.lost_from);
+        lost.any(|line| is_wanted(&line.pod, &line.container, line.at))
     }
 
     fn take(&mut self) -> Vec<Followed> {
