@@ -80,7 +80,7 @@ pub async fn keep(Keep { change, duration }: Keep, global: Global) -> anyhow::Re
             print(&match (detail.expires_at, kept.status) {
                 (Some(at), _) => format!("unused it goes at {at}\n"),
                 (None, EnvironmentStatus::Running | EnvironmentStatus::Failed) => "it does not expire\n".to_owned(),
-                (None, _) => "its time begins when it is deployed\n".to_owned(),
+                (None, _) => "it does not expire before it is deployed\n".to_owned(),
             })?;
         }
     }

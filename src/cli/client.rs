@@ -29,7 +29,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::{Global, app};
+use super::{Global, app, output::say};
 
 /// Whom the calls are for, where it is not whoever started previewd.
 pub const TOKEN_VARIABLE: &str = "PREVIEWD_TOKEN";
@@ -48,10 +48,9 @@ type Tools = RunningService<RoleClient, Progress>;
 pub struct Progress;
 
 impl ClientHandler for Progress {
-    #[expect(clippy::print_stderr, reason = "for whoever waits; stdout has the answer")]
     async fn on_progress(&self, progress: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
         if let Some(message) = progress.message {
-            eprintln!("{message}");
+            say(&format!("{message}\n"));
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     Global,
     client::{Client, lines},
-    output::{print, print_json_line, say, table},
+    output::{print, print_on, say, table},
 };
 
 /// The form of the history.
@@ -69,7 +69,8 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     let mut events = pin!(read(&client, query, refused).await?.take(limit));
     while let Some(event) = events.try_next().await? {
         match output {
-            Form::Jsonl => print_json_line(&event)?,
+            Form::Jsonl if print_on(&format!("{}\n", serde_json::to_string(&event)?))?.is_break() => break,
+            Form::Jsonl => {}
             Form::Table => rows.push(row(event)),
         }
     }

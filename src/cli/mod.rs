@@ -169,10 +169,9 @@ impl Global {
 const USAGE: u8 = 2;
 
 /// Says on stderr what went wrong and why, a line each, and gives the exit code.
-#[expect(clippy::print_stderr, reason = "the command's own words, not a log line")]
 pub fn report(error: &anyhow::Error) -> ExitCode {
     for line in describe(error) {
-        eprintln!("{line}");
+        output::say(&format!("{line}\n"));
     }
     match error.downcast_ref::<ServiceError>() {
         Some(refused) => client::exit_code(refused),

@@ -61,11 +61,6 @@ pub fn as_commands(sentence: &str) -> String {
     COMMANDS.iter().fold(sentence.to_owned(), |text, (tool, command)| text.replace(tool, command))
 }
 
-/// The same on one line, for what there is much of.
-pub fn print_json_line(value: &impl Serialize) -> anyhow::Result<()> {
-    Ok(print(&format!("{}\n", serde_json::to_string(value)?))?)
-}
-
 /// Rows under their headings, columns two blanks apart, the last one as long as it is.
 pub fn table<const COLUMNS: usize>(headings: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
     let headings = headings.map(str::to_uppercase);

@@ -15,7 +15,7 @@ use super::{
     client::open,
     error::Call,
     log_text::{self, LineSplitter},
-    logs::SEARCHED_LINES,
+    logs::{SEARCHED_LINES, is_kubelets_apology},
 };
 use crate::environment::Namespace;
 
@@ -48,7 +48,7 @@ pub enum Following {
 pub enum LogEnd {
     /// In the middle of a line, which is this far: the container ended there, or its node went away.
     InLine(LogLine),
-    /// The connection went away.
+    /// The connection went away, or the container was removed.
     BrokenOff,
 }
 
@@ -116,7 +116,11 @@ impl Cluster {
                 }
                 None => {
                     let begun = splitter.finish().unwrap_or_default();
-                    lines.extend(log_text::lines(&begun, true).into_iter().map(LogEnd::InLine).map(Err));
+                    if is_kubelets_apology(&begun) {
+                        lines.push(Err(LogEnd::BrokenOff));
+                    } else {
+                        lines.extend(log_text::lines(&begun, true).into_iter().map(LogEnd::InLine).map(Err));
+                    }
                     None
                 }
             };

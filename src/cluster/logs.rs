@@ -200,7 +200,7 @@ fn shows(line: &[u8], with_timestamps: bool, mask: &Mask, wanted: &str) -> bool 
 }
 
 /// Whether this is what the kubelet sends, as if it were the log, where the container was removed while it was looked up.
-fn is_kubelets_apology(log: &[u8]) -> bool {
+pub(super) fn is_kubelets_apology(log: &[u8]) -> bool {
     let apology: &[u8] = b"unable to retrieve container logs for ";
     log.starts_with(apology) && log[apology.len()..].iter().all(|byte| !byte.is_ascii_whitespace())
 }

@@ -1,13 +1,15 @@
 //! Logs as they are written. However many people follow an environment, each of its containers is read once: one feed
 //! per environment, from which readers take. Whoever reads too slowly loses lines, and is told how many; nobody waits.
 
+mod run;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -16,12 +18,13 @@ use tokio::{
     time::sleep,
 };
 
+use self::run::Run;
 use super::{
     LogsRequest, Service, ServiceError, Tail,
     latest::{LatestReader, LatestWriter, latest},
 };
 use crate::{
-    cluster::{Cluster, Following, LogEnd, LogRequest, LogSource, Owner},
+    cluster::{Cluster, Following, LogRequest, LogSource, Owner},
     environment::{EnvironmentStatus, Namespace},
     identity::{Action, Identity},
     masking::Mask,
@@ -29,18 +32,12 @@ use crate::{
     text::shortened,
 };
 
-/// Lines of a container that are told at once, where so many are there.
-const AT_ONCE: usize = 256;
 /// The longest line, in characters. What is longer is cut.
 const LONGEST_LINE: usize = 8_000;
 /// How often new containers are looked for.
 const LOOK: Duration = Duration::from_secs(2);
 /// Looks between two at whether the environment is gone, and at what has to be hidden.
 const LOOKS: u32 = 10;
-/// The wait after a log that could not be read.
-const AGAIN: Duration = Duration::from_secs(2);
-/// So often what has ended is not read in vain.
-const TRIES: u32 = 5;
 
 /// What a follower gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,7 +299,8 @@ impl Source {
             if let Ok(found) = found {
                 for (of, goes_on) in found {
                     if under_way.insert(of.clone()) {
-                        readers.spawn(source.clone().read(of, goes_on, from, mask.clone()));
+                        let (source, mask) = (source.clone(), mask.clone());
+                        readers.spawn(Run { source, of, goes_on, from, mask, last: None, begun: None }.read());
                     }
                 }
                 from = Following::FromBeginning;
@@ -334,89 +332,6 @@ impl Source {
             tracing::debug!(%error, "a followed environment cannot be looked up");
             Look::NotNow
         })
-    }
-
-    /// Reads one run of a container to its end, and gives it back where that is news: not of a run that had ended before
-    /// anybody followed, and of which nothing came.
-    async fn read(
-        self: Arc<Self>,
-        of: LogSource,
-        mut goes_on: bool,
-        from: Following,
-        mask: watch::Receiver<Option<Arc<Mask>>>,
-    ) -> Option<LogSource> {
-        let mut is_news = goes_on || from == Following::FromBeginning;
-        let mut last: Option<Timestamp> = None;
-        let mut tries = 0..TRIES;
-        loop {
-            let was_last = last;
-            let is_read = self.read_on(&of, goes_on, last.map_or(from, Following::Since), &mut last, &mask).await;
-            let brought_news = last != was_last;
-            is_news |= brought_news;
-            // A node that goes away ends a log as its end does: what has ended is read until nothing more comes.
-            if !goes_on && !brought_news && (is_read || tries.next().is_none()) {
-                return is_news.then_some(of);
-            }
-            // It ended with its container, or with its connection.
-            if let Ok(present) = self.cluster.log_sources(&self.namespace, &self.owner).await {
-                match present.into_iter().find(|(run, _)| *run == of) {
-                    Some((_, still)) => goes_on = still,
-                    None => return is_news.then_some(of),
-                }
-            }
-            if goes_on || !is_read {
-                sleep(AGAIN).await;
-            }
-        }
-    }
-
-    /// Reads a run for as long as one request for it lasts. `last`: the time of the last line. Whether it could be read.
-    async fn read_on(
-        &self,
-        of: &LogSource,
-        goes_on: bool,
-        from: Following,
-        last: &mut Option<Timestamp>,
-        mask: &watch::Receiver<Option<Arc<Mask>>>,
-    ) -> bool {
-        let lines = match self.cluster.follow(&self.namespace, of, from).await {
-            Ok(lines) => lines,
-            Err(error) => {
-                tracing::debug!(%error, "a container's log cannot be followed");
-                return false;
-            }
-        };
-        // Within one connection lines of the two outputs need not come in the order of their times.
-        let read_until = *last;
-        let mut is_read = true;
-        let mut lines = std::pin::pin!(lines.ready_chunks(AT_ONCE));
-        while let Some(lines) = lines.next().await {
-            let mask = mask.borrow().clone();
-            let mut events = Vec::with_capacity(lines.len());
-            for line in lines {
-                let line = match line {
-                    Ok(line) => line,
-                    // While it goes on, its whole line comes the next time.
-                    Err(LogEnd::InLine(line)) if !goes_on => line,
-                    Err(LogEnd::InLine(_)) => break,
-                    Err(LogEnd::BrokenOff) => {
-                        is_read = false;
-                        break;
-                    }
-                };
-                let at = line.timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
-                if at.is_some_and(|at| read_until.is_some_and(|until| at <= until)) {
-                    continue;
-                }
-                *last = (*last).max(at);
-                let at = at.or(*last).unwrap_or_else(Timestamp::now);
-                if let Some(mask) = &mask {
-                    events.push(event(&of.pod, &of.container, at, &mask.hide(&line.text)).into());
-                }
-            }
-            self.events.write(events);
-        }
-        is_read
     }
 }
 

@@ -246,13 +246,16 @@ impl Service {
         let went_back = environment.status == EnvironmentStatus::Failed
             && environment.serving_commit.as_ref().is_some_and(|serving| serving != head);
         if (says_nothing || went_back) && !runs && !request.previous {
-            let kept = logs::of_kept(self.store().kept_logs(&environment.id, head).await?, request, mask);
-            if !kept.containers.is_empty() {
+            let kept = self.store().kept_logs(&environment.id, head).await?;
+            let has_kept = !kept.is_empty();
+            let kept = logs::of_kept(kept, request, mask);
+            if has_kept && (went_back || !kept.containers.is_empty()) {
                 return Ok((kept, Some(head.clone())));
             }
         }
-        // Before it runs, one of this name may be still to come.
-        if runs && !logs.others.is_empty() {
+        // One of this name may be still to come.
+        let is_complete = !matches!(environment.status, EnvironmentStatus::Pending | EnvironmentStatus::Deploying);
+        if is_complete && !logs.others.is_empty() {
             let others: Vec<&str> = logs.others.iter().map(String::as_str).collect();
             return Err(ServiceError::invalid(
                 "container",

@@ -151,7 +151,7 @@ async fn a_container_that_is_not_there_is_no_silent_one() {
     stand.open("acme/shop", 7, &commit('a')).await;
     let token = stand.token(Role::Member, &["shop"]).await;
     let kept = run(&stand, Way::Server, Some(&token), "keep acme/shop#7 --for 9000d").await;
-    assert!(kept.stdout.ends_with("its time begins when it is deployed\n"), "{}", kept.stdout);
+    assert!(kept.stdout.ends_with("it does not expire before it is deployed\n"), "{}", kept.stdout);
     // Before it runs, one of this name may be still to come.
     let early = run(&stand, Way::Server, Some(&token), "logs acme/shop#7 --container wbe").await;
     assert!(early.code == 0 && early.stderr.contains("no lines"), "{}", early.stderr);

@@ -274,6 +274,16 @@ async fn nothing_is_lost_before_the_log_is_followed() {
     assert!(numbers(&lines, "number ").into_iter().eq(0..LINES), "{lines:#?}");
     let own = numbers(&lines, "line ");
     assert!(own.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{own:?}");
+
+    // Nor does anything come twice, where the container is started again.
+    life.post(&environment, "/crash", "").await;
+    follower.until("on fire").await;
+    follower.until("starts").await;
+    let mut lines = Vec::new();
+    while numbers(&lines, "line ").last().is_none_or(|number| *number < 6) {
+        lines.push(follower.until("").await);
+    }
+    assert_eq!(numbers(&lines, "line "), [1, 2, 3, 4, 5, 6]);
     life.finish().await;
 }
 
