@@ -8,7 +8,7 @@ use previewd::{
     environment::short_commit,
     service::{
         ContainerName, EnvironmentDetail, EnvironmentLogs, EnvironmentReference, LogEvent, LogsRequest, SearchText,
-        Since, merged, parse_request,
+        Since, Tail, merged, parse_request,
     },
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(short, long, conflicts_with = "previous")]
     pub follow: bool,
     /// How many lines of each container, 1 to 1000
-    #[arg(long, default_value_t = 100, value_name = "LINES", value_parser = clap::value_parser!(i64).range(1..=1000))]
+    #[arg(long, default_value_t = 100, value_name = "LINES", value_parser = lines_of)]
     pub tail: i64,
     /// Only lines of the last so long, such as 10m
     #[arg(long, value_name = "DURATION", value_parser = text::<Since>)]
@@ -93,6 +93,11 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
     }
     say(&notes);
     Ok(ExitCode::SUCCESS)
+}
+
+fn lines_of(text: &str) -> Result<i64, String> {
+    let lines: i64 = text.parse().unwrap_or_default();
+    Tail::try_from(lines).map(|_| lines).map_err(str::to_owned)
 }
 
 async fn follow_them(client: &Client, wanted: Value, timestamps: bool, output: Output) -> anyhow::Result<ExitCode> {

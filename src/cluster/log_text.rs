@@ -11,6 +11,8 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// Characters of a line that are shown, or kept. One that is longer says no more by its rest.
+pub const SHOWN_OF_LINE: usize = 2_000;
 /// The longest line whose whole text is looked at, in bytes. What is longer is cut.
 const LONGEST_LINE: usize = 64 * 1024;
 

@@ -31,7 +31,7 @@ pub use assess::{Expected, assess, jobs_to_restart, pods_to_restart};
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;
 pub use follow::{Following, LogEnd, LogSource};
-pub use log_text::LogLine;
+pub use log_text::{LogLine, SHOWN_OF_LINE};
 pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog, SEARCHED_LINES};
 pub use namespaces::{Creation, Deletion, LabelledNamespace, NamespaceState, Terminating};
 pub use permissions::cluster_role;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{interrupted::Interrupted, observe::Observed, pass::Pass};
 use crate::{
-    cluster::{LogLine, LogRequest},
+    cluster::{LogLine, LogRequest, SHOWN_OF_LINE},
     masking::Mask,
     store::{KeptLog, StoreError},
     text::shortened,
@@ -12,8 +12,6 @@ use crate::{
 
 /// Lines of each container.
 const LINES: u32 = 200;
-/// Characters of a line. One that is longer says no more by its rest.
-const LONGEST_LINE: usize = 2_000;
 /// The longest log of a container, in bytes; its newest lines are kept.
 const LONGEST: usize = 128 * 1024;
 /// How long it may take. It is a service to whoever reads them; the environment does not wait for it.
@@ -55,7 +53,7 @@ fn body(lines: &[LogLine]) -> String {
     let mut room = LONGEST;
     let mut kept = Vec::new();
     for LogLine { timestamp, text } in lines.iter().rev() {
-        let line = format!("{} {}", timestamp.as_deref().unwrap_or("-"), shortened(text, LONGEST_LINE));
+        let line = format!("{} {}", timestamp.as_deref().unwrap_or("-"), shortened(text, SHOWN_OF_LINE));
         room = match room.checked_sub(line.len() + 1) {
             Some(room) => room,
             None => break,

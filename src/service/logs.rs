@@ -6,14 +6,11 @@ use jiff::Timestamp;
 
 use super::answers::{ContainerLogs, EnvironmentLogs};
 use crate::{
-    cluster::{ContainerLog, LogLine, LogRequest, Logs, NoLog},
+    cluster::{ContainerLog, LogLine, LogRequest, Logs, NoLog, SHOWN_OF_LINE},
     masking::Mask,
     store::KeptLog,
     text::shortened,
 };
-
-/// Characters of a line. One that is longer says no more by its rest.
-const LONGEST_LINE: usize = 2_000;
 
 /// The containers' lines, and how many of the oldest were left out so that all of them make at most `budget` bytes of
 /// JSON. The longest log gives its lines first: a chatty neighbour does not push out the one that matters.
@@ -105,7 +102,7 @@ impl MeasuredLog {
 }
 
 fn line(LogLine { timestamp, text }: LogLine) -> String {
-    let text = shortened(&text, LONGEST_LINE);
+    let text = shortened(&text, SHOWN_OF_LINE);
     match timestamp {
         Some(timestamp) => format!("{timestamp} {text}"),
         None => text.into_owned(),
@@ -193,7 +190,7 @@ mod tests {
     #[test]
     fn one_endless_line_is_cut() {
         let (containers, left_out) = fit(vec![log("web", ["ä".repeat(10_000)])], 48_000);
-        assert_eq!(containers[0].lines[0], format!("{}…", "ä".repeat(LONGEST_LINE)));
+        assert_eq!(containers[0].lines[0], format!("{}…", "ä".repeat(SHOWN_OF_LINE)));
         assert_eq!(left_out, 0);
     }
 }

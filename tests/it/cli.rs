@@ -189,7 +189,7 @@ async fn wrong_arguments_are_named() {
         ("keep acme/shop#7 --for long", 2, "--for"),
         ("list --server here:1", 2, "must begin with http:// or https://"),
         ("list --server http://127.0.0.1:1", 1, "PREVIEWD_TOKEN"),
-        ("logs acme/shop#7 --tail 5000", 2, "5000 is not in 1..=1000"),
+        ("logs acme/shop#7 --tail 5000", 2, "must be a whole number from 1 to 1000"),
         ("logs acme/shop#7 --since soon", 2, "--since"),
         ("create pr-7-shop-abcdefghij", 2, "owner/name#number"),
         ("wait acme/shop#7 --timeout soon", 2, "--timeout"),
