@@ -258,12 +258,12 @@ fn of_pod_creation(
     if is_older {
         return Progress::Progressing;
     }
-    match refusal::of_pod_creation(&deployment.name_any(), message) {
-        refusal::Verdict::Wait(_) => Progress::Progressing,
-        refusal::Verdict::Refused(cause @ Cause::QuotaExceeded { .. }) if something_leaves(workloads) => {
+    match refusal::of_pod_creation("Deployment", &deployment.name_any(), message) {
+        None | Some(refusal::Verdict::Wait(_)) => Progress::Progressing,
+        Some(refusal::Verdict::Refused(cause @ Cause::QuotaExceeded { .. })) if something_leaves(workloads) => {
             Progress::Stumbling(cause)
         }
-        refusal::Verdict::Refused(cause) => Progress::Failed(cause),
+        Some(refusal::Verdict::Refused(cause) | refusal::Verdict::Immutable(cause)) => Progress::Failed(cause),
     }
 }
 

@@ -3,21 +3,29 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use kube::core::{Status, response::reason};
+use serde_json::Value;
 
 use super::{SettingsError, client::CALL_TIMEOUT, refusal};
-use crate::environment::{Cause, Namespace};
+use crate::environment::{Cause, Namespace, Obstacle};
 
 #[cfg(test)]
 mod tests;
 
-/// Why a call did not do what it was for. Only [`Self::Refused`] holds something for a pull request to see; the other
-/// texts are for operators and hold no value of any object.
+/// Why a call did not do what it was for. Causes are for a pull request to see; the other texts are for operators and
+/// hold no value of any object.
+///
+/// A call that sends an object ends in a cause wherever the API server looked at the object, be it in
+/// [`Self::NotTaken`]: whoever sends it again and again has something to show, and to end with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    /// The API server is out of reach, overloaded, or does not take our credentials, or something that it is still
-    /// setting up is not there yet. Try again later; it counts towards no attempt.
+    /// The API server is out of reach or not ready (503), or does not take our credentials, or cannot answer a question
+    /// now. Try again later; it counts towards no attempt.
     #[error("could not {call}: {why}")]
     Away { call: String, why: String, retry_after: Option<Duration> },
+    /// This object is not taken now, and nothing is wrong with it: the cause is always [`Cause::NotTaken`]. Try again
+    /// later, as long as there is time for it.
+    #[error("{cause}")]
+    NotTaken { cause: Cause, retry_after: Option<Duration> },
     /// The namespace is being removed, so nothing can be made in it. Wait until it is gone.
     #[error("the namespace is being removed")]
     NamespaceTerminating,
@@ -45,12 +53,19 @@ pub(super) struct Call<'a> {
     kind: &'a str,
     name: &'a str,
     namespace: Option<&'a Namespace>,
-    sends_object: bool,
+    sends: Option<Sent>,
+}
+
+/// What the API server's answers may be about, of an object that is sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// The field by which the object means one certain object of some cluster, which any other is not.
+    identity: Option<&'static str>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: &'static str, kind: &'a str, name: &'a str) -> Self {
-        Self { verb, kind, name, namespace: None, sends_object: false }
+        Self { verb, kind, name, namespace: None, sends: None }
     }
 
     pub(super) fn in_namespace(self, namespace: &'a Namespace) -> Self {
@@ -59,8 +74,14 @@ impl<'a> Call<'a> {
 
     /// The request carries an object of the recipe: what is wrong with it is the recipe's matter, and error texts may
     /// quote its values.
-    pub(super) fn with_object(self) -> Self {
-        Self { sends_object: true, ..self }
+    pub(super) fn with_object(self, body: &Value) -> Self {
+        let has = |field: &str| !body["metadata"][field].is_null();
+        let identity = match () {
+            () if has("uid") => Some("metadata.uid"),
+            () if has("resourceVersion") => Some("metadata.resourceVersion"),
+            () => None,
+        };
+        Self { sends: Some(Sent { identity }), ..self }
     }
 
     pub(super) fn away(&self, why: impl Into<String>) -> ClusterError {
@@ -76,11 +97,16 @@ impl<'a> Call<'a> {
         let (kind, name, rule) = ((*kind).to_owned(), (*name).to_owned(), rule.into());
         ClusterError::Refused(Cause::ObjectRefused { kind, name, rule })
     }
+
+    fn not_taken(&self, why: Obstacle, retry_after: Option<Duration>) -> ClusterError {
+        let (kind, name) = (self.kind.to_owned(), self.name.to_owned());
+        ClusterError::NotTaken { cause: Cause::NotTaken { kind, name, why }, retry_after }
+    }
 }
 
 impl fmt::Display for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb, kind, name, namespace, sends_object: _ } = self;
+        let Self { verb, kind, name, namespace, sends: _ } = self;
         write!(f, "{verb} {kind}")?;
         if !name.is_empty() {
             write!(f, " {name}")?;
@@ -117,6 +143,10 @@ impl Failure {
     pub(super) fn into_error(self, call: &Call<'_>) -> ClusterError {
         match &self {
             Self::Build(error) => call.unexpected(error),
+            // Whoever is not reached at all does not take a connection either.
+            Self::TimedOut if call.sends.is_some() => {
+                call.not_taken(Obstacle::NoAnswer { seconds: CALL_TIMEOUT.as_secs() }, None)
+            }
             Self::Settings(_) | Self::Transport(_) | Self::TimedOut => call.away(self.explain(call)),
             Self::Status(status) => classify(call, status),
         }
@@ -144,7 +174,7 @@ fn explain_status(call: &Call<'_>, status: &Status) -> String {
     if !reason.is_empty() {
         text.push_str(&format!(" {reason}"));
     }
-    if !call.sends_object && !message.is_empty() {
+    if call.sends.is_none() && !message.is_empty() {
         text.push_str(": ");
         text.extend(message.chars().filter(|c| !c.is_control()).take(300));
     }
@@ -162,41 +192,76 @@ fn chain(error: &dyn StdError) -> String {
 
 /// What an answer of the API server means to whoever asked.
 pub(super) fn classify(call: &Call<'_>, status: &Status) -> ClusterError {
-    let details = status.details.as_ref();
-    let causes = details.map(|details| details.causes.as_slice()).unwrap_or_default();
-    let unexpected = || call.unexpected(&explain_status(call, status));
-    match status.code {
-        401 => call.away("the API server does not accept the credentials"),
-        403 if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => ClusterError::NamespaceTerminating,
-        403 if refusal::is_missing_permission(&status.message) => ClusterError::Forbidden { call: call.to_string() },
-        403 if call.sends_object => match refusal::of_admission(call.kind, call.name, &status.message) {
-            refusal::Verdict::Wait(why) => call.away(why),
-            refusal::Verdict::Refused(cause) => ClusterError::Refused(cause),
-        },
-        403 => ClusterError::Forbidden { call: call.to_string() },
-        404 if details.is_some_and(|details| details.kind == "namespaces") => ClusterError::NamespaceGone,
-        404 if call.sends_object => call.refused("the cluster has no such kind of object"),
-        // Two writers met, for instance on the status of a quota.
-        409 if status.reason == reason::CONFLICT => call.away("another write came between"),
-        413 if call.sends_object => call.refused("it is too large"),
-        422 if call.sends_object && refusal::is_immutable(&status.message) => {
-            ClusterError::Immutable(refusal::of_validation(call.kind, call.name, &status.message, causes))
+    let away = || ClusterError::Away {
+        call: call.to_string(),
+        why: explain_status(call, status),
+        retry_after: retry_after(status),
+    };
+    match (&call.sends, status.code) {
+        (_, 401) => call.away("the API server does not accept the credentials"),
+        (_, 503) => away(),
+        (_, 403) if has_cause(status, "NamespaceTerminating") => ClusterError::NamespaceTerminating,
+        (_, 404) if status.details.as_ref().is_some_and(|details| details.kind == "namespaces") => {
+            ClusterError::NamespaceGone
         }
-        422 if call.sends_object => {
-            ClusterError::Refused(refusal::of_validation(call.kind, call.name, &status.message, causes))
-        }
-        400 | 500 if call.sends_object && refusal::is_schema_violation(&status.message) => {
-            call.refused(refusal::schema_rule(&status.message))
-        }
-        400 if call.sends_object => call.refused("the cluster cannot read it"),
-        408 | 410 | 429 | 500..=599 => {
-            let seconds = details.map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
-            ClusterError::Away {
-                call: call.to_string(),
-                why: explain_status(call, status),
-                retry_after: seconds.map(|seconds| Duration::from_secs(seconds.into())),
-            }
-        }
-        _ => unexpected(),
+        (Some(sent), _) => classify_write(call, sent, status),
+        (None, 403) => ClusterError::Forbidden { call: call.to_string() },
+        (None, 409) if status.reason != reason::CONFLICT => call.unexpected(&explain_status(call, status)),
+        (None, 408 | 409 | 410 | 429 | 500..=599) => away(),
+        (None, _) => call.unexpected(&explain_status(call, status)),
     }
+}
+
+/// What an answer means for the object that was sent: a rule that it breaks, which it breaks again and again, or
+/// something of the cluster's, which passes.
+fn classify_write(call: &Call<'_>, sent: &Sent, status: &Status) -> ClusterError {
+    let Status { code, message, .. } = status;
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    // Whoever is asked by the API server chooses the code of the answer, so their words count before it.
+    if let Some(policy) = refusal::denying_policy(message) {
+        return match code {
+            // The webhook answered that it broke.
+            408 | 429 | 500..=599 => call.not_taken(Obstacle::Webhook { name: Some(policy.to_owned()) }, None),
+            _ => call.refused(format!("the cluster's policy {policy} denies it")),
+        };
+    }
+    if let Some(obstacle) = refusal::obstacle(message) {
+        return call.not_taken(obstacle, retry_after(status));
+    }
+    let server_error = || call.not_taken(Obstacle::ServerError { code: *code }, retry_after(status));
+    match code {
+        403 if refusal::is_missing_permission(message) => call.not_taken(Obstacle::Forbidden, None),
+        403 => match refusal::of_admission(call.kind, call.name, message) {
+            refusal::Verdict::Wait(obstacle) => call.not_taken(obstacle, None),
+            refusal::Verdict::Refused(cause) => ClusterError::Refused(cause),
+            refusal::Verdict::Immutable(cause) => ClusterError::Immutable(cause),
+        },
+        404 => call.refused("the cluster has no such kind of object"),
+        409 => match sent.identity {
+            Some(field) if !message.contains("resourcequotas \"") => call
+                .refused(format!("{field} means one certain object of a cluster, which is not this one; leave it out")),
+            Some(_) | None => call.not_taken(Obstacle::Conflict, None),
+        },
+        413 => call.refused("it is too large"),
+        422 => match refusal::of_validation(call.kind, call.name, message, causes) {
+            refusal::Verdict::Wait(obstacle) => call.not_taken(obstacle, None),
+            refusal::Verdict::Refused(cause) => ClusterError::Refused(cause),
+            refusal::Verdict::Immutable(cause) => ClusterError::Immutable(cause),
+        },
+        400 | 500 if refusal::is_schema_violation(message) => call.refused(refusal::schema_rule(message)),
+        500 if refusal::is_too_large(message) => call.refused("it is too large"),
+        400 => call.refused("the cluster cannot read it"),
+        429 => call.not_taken(Obstacle::Throttled, retry_after(status)),
+        _ => server_error(),
+    }
+}
+
+fn has_cause(status: &Status, reason: &str) -> bool {
+    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == reason)
+}
+
+/// When the API server wants to be asked again, where it says so.
+fn retry_after(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }

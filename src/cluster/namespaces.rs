@@ -97,7 +97,7 @@ impl Cluster {
 
     /// Creates the namespace. It must be new: one that is there already is not touched.
     pub async fn create_namespace(&self, object: &Object) -> Result<Creation, ClusterError> {
-        let call = Call::new("create", "Namespace", &object.name).with_object();
+        let call = Call::new("create", "Namespace", &object.name).with_object(&object.body);
         let parameters = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let request = metadata_only(cluster_wide().create(&parameters, object.body.to_string().into_bytes()));
         match self.try_send(&call, request).await {

@@ -20,7 +20,7 @@ impl Cluster {
     /// Asks the API server whether it would take this Pod, without making it. Pod Security, LimitRange, quota and the
     /// cluster's own policies refuse pods only when a controller makes them, long after their Deployment was taken.
     pub async fn dry_run_pod(&self, namespace: &Namespace, pod: &Object) -> Result<(), ClusterError> {
-        let call = Call::new("try", &pod.kind, &pod.name).in_namespace(namespace).with_object();
+        let call = Call::new("try", &pod.kind, &pod.name).in_namespace(namespace).with_object(&pod.body);
         let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let pods = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
         let request = pods.create(&parameters, pod.body.to_string().into_bytes());
@@ -29,7 +29,7 @@ impl Cluster {
 
     /// Applies the object. Fields that somebody else manages are taken over.
     pub async fn apply(&self, namespace: &Namespace, object: &Object) -> Result<(), ClusterError> {
-        let call = Call::new("apply", &object.kind, &object.name).in_namespace(namespace).with_object();
+        let call = Call::new("apply", &object.kind, &object.name).in_namespace(namespace).with_object(&object.body);
         let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let request = resource.patch(&object.name, &parameters, &Patch::Apply(&object.body));

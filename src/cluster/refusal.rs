@@ -6,14 +6,20 @@
 
 use kube::core::response::StatusCause;
 
-use crate::environment::{Cause, is_dns_label};
+use crate::environment::{Cause, Obstacle, is_dns_label};
 
 /// What a refusal means for what was refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Something that the cluster sets up by itself is not there yet.
-    Wait(&'static str),
+    /// Something of the cluster's that passes.
+    Wait(Obstacle),
     Refused(Cause),
+    /// A field that is set for good where the object stands.
+    Immutable(Cause),
+}
+
+fn refused(kind: &str, name: &str, rule: impl Into<String>) -> Cause {
+    Cause::ObjectRefused { kind: kind.to_owned(), name: name.to_owned(), rule: rule.into() }
 }
 
 /// Whether a 403 is about previewd's own permissions: the form of k8s.io/apiserver's `responsewriters.Forbidden`.
@@ -21,18 +27,55 @@ pub(super) fn is_missing_permission(message: &str) -> bool {
     message.contains("is forbidden: User \"") || message.starts_with("forbidden: User \"")
 }
 
+/// What a text says of the cluster's own troubles, whatever status it comes with: `ErrCallingWebhook` of
+/// k8s.io/apiserver, its CRDs' conversions, its quota plugin, and its serviceaccount plugin in a new namespace.
+pub(super) fn obstacle(message: &str) -> Option<Obstacle> {
+    if let Some((_, rest)) = message.split_once("failed calling webhook ") {
+        return Some(Obstacle::Webhook { name: quoted_name(rest).map(str::to_owned) });
+    }
+    if message.contains("conversion webhook for ") {
+        return Some(Obstacle::Webhook { name: None });
+    }
+    if message.contains("status unknown for quota: ") || message.contains("resource quota evaluation timed out") {
+        return Some(Obstacle::QuotaNotCounted);
+    }
+    if message.contains("error looking up service account ") && message.contains("/default: ") {
+        return Some(Obstacle::NoServiceAccount);
+    }
+    None
+}
+
+/// What the other admission plugins of k8s.io/kubernetes say, and the rule that it means.
+const ADMISSION_RULES: [(&str, &str); 9] = [
+    ("error looking up service account ", "its service account does not exist"),
+    ("no PriorityClass with name ", "its priorityClassName names a class that the cluster does not have"),
+    ("pod rejected: RuntimeClass ", "its runtimeClassName names a class that the cluster does not have"),
+    ("node label selector conflicts with its namespace", "its nodeSelector is not one that environments may have"),
+    ("conflict with its namespace tolerations", "its tolerations are not ones that environments may have"),
+    ("whitelist for namespace", "its tolerations are not ones that environments may have"),
+    ("RequiredDuringScheduling has TopologyKey ", "its podAntiAffinity names a topologyKey that is not allowed"),
+    ("Use of external IPs is denied by admission control", "externalIPs may not be set"),
+    ("image policy webhook ", "the cluster's image policy denies one of its images"),
+];
+
+/// The PersistentVolumeClaimResize plugin of k8s.io/kubernetes.
+const CANNOT_GROW: [&str; 2] =
+    ["only dynamically provisioned pvc can be resized", "Only bound persistent volume claims can be expanded"];
+
 /// A 403 of an admission plugin.
 pub(super) fn of_admission(kind: &str, name: &str, message: &str) -> Verdict {
-    let refused =
-        |rule: String| Verdict::Refused(Cause::ObjectRefused { kind: kind.to_owned(), name: name.to_owned(), rule });
+    let refused = |rule: String| Verdict::Refused(refused(kind, name, rule));
+    if let Some(policy) = denying_policy(message) {
+        return refused(format!("the cluster's policy {policy} denies it"));
+    }
+    if let Some(obstacle) = obstacle(message) {
+        return Verdict::Wait(obstacle);
+    }
     if let Some((_, figures)) = message.split_once("exceeded quota: ") {
         return match exceeded_quota(figures) {
             Some(cause) => Verdict::Refused(cause),
             None => refused("it exceeds the environment's quota".to_owned()),
         };
-    }
-    if message.contains("status unknown for quota: ") {
-        return Verdict::Wait("the cluster has not counted the environment's quota yet");
     }
     if let Some((_, rest)) = message.split_once("failed quota: ") {
         return refused(unstated_resources(rest));
@@ -43,65 +86,89 @@ pub(super) fn of_admission(kind: &str, name: &str, message: &str) -> Verdict {
     if let Some(rule) = limit_range(message) {
         return refused(rule);
     }
-    if message.contains("error looking up service account ") {
-        if message.contains("/default: ") {
-            return Verdict::Wait("the cluster has not made the namespace's default service account yet");
-        }
-        return refused("its service account does not exist".to_owned());
+    if CANNOT_GROW.iter().any(|words| message.contains(words)) {
+        let rule = "its storage class cannot make it larger";
+        return Verdict::Immutable(self::refused(kind, name, rule));
     }
-    if let Some(policy) = policy(message) {
-        return refused(format!("the cluster's policy {policy} denies it"));
-    }
-    refused("a rule of the cluster denies it".to_owned())
+    let known = ADMISSION_RULES.iter().find(|(words, _)| message.contains(words));
+    refused(known.map_or("a rule of the cluster denies it", |(_, rule)| rule).to_owned())
 }
 
-/// The message of a ReplicaFailure condition: the error that the ReplicaSet controller got for a pod.
-pub(super) fn of_pod_creation(deployment: &str, message: &str) -> Verdict {
+/// What kept a controller from making a pod: the message of a ReplicaSet's ReplicaFailure condition, or of the event
+/// FailedCreate of what else makes pods. None: the namespace is on its way out.
+pub(super) fn of_pod_creation(kind: &str, name: &str, message: &str) -> Option<Verdict> {
     if message.contains("because it is being terminated") {
-        return Verdict::Wait("the namespace is being removed");
+        return None;
     }
-    if message.contains(" is forbidden: ") || message.contains(" denied the request") {
-        return of_admission("Deployment", deployment, message);
+    if let Some(obstacle) = obstacle(message) {
+        return Some(Verdict::Wait(obstacle));
+    }
+    if message.contains(" is forbidden: ") || denying_policy(message).is_some() {
+        return Some(of_admission(kind, name, message));
     }
     if message.contains(" is invalid: ") {
-        let (kind, name) = ("Deployment".to_owned(), deployment.to_owned());
-        return Verdict::Refused(Cause::ObjectRefused { kind, name, rule: "its pods are not valid".to_owned() });
+        return Some(Verdict::Refused(refused(kind, name, "its pods are not valid")));
     }
-    Verdict::Wait("the cluster cannot make its pods now")
+    if message.contains("the object has been modified") {
+        return Some(Verdict::Wait(Obstacle::Conflict));
+    }
+    Some(Verdict::Wait(Obstacle::Other))
 }
 
-/// A 422: the first field that is wrong, and how many more are.
-pub(super) fn of_validation(kind: &str, name: &str, message: &str, causes: &[StatusCause]) -> Cause {
+/// A 422: the first field that is wrong, and how many more are. Fields that are set for good are told last: where there
+/// is another fault, making the object anew would only take away the one that is there.
+pub(super) fn of_validation(kind: &str, name: &str, message: &str, causes: &[StatusCause]) -> Verdict {
     let wrong: Vec<_> = causes.iter().filter(|cause| is_field_path(&cause.field)).collect();
-    let rule = match (wrong.first(), policy(message)) {
-        (_, Some(policy)) => format!("the cluster's policy {policy} denies it"),
-        (Some(first), None) => {
-            let more = match wrong.len() - 1 {
-                0 => String::new(),
-                more => format!(" (and {more} more)"),
-            };
-            // A ConfigMap that is too large is so as a whole, which is named `[]`.
-            let field = if first.field.contains(char::is_alphabetic) { &first.field } else { "it" };
-            format!("{field} {}{more}", field_rule(first))
-        }
-        (None, None) => "it is not valid".to_owned(),
+    let Some(first) = wrong.iter().find(|cause| !is_set_for_good(cause)).or(wrong.first()) else {
+        let set_for_good = SET_FOR_GOOD.iter().any(|words| message.contains(words));
+        let cause = refused(kind, name, "it is not valid");
+        return if set_for_good { Verdict::Immutable(cause) } else { Verdict::Refused(cause) };
     };
-    Cause::ObjectRefused { kind: kind.to_owned(), name: name.to_owned(), rule }
+    let more = match wrong.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    // A ConfigMap that is too large is so as a whole, which is named `[]`.
+    let field = if first.field.contains(char::is_alphabetic) { &first.field } else { "it" };
+    let cause = refused(kind, name, format!("{field} {}{more}", field_rule(first)));
+    if is_set_for_good(first) { Verdict::Immutable(cause) } else { Verdict::Refused(cause) }
 }
 
-/// Whether a 422 is about a field that is set for good: `ValidateImmutableField` of k8s.io/apimachinery, and the words of
-/// k8s.io/kubernetes' `ValidateStatefulSetUpdate` and `ValidatePersistentVolumeClaimUpdate`.
-pub(super) fn is_immutable(message: &str) -> bool {
-    ["field is immutable", "updates to statefulset spec for fields other than", "spec is immutable after creation"]
-        .into_iter()
-        .any(|words| message.contains(words))
+/// How validation says that a field cannot be changed where the object stands: `ValidateImmutableField` of
+/// k8s.io/apimachinery, and of k8s.io/kubernetes `ValidateStatefulSetUpdate`, `ValidatePersistentVolumeClaimUpdate`,
+/// `ValidateServiceUpdate` with what it calls, `ValidateRoleBindingUpdate`, `ValidatePodUpdate`, and
+/// `ValidatePodDisruptionBudgetUpdate` of clusters before 1.15.
+const SET_FOR_GOOD: [&str; 10] = [
+    "field is immutable",
+    "updates to statefulset spec for fields other than",
+    "spec is immutable after creation",
+    CANNOT_SHRINK,
+    "may not change once set",
+    "can not be unset",
+    "may not be changed once set",
+    "cannot change roleRef",
+    "pod updates may not change fields other than",
+    "updates to poddisruptionbudget spec are forbidden",
+];
+
+/// `ValidatePersistentVolumeClaimUpdate` of k8s.io/kubernetes.
+const CANNOT_SHRINK: &str = "field can not be less than";
+
+/// Whether the field can be set so in an object that is made anew. What only the API server sets cannot.
+fn is_set_for_good(cause: &StatusCause) -> bool {
+    let is_of_the_server = matches!(
+        cause.field.as_str(),
+        "metadata.uid" | "metadata.resourceVersion" | "metadata.creationTimestamp" | "metadata.generation"
+    );
+    !is_of_the_server && SET_FOR_GOOD.iter().any(|words| cause.message.contains(words))
 }
 
 /// k8s.io/apimachinery's `field.ErrorType`, and the words of `ValidateImmutableField`.
 fn field_rule(cause: &StatusCause) -> &'static str {
     match cause.reason.as_str() {
+        _ if cause.message.contains(CANNOT_SHRINK) => "cannot be made smaller",
+        _ if is_set_for_good(cause) => "cannot be changed once it is set",
         "FieldValueRequired" => "must be set",
-        "FieldValueInvalid" if cause.message.contains("field is immutable") => "cannot be changed once it is set",
         "FieldValueNotSupported" => "has a value that is not supported",
         "FieldValueDuplicate" => "is there twice",
         "FieldValueForbidden" => "may not be set or changed",
@@ -116,6 +183,11 @@ fn field_rule(cause: &StatusCause) -> &'static str {
 /// Whether server-side apply found fields that the kind does not have: `failed to create typed patch object (…)`.
 pub(super) fn is_schema_violation(message: &str) -> bool {
     message.contains("failed to create typed patch object")
+}
+
+/// The database behind the API server: etcd's `ErrGRPCRequestTooLarge`, and the limit of gRPC itself.
+pub(super) fn is_too_large(message: &str) -> bool {
+    message.contains("etcdserver: request is too large") || message.contains("trying to send message larger than max")
 }
 
 pub(super) fn schema_rule(message: &str) -> String {
@@ -233,13 +305,22 @@ fn limit_range(message: &str) -> Option<String> {
 
 /// The name of the webhook or policy that denied it: k8s.io/apiserver's `webhook.ToStatusErr` and the
 /// validatingadmissionpolicy plugin.
-fn policy(message: &str) -> Option<&str> {
-    let quoted = |before: &str, quote: char| {
-        let (_, rest) = message.split_once(before)?;
-        let (name, _) = rest.split_once(quote)?;
-        (name.len() <= 253 && name.split('.').all(is_dns_label)).then_some(name)
-    };
-    quoted("admission webhook \"", '"').or_else(|| quoted("ValidatingAdmissionPolicy '", '\''))
+pub(super) fn denying_policy(message: &str) -> Option<&str> {
+    let (_, webhook) =
+        message.split_once("admission webhook ").filter(|(_, rest)| rest.contains("denied the request")).unzip();
+    let (_, policy) = message.split_once("ValidatingAdmissionPolicy '").unzip();
+    let policy = policy.and_then(|rest| rest.split_once('\'')).map(|(name, _)| name).filter(|name| is_name(name));
+    webhook.and_then(quoted_name).or(policy)
+}
+
+/// The name in quotation marks with which the text begins.
+fn quoted_name(text: &str) -> Option<&str> {
+    let (name, _) = text.strip_prefix('"')?.split_once('"')?;
+    is_name(name).then_some(name)
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
 /// `spec.template.spec.containers[0].image`, with label keys in brackets.

@@ -43,7 +43,7 @@ impl From<StoreError> for Interrupted {
 impl From<ClusterError> for Interrupted {
     fn from(error: ClusterError) -> Self {
         let retry_after = match &error {
-            ClusterError::Away { retry_after, .. } => *retry_after,
+            ClusterError::Away { retry_after, .. } | ClusterError::NotTaken { retry_after, .. } => *retry_after,
             _ => None,
         };
         Self::Failed { why: error.to_string(), retry_after }

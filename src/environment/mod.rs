@@ -9,6 +9,7 @@ mod gate;
 mod labels;
 mod lifetime;
 mod names;
+mod obstacle;
 mod plan;
 mod readiness;
 mod reporting;
@@ -24,6 +25,7 @@ pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL, MANAGED_BY};
 pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label, short_commit};
+pub use obstacle::Obstacle;
 pub use plan::{
     ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };

@@ -1,6 +1,6 @@
 //! What can be said about an environment or a deployment: a status, and the cause behind it.
 
-use super::Scope;
+use super::{Obstacle, Scope};
 
 /// Declares an enum of codes that databases, schemas and people share: one spelling, in snake_case.
 macro_rules! codes {
@@ -91,6 +91,7 @@ codes! {
         InvalidRecipe = "invalid_recipe",
         ObjectRefused = "object_refused",
         NamespaceTaken = "namespace_taken",
+        ClusterError = "cluster_error",
         QuotaExceeded = "quota_exceeded",
         RunsAsRoot = "runs_as_root",
         ContainerConfig = "container_config",
@@ -147,6 +148,12 @@ pub enum Cause {
     },
     NamespaceTaken {
         namespace: String,
+    },
+    /// The cluster's own matter: nothing is wrong with the object, and it may be taken later.
+    NotTaken {
+        kind: String,
+        name: String,
+        why: Obstacle,
     },
     QuotaExceeded {
         resource: String,
@@ -224,6 +231,7 @@ impl Cause {
             Self::InvalidRecipe { .. } => Reason::InvalidRecipe,
             Self::ObjectRefused { .. } => Reason::ObjectRefused,
             Self::NamespaceTaken { .. } => Reason::NamespaceTaken,
+            Self::NotTaken { .. } => Reason::ClusterError,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::RunsAsRoot { .. } => Reason::RunsAsRoot,
             Self::ContainerConfig { .. } => Reason::ContainerConfig,
@@ -276,6 +284,7 @@ impl std::fmt::Display for Cause {
             Self::NamespaceTaken { namespace } => {
                 write!(f, "The namespace {namespace} exists and belongs to somebody else; remove it, then retry.")
             }
+            Self::NotTaken { kind, name, why } => write!(f, "The cluster did not take {kind} {name}: {why}."),
             Self::QuotaExceeded { resource, needed, allowed } => {
                 write!(f, "The recipe asks for {needed} of {resource}, and an environment may have {allowed}.")
             }
@@ -367,6 +376,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
         // While an attempt is under way the reason is what it was last seen to wait for or to have stumbled over.
         EnvironmentStatus::Deploying => &[
             None,
+            Some(ClusterError),
             Some(QuotaExceeded),
             Some(SetupFailed),
             Some(HookFailed),
@@ -382,6 +392,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(InvalidRecipe),
             Some(ObjectRefused),
             Some(NamespaceTaken),
+            Some(ClusterError),
             Some(QuotaExceeded),
             Some(ChartFailed),
             Some(NeedsReset),

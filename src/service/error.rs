@@ -293,7 +293,9 @@ impl From<ClusterError> for ServiceError {
     fn from(error: ClusterError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "the cluster failed");
         match error {
-            ClusterError::Away { .. } => Self::server("the cluster cannot be reached", true, "Ask again in a minute."),
+            ClusterError::Away { .. } | ClusterError::NotTaken { .. } => {
+                Self::server("the cluster cannot be reached", true, "Ask again in a minute.")
+            }
             ClusterError::NamespaceTerminating | ClusterError::NamespaceGone => {
                 Self::server("the environment's namespace is gone", true, "Look at the environment's status.")
             }

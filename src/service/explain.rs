@@ -276,6 +276,7 @@ fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
             Reason::InvalidRecipe | Reason::ObjectRefused | Reason::QuotaExceeded => {
                 "Push a commit that mends the recipe as the message says."
             }
+            Reason::ClusterError => "An operator looks at what the message names; then retry.",
             Reason::NamespaceTaken => "An operator removes that namespace; then retry.",
             Reason::RunsAsRoot | Reason::ContainerConfig => "Push a commit that mends the image or the recipe.",
             Reason::NeedsReset => "Comment /preview reset, which empties its volumes; or take the change back.",

@@ -21,7 +21,7 @@ use previewd::{
         CALL_TIMEOUT, Cluster, ClusterError, Creation, Deletion, Expected, KubernetesSettings, LogRequest,
         NamespaceState, NoLog, Owner, PodReference, WorkloadKind, assess, pods_to_restart,
     },
-    environment::{Cause, ENVIRONMENT_LABEL, INSTALLATION_LABEL, Namespace, Progress},
+    environment::{Cause, ENVIRONMENT_LABEL, INSTALLATION_LABEL, Namespace, Obstacle, Progress},
     masking::Mask,
     recipe::Object,
 };
@@ -296,7 +296,7 @@ async fn pods_are_tried_before_they_are_made() {
     });
     cluster.apply(&namespace, &object(quota, &owner)).await.expect("applied");
     let refused = eventually("the quota is counted", async || match cluster.dry_run_pod(&namespace, &allowed).await {
-        Ok(()) | Err(ClusterError::Away { .. }) => None,
+        Ok(()) | Err(ClusterError::NotTaken { .. }) => None,
         Err(error) => Some(error),
     });
     let cause = Cause::QuotaExceeded {
@@ -489,6 +489,10 @@ async fn missing_permissions_are_the_operators_matter() {
     let mut calls = BTreeSet::new();
     let mut note = |error: ClusterError| match error {
         ClusterError::Forbidden { call } => calls.insert(call),
+        // What is sent can be shown where it is missing.
+        ClusterError::NotTaken { cause: Cause::NotTaken { kind, name, why: Obstacle::Forbidden }, .. } => {
+            calls.insert(format!("send {kind} {name}"))
+        }
         other => panic!("not forbidden: {other:?}"),
     };
     note(cluster.namespace(&namespace, &owner).await.expect_err("forbidden"));
@@ -499,11 +503,11 @@ async fn missing_permissions_are_the_operators_matter() {
     assert_eq!(
         calls.into_iter().collect::<Vec<_>>(),
         [
-            "apply ConfigMap web in pr-7-rights",
-            "create Namespace pr-7-new",
             "delete Namespace pr-7-rights",
             "read Namespace pr-7-rights",
-            "try Pod web in pr-7-rights",
+            "send ConfigMap web",
+            "send Namespace pr-7-new",
+            "send Pod web",
         ]
     );
 }

@@ -33,6 +33,26 @@ fn over_quota(resource: &str, needed: &str, allowed: &str) -> ClusterError {
     ClusterError::Refused(Cause::QuotaExceeded { resource, needed, allowed })
 }
 
+fn not_taken(why: Obstacle, retry_after: Option<Duration>) -> ClusterError {
+    let (kind, name) = ("Pod".to_owned(), "web".to_owned());
+    ClusterError::NotTaken { cause: Cause::NotTaken { kind, name, why }, retry_after }
+}
+
+fn webhook(name: Option<&str>) -> ClusterError {
+    not_taken(Obstacle::Webhook { name: name.map(str::to_owned) }, None)
+}
+
+fn immutable(rule: &str) -> ClusterError {
+    match refused(rule) {
+        ClusterError::Refused(cause) => ClusterError::Immutable(cause),
+        other => other,
+    }
+}
+
+fn denied(code: u16, message: &str) -> Status {
+    status(code, "", message, json!({}))
+}
+
 fn away(why: &str) -> ClusterError {
     ClusterError::Away { call: "apply Pod web in pr-7".to_owned(), why: why.to_owned(), retry_after: None }
 }
@@ -40,7 +60,7 @@ fn away(why: &str) -> ClusterError {
 #[test]
 fn answers_to_an_object_that_is_sent() {
     let namespace: Namespace = "pr-7".parse().unwrap();
-    let call = Call::new("apply", "Pod", "web").in_namespace(&namespace).with_object();
+    let call = Call::new("apply", "Pod", "web").in_namespace(&namespace).with_object(&json!({}));
     let table = [
         (
             status(
@@ -57,7 +77,7 @@ fn answers_to_an_object_that_is_sent() {
             forbidden(
                 "pods is forbidden: User \"system:serviceaccount:previewd:previewd\" cannot create resource \"pods\" in API group \"\" in the namespace \"pr-7\"",
             ),
-            ClusterError::Forbidden { call: "apply Pod web in pr-7".to_owned() },
+            not_taken(Obstacle::Forbidden, None),
         ),
         (
             forbidden(
@@ -87,7 +107,7 @@ fn answers_to_an_object_that_is_sent() {
             forbidden(
                 "pods \"web\" is forbidden: status unknown for quota: previewd, resources: limits.cpu,limits.memory",
             ),
-            away("the cluster has not counted the environment's quota yet"),
+            not_taken(Obstacle::QuotaNotCounted, None),
         ),
         (
             forbidden(
@@ -123,7 +143,7 @@ fn answers_to_an_object_that_is_sent() {
             forbidden(
                 "pods \"web\" is forbidden: error looking up service account pr-7/default: serviceaccount \"default\" not found",
             ),
-            away("the cluster has not made the namespace's default service account yet"),
+            not_taken(Obstacle::NoServiceAccount, None),
         ),
         (
             forbidden(
@@ -172,7 +192,7 @@ fn answers_to_an_object_that_is_sent() {
             invalid(
                 json!([{"reason": "FieldValueInvalid", "message": format!("Invalid value: {{\"{CANARY}\"}}: field is immutable"), "field": "spec.selector"}]),
             ),
-            refused("spec.selector cannot be changed once it is set"),
+            immutable("spec.selector cannot be changed once it is set"),
         ),
         (
             invalid(
@@ -223,7 +243,7 @@ fn answers_to_an_object_that_is_sent() {
                 "Operation cannot be fulfilled on resourcequotas \"previewd\": the object has been modified",
                 json!({}),
             ),
-            away("another write came between"),
+            not_taken(Obstacle::Conflict, None),
         ),
         (
             status(401, "Unauthorized", "Unauthorized", json!({})),
@@ -233,19 +253,69 @@ fn answers_to_an_object_that_is_sent() {
             status(
                 500,
                 "InternalError",
-                &format!("Internal error occurred: failed calling webhook: {CANARY}"),
+                &format!(
+                    "Internal error occurred: failed calling webhook \"images.example.com\": failed to call webhook: {CANARY}"
+                ),
                 json!({}),
             ),
-            away("the API server answered 500 InternalError"),
+            webhook(Some("images.example.com")),
+        ),
+        (
+            denied(500, &format!("Internal error occurred: failed calling webhook \"{CANARY} <b>\": no endpoints")),
+            webhook(None),
+        ),
+        (denied(500, "conversion webhook for gateway.networking.k8s.io/v1, Kind=HTTPRoute failed: x"), webhook(None)),
+        // Whoever is asked may deny with any code; the API server makes 400 of one that is none.
+        (
+            denied(400, &format!("admission webhook \"validate.kyverno.svc\" denied the request: {CANARY}")),
+            refused("the cluster's policy validate.kyverno.svc denies it"),
+        ),
+        (
+            denied(404, &format!("admission webhook \"a.example.com\" denied the request: {CANARY} not found")),
+            refused("the cluster's policy a.example.com denies it"),
+        ),
+        (
+            denied(409, "admission webhook \"a.example.com\" denied the request without explanation"),
+            refused("the cluster's policy a.example.com denies it"),
+        ),
+        (
+            denied(500, &format!("admission webhook \"a.example.com\" denied the request: {CANARY}")),
+            webhook(Some("a.example.com")),
+        ),
+        (
+            denied(500, "Internal error occurred: resource quota evaluation timed out"),
+            not_taken(Obstacle::QuotaNotCounted, None),
+        ),
+        (denied(500, "etcdserver: request is too large"), refused("it is too large")),
+        (
+            status(
+                409,
+                "AlreadyExists",
+                "object is being deleted: pods \"web\" already exists",
+                json!({"kind": "pods"}),
+            ),
+            not_taken(Obstacle::Conflict, None),
+        ),
+        (
+            status(500, "InternalError", &format!("Internal error occurred: {CANARY}"), json!({})),
+            not_taken(Obstacle::ServerError { code: 500 }, None),
+        ),
+        (status(504, "Timeout", "", json!({})), not_taken(Obstacle::ServerError { code: 504 }, None)),
+        (status(405, "MethodNotAllowed", "", json!({})), not_taken(Obstacle::ServerError { code: 405 }, None)),
+        (
+            forbidden(
+                "persistentvolumeclaims \"data\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+            ),
+            immutable("its storage class cannot make it larger"),
+        ),
+        (
+            forbidden(&format!("pods \"web\" is forbidden: no PriorityClass with name {CANARY} was found")),
+            refused("its priorityClassName names a class that the cluster does not have"),
         ),
         (status(503, "", "", json!({})), away("the API server answered 503")),
         (
             status(429, "TooManyRequests", "", json!({"retryAfterSeconds": 7})),
-            ClusterError::Away {
-                call: "apply Pod web in pr-7".to_owned(),
-                why: "the API server answered 429 TooManyRequests".to_owned(),
-                retry_after: Some(Duration::from_secs(7)),
-            },
+            not_taken(Obstacle::Throttled, Some(Duration::from_secs(7))),
         ),
     ];
     for (status, expected) in table {
@@ -276,4 +346,140 @@ fn answers_to_a_question() {
         assert!(found.to_string().contains(expected), "{found}");
         assert!(!matches!(found, ClusterError::Refused(_)), "{found:?}");
     }
+}
+
+/// What of each kind can be changed only in an object that is made anew, in the API server's words: the first rule is
+/// the author's to read where it cannot be made anew.
+#[test]
+fn fields_that_are_set_for_good() {
+    let cause = |field: &str, reason: &str, message: &str| {
+        let message = message.replace('?', CANARY);
+        json!({ "field": field, "reason": reason, "message": message })
+    };
+    let once = |field: &str| format!("{field} cannot be changed once it is set");
+    let statefulset = "Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+    let claim = "Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n?";
+    let table = [
+        (
+            "Deployment",
+            cause("spec.selector", "FieldValueInvalid", "Invalid value: ?: field is immutable"),
+            once("spec.selector"),
+        ),
+        ("StatefulSet", cause("spec", "FieldValueForbidden", statefulset), once("spec")),
+        (
+            "Job",
+            cause("spec.template", "FieldValueInvalid", "Invalid value: ?: field is immutable"),
+            once("spec.template"),
+        ),
+        (
+            "Job",
+            cause("spec.completions", "FieldValueInvalid", "Invalid value: 2: field is immutable"),
+            once("spec.completions"),
+        ),
+        (
+            "Service",
+            cause("spec.clusterIPs[0]", "FieldValueInvalid", "Invalid value: [\"None\"]: may not change once set"),
+            once("spec.clusterIPs[0]"),
+        ),
+        (
+            "Service",
+            cause("spec.clusterIPs[0]", "FieldValueInvalid", "Invalid value: ?: primary clusterIP can not be unset"),
+            once("spec.clusterIPs[0]"),
+        ),
+        (
+            "Service",
+            cause("spec.loadBalancerClass", "FieldValueInvalid", "Invalid value: ?: may not change once set"),
+            once("spec.loadBalancerClass"),
+        ),
+        ("Secret", cause("type", "FieldValueInvalid", "Invalid value: ?: field is immutable"), once("type")),
+        (
+            "Secret",
+            cause("data", "FieldValueForbidden", "Forbidden: field is immutable when `immutable` is set"),
+            once("data"),
+        ),
+        (
+            "ConfigMap",
+            cause("data", "FieldValueForbidden", "Forbidden: field is immutable when `immutable` is set"),
+            once("data"),
+        ),
+        (
+            "ConfigMap",
+            cause("immutable", "FieldValueForbidden", "Forbidden: field is immutable when `immutable` is set"),
+            once("immutable"),
+        ),
+        (
+            "RoleBinding",
+            cause("roleRef", "FieldValueInvalid", "Invalid value: ?: cannot change roleRef"),
+            once("roleRef"),
+        ),
+        (
+            "PodDisruptionBudget",
+            cause("spec", "FieldValueForbidden", "Forbidden: updates to poddisruptionbudget spec are forbidden."),
+            once("spec"),
+        ),
+        ("PersistentVolumeClaim", cause("spec", "FieldValueForbidden", claim), once("spec")),
+        (
+            "PersistentVolumeClaim",
+            cause(
+                "spec.resources.requests.storage",
+                "FieldValueForbidden",
+                "Forbidden: field can not be less than status.capacity",
+            ),
+            "spec.resources.requests.storage cannot be made smaller".to_owned(),
+        ),
+        (
+            "PersistentVolumeClaim",
+            cause(
+                "metadata.annotations[volume.beta.kubernetes.io/storage-class]",
+                "FieldValueInvalid",
+                "Invalid value: ?: field is immutable",
+            ),
+            once("metadata.annotations[volume.beta.kubernetes.io/storage-class]"),
+        ),
+    ];
+    for (kind, cause, rule) in table {
+        let call = Call::new("apply", kind, "web").with_object(&json!({}));
+        let answer = status(422, "Invalid", CANARY, json!({ "causes": [cause] }));
+        let (kind, name) = (kind.to_owned(), "web".to_owned());
+        assert_eq!(classify(&call, &answer), ClusterError::Immutable(Cause::ObjectRefused { kind, name, rule }));
+        // Made anew it would be refused for the other fault, and what stood there would be gone.
+        let missing = json!({ "field": "spec.x", "reason": "FieldValueRequired", "message": "Required value" });
+        let answer = status(422, "Invalid", CANARY, json!({ "causes": [cause, missing] }));
+        let ClusterError::Refused(refusal) = classify(&call, &answer) else { panic!("{answer:?}") };
+        assert!(refusal.to_string().ends_with("spec.x must be set (and 1 more)."), "{refusal}");
+    }
+    let uid = json!({ "field": "metadata.uid", "reason": "FieldValueInvalid", "message": "field is immutable" });
+    let call = Call::new("apply", "ConfigMap", "web").with_object(&json!({}));
+    let answer = status(422, "Invalid", "", json!({ "causes": [uid] }));
+    assert!(matches!(classify(&call, &answer), ClusterError::Refused(_)));
+}
+
+#[test]
+fn an_object_that_means_one_certain_object_is_its_authors_matter() {
+    let conflict = |kind: &str, message: &str| status(409, "Conflict", message, json!({ "kind": kind }));
+    let modified = "Operation cannot be fulfilled on configmaps \"web\": the object has been modified; please apply your changes to the latest version and try again";
+    let absent = "Operation cannot be fulfilled on configmaps \"web\": uid mismatch: the provided object specified uid 1, and no existing object was found";
+    let quota = "Operation cannot be fulfilled on resourcequotas \"previewd\": the object has been modified";
+    for (metadata, field) in [
+        (json!({"uid": "1", "resourceVersion": "7"}), "metadata.uid"),
+        (json!({"resourceVersion": "7"}), "metadata.resourceVersion"),
+    ] {
+        let body = json!({ "metadata": metadata });
+        let call = Call::new("apply", "ConfigMap", "web").with_object(&body);
+        for message in [modified, absent] {
+            let ClusterError::Refused(cause) = classify(&call, &conflict("configmaps", message)) else {
+                panic!("{message}")
+            };
+            assert!(cause.to_string().contains(&format!("refused: {field} means one certain object")), "{cause}");
+        }
+        assert!(matches!(classify(&call, &conflict("resourcequotas", quota)), ClusterError::NotTaken { .. }));
+    }
+}
+
+#[test]
+fn an_object_whose_write_hangs_is_not_taken_and_a_question_finds_the_cluster_away() {
+    let write = Call::new("apply", "Pod", "web").with_object(&json!({}));
+    assert_eq!(Failure::TimedOut.into_error(&write), not_taken(Obstacle::NoAnswer { seconds: 10 }, None));
+    let question = Call::new("read", "Namespace", "pr-7");
+    assert!(matches!(Failure::TimedOut.into_error(&question), ClusterError::Away { .. }));
 }

@@ -1,0 +1,46 @@
+//! What keeps the cluster from taking, or going on with, an object in which nothing is wrong.
+
+use std::fmt;
+
+/// Why the cluster did not take an object that it may take later. Its own matter, and never the recipe's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Another write of the object, or of the quota that it counts in, came between.
+    Conflict,
+    /// The API server turns requests away until it has less to do.
+    Throttled,
+    /// An admission webhook that has to be asked fails, or does not answer.
+    Webhook {
+        /// As the cluster calls it. None: the answer does not say which.
+        name: Option<String>,
+    },
+    /// The quota controller has not counted what the namespace holds.
+    QuotaNotCounted,
+    /// The namespace has no default service account yet.
+    NoServiceAccount,
+    /// previewd's own account lacks the permission.
+    Forbidden,
+    /// Nothing came back within this time.
+    NoAnswer { seconds: u64 },
+    /// An HTTP status that says no more than that something in the cluster broke.
+    ServerError { code: u16 },
+    /// Something else, which the cluster's own events tell.
+    Other,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict => write!(f, "another write came between"),
+            Self::Throttled => write!(f, "its API server has too much to do"),
+            Self::Webhook { name: Some(name) } => write!(f, "its admission webhook {name} fails"),
+            Self::Webhook { name: None } => write!(f, "one of its admission webhooks fails"),
+            Self::QuotaNotCounted => write!(f, "it has not counted the environment's quota yet"),
+            Self::NoServiceAccount => write!(f, "it has not made the namespace's default service account yet"),
+            Self::Forbidden => write!(f, "previewd's own account lacks the permission"),
+            Self::NoAnswer { seconds } => write!(f, "it gave no answer within {seconds} seconds"),
+            Self::ServerError { code } => write!(f, "its API server answered {code}"),
+            Self::Other => write!(f, "its events say why"),
+        }
+    }
+}
