@@ -31,6 +31,9 @@ use tokio::sync::watch;
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     if let DatabaseUrl::Sqlite(path) = &config.database {
         refuse_network_filesystem(path)?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
     }
     let mode = match config.migrate {
         Migrate::Auto => store::Migrate::Auto,

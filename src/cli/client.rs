@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use futures::TryStreamExt;
 use previewd::{
     cluster::Cluster,
-    config::{Config, DatabaseUrl, LogFilter},
+    config::{Config, DatabaseUrl, LogFilter, Unnamed},
     github::GitHub,
     identity::Identity,
     mcp,
@@ -80,7 +80,7 @@ impl Client {
     }
 
     async fn here(global: &Global) -> anyhow::Result<Self> {
-        let mut config = global.load()?;
+        let mut config = global.load(Unnamed::OfTheUser)?;
         if let DatabaseUrl::Sqlite(path) = &config.database
             && !path.exists()
         {

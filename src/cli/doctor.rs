@@ -9,7 +9,7 @@ mod settings;
 
 use std::{borrow::Cow, process::ExitCode};
 
-use previewd::config::Config;
+use previewd::config::{Config, Unnamed};
 use serde::Serialize;
 
 use super::{
@@ -65,10 +65,13 @@ impl Check {
 
 pub async fn run(Args { output }: Args, global: Global) -> anyhow::Result<ExitCode> {
     global.stay_here()?;
-    let checks = match global.load() {
+    let checks = match global.load(Unnamed::OfTheUser) {
         Ok(config) => {
-            let from = if global.has_file() { "" } else { "; there is no previewd.toml, so that defaults count" };
-            check_all(&config, from).await
+            let from = match global.file(Unnamed::OfTheUser) {
+                Some(path) => format!(" in {}", path.display()),
+                None => "; no previewd.toml was named (--config), so that defaults count".to_owned(),
+            };
+            check_all(&config, &from).await
         }
         Err(error) => {
             let lines = describe(&error.into());
@@ -141,7 +144,7 @@ mod tests {
     pub(super) fn config(toml: &str) -> Config {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, toml).unwrap();
-        Config::load(Some(file.path()), std::iter::empty()).unwrap()
+        Config::load(Some(file.path()), Unnamed::OfTheUser, std::iter::empty()).unwrap()
     }
 
     pub(super) fn result(check: &Check) -> String {

@@ -19,7 +19,10 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use previewd::github::{NewApp, address, convert, manifest};
+use previewd::{
+    config::Unnamed,
+    github::{NewApp, address, convert, manifest},
+};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
@@ -97,7 +100,8 @@ struct Returned {
 }
 
 pub async fn run(Args { command: Command::Setup(setup) }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start_here()?;
+    global.stay_here()?;
+    let config = global.start(Unnamed::InTheWorkingDirectory)?;
     let path = global.path();
     let public_url = config.public_url.clone().context("set public_url first: GitHub sends its webhooks there")?;
     let is_set = config.github.app.is_some()
@@ -257,8 +261,7 @@ fn page(status: StatusCode, page: &Page<'_>) -> Response {
 impl Global {
     /// Where the configuration is, or is to be.
     fn path(&self) -> PathBuf {
-        let named = std::env::var_os("PREVIEWD_CONFIG").map(PathBuf::from);
-        self.config.clone().or(named).unwrap_or_else(|| PathBuf::from("previewd.toml"))
+        self.file(Unnamed::InTheWorkingDirectory).unwrap_or_else(|| PathBuf::from("previewd.toml"))
     }
 }
 
@@ -288,8 +291,8 @@ mod tests {
             add_to(&path, &app).unwrap();
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.contains(before) && text.contains("# ours"), "{text}");
-            let config =
-                Config::load(Some(&path), std::iter::empty()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let config = Config::load(Some(&path), Unnamed::OfTheUser, std::iter::empty())
+                .unwrap_or_else(|error| panic!("{text}: {error}"));
             let app = config.github.app.unwrap();
             assert_eq!((app.id, app.private_key_path), (7, Some(folder.path().join(KEY_FILE))));
             assert_eq!((config.github.webhook_secrets.len(), config.teams.len()), (1, 1));

@@ -24,15 +24,12 @@ mod tests;
 pub mod token;
 pub mod wait;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use previewd::{
-    config::{Config, ConfigError, LogFormat, process_environment},
+    config::{Config, ConfigError, LogFormat, Unnamed, process_environment},
     service::ServiceError,
     telemetry,
 };
@@ -51,7 +48,8 @@ pub struct Cli {
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The configuration [default: PREVIEWD_CONFIG, else previewd.toml where there is one]
+    /// The configuration [default: PREVIEWD_CONFIG, else ~/.config/previewd/previewd.toml; `serve` and `github setup`
+    /// read previewd.toml in the working directory first]
     #[arg(long, global = true, value_name = "PATH", display_order = 100)]
     config: Option<PathBuf>,
     /// How logs are written to stderr [default: log.format of the configuration]
@@ -126,23 +124,28 @@ pub enum Command {
 }
 
 impl Global {
-    /// Reads the configuration and lays the flags over it.
-    pub fn load(&self) -> Result<Config, ConfigError> {
-        let mut config = Config::load(self.config.as_deref(), process_environment())?;
+    /// Reads the configuration and lays the flags over it. Says where one is that is not read.
+    pub fn load(&self, unnamed: Unnamed) -> Result<Config, ConfigError> {
+        if let (None, Some(path)) = (self.file(unnamed), Unnamed::in_the_working_directory()) {
+            let path = path.display();
+            output::say(&format!("{path} in this folder is not read; name it with --config or PREVIEWD_CONFIG\n"));
+        }
+        let mut config = Config::load(self.config.as_deref(), unnamed, process_environment())?;
         if let Some(format) = self.log_format {
             config.log.format = format;
         }
         Ok(config)
     }
 
-    /// Whether there is a file of the configuration.
-    pub fn has_file(&self) -> bool {
-        self.config.is_some() || std::env::var_os("PREVIEWD_CONFIG").is_some() || Path::new("previewd.toml").exists()
+    /// The configuration's file: the one that is named, or that is read where none is.
+    pub fn file(&self, unnamed: Unnamed) -> Option<PathBuf> {
+        let named = || std::env::var_os("PREVIEWD_CONFIG").map(PathBuf::from);
+        self.config.clone().or_else(named).or_else(|| unnamed.find())
     }
 
     /// Reads the configuration and starts logging as it says.
-    pub fn start(&self) -> anyhow::Result<Config> {
-        let config = self.load()?;
+    pub fn start(&self, unnamed: Unnamed) -> anyhow::Result<Config> {
+        let config = self.load(unnamed)?;
         telemetry::init(&config.log, &config.traces)?;
         Ok(config)
     }
@@ -150,7 +153,7 @@ impl Global {
     /// The same for what no server does for others.
     pub fn start_here(&self) -> anyhow::Result<Config> {
         self.stay_here()?;
-        self.start()
+        self.start(Unnamed::OfTheUser)
     }
 
     /// Refuses to be sent to a server.

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use previewd::{
+    config::Unnamed,
     environment::{CommitSha, RepositoryName},
     recipe::{Files, RECIPE_FILE, Recipe, Render},
     service::{RecipeVerdict, RenderTarget},
@@ -60,8 +61,9 @@ pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitC
         Command::Render(args) => (args, true),
     };
     let CheckArgs { path, commit, repository, pull_request, branch, output } = args;
-    // Where there is no configuration its defaults say what a preview may have.
-    let renderer = app::renderer(&global.load()?);
+    // Where there is no configuration its defaults say what a preview may have. The folder of the recipe is somebody's
+    // checkout: what lies there says nothing of what is started here.
+    let renderer = app::renderer(&global.load(Unnamed::OfTheUser)?);
     let (text, folder) = read(&path)?;
     let files = match Recipe::parse(RECIPE_FILE, &text) {
         Ok(recipe) => files_of(&recipe, &folder)?,

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use previewd::{
     cluster::Cluster,
+    config::Unnamed,
     github::GitHub,
     http::{self, HttpState},
     identity::{Issuer, Teams},
@@ -35,7 +36,7 @@ pub struct Args {
 }
 
 pub async fn run(Args { listen, no_engine }: Args, global: Global) -> anyhow::Result<ExitCode> {
-    let config = global.start()?;
+    let config = global.start(Unnamed::InTheWorkingDirectory)?;
     config.require_webhook_secrets()?;
     let store = app::open_store(&config).await?;
     let cluster = Cluster::new(config.kubernetes.clone()).await?;
@@ -91,7 +92,9 @@ async fn reload_rights(
             () = tokio::time::sleep(RELOAD) => {}
         }
         let global = global.clone();
-        let Ok(loaded) = tokio::task::spawn_blocking(move || global.load()).await else { continue };
+        let Ok(loaded) = tokio::task::spawn_blocking(move || global.load(Unnamed::InTheWorkingDirectory)).await else {
+            continue;
+        };
         match loaded {
             Ok(config) => {
                 complaint.clear();

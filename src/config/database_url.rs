@@ -1,6 +1,11 @@
 //! Where the state is kept.
 
-use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
+use std::{
+    borrow::Cow,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +40,14 @@ impl DatabaseUrl {
         match self {
             Self::Sqlite(path) => format!("sqlite:{}", path.display()).into(),
             Self::Postgres(url) => url.expose_secret().into(),
+        }
+    }
+
+    /// Takes a relative path from `folder`.
+    pub(super) fn anchor(&mut self, folder: &Path) {
+        match self {
+            Self::Sqlite(path) => *path = folder.join(&*path),
+            Self::Postgres(_) => {}
         }
     }
 }

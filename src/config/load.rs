@@ -56,19 +56,55 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
 }
 
-/// The file that is read when none is named.
+/// What the configuration's file is called where nobody names it.
 const DEFAULT_FILE: &str = "previewd.toml";
 const FILE_VARIABLE: &str = "PREVIEWD_CONFIG";
+const DATABASE_VARIABLE: &str = "PREVIEWD_DATABASE";
 /// Variables of previewd that are no keys.
 const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "PREVIEWD_SERVER", "PREVIEWD_TOKEN"];
 
+/// Where a configuration is looked for that nobody named. It can start programs (`kubernetes.kubeconfig`, `helm.path`)
+/// and say where secrets go, so it is read only from where its user put it: a checkout of somebody else's code, in which
+/// an editor starts `previewd mcp`, is no such place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed {
+    /// The user's own folder.
+    OfTheUser,
+    /// The working directory, then the user's own folder: for commands that people give where the configuration is.
+    InTheWorkingDirectory,
+}
+
+impl Unnamed {
+    /// The file that is there.
+    pub fn find(self) -> Option<PathBuf> {
+        let here = match self {
+            Self::OfTheUser => None,
+            Self::InTheWorkingDirectory => Self::in_the_working_directory(),
+        };
+        here.or_else(|| Some(user_folder()?.join(DEFAULT_FILE)).filter(|path| path.exists()))
+    }
+
+    /// The file of the working directory, whether anybody reads it or not.
+    pub fn in_the_working_directory() -> Option<PathBuf> {
+        Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists())
+    }
+}
+
+/// `~/.config/previewd`. None where there is no home.
+fn user_folder() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".config")));
+    base.map(|base| base.join("previewd"))
+}
+
 pub(super) fn load(
     path: Option<&Path>,
+    unnamed: Unnamed,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
     let mut variables: BTreeMap<String, String> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     let named = path.map(Path::to_owned).or_else(|| variables.get(FILE_VARIABLE).map(PathBuf::from));
-    let path = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
+    let path = named.or_else(|| unnamed.find());
     variables.retain(|name, value| {
         let is_key = Node::at(&key_path(name)).is_some();
         is_key || !(OTHER_VARIABLES.contains(&name.as_str()) || is_service_link(name, value))
@@ -81,8 +117,14 @@ pub(super) fn load(
     let sources =
         Sources { file: path.as_deref().unwrap_or(Path::new(DEFAULT_FILE)), text: &text, variables: &variables };
     let mut config = sources.read().map_err(ConfigError::Invalid)?;
-    if let Some(directory) = path.as_deref().and_then(Path::parent) {
-        config.anchor_paths(directory);
+    let names_database = variables.contains_key(DATABASE_VARIABLE);
+    match (path.as_deref().and_then(Path::parent), unnamed) {
+        (Some(directory), _) => config.anchor_paths(directory),
+        // A database that lies in the working directory is as strange as a configuration there.
+        (None, Unnamed::OfTheUser) if !names_database => {
+            user_folder().into_iter().for_each(|folder| config.database.anchor(&folder));
+        }
+        (None, Unnamed::OfTheUser | Unnamed::InTheWorkingDirectory) => {}
     }
     Ok(config)
 }

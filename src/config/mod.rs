@@ -22,7 +22,7 @@ use url::Url;
 
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use filesystem::{NetworkFilesystem, refuse_network_filesystem};
-pub use load::{ConfigError, Problem, process_environment};
+pub use load::{ConfigError, Problem, Unnamed, process_environment};
 pub use settings::{
     EngineSettings, HelmSettings, ImageSettings, InvalidSetting, LifetimeSettings, Limits, LogFilter, LogFormat,
     LogSettings, Login, McpSettings, Prices, RegistryHost, RegistrySettings, RepositoryPattern, RetentionSettings,
@@ -152,14 +152,15 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the file (`path`, else `PREVIEWD_CONFIG`, else `previewd.toml` in the working directory where there is
-    /// one) and lays the variables of `environment` over it. Relative paths are taken from the file's directory, so
-    /// that `previewd mcp` finds the same database from wherever an agent starts it.
+    /// Reads the file (`path`, else `PREVIEWD_CONFIG`, else what [`Unnamed`] finds) and lays the variables of
+    /// `environment` over it. Relative paths are taken from the file's directory, so that `previewd mcp` finds the same
+    /// database from wherever an agent starts it.
     pub fn load(
         path: Option<&Path>,
+        unnamed: Unnamed,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
-        load::load(path, environment)
+        load::load(path, unnamed, environment)
     }
 
     /// What the operator decides for every environment.
@@ -203,9 +204,7 @@ impl Config {
 
     /// Takes relative paths from `directory`.
     fn anchor_paths(&mut self, directory: &Path) {
-        if let DatabaseUrl::Sqlite(path) = &mut self.database {
-            *path = directory.join(&*path);
-        }
+        self.database.anchor(directory);
         let key = self.github.app.as_mut().and_then(|app| app.private_key_path.as_mut());
         for path in key.into_iter().chain(&mut self.kubernetes.kubeconfig) {
             *path = directory.join(&*path);

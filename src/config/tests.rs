@@ -10,7 +10,7 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let file = directory.path().join("previewd.toml");
     std::fs::write(&file, text).unwrap();
     let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-    Config::load(Some(&file), variables)
+    Config::load(Some(&file), Unnamed::OfTheUser, variables)
 }
 
 /// What is printed for a configuration that is refused, without the directory.
@@ -180,7 +180,7 @@ fn relative_paths_start_at_the_file() {
     let file = directory.path().join("previewd.toml");
     std::fs::write(&file, "[kubernetes]\nkubeconfig = '/etc/kubeconfig'").unwrap();
     let variables = [("PREVIEWD_CONFIG".to_owned(), file.to_str().unwrap().to_owned())];
-    let config = Config::load(None, variables.into_iter()).unwrap();
+    let config = Config::load(None, Unnamed::OfTheUser, variables.into_iter()).unwrap();
     let DatabaseUrl::Sqlite(database) = &config.database else { panic!("SQLite is the default") };
     assert_eq!(*database, directory.path().join("previewd.db"));
     assert_eq!(config.kubernetes.kubeconfig, Some(PathBuf::from("/etc/kubeconfig")));
@@ -188,7 +188,8 @@ fn relative_paths_start_at_the_file() {
 
 #[test]
 fn a_named_file_must_be_there() {
-    let error = Config::load(Some(Path::new("/nowhere/previewd.toml")), std::iter::empty()).unwrap_err();
+    let error =
+        Config::load(Some(Path::new("/nowhere/previewd.toml")), Unnamed::OfTheUser, std::iter::empty()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration /nowhere/previewd.toml");
 }
 

@@ -278,3 +278,63 @@ async fn the_history_says_who_did_what_and_what_was_refused() {
         assert_eq!(run(&stand, way, Some(&member), "events --environment globex/site#3").await.code, 4);
     }
 }
+
+/// A checkout of somebody else's code has a configuration in it, a kubeconfig that starts a program, and a database.
+#[tokio::test]
+async fn only_who_serves_from_a_folder_trusts_what_lies_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (ran, at) = (folder.path().join("ran"), |name: &str| folder.path().join(name));
+    let script = at("evil.sh");
+    std::fs::write(&script, format!("#!/bin/sh\ntouch {}\n", ran.display())).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let kubeconfig = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+        contexts: [{ name: c, context: { cluster: c, user: u } }]\n\
+        clusters: [{ name: c, cluster: { server: 'https://127.0.0.1:1' } }]\n\
+        users: [{ name: u, user: { exec: { apiVersion: client.authentication.k8s.io/v1, command: ./evil.sh, \
+        interactiveMode: Never } } }]\n";
+    std::fs::write(at("kc.yaml"), kubeconfig).unwrap();
+    let config = format!(
+        "database = 'sqlite:strange.db'\n[github]\ntoken = 'x'\nwebhook_secrets = ['0123456789abcdef']\n\
+         [kubernetes]\nkubeconfig = 'kc.yaml'\n[helm]\npath = '{}'\n",
+        script.display()
+    );
+    std::fs::write(at("previewd.toml"), config).unwrap();
+    std::fs::write(at(".preview.yaml"), "version: 1\nhelm: { chart: ./chart }\nexpose: { service: shop }\n").unwrap();
+    std::fs::create_dir(at("chart")).unwrap();
+    std::fs::write(at("chart/Chart.yaml"), "apiVersion: v2\nname: shop\nversion: 1.0.0\n").unwrap();
+    // The bare name of the default is as strange as any other.
+    std::fs::write(at("previewd.db"), "not a database").unwrap();
+
+    let run = async |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
+        command.args(line.split(' ')).current_dir(folder.path());
+        command.env_clear().env("HOME", home.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = timeout(SOON, command.output()).await.unwrap_or_else(|_| panic!("{line} goes on"));
+        String::from_utf8(output.unwrap().stderr).unwrap()
+    };
+    let lines = [
+        "mcp",
+        "list",
+        "get acme/shop#1",
+        "logs acme/shop#1",
+        "events",
+        "doctor",
+        "repair --dry-run",
+        "token list",
+        "migrate",
+        "backup out.jsonl",
+        "recipe check",
+        "recipe render",
+    ];
+    for line in lines {
+        let stderr = run(line).await;
+        assert!(!ran.exists(), "{line} started a program of the folder: {stderr}");
+        assert!(!at("strange.db").exists(), "{line} used the folder's configuration");
+        assert!(stderr.contains("previewd.toml in this folder is not read; name it with --config"), "{line}: {stderr}");
+        assert!(!stderr.contains("not a database"), "{line} opened the folder's database: {stderr}");
+    }
+    let named = run("--config previewd.toml doctor").await;
+    assert!(ran.exists(), "the one that is named counts: {named}");
+}

@@ -124,7 +124,8 @@ fn the_readmes_configuration_and_recipe_are_valid() {
     let path = folder.path().join("previewd.toml");
     let load = |configuration: &str| {
         fs::write(&path, configuration).expect("written");
-        previewd::config::Config::load(Some(&path), std::iter::empty()).expect("the README's configuration")
+        previewd::config::Config::load(Some(&path), previewd::config::Unnamed::OfTheUser, std::iter::empty())
+            .expect("the README's configuration")
     };
     assert_eq!(load(&configurations[0]).teams["shop"].repositories.len(), 2);
     assert!(load(&configurations[1]).router.enabled);

@@ -75,7 +75,7 @@ async fn an_app_is_made_with_one_click() {
 
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("# ours"), "{text}");
-    let config = Config::load(Some(&path), std::iter::empty()).unwrap();
+    let config = Config::load(Some(&path), previewd::config::Unnamed::OfTheUser, std::iter::empty()).unwrap();
     assert_eq!(config.teams["shop"].members, ["ann".parse::<Login>().unwrap()]);
     assert_eq!(config.github.webhook_secrets.len(), 1);
     for file in ["previewd.toml", "previewd-app.pem"] {
