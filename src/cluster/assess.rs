@@ -9,8 +9,11 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
 
-use super::{PodReference, WorkloadKind, Workloads, refusal};
-use crate::environment::{ATTEMPT, Cause, HOOK, Millis, Progress};
+use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal};
+use crate::{
+    environment::{ATTEMPT, Cause, HOOK, Millis, Progress},
+    recipe::room::{CountedPod, PodLimits, Running},
+};
 
 #[cfg(test)]
 mod tests;
@@ -58,9 +61,7 @@ pub fn pods_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<Po
         // They are run anew as a whole.
         WorkloadKind::Job => Vec::new(),
     });
-    pods.filter(|pod| !has_condition(pod, "Ready", "True"))
-        .filter_map(|pod| Some(PodReference { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? }))
-        .collect()
+    pods.filter(|pod| !has_condition(pod, "Ready", "True")).filter_map(reference).collect()
 }
 
 /// The expected Jobs that have not done their work: a new attempt runs them anew.
@@ -71,13 +72,79 @@ pub fn jobs_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<St
         .collect()
 }
 
+/// The Jobs that ended well.
+pub fn completed_jobs(workloads: &Workloads) -> Vec<String> {
+    let complete = workloads.jobs.iter().filter(|job| has_job_condition(job, "Complete"));
+    complete.map(ResourceExt::name_any).collect()
+}
+
+/// The pods of StatefulSets that are of another revision than the newest and will not make way for it: the controller
+/// waits until a pod is ready before it replaces the next, and one that never will be stays for ever
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback>).
+pub fn blocking_pods(workloads: &Workloads) -> Vec<PodReference> {
+    let blocking = workloads.stateful_sets.iter().filter(|set| is_set_observed(set)).flat_map(|set| {
+        let newest = set.status.as_ref().and_then(|status| status.update_revision.clone());
+        let is_older = move |pod: &&Pod| pod.labels().get(REVISION_LABEL) != newest.as_ref();
+        living_pods_of(workloads, set.uid()).filter(is_older).filter(|pod| !has_condition(pod, "Ready", "True"))
+    });
+    blocking.filter_map(reference).collect()
+}
+
+/// Whether something of what should run has no ready pod.
+pub fn is_down(workloads: &Workloads, expected: &Expected<'_>) -> bool {
+    expected.workloads.iter().any(|(kind, name)| match kind {
+        WorkloadKind::Deployment => deployment_named(workloads, name).is_none_or(|deployment| {
+            let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+            wanted > 0 && ready == 0
+        }),
+        WorkloadKind::StatefulSet => stateful_set_named(workloads, name).is_none_or(|set| {
+            let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let ready = set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+            wanted > 0 && ready == 0
+        }),
+        // What ran to its end is not expected to run.
+        WorkloadKind::Job => false,
+    })
+}
+
+/// What runs, as the environment's quota counts it.
+pub fn running(workloads: &Workloads) -> Running {
+    fn applied<K: ResourceExt>(kind: &str, objects: &[K]) -> Vec<(String, String, String)> {
+        let digest = |object: &K| object.annotations().get(APPLIED).cloned();
+        objects.iter().filter_map(|it| Some((kind.to_owned(), it.name_any(), digest(it)?))).collect()
+    }
+    let Workloads { deployments, stateful_sets, jobs, replica_sets: _, pods } = workloads;
+    let applied =
+        [applied("Deployment", deployments), applied("StatefulSet", stateful_sets), applied("Job", jobs)].concat();
+    Running { pods: pods.iter().filter(|pod| !is_over(pod)).map(|pod| counted(workloads, pod)).collect(), applied }
+}
+
+fn counted(workloads: &Workloads, pod: &Pod) -> CountedPod {
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let workload = controller.and_then(|owner| {
+        if owner.kind != "ReplicaSet" {
+            return Some((owner.kind.clone(), owner.name.clone()));
+        }
+        let set = workloads.replica_sets.iter().find(|set| set.uid().as_deref() == Some(&owner.uid))?;
+        let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+        Some((owner.kind.clone(), owner.name.clone()))
+    });
+    let limits = PodLimits::of(&serde_json::json!(pod.spec));
+    CountedPod { workload, limits, goes: pod.metadata.deletion_timestamp.is_some() }
+}
+
+fn reference(pod: &Pod) -> Option<PodReference> {
+    Some(PodReference { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? })
+}
+
 fn worse(one: Progress, other: Progress) -> Progress {
     let rank = |progress: &Progress| match progress {
         Progress::Ready => 0,
         Progress::Progressing => 1,
         // Whatever else is wrong tells more than that.
         Progress::Stumbling(Cause::NotReadyInTime { .. }) => 2,
-        Progress::Stumbling(_) => 3,
+        Progress::Stumbling(_) | Progress::Unproved { .. } => 3,
         Progress::AttemptOver(_) => 4,
         Progress::Failed(_) => 5,
     };
@@ -157,16 +224,19 @@ fn job_named<'a>(workloads: &'a Workloads, name: &str) -> Option<&'a Job> {
 
 fn of_stateful_set(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
     let Some(set) = stateful_set_named(workloads, name) else { return Progress::Progressing };
-    let Some(status) = &set.status else { return Progress::Progressing };
-    if status.observed_generation.is_none() || status.observed_generation < set.metadata.generation {
-        return Progress::Progressing;
-    }
+    let Some(status) = set.status.as_ref().filter(|_| is_set_observed(set)) else { return Progress::Progressing };
     let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let is_newest = status.update_revision == status.current_revision || status.updated_replicas == Some(wanted);
     if is_newest && status.replicas == wanted && status.ready_replicas.unwrap_or_default() == wanted {
         return Progress::Ready;
     }
     newest_pods_of(workloads, set).map(|pod| of_pod(pod, expected)).reduce(worse).unwrap_or(Progress::Progressing)
+}
+
+/// Whether the controller has seen what was applied last.
+fn is_set_observed(set: &StatefulSet) -> bool {
+    let observed = set.status.as_ref().and_then(|status| status.observed_generation);
+    observed.is_some() && observed >= set.metadata.generation
 }
 
 /// The StatefulSet controller's label for the revision of a pod's template.

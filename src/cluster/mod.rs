@@ -27,13 +27,14 @@ use std::collections::BTreeMap;
 
 use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 
-pub use assess::{Expected, assess, jobs_to_restart, pods_to_restart};
+pub use assess::{Expected, assess, blocking_pods, completed_jobs, is_down, jobs_to_restart, pods_to_restart, running};
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;
 pub use follow::{Following, LogEnd, LogSource};
 pub use log_text::{LogLine, SHOWN_OF_LINE};
 pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog, SEARCHED_LINES};
 pub use namespaces::{Creation, Deletion, LabelledNamespace, NamespaceState, Terminating};
+pub use objects::Standing;
 pub use permissions::cluster_role;
 pub use pods::PodState;
 pub use reach::Endpoint;
@@ -45,6 +46,9 @@ pub use workloads::{PodReference, WorkloadKind, Workloads};
 
 /// The field manager of everything that previewd applies.
 pub const FIELD_MANAGER: &str = "previewd";
+
+/// The annotation of what makes pods: the digest of what was applied ([`crate::recipe::Object::digest`]).
+const APPLIED: &str = "previewd.dev/applied";
 
 /// Whom an object belongs to, by its labels. Both ids are valid label values: previewd makes them itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The objects in an environment's namespace: tried, applied, deleted.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -8,13 +8,22 @@ use kube::{
     api::{ApiResource, GetParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Resource},
     core::{DynamicObject, GroupVersion, Request as Build},
 };
+use serde_json::{Value, json};
 
 use super::{
-    Cluster, ClusterError, Deletion, FIELD_MANAGER, Owner, PodReference,
+    APPLIED, Cluster, ClusterError, Deletion, FIELD_MANAGER, Owner, PodReference, WorkloadKind,
     client::{metadata_only, parse},
     error::Call,
 };
 use crate::{environment::Namespace, recipe::Object};
+
+/// What becomes of an object that was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Stays,
+    /// Somebody deleted it before: it is gone once what holds it lets go.
+    Goes,
+}
 
 impl Cluster {
     /// Asks the API server whether it would take this Pod, without making it. Pod Security, LimitRange, quota and the
@@ -27,13 +36,16 @@ impl Cluster {
         self.send(&call, metadata_only(request)).await.map(drop)
     }
 
-    /// Applies the object. Fields that somebody else manages are taken over.
-    pub async fn apply(&self, namespace: &Namespace, object: &Object) -> Result<(), ClusterError> {
+    /// Applies the object. Fields that somebody else manages are taken over. What makes pods says in an annotation what
+    /// was applied.
+    pub async fn apply(&self, namespace: &Namespace, object: &Object) -> Result<Standing, ClusterError> {
         let call = Call::new("apply", &object.kind, &object.name).in_namespace(namespace).with_object(&object.body);
         let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let request = resource.patch(&object.name, &parameters, &Patch::Apply(&object.body));
-        self.send(&call, metadata_only(request)).await.map(drop)
+        let body = marked(object);
+        let request = resource.patch(&object.name, &parameters, &Patch::Apply(&*body));
+        let applied: PartialObjectMeta = parse(&call, &self.send(&call, metadata_only(request)).await?)?;
+        Ok(if applied.metadata.deletion_timestamp.is_some() { Standing::Goes } else { Standing::Stays })
     }
 
     /// An object's annotations, be it on its way out. None where there is no such object.
@@ -87,6 +99,16 @@ impl Cluster {
         let call = Call::new("delete", "Pod", &pod.name).in_namespace(namespace);
         self.delete(&call, &resource, &pod.name, Some(&pod.uid)).await.map(drop)
     }
+}
+
+/// The object with its digest, where it makes pods.
+fn marked(object: &Object) -> Cow<'_, Value> {
+    if WorkloadKind::of(&object.kind).is_none() {
+        return Cow::Borrowed(&object.body);
+    }
+    let mut body = object.body.clone();
+    body["metadata"]["annotations"][APPLIED] = json!(object.digest());
+    Cow::Owned(body)
 }
 
 /// The path of a kind in the namespace. The plural is guessed as kube does it, which is right for every kind that a

@@ -5,12 +5,19 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Workloads;
-use crate::environment::{COMMIT_LABEL, CommitSha, RunningImage};
+use crate::environment::{COMMIT_LABEL, CommitSha, Millis, RunningImage};
 
 impl Workloads {
     /// Whether a ready pod runs `commit`. Pods whose template does not use the commit run every one of them.
     pub fn serves(&self, commit: &CommitSha) -> bool {
         self.ready_pods_of(commit).next().is_some()
+    }
+
+    /// Since when the last of the ready pods is ready, by the nodes' clocks. None where there is none.
+    pub fn ready_since(&self) -> Option<Millis> {
+        let conditions = self.pods.iter().filter_map(|pod| pod.status.as_ref()?.conditions.as_ref()).flatten();
+        let ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+        ready.filter_map(|condition| Some(condition.last_transition_time.as_ref()?.0.as_millisecond())).max()
     }
 
     /// A commit that a ready pod says it runs.

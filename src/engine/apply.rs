@@ -10,28 +10,31 @@ use super::{
 };
 use crate::{
     cluster::{
-        CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, WorkloadKind, jobs_to_restart, pods_to_restart,
+        CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, blocking_pods,
+        completed_jobs, jobs_to_restart, pods_to_restart, running,
     },
-    environment::{Cause, CommitSha, Namespace, Reason},
-    recipe::{Object, RUN, Render},
-    store::{Environment, Made, ObjectKey},
+    environment::{Cause, CommitSha, Namespace, NamespaceFacts},
+    recipe::{Object, RUN, Render, room},
+    store::{Environment, Inventoried, Made, ObjectKey, SUPERFLUOUS},
 };
 
 /// How long a pass waits for an object to go that is made anew, and how often it looks.
 const GOES: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
+/// How soon the next pass looks whether it is gone.
+const LOOK_AT_WHAT_GOES: Duration = Duration::from_secs(1);
 
 /// How far an attempt has come.
-pub(super) struct Applied {
-    /// So many phases are in the cluster.
-    pub phases: i64,
-    /// The digest of what is there, where that is everything.
-    pub digest: Option<String>,
+pub(super) enum Applied {
+    /// So many phases are in the cluster. `digest`: of what is there, where that is everything.
+    Phases { phases: i64, digest: Option<String> },
+    /// What ran before ends first: the quota has no room for both.
+    MakesRoom,
 }
 
 impl Pass<'_> {
-    /// Applies a phase of the recipe at the head commit: its first with the namespace and the walls, and after its last
-    /// one nothing else of ours is left.
+    /// Applies a phase of the recipe at the head commit: its first with the namespace and the walls. What earlier commits
+    /// left stays as long as something may go back to it.
     pub(super) async fn apply(
         &mut self,
         observed: &Observed,
@@ -44,38 +47,56 @@ impl Pass<'_> {
         // What is made from something else than before begins at its beginning.
         let phase = if made.is_new { 0 } else { usize::try_from(phase).unwrap_or(0) };
         let phases = made.render.phases();
+        let good = match &environment.good_commit {
+            Some(good) if good != head => self.engine.store.render(&environment.id, good).await?,
+            Some(_) | None => None,
+        };
         if phase == 0 {
+            if environment.applied_commit.as_ref() != Some(head) {
+                self.end_jobs(observed).await?;
+            }
             let kept = made.is_new.then_some(Made { render: &made.render, key: &made.key });
-            self.prepare(environment, head, &made.render, kept).await?;
+            let fresh = observed.facts.namespace == NamespaceFacts::Absent;
+            self.prepare(environment, head, &made.render, kept, fresh).await?;
+            // What belongs neither to this commit nor to the one that a failure goes back to never ran.
+            self.remove_leftovers(environment, |key| good.as_ref().is_some_and(|good| key.is_among(good.applied())))
+                .await?;
+        }
+        if !self.has_room(observed, good.as_ref(), &made.render, phase).await? {
+            return Ok(Applied::MakesRoom);
         }
         let objects = phases.get(phase).copied().unwrap_or_default();
         if restart_pods {
             self.restart(observed, objects).await?;
         }
+        let done = self.done_jobs(&environment.id).await?;
         for object in objects {
-            self.put(&environment.namespace, object).await?;
+            self.put(&environment.namespace, object, &done).await?;
         }
         let is_last = phase + 1 >= phases.len();
-        if is_last {
-            self.prune(environment, &made.render).await?;
-        }
-        Ok(Applied { phases: phase as i64 + 1, digest: is_last.then(|| made.render.digest()) })
+        Ok(Applied::Phases { phases: phase as i64 + 1, digest: is_last.then(|| made.render.digest()) })
     }
 
     /// Puts back what was applied for a commit that ran. Gives whether it still, or already, serves.
-    pub(super) async fn put_back(&mut self, environment: &Environment, commit: &CommitSha) -> Result<bool, NotApplied> {
+    pub(super) async fn put_back(&mut self, observed: &Observed, commit: &CommitSha) -> Result<bool, NotApplied> {
+        let environment = &observed.overview.environment;
         let render = self.engine.store.render(&environment.id, commit).await?;
         // It is kept for as long as the row names the commit; the key that it was sealed with may be gone.
         let render = render.ok_or_else(|| {
             let rule = "what was applied for it is sealed with a key that is not there any more".to_owned();
             NotApplied::Refused(Cause::ObjectRefused { kind: "Commit".to_owned(), name: commit.to_string(), rule })
         })?;
-        let render = render.lasting();
-        self.prepare(environment, commit, &render, None).await?;
+        self.end_jobs(observed).await?;
+        let fresh = observed.facts.namespace == NamespaceFacts::Absent;
+        self.prepare(environment, commit, &render, None, fresh).await?;
+        // What took its place never ran, and holds what there is of the quota.
+        self.remove_leftovers(environment, |_| false).await?;
+        let done = self.done_jobs(&environment.id).await?;
+        // What ran to its end is not run again, unless it went with its namespace.
+        let render = if fresh { render } else { render.lasting() };
         for object in &render.objects {
-            self.put(&environment.namespace, object).await?;
+            self.put(&environment.namespace, object, &done).await?;
         }
-        self.prune(environment, &render).await?;
         let owner = self.owner(&environment.id);
         let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet];
         let workloads = self.engine.cluster.workloads(&environment.namespace, &owner, &kinds).await?;
@@ -84,10 +105,15 @@ impl Pass<'_> {
 
     /// Puts what was applied for a commit into the cluster once more, as it sleeps or runs. What is as it was stays
     /// untouched by that.
-    pub(super) async fn reapply(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), NotApplied> {
+    pub(super) async fn reapply(
+        &mut self,
+        environment: &Environment,
+        commit: &CommitSha,
+        asleep: bool,
+    ) -> Result<(), NotApplied> {
         let Some(render) = self.engine.store.render(&environment.id, commit).await? else { return Ok(()) };
         let render = render.lasting();
-        let render = if environment.reason == Some(Reason::Asleep) { render.asleep() } else { render };
+        let render = if asleep { render.asleep() } else { render };
         for object in render.applied() {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(&environment.namespace, object).await?;
@@ -99,7 +125,7 @@ impl Pass<'_> {
     pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), Interrupted> {
         let render = self.engine.store.render(&environment.id, commit).await?;
         let render = render.ok_or_else(|| Interrupted::failed("what was applied for the commit is missing"))?;
-        for object in render.asleep().objects.iter().filter(|object| object.has_replicas()) {
+        for object in render.asleep().objects.iter().filter(|object| object.sleeps()) {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(&environment.namespace, object).await?;
         }
@@ -114,10 +140,17 @@ impl Pass<'_> {
         commit: &CommitSha,
         render: &Render,
         made: Option<Made<'_>>,
+        fresh: bool,
     ) -> Result<(), NotApplied> {
         let namespace = &environment.namespace;
-        self.ensure_namespace(namespace, &environment.id, &render.namespace).await?;
-        self.engine.store.begin_apply(&self.lease, commit, render, made).await??;
+        if fresh {
+            // Before it is there: what was done in the one before is not done in this one.
+            self.engine.store.begin_apply(&self.lease, commit, render, made, true).await??;
+            self.ensure_namespace(namespace, &environment.id, &render.namespace).await?;
+        } else {
+            self.ensure_namespace(namespace, &environment.id, &render.namespace).await?;
+            self.engine.store.begin_apply(&self.lease, commit, render, made, false).await??;
+        }
         for wall in &render.walls {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(namespace, wall).await?;
@@ -135,8 +168,13 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Applies an object; where it must not be changed in place, or is to run again, it is made anew.
-    async fn put(&mut self, namespace: &Namespace, object: &Object) -> Result<(), NotApplied> {
+    /// Applies an object; where it must not be changed in place, or is to run again, it is made anew. A Job that is
+    /// among `done` has done its work, whatever became of it.
+    async fn put(&mut self, namespace: &Namespace, object: &Object, done: &[String]) -> Result<(), NotApplied> {
+        let is_done = object.kind == "Job" && done.contains(&object.name);
+        if is_done {
+            return Ok(());
+        }
         if let Some(run) = object.run() {
             self.fence(CALL_TIMEOUT).await?;
             let Object { api_version, kind, name, body: _ } = object;
@@ -147,9 +185,9 @@ impl Pass<'_> {
         }
         self.fence(CALL_TIMEOUT).await?;
         match self.engine.cluster.apply(namespace, object).await {
-            Ok(_) => return Ok(()),
-            // It did its work in this environment already.
-            Err(ClusterError::Immutable(_)) if object.is_done_once() => return Ok(()),
+            Ok(Standing::Stays) => return Ok(()),
+            // What was put into it would go with it.
+            Ok(Standing::Goes) => return Err(NotApplied::Interrupted(Interrupted::NotYet(LOOK_AT_WHAT_GOES))),
             Err(ClusterError::Immutable(_)) if object.kind == "PersistentVolumeClaim" => {
                 let (kind, name) = (object.kind.clone(), object.name.clone());
                 return Err(NotApplied::Refused(Cause::NeedsReset { kind, name }));
@@ -160,6 +198,26 @@ impl Pass<'_> {
         self.remove(namespace, &ObjectKey::of(object)).await?;
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.apply(namespace, object).await?;
+        Ok(())
+    }
+
+    /// The Jobs of the inventory that were seen to complete.
+    async fn done_jobs(&self, environment_id: &str) -> Result<Vec<String>, NotApplied> {
+        let known = self.engine.store.known_inventory(environment_id).await?;
+        Ok(known.into_iter().filter(|object| object.done).map(|object| object.key.name).collect())
+    }
+
+    /// Ends what another commit began and did not come to an end with: it is nobody's any more.
+    async fn end_jobs(&mut self, observed: &Observed) -> Result<(), NotApplied> {
+        let environment = &observed.overview.environment;
+        let known = self.engine.store.known_inventory(&environment.id).await?;
+        // Seen in this very pass, perhaps, and not recorded yet.
+        let completed = observed.workloads.as_ref().map(completed_jobs).unwrap_or_default();
+        let is_open =
+            |object: &Inventoried| object.key.kind == "Job" && !object.done && !completed.contains(&object.key.name);
+        for Inventoried { key, .. } in known.into_iter().filter(is_open) {
+            self.remove(&environment.namespace, &key).await?;
+        }
         Ok(())
     }
 
@@ -201,19 +259,75 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Deletes what was applied before and belongs to this render no more.
-    async fn prune(&mut self, environment: &Environment, render: &Render) -> Result<(), NotApplied> {
-        let store = &self.engine.store;
-        let there = store.inventory(&environment.id).await?;
-        let superfluous: Vec<ObjectKey> = there.into_iter().filter(|key| !key.is_among(render.applied())).collect();
-        for ObjectKey { api_version, kind, name } in &superfluous {
+    /// Deletes what earlier commits left, or all of it but volumes. Gives the names of the volumes that went.
+    pub(super) async fn prune(&mut self, environment: &Environment, volumes: bool) -> Result<Vec<String>, Interrupted> {
+        self.remove_leftovers(environment, |key| key.is_volume() && !volumes).await
+    }
+
+    /// Deletes what is in the inventory and not in what is applied, but for what `stays`.
+    async fn remove_leftovers(
+        &mut self,
+        environment: &Environment,
+        stays: impl Fn(&ObjectKey) -> bool,
+    ) -> Result<Vec<String>, Interrupted> {
+        let known = self.engine.store.known_inventory(&environment.id).await?;
+        let leftovers = known.into_iter().filter(|object| object.phase == SUPERFLUOUS).map(|object| object.key);
+        let leftovers: Vec<ObjectKey> = leftovers.filter(|key| !stays(key)).collect();
+        for ObjectKey { api_version, kind, name } in &leftovers {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
         }
-        if !superfluous.is_empty() {
-            self.engine.store.remove_from_inventory(&self.lease, &superfluous).await??;
+        if !leftovers.is_empty() {
+            self.engine.store.remove_from_inventory(&self.lease, &leftovers).await??;
+        }
+        Ok(leftovers.into_iter().filter(ObjectKey::is_volume).map(|key| key.name).collect())
+    }
+
+    /// Has the pods made anew that keep a StatefulSet from making those of its newest revision.
+    pub(super) async fn remove_blocking_pods(&mut self, observed: &Observed) -> Result<(), Interrupted> {
+        let namespace = &observed.overview.environment.namespace;
+        for pod in observed.workloads.iter().flat_map(blocking_pods) {
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.restart_pod(namespace, &pod).await?;
         }
         Ok(())
+    }
+
+    /// Whether the quota has room for what a phase makes, beside what runs. Where it has none, what ran before and is to
+    /// be replaced is stopped; the phase waits for its pods to go.
+    async fn has_room(
+        &mut self,
+        observed: &Observed,
+        good: Option<&Render>,
+        render: &Render,
+        phase: usize,
+    ) -> Result<bool, NotApplied> {
+        let Some(workloads) = &observed.workloads else { return Ok(true) };
+        let running = running(workloads);
+        if room::has_room(render, phase, &running, &self.engine.policy.quota) {
+            return Ok(true);
+        }
+        let environment = &observed.overview.environment;
+        let in_the_way = room::in_the_way(render, phase, &running);
+        if in_the_way.is_empty() {
+            // Either it goes already, or nobody can make room.
+            return Ok(!running.pods.iter().any(|pod| pod.goes));
+        }
+        for (kind, name) in in_the_way {
+            self.fence(CALL_TIMEOUT).await?;
+            let is_it = |object: &&Object| (&object.kind, &object.name) == (&kind, &name);
+            match good.map(Render::asleep).and_then(|good| good.objects.iter().find(is_it).cloned()) {
+                Some(stopped) => {
+                    self.engine.cluster.apply(&environment.namespace, &stopped).await?;
+                }
+                // It never served.
+                None => {
+                    let namespace = &environment.namespace;
+                    self.engine.cluster.delete_object(namespace, "apps/v1", &kind, &name).await?;
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Creates the namespace where there is none. One that somebody else made is left alone.

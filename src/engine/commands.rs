@@ -11,11 +11,10 @@ use tokio::time::Instant;
 
 use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
-    cluster::{CALL_TIMEOUT, NamespaceState},
     environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState, Urgency},
     github::{self, GitHubError},
     identity::{Action, Identity, Permission, Role, may},
-    store::{self, Environment, Event, EventKind, Interface, Overview, Refusal, Request},
+    store::{self, Event, EventKind, Interface, Overview, Refusal, Request},
 };
 
 /// How long GitHub's word on somebody's role is believed.
@@ -158,8 +157,7 @@ impl Pass<'_> {
                 granted(asked, invalid(sentence))
             }
             Command::Reset => {
-                self.begin_anew(environment).await?;
-                let asked = store.request_deployment(id, by(EventKind::ResetRequested, head.to_string())).await?;
+                let asked = store.request_reset(id, by(EventKind::ResetRequested, head.to_string())).await?;
                 granted(asked, invalid("The pull request is closed; reopen it first."))
             }
             Command::Delete => {
@@ -174,18 +172,6 @@ impl Pass<'_> {
             Command::Approve(prefix) => self.approve(overview, prefix, by).await?,
             Command::Status => Outcome::Settled(Some(self.status_sentence(overview))),
         })
-    }
-
-    /// Removes the namespace with its volumes. The pass that is asked for next makes it anew.
-    async fn begin_anew(&mut self, environment: &Environment) -> Result<(), Interrupted> {
-        let (engine, owner) = (self.engine, self.owner(&environment.id));
-        self.fence(CALL_TIMEOUT).await?;
-        let state = engine.cluster.namespace(&environment.namespace, &owner).await?;
-        if let NamespaceState::Ours { uid, terminating: None } = state {
-            self.fence(CALL_TIMEOUT).await?;
-            engine.cluster.delete_namespace(&environment.namespace, &uid).await?;
-        }
-        Ok(())
     }
 
     async fn approve(

@@ -65,6 +65,8 @@ impl From<GitHubError> for Interrupted {
 pub(super) enum NotApplied {
     /// The cluster, or previewd itself, does not take what the recipe says.
     Refused(Cause),
+    /// The cluster does not take it now, for this reason, and may take it later.
+    NotTaken(Cause),
     /// The namespace is on its way out; it is made anew once it is gone.
     NamespaceGoes,
     Interrupted(Interrupted),
@@ -98,6 +100,7 @@ impl From<ClusterError> for NotApplied {
     fn from(error: ClusterError) -> Self {
         match error {
             ClusterError::Refused(cause) | ClusterError::Immutable(cause) => Self::Refused(cause),
+            ClusterError::NotTaken { cause, retry_after: _ } => Self::NotTaken(cause),
             ClusterError::NamespaceTerminating | ClusterError::NamespaceGone => Self::NamespaceGoes,
             other => Self::Interrupted(other.into()),
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::CALL_TIMEOUT,
-    environment::{Cause, PublicUrl},
+    environment::{Cause, NamespaceFacts, PublicUrl},
     github::{EntryKind, GitRef, RepositoryAccess},
     recipe::{Charted, Context, Files, LARGEST_FILE, LARGEST_FILES, MOST_FILES, RECIPE_FILE, Recipe, Render},
 };
@@ -45,8 +45,9 @@ impl Pass<'_> {
         let recipe = Recipe::parse(RECIPE_FILE, text).map_err(NotApplied::Refused)?;
         let is_chart = recipe.helm.is_some();
         let kube_version = if is_chart { Some(self.kube_version().await?) } else { None };
+        let is_fresh = observed.standing.fresh || observed.facts.namespace == NamespaceFacts::Absent;
         // Only of charts: what else runs is the same for an environment that ran before.
-        let is_upgrade = is_chart && environment.good_commit.is_some();
+        let is_upgrade = is_chart && environment.good_commit.is_some() && !is_fresh;
         let key = key(&[
             env!("CARGO_PKG_VERSION"),
             text,

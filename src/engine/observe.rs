@@ -4,17 +4,25 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Engine, interrupted::Interrupted, pass::Pass, records::Seen, usage};
 use crate::{
-    cluster::{self, Expected, NamespaceState, Owner, WorkloadKind, Workloads, assess},
+    cluster::{
+        self, Expected, NamespaceState, Owner, Terminating, WorkloadKind, Workloads, assess, blocking_pods,
+        completed_jobs, is_down,
+    },
     environment::{
         ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
-        Hold, Images, LabelName, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness, RecipeFacts,
-        RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
+        Hold, Images, LabelName, Leftovers, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness,
+        RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
     },
     faults::Fault,
     github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
-    recipe::{RECIPE_FILE, Recipe},
-    store::{Confirmed, Deployment, Environment, EnvironmentChanges, Overview, Record},
+    recipe::{Backend, RECIPE_FILE, Recipe},
+    store::{
+        Confirmed, Deployment, Environment, EnvironmentChanges, Inventoried, Overview, Record, SUPERFLUOUS, Standing,
+    },
 };
+
+/// Service, ingress controller and DNS learn of a ready pod within this time; before, nothing is wrong. In milliseconds.
+const TOLD_AFTER: Millis = 5_000;
 
 /// What a step works on.
 pub(super) struct Observed {
@@ -23,6 +31,7 @@ pub(super) struct Observed {
     pub deployment: Option<Deployment>,
     /// Read in this pass, because the row has none.
     pub recipe: Option<Result<String, Cause>>,
+    pub standing: Standing,
     pub namespace_uid: Option<String>,
     pub workloads: Option<Workloads>,
     /// Of the head commit, where it is ready.
@@ -64,6 +73,8 @@ impl Pass<'_> {
         let environment = &overview.environment;
         let pull_request = &overview.pull_request.facts;
         let deployment = self.engine.store.deployment(&environment.id, &pull_request.head_sha).await?;
+
+        let standing = self.engine.store.standing(&environment.id).await?;
 
         let repository = overview.pull_request.repository_state;
         let has_expired = environment.has_place && environment.lifetime.has_expired(self.lease.now());
@@ -109,22 +120,32 @@ impl Pass<'_> {
         let owner = self.owner(&environment.id);
         let (namespace, namespace_uid) = match decision {
             // Nothing is going to be done there.
-            Decision::Wait(_) if environment.good_commit.is_none() => (NamespaceFacts::Absent, None),
+            Decision::Wait(_) if !is_of_interest(environment, standing) => (NamespaceFacts::Absent, None),
             Decision::Wait(_) | Decision::Deploy(_) | Decision::Gone(_) => {
                 self.read_namespace(&overview, &owner).await?
             }
         };
         let applied = environment.applied_commit.clone().filter(|_| namespace == NamespaceFacts::Ours);
-        let (workloads, mut progress) = match (&decision, &applied) {
+        let known = match &applied {
+            Some(_) => self.engine.store.known_inventory(&environment.id).await?,
+            None => Vec::new(),
+        };
+        let leftovers = leftovers(&known);
+        let (workloads, mut progress, is_down) = match (&decision, &applied) {
             (Decision::Deploy(_) | Decision::Wait(_), Some(_)) => {
                 let since = deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
                 // Of an attempt that is under way only what was applied of it.
                 let under_way = deployment.as_ref().filter(|row| row.applied_digest.is_none());
                 let phases = under_way.filter(|row| applied.as_ref() == Some(&row.commit)).map(|row| row.phase);
-                let (workloads, progress) = self.read_workloads(environment, phases, since, &owner).await?;
-                (Some(workloads), Some(progress))
+                let expected = waited_for(&known, phases);
+                // What earlier commits left may be in the way of it.
+                let kinds: Vec<_> = known.iter().filter_map(|object| WorkloadKind::of(&object.key.kind)).collect();
+                let (workloads, progress, is_down) =
+                    self.read_workloads(environment, &expected, &kinds, since, &owner).await?;
+                self.remember_what_is_done(&known, &workloads).await?;
+                (Some(workloads), Some(progress), is_down)
             }
-            (Decision::Gone(_), _) | (_, None) => (None, None),
+            (Decision::Gone(_), _) | (_, None) => (None, None, false),
         };
 
         if let Some(workloads) = &workloads {
@@ -142,15 +163,22 @@ impl Pass<'_> {
         };
 
         let mut readiness = None;
-        if let (Decision::Deploy(commit), Some(workloads), Some(Progress::Ready)) = (&decision, &workloads, &progress)
-            && applied.as_ref() == Some(commit)
-            && let Some(deployment) = deployment.as_ref().filter(|row| row.status != DeploymentStatus::Succeeded)
+        if let (Some(workloads), Some(Progress::Ready)) = (&workloads, &progress)
+            && let Some(commit) = to_prove(&decision, environment, deployment.as_ref(), leftovers)
+            && applied.as_ref() == Some(&commit)
         {
-            match self.prove(environment, deployment, workloads).await {
+            match self.prove(environment, &commit, workloads).await? {
                 Ok(proof) => readiness = Some(proof),
-                Err(cause) => progress = Some(Progress::Stumbling(cause)),
+                Err(cause) => {
+                    let told = workloads.ready_since().is_none_or(|since| self.lease.now() - since >= TOLD_AFTER);
+                    progress = Some(Progress::Unproved { cause, told });
+                }
             }
         }
+        let answers = match (&environment.serving_commit, &workloads) {
+            (Some(serving), Some(workloads)) => workloads.serves(serving),
+            (None, _) | (_, None) => false,
+        };
 
         let facts = Facts {
             decision,
@@ -172,6 +200,13 @@ impl Pass<'_> {
             images,
             namespace,
             progress,
+            answers,
+            is_down,
+            down_since: standing.down_since,
+            asleep: standing.asleep,
+            leftovers,
+            has_blocking_pods: workloads.as_ref().is_some_and(|workloads| !blocking_pods(workloads).is_empty()),
+            resets: standing.reset_at.is_some(),
             has_place: environment.has_place,
             lifetime: environment.lifetime,
             check_is_due: environment.check_is_due,
@@ -179,7 +214,7 @@ impl Pass<'_> {
             observed_at: environment.observed_at,
             jitter: jitter(environment, deployment.as_ref()),
         };
-        Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, readiness, facts })
+        Ok(Observed { overview, deployment, recipe, standing, namespace_uid, workloads, readiness, facts })
     }
 
     /// Keeps in the row what the recipe says and others need, who do not read it: which label means that somebody wants
@@ -296,52 +331,117 @@ impl Pass<'_> {
                 (NamespaceFacts::Absent, None)
             }
             NamespaceState::Ours { uid, terminating: Some(terminating) } => {
-                (NamespaceFacts::Terminating { blocked_by: terminating.blocked_by }, Some(uid))
+                let Terminating { since, blocked_by } = terminating;
+                (NamespaceFacts::Terminating { since, blocked_by }, Some(uid))
             }
         })
     }
 
-    /// What shows that what is ready is the deployment's commit, and that people reach it.
+    /// What shows that what is ready is the commit, and that people reach it.
     async fn prove(
-        &self,
+        &mut self,
         environment: &Environment,
-        deployment: &Deployment,
+        commit: &CommitSha,
         workloads: &Workloads,
-    ) -> Result<Readiness, Cause> {
+    ) -> Result<Result<Readiness, Cause>, Interrupted> {
         let pods_at = self.lease.now();
+        let deployment = self.engine.store.deployment(&environment.id, commit).await?;
+        let text = deployment.and_then(|deployment| deployment.recipe);
+        let recipe = text.and_then(|text| Recipe::parse(RECIPE_FILE, &text).ok());
+        // The pods say the same of themselves at this path.
+        let path = recipe.map_or_else(|| "/".to_owned(), |recipe| recipe.health().as_str().to_owned());
+        if let Some(render) = self.engine.store.render(&environment.id, commit).await?
+            && let Some(Backend { service, port }) = render.backends().of(&path).cloned()
+        {
+            self.fence(cluster::CALL_TIMEOUT).await?;
+            let number = u16::try_from(port).unwrap_or_default();
+            if self.engine.cluster.endpoints(&environment.namespace, &service, number).await?.is_empty() {
+                return Ok(Err(Cause::NothingBehind { service, port }));
+            }
+        }
         let url = match &self.engine.prober {
             None => None,
             Some(prober) => {
                 let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
-                let recipe = deployment.recipe.as_deref().and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
-                // The pods say the same of themselves at this path.
-                let path = recipe.map_or_else(|| "/".to_owned(), |recipe| recipe.health().as_str().to_owned());
                 match prober.ask(&url, &path, self.lease.token()).await {
                     Some(status) if (200..400).contains(&status) => Some(UrlAnswer { status, at: self.lease.now() }),
-                    answered => return Err(Cause::UrlUnreachable { answered }),
+                    answered => return Ok(Err(Cause::UrlUnreachable { answered })),
                 }
             }
         };
-        Ok(Readiness { pods_at, images: workloads.running_images(&deployment.commit), url })
+        Ok(Ok(Readiness { pods_at, images: workloads.running_images(commit), url }))
+    }
+
+    /// Keeps in the inventory which Jobs ended well: they may be gone when somebody looks again.
+    async fn remember_what_is_done(&self, known: &[Inventoried], workloads: &Workloads) -> Result<(), Interrupted> {
+        let is_open = |name: &String| {
+            known.iter().any(|object| object.key.kind == "Job" && object.key.name == *name && !object.done)
+        };
+        let done: Vec<String> = completed_jobs(workloads).into_iter().filter(is_open).collect();
+        if !done.is_empty() {
+            self.engine.store.record_done(&self.lease, &done).await??;
+        }
+        Ok(())
     }
 
     /// What runs of what is applied, and how far it is.
     async fn read_workloads(
         &mut self,
         environment: &Environment,
-        phases: Option<i64>,
+        waited_for: &[(WorkloadKind, String)],
+        kinds: &[WorkloadKind],
         attempt_deadline: Option<Millis>,
         owner: &Owner,
-    ) -> Result<(Workloads, Progress), Interrupted> {
-        let inventory = self.engine.store.inventory_until(&environment.id, phases.unwrap_or(Millis::MAX)).await?;
-        let waited_for: Vec<(WorkloadKind, String)> =
-            inventory.into_iter().filter_map(|key| Some((WorkloadKind::of(&key.kind)?, key.name))).collect();
-        let kinds: Vec<WorkloadKind> = waited_for.iter().map(|(kind, _)| *kind).collect();
+    ) -> Result<(Workloads, Progress, bool), Interrupted> {
         self.fence(cluster::CALL_TIMEOUT).await?;
-        let workloads = self.engine.cluster.workloads(&environment.namespace, owner, &kinds).await?;
-        let progress = assess(&workloads, &expected(&waited_for, attempt_deadline, self.lease.now()));
-        Ok((workloads, progress))
+        let workloads = self.engine.cluster.workloads(&environment.namespace, owner, kinds).await?;
+        let expected = expected(waited_for, attempt_deadline, self.lease.now());
+        let progress = assess(&workloads, &expected);
+        let is_down = is_down(&workloads, &expected);
+        Ok((workloads, progress, is_down))
     }
+}
+
+/// What of the inventory is waited for: of as many phases as are applied (None: of all), without the Jobs that did their
+/// work, whatever became of them since.
+fn waited_for(known: &[Inventoried], phases: Option<i64>) -> Vec<(WorkloadKind, String)> {
+    let is_applied = |object: &&Inventoried| {
+        object.phase != SUPERFLUOUS && phases.is_none_or(|phases| object.phase < phases) && !object.done
+    };
+    let applied = known.iter().filter(is_applied);
+    applied.filter_map(|object| Some((WorkloadKind::of(&object.key.kind)?, object.key.name.clone()))).collect()
+}
+
+fn leftovers(known: &[Inventoried]) -> Leftovers {
+    let left = known.iter().filter(|object| object.phase == SUPERFLUOUS);
+    left.map(|object| if object.key.is_volume() { Leftovers::Volumes } else { Leftovers::Objects })
+        .max()
+        .unwrap_or(Leftovers::None)
+}
+
+/// The commit whose URL is to be asked once its pods are ready: the head's once all of it is applied and nothing else
+/// answers in its place, or the one that was put back.
+fn to_prove(
+    decision: &Decision,
+    environment: &Environment,
+    deployment: Option<&Deployment>,
+    leftovers: Leftovers,
+) -> Option<CommitSha> {
+    match (decision, deployment) {
+        (Decision::Deploy(head), Some(row)) if environment.applied_commit.as_ref() == Some(head) => {
+            let is_whole = row.applied_digest.is_some() && leftovers != Leftovers::Objects;
+            (is_whole && row.status != DeploymentStatus::Succeeded).then(|| head.clone())
+        }
+        (Decision::Deploy(_) | Decision::Wait(_), _) => {
+            environment.good_commit.clone().filter(|good| environment.serving_commit.as_ref() != Some(good))
+        }
+        (Decision::Gone(_), _) => None,
+    }
+}
+
+/// Whether a namespace matters although nothing new may start: something runs in it, or it is to go.
+fn is_of_interest(environment: &Environment, standing: Standing) -> bool {
+    environment.good_commit.is_some() || environment.serving_commit.is_some() || standing.reset_at.is_some()
 }
 
 /// Where the recipe and what it names is read. A stranger does not say what runs, not even after an approval, which is

@@ -20,7 +20,7 @@ use crate::{
     cluster::{CALL_TIMEOUT, WorkloadKind},
     environment::{
         Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Millis, Place, Step, Urgency, next_step,
-        wait_after_failures,
+        not_taken, wait_after_failures,
     },
     faults::{Fault, Moment},
     github,
@@ -30,13 +30,15 @@ use crate::{
 };
 
 /// A pass takes a handful of steps; more would be a plan that goes in circles.
-const STEPS_AT_MOST: usize = 12;
+const STEPS_AT_MOST: usize = 16;
 /// How often those that wait in line look where they stand. A place that becomes free wakes whoever gets it.
 const IN_LINE: Duration = Duration::from_secs(60);
 /// How often a lease is renewed during work that may outlast it, and something newer is looked for.
 const KEEP_LEASE: Duration = Duration::from_secs(2);
 /// How soon to look again at a namespace that is on its way out; the watch usually says it before.
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
+/// The same for pods.
+const ROOM_IS_MADE: Duration = Duration::from_secs(1);
 
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
@@ -165,6 +167,7 @@ impl Pass<'_> {
             Step::LookForImages => match self.look_for_images(observed).await {
                 Ok(Awaited { missing, deadline }) => records::looked_for_images(&missing, deadline, &seen),
                 Err(NotApplied::Refused(cause)) => records::refused_at_once(&cause, &seen, self.lease.now()),
+                Err(NotApplied::NotTaken(cause)) => return Err(Interrupted::failed(cause)),
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
             },
@@ -175,22 +178,27 @@ impl Pass<'_> {
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
             Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
-                Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
+                Ok(Applied::Phases { phases, digest }) => records::applied(phases, digest, &seen),
+                Ok(Applied::MakesRoom) => return Ok(Turn::Wait(Some(ROOM_IS_MADE))),
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
+                Err(NotApplied::NotTaken(cause)) => return self.is_not_taken(observed, cause).await,
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
             },
-            Step::RollBack { commit } => match self.put_back(environment, commit).await {
+            Step::RollBack { commit } => match self.put_back(observed, commit).await {
                 Ok(serves) => records::rolled_back(commit, serves),
                 Err(NotApplied::Refused(cause)) => records::gave_up_going_back(commit, &cause),
+                Err(NotApplied::NotTaken(cause)) => return Err(Interrupted::failed(cause)),
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
             },
             Step::Reapply { commit } => {
-                match self.reapply(environment, commit).await {
+                match self.reapply(environment, commit, observed.standing.asleep).await {
                     Ok(()) => {}
                     Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
-                    Err(NotApplied::Refused(cause)) => warn!(%cause, "what was applied cannot be applied again"),
+                    Err(NotApplied::Refused(cause) | NotApplied::NotTaken(cause)) => {
+                        warn!(%cause, "what was applied cannot be applied again");
+                    }
                     Err(NotApplied::NamespaceGoes) => warn!("what was applied cannot be applied again: it goes"),
                 }
                 record_of(step, &seen, self.lease.now())
@@ -198,6 +206,14 @@ impl Pass<'_> {
             Step::FallAsleep { commit } => {
                 self.stop_pods(environment, commit).await?;
                 record_of(step, &seen, self.lease.now())
+            }
+            Step::Prune { volumes } => {
+                let removed = self.prune(environment, *volumes).await?;
+                records::pruned(&removed)
+            }
+            Step::RemoveBlockingPods => {
+                self.remove_blocking_pods(observed).await?;
+                return Ok(Turn::Wait(Some(NAMESPACE_GOES)));
             }
             Step::DeleteNamespace => {
                 self.delete_namespace(observed).await?;
@@ -216,6 +232,8 @@ impl Pass<'_> {
             | Step::Succeed
             | Step::Fail { .. }
             | Step::ShowServing { .. }
+            | Step::NoteDown { .. }
+            | Step::BeginAnew { .. }
             | Step::ShowOutcome
             | Step::BeginDeletion { .. }
             | Step::FinishDeletion { .. } => record_of(step, &seen, self.lease.now()),
@@ -229,6 +247,24 @@ impl Pass<'_> {
         let gives_its_place = matches!(step, Step::ShowWaiting { .. } | Step::FinishDeletion { .. });
         if gives_its_place && environment.has_place {
             self.engine.store.give_places(&self.engine.capacity()).await?;
+        }
+        Ok(Turn::Again)
+    }
+
+    /// The cluster does not take an object now: what is told of it, and when the attempt ends with that.
+    async fn is_not_taken(&mut self, observed: &Observed, cause: Cause) -> Result<Turn, Interrupted> {
+        let step = not_taken(&observed.facts, cause, self.lease.now());
+        if let Step::Await { until, cause } = &step {
+            let environment = &observed.overview.environment;
+            self.show_while_waiting(environment, &observed.facts.decision, cause.as_ref()).await?;
+            return Ok(Turn::Wait(Some(self.until(*until))));
+        }
+        self.keep_logs(observed).await?;
+        let record = record_of(&step, &observed.seen(), self.lease.now());
+        let status = record.deployment.as_ref().and_then(|(_, changes)| changes.status);
+        self.record(record).await?;
+        if let Some(status) = status {
+            self.count_outcome(status, observed.deployment.as_ref());
         }
         Ok(Turn::Again)
     }
@@ -342,9 +378,10 @@ impl Pass<'_> {
             return Ok(());
         }
         let is_news = matches!(cause, Cause::NamespaceStuck { .. }) && environment.reason != Some(cause.reason());
-        let status = match decision {
-            Decision::Gone(_) => EnvironmentStatus::Deleting,
-            Decision::Deploy(_) | Decision::Wait(_) => EnvironmentStatus::Deploying,
+        let status = match (decision, environment.status) {
+            (Decision::Gone(_), _) => EnvironmentStatus::Deleting,
+            (Decision::Deploy(_) | Decision::Wait(_), EnvironmentStatus::Pending) => EnvironmentStatus::Pending,
+            (Decision::Deploy(_) | Decision::Wait(_), _) => EnvironmentStatus::Deploying,
         };
         self.record(records::waiting_for(cause, status)).await?;
         if is_news {

@@ -35,6 +35,8 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
         | Step::AwaitImage { .. }
         | Step::Apply { .. }
         | Step::RollBack { .. }
+        | Step::Prune { .. }
+        | Step::RemoveBlockingPods
         | Step::DeleteNamespace => Record::default(),
         Step::ShowWaiting { cause } => {
             let shown = EnvironmentChanges::status(EnvironmentStatus::Pending, Some(cause));
@@ -73,16 +75,12 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             }
         }
         Step::BeginAttempt { attempt, deadline } => {
+            let first = first_attempt(*deadline, now);
             let changes = DeploymentChanges {
-                status: Some(DeploymentStatus::Deploying.code()),
                 attempt: Some(*attempt),
-                attempt_deadline: Some(Some(*deadline)),
-                retry_at: Some(None),
                 recipe: seen.recipe_to_keep(),
-                phase: Some(0),
-                applied_digest: Some(None),
-                started_at: if *attempt == 1 { Some(Some(now)) } else { None },
-                ..Default::default()
+                started_at: first.started_at.filter(|_| *attempt == 1),
+                ..first
             };
             Record {
                 environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, None)),
@@ -105,7 +103,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             }
         }
         Step::Succeed => {
-            let shown = EnvironmentChanges::status(EnvironmentStatus::Running, None);
+            let shown = EnvironmentChanges::status(EnvironmentStatus::Running, None).used(now).ran();
             Record {
                 environment: Some(shown.serving(Some(seen.head)).good(Some(seen.head))),
                 deployment: Some((
@@ -117,10 +115,22 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             }
         }
         Step::Fail { cause } => failed(cause, seen, now),
-        Step::ShowServing { commit } => shown(EnvironmentChanges::default().serving(Some(commit))),
+        Step::ShowServing { commit } => shown(EnvironmentChanges::default().serving(commit.as_ref())),
+        Step::NoteDown { since } => shown(EnvironmentChanges::default().down(*since)),
+        Step::BeginAnew { deadline } => {
+            let changes = EnvironmentChanges::default().nothing_applied();
+            let Some(deadline) = deadline else { return shown(changes) };
+            let attempt = DeploymentChanges { round: Some(seen.round + 1), ..first_attempt(*deadline, now) };
+            Record {
+                environment: Some(changes.with_status(EnvironmentStatus::Deploying)),
+                deployment: Some((head(), attempt.cause(None).readiness(None))),
+                end_others: Some(DeploymentStatus::Superseded),
+                event: event(EventKind::Deploying, format!("{} attempt 1", seen.head)),
+            }
+        }
         Step::Reapply { .. } => shown(EnvironmentChanges::default().checked(now)),
         Step::FallAsleep { commit } => Record {
-            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep))),
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep)).asleep()),
             event: event(EventKind::Asleep, commit.to_string()),
             ..Record::default()
         },
@@ -178,6 +188,14 @@ pub(super) fn applied(phases: i64, digest: Option<String>, seen: &Seen<'_>) -> R
     Record { deployment: Some((seen.head.clone(), changes)), ..Record::default() }
 }
 
+/// What earlier commits left is gone: so many volumes among it, by their names.
+pub(super) fn pruned(volumes: &[String]) -> Record {
+    if volumes.is_empty() {
+        return Record::default();
+    }
+    Record { event: event(EventKind::VolumesRemoved, volumes.join(", ")), ..Record::default() }
+}
+
 /// What was applied for `commit` is back; `serves`: it is what answers already.
 pub(super) fn rolled_back(commit: &CommitSha, serves: bool) -> Record {
     Record {
@@ -224,6 +242,21 @@ impl Seen<'_> {
 
 fn shown(environment: EnvironmentChanges) -> Record {
     Record { environment: Some(environment), ..Record::default() }
+}
+
+/// Nothing of the first attempt is in the cluster yet.
+fn first_attempt(deadline: Millis, now: Millis) -> DeploymentChanges {
+    DeploymentChanges {
+        status: Some(DeploymentStatus::Deploying.code()),
+        attempt: Some(1),
+        attempt_deadline: Some(Some(deadline)),
+        retry_at: Some(None),
+        phase: Some(0),
+        applied_digest: Some(None),
+        started_at: Some(Some(now)),
+        finished_at: Some(None),
+        ..Default::default()
+    }
 }
 
 fn ended(status: DeploymentStatus, now: Millis) -> DeploymentChanges {

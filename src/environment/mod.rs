@@ -27,7 +27,8 @@ pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label, short_commit};
 pub use obstacle::Obstacle;
 pub use plan::{
-    ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
+    ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, Leftovers, NamespaceFacts, Progress, Step, next_step, not_taken,
+    wait_after_failures,
 };
 pub use readiness::{PROBE_HEADER, PROBER, Readiness, RunningImage, UrlAnswer};
 pub use reporting::{GitHubState, ReportTo, github_state};

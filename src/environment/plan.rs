@@ -20,6 +20,11 @@ const LOOK_FOR_IMAGE: Duration = Duration::from_secs(15);
 const UNOBSERVED: Duration = Duration::from_secs(30);
 /// A namespace needs about six seconds, and thirty more where a process ignores SIGTERM.
 const DELETION_IS_STUCK: Duration = Duration::from_secs(300);
+/// Whoever waits longer than this is told what for.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
+/// What ran and has no ready pod for this long does not run any more. A pod that a node gives up is made anew elsewhere
+/// sooner than that.
+const DOWN: Duration = Duration::from_secs(10);
 
 /// How long to wait before attempt `after` + 1: 10 s, then 30 s, each moved by `jitter` (-1 to 1) times 20 %.
 fn wait_after_attempt(after: i64, jitter: f64) -> Millis {
@@ -40,6 +45,11 @@ pub enum Progress {
     Progressing,
     /// Not ready because of this, which waiting may heal.
     Stumbling(Cause),
+    /// Its pods are ready, and its URL does not lead to them yet. `told`: for so long that people should know.
+    Unproved {
+        cause: Cause,
+        told: bool,
+    },
     /// This attempt cannot succeed any more; another may.
     AttemptOver(Cause),
     /// No attempt can succeed.
@@ -65,10 +75,21 @@ pub enum NamespaceFacts {
     /// It exists without our labels.
     Foreign,
     Ours,
-    /// `blocked_by`: what its status says it still waits for.
+    /// `since`: by the API server's clock. `blocked_by`: what its status says it still waits for.
     Terminating {
+        since: Millis,
         blocked_by: Option<String>,
     },
+}
+
+/// What earlier commits left in the cluster, and what is applied now has no part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leftovers {
+    None,
+    /// Volumes, perhaps with something in them.
+    Volumes,
+    /// Objects that can be made anew as they were, and perhaps volumes too.
+    Objects,
 }
 
 /// The deployment row of the head commit.
@@ -103,6 +124,19 @@ pub struct Facts {
     pub namespace: NamespaceFacts,
     /// Of what is applied. None where nothing is.
     pub progress: Option<Progress>,
+    /// Pods of `serving` are ready now.
+    pub answers: bool,
+    /// What should run has no ready pod, or a part of it has none.
+    pub is_down: bool,
+    /// Since when that is so, as far as it was noted.
+    pub down_since: Option<Millis>,
+    /// What is applied has no pods until somebody wants it again.
+    pub asleep: bool,
+    pub leftovers: Leftovers,
+    /// Pods of an abandoned revision keep a StatefulSet from making those of the newest.
+    pub has_blocking_pods: bool,
+    /// Somebody asked to begin anew: the namespace of before goes first, with its volumes.
+    pub resets: bool,
     /// It holds one of the places of which there may be a limited number.
     pub has_place: bool,
     pub lifetime: Lifetime,
@@ -173,9 +207,24 @@ pub enum Step {
     RollBack {
         commit: CommitSha,
     },
-    /// Record that what was put back serves.
+    /// Record which commit serves although it is not the head's: the one that was put back, or none any more.
     ShowServing {
-        commit: CommitSha,
+        commit: Option<CommitSha>,
+    },
+    /// Delete what earlier commits left. `volumes`: those too.
+    Prune {
+        volumes: bool,
+    },
+    /// Delete the pods that keep a StatefulSet from making those of its newest revision.
+    RemoveBlockingPods,
+    /// Note since when what ran has no ready pod; None: it has.
+    NoteDown {
+        since: Option<Millis>,
+    },
+    /// Record that nothing is left of what was before. `deadline`: the first attempt of a new round begins, and ends
+    /// then; None: nothing of the head commit had begun.
+    BeginAnew {
+        deadline: Option<Millis>,
     },
     /// Put what was applied into the cluster again, where something of it is missing or was changed.
     Reapply {
@@ -218,6 +267,10 @@ impl Step {
             Self::Fail { .. } => "fail",
             Self::RollBack { .. } => "roll_back",
             Self::ShowServing { .. } => "show_serving",
+            Self::Prune { .. } => "prune",
+            Self::RemoveBlockingPods => "remove_blocking_pods",
+            Self::NoteDown { .. } => "note_down",
+            Self::BeginAnew { .. } => "begin_anew",
             Self::Reapply { .. } => "reapply",
             Self::FallAsleep { .. } => "fall_asleep",
             Self::ShowOutcome => "show_outcome",
@@ -232,6 +285,7 @@ impl Step {
 pub fn next_step(facts: &Facts, now: Millis) -> Step {
     match &facts.decision {
         Decision::Gone(cause) => deletion_step(facts, cause.clone(), now),
+        Decision::Wait(_) | Decision::Deploy(_) if facts.resets => reset_step(facts, now),
         Decision::Wait(cause) => {
             if facts.status == EnvironmentStatus::Pending && facts.reason == Some(cause.reason()) {
                 step_back(facts, now)
@@ -260,39 +314,104 @@ fn deletion_step(facts: &Facts, cause: Option<Cause>, now: Millis) -> Step {
     };
     match &facts.namespace {
         NamespaceFacts::Ours => Step::DeleteNamespace,
-        NamespaceFacts::Terminating { blocked_by } => {
+        NamespaceFacts::Terminating { since: _, blocked_by } => {
             let stuck = now - started_at >= millis(DELETION_IS_STUCK);
-            let blocked_by = || blocked_by.clone().unwrap_or_else(|| "it is still terminating".to_owned());
             Step::Await {
                 until: now + millis(LOOK_AGAIN),
-                cause: if stuck { Some(Cause::NamespaceStuck { blocked_by: blocked_by() }) } else { cause },
+                cause: if stuck { Some(stuck_on(blocked_by)) } else { cause },
             }
         }
         NamespaceFacts::Absent | NamespaceFacts::Foreign => Step::FinishDeletion { cause },
     }
 }
 
+fn stuck_on(blocked_by: &Option<String>) -> Cause {
+    let blocked_by = blocked_by.clone().unwrap_or_else(|| "it is still terminating".to_owned());
+    Cause::NamespaceStuck { blocked_by }
+}
+
+/// Nothing can be put into a namespace that goes; it comes anew once it is gone.
+fn await_removal(since: Millis, blocked_by: &Option<String>, now: Millis) -> Step {
+    let cause = match now - since {
+        waited if waited >= millis(DELETION_IS_STUCK) => Some(stuck_on(blocked_by)),
+        waited if waited >= millis(TOLD_AFTER) => Some(Cause::NamespaceTerminating),
+        _ => None,
+    };
+    Step::Await { until: now + millis(LOOK_AGAIN), cause }
+}
+
+/// Whatever the head commit's row says of what ran, it runs no more: it begins again in an empty namespace.
+fn reset_step(facts: &Facts, now: Millis) -> Step {
+    match &facts.namespace {
+        NamespaceFacts::Ours => Step::DeleteNamespace,
+        NamespaceFacts::Terminating { since, blocked_by } => await_removal(*since, blocked_by, now),
+        NamespaceFacts::Absent | NamespaceFacts::Foreign => {
+            let had_begun = facts.deployment.as_ref().is_some_and(|deployment| match deployment.status {
+                DeploymentStatus::Deploying | DeploymentStatus::Succeeded | DeploymentStatus::Failed => true,
+                DeploymentStatus::Pending | DeploymentStatus::Superseded | DeploymentStatus::Cancelled => false,
+            });
+            let deploys = matches!(facts.decision, Decision::Deploy(_)) && facts.has_place;
+            Step::BeginAnew { deadline: (had_begun && deploys).then(|| now + millis(ATTEMPT)) }
+        }
+    }
+}
+
 fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitSha, now: Millis) -> Step {
     let has_namespace = facts.namespace == NamespaceFacts::Ours;
     let is_ready = deployment.applied && facts.progress == Some(Progress::Ready);
-    if let NamespaceFacts::Terminating { .. } = facts.namespace {
-        // Whatever the rows say, nothing can be put into it; it comes anew once it is gone.
-        return Step::Await { until: now + millis(LOOK_AGAIN), cause: None };
+    if deployment.status == DeploymentStatus::Succeeded && (!has_namespace || facts.serving.as_ref() != Some(commit)) {
+        return Step::RenewDeployment;
+    }
+    if let Some(serving) = &facts.serving
+        && deployment.status != DeploymentStatus::Succeeded
+        && !still_answers(facts, serving)
+    {
+        return Step::ShowServing { commit: None };
+    }
+    if let NamespaceFacts::Terminating { since, blocked_by } = &facts.namespace {
+        match deployment.status {
+            DeploymentStatus::Pending => return await_removal(*since, blocked_by, now),
+            // What was under way ended with the namespace; the time until it can begin again is no attempt's.
+            DeploymentStatus::Deploying => return Step::RenewDeployment,
+            DeploymentStatus::Succeeded
+            | DeploymentStatus::Failed
+            | DeploymentStatus::Superseded
+            | DeploymentStatus::Cancelled => {}
+        }
     }
     match deployment.status {
         DeploymentStatus::Pending => first_attempt(facts, deployment, now),
         DeploymentStatus::Deploying => attempt_step(facts, deployment, now),
-        DeploymentStatus::Succeeded if !has_namespace || facts.serving.as_ref() != Some(commit) => {
-            Step::RenewDeployment
-        }
-        DeploymentStatus::Failed if has_namespace && is_ready => Step::Succeed,
+        DeploymentStatus::Failed if has_namespace && is_ready => match facts.leftovers {
+            Leftovers::Objects => Step::Prune { volumes: false },
+            Leftovers::None | Leftovers::Volumes => Step::Succeed,
+        },
         DeploymentStatus::Succeeded if facts.status != EnvironmentStatus::Running => Step::ShowOutcome,
         DeploymentStatus::Failed if facts.status != EnvironmentStatus::Failed => Step::ShowOutcome,
-        DeploymentStatus::Succeeded if falls_asleep(facts, now) => Step::FallAsleep { commit: commit.clone() },
-        DeploymentStatus::Succeeded => settle(facts, now),
+        DeploymentStatus::Succeeded => running_step(facts, commit, now),
         DeploymentStatus::Failed => step_back(facts, now),
         DeploymentStatus::Superseded | DeploymentStatus::Cancelled => Step::RenewDeployment,
     }
+}
+
+/// What runs goes on running for as long as it does; the volumes that it left behind go now, and no sooner.
+fn running_step(facts: &Facts, commit: &CommitSha, now: Millis) -> Step {
+    if facts.leftovers != Leftovers::None {
+        return Step::Prune { volumes: true };
+    }
+    match (facts.is_down && !facts.asleep, facts.down_since) {
+        (true, None) => Step::NoteDown { since: Some(now) },
+        (true, Some(since)) if now - since >= millis(DOWN) => Step::RenewDeployment,
+        (true, Some(since)) => Step::Await { until: since + millis(DOWN), cause: None },
+        (false, Some(_)) => Step::NoteDown { since: None },
+        (false, None) if falls_asleep(facts, now) => Step::FallAsleep { commit: commit.clone() },
+        (false, None) => settle(facts, now),
+    }
+}
+
+/// Whether a commit that is said to serve does. What sleeps is woken before anybody says it.
+fn still_answers(facts: &Facts, serving: &CommitSha) -> bool {
+    facts.answers || (facts.asleep && facts.applied.as_ref() == Some(serving))
 }
 
 /// The first attempt begins once what it needs has been built; the time until then is nobody's attempt.
@@ -321,19 +440,28 @@ fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> St
 
 /// The head commit does not run and will not: the last one that did serves again.
 fn step_back(facts: &Facts, now: Millis) -> Step {
+    if let Some(serving) = &facts.serving
+        && !still_answers(facts, serving)
+    {
+        return Step::ShowServing { commit: None };
+    }
     let Some(good) = &facts.good else { return settle(facts, now) };
     if let NamespaceFacts::Terminating { .. } = facts.namespace {
         return Step::Await { until: now + millis(LOOK_AGAIN), cause: None };
     }
-    if facts.applied.as_ref() != Some(good) {
+    // What sleeps does not answer, and a visit wakes only what runs: it is put back with its pods.
+    if facts.applied.as_ref() != Some(good) || facts.asleep {
         return Step::RollBack { commit: good.clone() };
     }
     if facts.serving.as_ref() == Some(good) {
         return settle(facts, now);
     }
+    if facts.has_blocking_pods {
+        return Step::RemoveBlockingPods;
+    }
     match &facts.progress {
-        Some(Progress::Ready) => Step::ShowServing { commit: good.clone() },
-        Some(Progress::Progressing | Progress::Stumbling(_)) | None => {
+        Some(Progress::Ready) => Step::ShowServing { commit: Some(good.clone()) },
+        Some(Progress::Progressing | Progress::Stumbling(_) | Progress::Unproved { .. }) | None => {
             Step::Await { until: now + millis(LOOK_AGAIN), cause: None }
         }
         // It ran before, and does not any more: a new commit or a retry is all that helps.
@@ -353,7 +481,7 @@ fn settle(facts: &Facts, now: Millis) -> Step {
 }
 
 fn falls_asleep(facts: &Facts, now: Millis) -> bool {
-    facts.reason != Some(Reason::Asleep) && facts.lifetime.sleeps_at().is_some_and(|at| at <= now)
+    !facts.asleep && facts.lifetime.sleeps_at().is_some_and(|at| at <= now)
 }
 
 fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
@@ -380,23 +508,43 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
         return Step::Apply { phase, restart_pods };
     }
 
+    if facts.has_blocking_pods {
+        return Step::RemoveBlockingPods;
+    }
     let progress = facts.progress.clone().unwrap_or(Progress::Progressing);
     match progress {
         // What comes next waits for what there is.
         Progress::Ready if !deployment.applied => Step::Apply { phase, restart_pods },
+        // What answers must be what was applied. Volumes stay until it is sure that nothing goes back to them.
+        Progress::Ready if facts.leftovers == Leftovers::Objects => Step::Prune { volumes: false },
         Progress::Ready => Step::Succeed,
         Progress::Failed(cause) => Step::Fail { cause },
         Progress::AttemptOver(cause) => end_attempt(facts, deployment, cause, now),
-        Progress::Stumbling(cause) if now >= deadline => end_attempt(facts, deployment, cause, now),
+        Progress::Stumbling(cause) | Progress::Unproved { cause, told: _ } if now >= deadline => {
+            end_attempt(facts, deployment, cause, now)
+        }
         Progress::Progressing if now >= deadline => {
             let seconds = ATTEMPT.as_secs() as i64;
             end_attempt(facts, deployment, Cause::NotReadyInTime { container: None, seconds }, now)
         }
-        Progress::Stumbling(cause) => {
-            let look_again = if let Cause::UrlUnreachable { .. } = cause { ASK_AGAIN } else { LOOK_AGAIN };
-            Step::Await { until: deadline.min(now + millis(look_again)), cause: Some(cause) }
+        Progress::Unproved { cause, told } => {
+            Step::Await { until: deadline.min(now + millis(ASK_AGAIN)), cause: told.then_some(cause) }
         }
+        Progress::Stumbling(cause) => Step::Await { until: deadline.min(now + millis(LOOK_AGAIN)), cause: Some(cause) },
         Progress::Progressing => Step::Await { until: deadline.min(now + millis(LOOK_AGAIN)), cause: None },
+    }
+}
+
+/// What follows where the cluster did not take what was to be applied, and may do so later: it is tried again for as long
+/// as the attempt lasts.
+pub fn not_taken(facts: &Facts, cause: Cause, now: Millis) -> Step {
+    let Some(deployment) = &facts.deployment else {
+        return Step::Await { until: now + millis(ASK_AGAIN), cause: None };
+    };
+    if now >= deployment.attempt_deadline.unwrap_or(now) {
+        end_attempt(facts, deployment, cause, now)
+    } else {
+        Step::Await { until: now + millis(ASK_AGAIN), cause: Some(cause) }
     }
 }
 

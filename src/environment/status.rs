@@ -106,6 +106,7 @@ codes! {
         NotReadyInTime = "not_ready_in_time",
         UrlUnreachable = "url_unreachable",
         Asleep = "asleep",
+        NamespaceTerminating = "namespace_terminating",
         NamespaceStuck = "namespace_stuck",
         Expired = "expired",
         RemovedByHand = "removed_by_hand",
@@ -207,7 +208,14 @@ pub enum Cause {
     UrlUnreachable {
         answered: Option<u16>,
     },
+    /// What the URL leads to has no pods behind it.
+    NothingBehind {
+        service: String,
+        port: u32,
+    },
     Asleep,
+    /// The namespace of before is on its way out.
+    NamespaceTerminating,
     NamespaceStuck {
         blocked_by: String,
     },
@@ -244,8 +252,9 @@ impl Cause {
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Unschedulable => Reason::Unschedulable,
             Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
-            Self::UrlUnreachable { .. } => Reason::UrlUnreachable,
+            Self::UrlUnreachable { .. } | Self::NothingBehind { .. } => Reason::UrlUnreachable,
             Self::Asleep => Reason::Asleep,
+            Self::NamespaceTerminating => Reason::NamespaceTerminating,
             Self::NamespaceStuck { .. } => Reason::NamespaceStuck,
             Self::Expired => Reason::Expired,
             Self::RemovedByHand => Reason::RemovedByHand,
@@ -339,7 +348,15 @@ impl std::fmt::Display for Cause {
             Self::UrlUnreachable { answered: Some(status) } => {
                 write!(f, "The application is ready, but its URL answers {status}; see the ingress controller.")
             }
+            Self::NothingBehind { service, port } => write!(
+                f,
+                "The URL leads to port {port} of the Service {service}, which no ready pod is behind; see its selector \
+                 and its targetPort.",
+            ),
             Self::Asleep => write!(f, "It sleeps, because nobody used it for a while; a retry wakes it."),
+            Self::NamespaceTerminating => {
+                write!(f, "The namespace of before is still being removed; the preview begins anew once it is gone.")
+            }
             Self::NamespaceStuck { blocked_by } => write!(f, "The namespace cannot be removed: {blocked_by}."),
             Self::Expired => write!(f, "Nobody used it for a while; a new commit or /preview deploy brings it back."),
             Self::RemovedByHand => {
@@ -372,6 +389,9 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(PathsNotIncluded),
             Some(Draft),
             Some(NoRecipe),
+            // What was before is in the way of what is to come.
+            Some(NamespaceTerminating),
+            Some(NamespaceStuck),
         ],
         // While an attempt is under way the reason is what it was last seen to wait for or to have stumbled over.
         EnvironmentStatus::Deploying => &[

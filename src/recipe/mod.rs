@@ -21,6 +21,7 @@ mod pods;
 mod policy;
 mod quantity;
 mod render;
+pub mod room;
 mod route;
 mod shares;
 mod template;
@@ -103,6 +104,11 @@ impl Object {
     /// Whether it says how many pods there are.
     pub fn has_replicas(&self) -> bool {
         matches!(self.kind.as_str(), "Deployment" | "StatefulSet")
+    }
+
+    /// Whether its pods stop while the environment sleeps.
+    pub fn sleeps(&self) -> bool {
+        self.has_replicas() || self.kind == "CronJob"
     }
 
     /// Whether it does its work once in the life of an environment.

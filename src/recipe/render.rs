@@ -181,8 +181,11 @@ impl Render {
     /// The same with no pods.
     pub fn asleep(&self) -> Self {
         let mut asleep = self.clone();
-        for object in asleep.objects.iter_mut().filter(|object| object.has_replicas()) {
-            object.body["spec"]["replicas"] = 0.into();
+        for object in asleep.objects.iter_mut().filter(|object| object.sleeps()) {
+            match object.has_replicas() {
+                true => object.body["spec"]["replicas"] = 0.into(),
+                false => object.body["spec"]["suspend"] = true.into(),
+            }
         }
         asleep
     }

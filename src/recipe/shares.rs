@@ -105,6 +105,28 @@ struct PodDemand {
     open: u64,
 }
 
+/// The pods that an object makes.
+pub(super) struct PodsOf<'a> {
+    /// Of each.
+    pub spec: &'a Value,
+    /// So many at once.
+    pub pods: u64,
+    /// A new commit's pods may start beside the old ones.
+    pub surges: bool,
+}
+
+/// The pods that an object makes as soon as it is applied. None where it makes none then.
+pub(super) fn pods_of(object: &Object) -> Option<PodsOf<'_>> {
+    let Demand { pods, surges, .. } = Demand::of(object, 0, None)?;
+    let (template, _) = pods::template(object).filter(|_| object.kind != "CronJob")?;
+    Some(PodsOf { spec: &template["spec"], pods, surges })
+}
+
+/// What the quota counts of a pod with this spec, whose containers say all of it: thousandths of a core, and bytes.
+pub(super) fn limits_of(spec: &Value) -> (u64, u64) {
+    (of_spec(spec, Resource::Cpu).said, of_spec(spec, Resource::Memory).said)
+}
+
 /// Gives each container its limits, and each Deployment the strategy that the quota has room for.
 ///
 /// # Errors
@@ -185,8 +207,11 @@ fn autoscaled(object: &Object) -> Option<(String, String, u64)> {
 
 /// Containers that run at once count together; those that run before the others count where they ask for more.
 fn of_pod(object: &Object, resource: Resource) -> PodDemand {
-    let Some((template, _)) = pods::template(object) else { return PodDemand::default() };
-    let list = |name: &str| template["spec"][name].as_array().map(Vec::as_slice).unwrap_or_default();
+    pods::template(object).map_or_else(PodDemand::default, |(template, _)| of_spec(&template["spec"], resource))
+}
+
+fn of_spec(spec: &Value, resource: Resource) -> PodDemand {
+    let list = |name: &str| spec[name].as_array().map(Vec::as_slice).unwrap_or_default();
     let stays = |container: &&Value| container["restartPolicy"] == "Always";
     let sum = |containers: &mut dyn Iterator<Item = &Value>| {
         containers.fold(PodDemand::default(), |sum, container| match said(container, resource) {

@@ -291,6 +291,7 @@ fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
             Reason::UrlUnreachable => "An operator mends DNS or the ingress controller; then retry.",
             Reason::Unschedulable => "An operator gives the cluster room; then retry.",
             Reason::Asleep => "Retry it: that wakes it.",
+            Reason::NamespaceTerminating => "Wait with wait_for_preview_environment: it begins anew within a minute.",
             Reason::NamespaceStuck => "An operator frees what the message names.",
             Reason::Expired | Reason::RemovedByHand => "Push a commit, or ask for it with create_preview_environment.",
             Reason::AccessRevoked => "Give previewd access to the repository again.",

@@ -22,11 +22,12 @@ use super::{
 };
 
 /// The tables with their keys, each after those that it refers to. What only living processes need is left out.
-const TABLES: [(&str, &str); 15] = [
+const TABLES: [(&str, &str); 16] = [
     ("installation", "id"),
     ("repositories", "github_id"),
     ("pull_requests", "github_id"),
     ("environments", "id"),
+    ("standings", "environment_id"),
     ("deployments", "id"),
     ("renders", "deployment_id"),
     ("kept_logs", "deployment_id, place"),

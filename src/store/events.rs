@@ -26,6 +26,8 @@ codes! {
         Running = "running",
         Failed = "failed",
         RolledBack = "rolled_back",
+        /// Volumes of an earlier commit are gone, because the commit that runs has none of them.
+        VolumesRemoved = "volumes_removed",
         Waiting = "waiting",
         Asleep = "asleep",
         DeploymentRequested = "deployment_requested",

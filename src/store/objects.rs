@@ -1,7 +1,7 @@
 //! The inventory: what was applied for an environment, written before it is applied, so that nothing of ours is ever
 //! outside it.
 
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_types::Bool};
 use diesel_async::RunQueryDsl;
 
 use super::{
@@ -9,6 +9,7 @@ use super::{
     connection::{read, write},
     pull_requests::unreadable,
     schema::{deployments, environments, objects, renders},
+    standings::{StandingChanges, change_standing},
 };
 use crate::{
     environment::CommitSha,
@@ -34,10 +35,29 @@ impl ObjectKey {
         Self { api_version, kind, name }
     }
 
+    /// Whether something may be written in it that is nowhere else.
+    pub fn is_volume(&self) -> bool {
+        self.kind == "PersistentVolumeClaim"
+    }
+
     pub fn is_among<'a>(&self, mut objects: impl Iterator<Item = &'a Object>) -> bool {
         let Self { api_version, kind, name } = self;
         objects.any(|object| (&object.api_version, &object.kind, &object.name) == (api_version, kind, name))
     }
+}
+
+/// An object of the inventory, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = objects)]
+pub struct Inventoried {
+    #[diesel(embed)]
+    pub key: ObjectKey,
+    /// Hex SHA-256 of what was applied last.
+    pub digest: String,
+    /// With which phase it is applied, or [`SUPERFLUOUS`].
+    pub phase: i64,
+    /// It is a Job, and was seen to complete.
+    pub done: bool,
 }
 
 #[derive(Insertable)]
@@ -49,6 +69,7 @@ struct ObjectRow {
     name: String,
     digest: String,
     phase: i64,
+    done: bool,
 }
 
 /// What is about to be applied, and what it was made from.
@@ -103,40 +124,62 @@ impl Store {
         })
     }
 
-    /// What of the inventory was applied when `phases` phases were.
-    pub async fn inventory_until(&self, environment_id: &str, phases: i64) -> Result<Vec<ObjectKey>, StoreError> {
+    /// The same with what is known of each.
+    pub async fn known_inventory(&self, environment_id: &str) -> Result<Vec<Inventoried>, StoreError> {
         read!(self, |connection| {
             objects::table
                 .filter(objects::environment_id.eq(environment_id))
-                .filter(objects::phase.between(0, phases - 1))
-                .select(ObjectKey::as_select())
+                .select(Inventoried::as_select())
                 .load(connection)
                 .await
         })
     }
 
+    /// Records that these Jobs were seen to complete: whatever becomes of them now, their work is done.
+    pub async fn record_done(&self, lease: &Lease, jobs: &[String]) -> Result<Result<(), LeaseLost>, StoreError> {
+        let (lease, jobs) = (lease.clone(), jobs.to_vec());
+        write!(self, |connection| {
+            if !lease_held!(connection, lease) {
+                return Ok(Err(LeaseLost));
+            }
+            diesel::update(objects::table)
+                .filter(objects::environment_id.eq(&lease.environment_id))
+                .filter(objects::kind.eq("Job"))
+                .filter(objects::name.eq_any(&jobs))
+                .set(objects::done.eq(true))
+                .execute(connection)
+                .await?;
+            Ok(Ok(()))
+        })
+    }
+
     /// Records what is about to be applied for a commit that has its row: the inventory gets all of it, the environment
     /// says whose it is, and what was made for the commit is kept for as long as a failure may go back to it. `made` is
-    /// None where it is kept already.
+    /// None where it is kept already. `fresh`: the namespace is made with it, and has nothing of what was before.
     pub async fn begin_apply(
         &self,
         lease: &Lease,
         commit: &CommitSha,
         applied: &Render,
         made: Option<Made<'_>>,
+        fresh: bool,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let (lease, commit) = (lease.clone(), commit.to_string());
         let kept = |Made { render, key }: Made<'_>| Ok::<_, StoreError>((self.kept_form(render)?, key.to_owned()));
         let made = made.map(kept).transpose()?;
-        let row = |object: &Object, phase: usize| ObjectRow {
-            environment_id: lease.environment_id.clone(),
-            api_version: object.api_version.clone(),
-            kind: object.kind.clone(),
-            name: object.name.clone(),
-            digest: object.digest(),
-            phase: phase as i64,
+        let row = |object: &Object, phase: usize| {
+            let row = ObjectRow {
+                environment_id: lease.environment_id.clone(),
+                api_version: object.api_version.clone(),
+                kind: object.kind.clone(),
+                name: object.name.clone(),
+                digest: object.digest(),
+                phase: phase as i64,
+                done: false,
+            };
+            (row, object.is_done_once())
         };
-        let mut rows: Vec<ObjectRow> = applied.walls.iter().map(|wall| row(wall, 0)).collect();
+        let mut rows: Vec<(ObjectRow, bool)> = applied.walls.iter().map(|wall| row(wall, 0)).collect();
         for (phase, objects) in applied.phases().into_iter().enumerate() {
             rows.extend(objects.iter().map(|object| row(object, phase)));
         }
@@ -146,6 +189,14 @@ impl Store {
             }
             let environment = environments::table.find(&lease.environment_id);
             diesel::update(environment).set(environments::applied_commit.eq(&commit)).execute(connection).await?;
+            let awake = StandingChanges { asleep: Some(false), fresh: fresh.then_some(true), ..Default::default() };
+            change_standing!(connection, lease.environment_id, awake);
+            if fresh {
+                diesel::delete(objects::table)
+                    .filter(objects::environment_id.eq(&lease.environment_id))
+                    .execute(connection)
+                    .await?;
+            }
             let good: Option<String> = environment.select(environments::good_commit).first(connection).await?;
             let of_this = deployments::table.filter(deployments::environment_id.eq(&lease.environment_id));
             let superfluous = of_this
@@ -164,12 +215,18 @@ impl Store {
                 .execute(connection)
                 .await?;
             // Row by row: diesel inserts many at once into PostgreSQL only.
-            for row in &rows {
+            for (row, once) in &rows {
+                // What was done for another commit is to be done anew where it is something else.
+                let still_done = objects::digest.eq(&row.digest).or((*once).into_sql::<Bool>());
                 diesel::insert_into(objects::table)
                     .values(row)
                     .on_conflict((objects::environment_id, objects::api_version, objects::kind, objects::name))
                     .do_update()
-                    .set((objects::digest.eq(&row.digest), objects::phase.eq(row.phase)))
+                    .set((
+                        objects::digest.eq(&row.digest),
+                        objects::phase.eq(row.phase),
+                        objects::done.eq(objects::done.and(still_done)),
+                    ))
                     .execute(connection)
                     .await?;
             }

@@ -10,6 +10,7 @@ use super::{
     events::EventRow,
     lease::held_unasked,
     schema::{deployments, environments, events},
+    standings::{StandingChanges, change_standing},
 };
 use crate::{
     environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, Readiness, Reason, Terms},
@@ -35,6 +36,10 @@ pub struct EnvironmentChanges {
     admitted_at: Option<Option<Millis>>,
     deletion_started_at: Option<Option<Millis>>,
     deleted_at: Option<Option<Millis>>,
+    used_at: Option<Millis>,
+    /// In a table of its own.
+    #[diesel(skip_update)]
+    standing: StandingChanges,
 }
 
 impl EnvironmentChanges {
@@ -56,6 +61,12 @@ impl EnvironmentChanges {
         }
     }
 
+    /// The same with a status that has no cause.
+    pub fn with_status(self, status: EnvironmentStatus) -> Self {
+        let Self { status, reason, message, deletion_started_at, deleted_at, .. } = Self::status(status, None);
+        Self { status, reason, message, deletion_started_at, deleted_at, ..self }
+    }
+
     pub fn serving(mut self, commit: Option<&CommitSha>) -> Self {
         self.serving_commit = Some(commit.map(CommitSha::to_string));
         self
@@ -69,7 +80,32 @@ impl EnvironmentChanges {
     /// Nothing of any commit is in the cluster.
     pub fn nothing_applied(mut self) -> Self {
         self.applied_commit = Some(None);
+        self.standing = StandingChanges::NOTHING;
         self.serving(None).good(None)
+    }
+
+    /// What is applied has no pods.
+    pub fn asleep(mut self) -> Self {
+        self.standing.asleep = Some(true);
+        self
+    }
+
+    /// Since when nothing of what runs is ready.
+    pub fn down(mut self, since: Option<Millis>) -> Self {
+        self.standing.down_since = Some(since);
+        self
+    }
+
+    /// A commit runs in its namespace.
+    pub fn ran(mut self) -> Self {
+        self.standing.fresh = Some(false);
+        self.down(None)
+    }
+
+    /// From now on its time without use counts.
+    pub fn used(mut self, at: Millis) -> Self {
+        self.used_at = Some(at);
+        self
     }
 
     /// What the recipe says that matters where nobody reads it, with the label that it asks for.
@@ -196,6 +232,9 @@ impl Store {
             if let Some(mut changes) = record.environment {
                 if faults.has(Fault::PlaceKept) {
                     changes.admitted_at = None;
+                }
+                if changes.standing != StandingChanges::default() {
+                    change_standing!(connection, lease.environment_id, changes.standing);
                 }
                 diesel::update(environments::table.find(&lease.environment_id))
                     .set(changes)

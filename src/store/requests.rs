@@ -10,6 +10,7 @@ use super::{
     environments::asked,
     events::{Event, EventRow},
     schema::{approvals, commands, deployments, environments, events, idempotency, pull_requests},
+    standings::{StandingChanges, change_standing},
 };
 use crate::{
     environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestState, Reason},
@@ -184,6 +185,40 @@ impl Store {
             }
             grant!(connection, id, request, at);
             Ok(true)
+        })?;
+        self.announce_due();
+        Ok(asked)
+    }
+
+    /// Asks for the environment to begin anew, with empty volumes. What its recipe leaves out stays left out. False, and
+    /// nothing written, where the pull request is not open.
+    pub async fn request_reset(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
+        let id = environment_id.to_owned();
+        let (at, now) = (self.wall_clock(), self.now());
+        let asked = write!(self, |connection| {
+            refuse_stale!(connection, id, request);
+            let open = pull_requests::table
+                .filter(pull_requests::state.eq(PullRequestState::Open.code()))
+                .select(pull_requests::github_id);
+            let asked = diesel::update(environments::table.find(&id))
+                .filter(environments::pull_request_id.eq_any(open))
+                .set((
+                    asked!(now, at),
+                    plain_status!(EnvironmentStatus::Pending),
+                    environments::hold.eq(Hold::None.code()),
+                    environments::used_at.eq(now.clone()),
+                    environments::serving_commit.eq(None::<String>),
+                    environments::deletion_started_at.eq(None::<i64>),
+                    environments::deleted_at.eq(None::<i64>),
+                ))
+                .execute(connection)
+                .await?;
+            if asked == 1 {
+                let reset = StandingChanges { reset_at: Some(Some(at)), ..StandingChanges::default() };
+                change_standing!(connection, id, reset);
+                grant!(connection, id, request, at);
+            }
+            Ok(asked == 1)
         })?;
         self.announce_due();
         Ok(asked)

@@ -86,6 +86,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    standings (environment_id) {
+        environment_id -> Text,
+        asleep -> Bool,
+        fresh -> Bool,
+        reset_at -> Nullable<BigInt>,
+        down_since -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     deployments (id) {
         id -> Text,
         environment_id -> Text,
@@ -119,6 +129,7 @@ diesel::table! {
         name -> Text,
         digest -> Text,
         phase -> BigInt,
+        done -> Bool,
     }
 }
 
@@ -296,6 +307,7 @@ diesel::joinable!(environments -> pull_requests (pull_request_id));
 diesel::joinable!(deployments -> environments (environment_id));
 diesel::joinable!(renders -> deployments (deployment_id));
 diesel::joinable!(objects -> environments (environment_id));
+diesel::joinable!(standings -> environments (environment_id));
 diesel::joinable!(usage_samples -> environments (environment_id));
 diesel::joinable!(kept_logs -> deployments (deployment_id));
 diesel::joinable!(events -> environments (environment_id));

@@ -98,7 +98,7 @@ impl Routed {
         let render = Render { backend, ..render_of(&["app"]) };
         record_deployment(&routed.stand.store, &routed.lease, commit('a')).await;
         let made = Some(Made { render: &render, key: "key" });
-        routed.stand.store.begin_apply(&routed.lease, &commit('a'), &render, made).await.unwrap().unwrap();
+        routed.stand.store.begin_apply(&routed.lease, &commit('a'), &render, made, false).await.unwrap().unwrap();
         routed.record(EnvironmentStatus::Running, None, Some(&commit('a'))).await;
         routed
     }

@@ -418,7 +418,7 @@ fn rollouts() {
         // What is shown must be a pair that environments may show.
         let shown = match &found {
             Progress::Ready | Progress::Progressing => continue,
-            Progress::Stumbling(cause) => (EnvironmentStatus::Deploying, cause),
+            Progress::Stumbling(cause) | Progress::Unproved { cause, told: _ } => (EnvironmentStatus::Deploying, cause),
             Progress::AttemptOver(cause) | Progress::Failed(cause) => (EnvironmentStatus::Failed, cause),
         };
         assert!(legal_reasons(shown.0).contains(&Some(shown.1.reason())), "{name}: {shown:?}");

@@ -41,6 +41,13 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         images: Images::There,
         namespace: NamespaceFacts::Ours,
         progress: Some(Progress::Progressing),
+        answers: true,
+        is_down: false,
+        down_since: None,
+        asleep: false,
+        leftovers: Leftovers::None,
+        has_blocking_pods: false,
+        resets: false,
         has_place: true,
         lifetime: Lifetime::default(),
         check_is_due: false,
@@ -92,7 +99,17 @@ fn until(at: Millis) -> Step {
 fn each_state_has_its_step() {
     let look_again = Step::Await { until: NOW + 10_000, cause: None };
     let begin = |attempt| Step::BeginAttempt { attempt, deadline: NOW + 180_000 };
-    let terminating = || NamespaceFacts::Terminating { blocked_by: Some("the finalizer x holds 1".to_owned()) };
+    let going_for = |waited: Millis| NamespaceFacts::Terminating {
+        since: NOW - waited,
+        blocked_by: Some("the finalizer x holds 1".to_owned()),
+    };
+    let terminating = || going_for(5_000);
+    let stuck = || Some(Cause::NamespaceStuck { blocked_by: "the finalizer x holds 1".to_owned() });
+    let pending_while =
+        |waited| Facts { namespace: going_for(waited), ..facts(Some(ended(DeploymentStatus::Pending))) };
+    let await_for = |cause| Step::Await { until: NOW + 10_000, cause };
+    let reset = |status, namespace| Facts { resets: true, namespace, ..facts(Some(ended(status))) };
+    let asleep = |facts| Facts { asleep: true, answers: false, ..facts };
     let progress = |progress| Facts { progress: Some(progress), ..facts(Some(deploying(1))) };
     let late = |attempt, progress| Facts {
         progress: Some(progress),
@@ -107,6 +124,37 @@ fn each_state_has_its_step() {
             "its namespace still goes",
             Facts { namespace: terminating(), ..facts(Some(ended(DeploymentStatus::Pending))) },
             look_again.clone(),
+        ),
+        ("and goes on going", pending_while(10_000), await_for(Some(Cause::NamespaceTerminating))),
+        ("and does not go", pending_while(300_000), await_for(stuck())),
+        (
+            "it went under an attempt",
+            Facts { namespace: terminating(), ..facts(Some(deploying(2))) },
+            Step::RenewDeployment,
+        ),
+        ("it went under what ran", Facts { namespace: terminating(), ..running(used(0)) }, Step::RenewDeployment),
+        ("to begin anew", reset(DeploymentStatus::Succeeded, NamespaceFacts::Ours), Step::DeleteNamespace),
+        ("what was before goes", reset(DeploymentStatus::Succeeded, terminating()), await_for(None)),
+        ("what was before does not go", reset(DeploymentStatus::Failed, going_for(300_000)), await_for(stuck())),
+        (
+            "what was before is gone",
+            reset(DeploymentStatus::Succeeded, NamespaceFacts::Absent),
+            Step::BeginAnew { deadline: Some(NOW + 180_000) },
+        ),
+        (
+            "nothing had begun before",
+            reset(DeploymentStatus::Pending, NamespaceFacts::Absent),
+            Step::BeginAnew { deadline: None },
+        ),
+        (
+            "a draft that begins anew",
+            Facts { decision: Decision::Wait(Cause::Draft), ..reset(DeploymentStatus::Pending, NamespaceFacts::Ours) },
+            Step::DeleteNamespace,
+        ),
+        (
+            "closed while it begins anew",
+            Facts { resets: true, ..gone(EnvironmentStatus::Deleting, NamespaceFacts::Ours, Some(NOW)) },
+            Step::DeleteNamespace,
         ),
         (
             "an attempt began",
@@ -140,6 +188,44 @@ fn each_state_has_its_step() {
             Step::Await { until: NOW + 10_000, cause: Some(Cause::Unschedulable) },
         ),
         ("ready", progress(Progress::Ready), Step::Succeed),
+        (
+            "a phase is ready",
+            Facts {
+                progress: Some(Progress::Ready),
+                ..facts(Some(DeploymentFacts { phase: 2, applied: false, ..deploying(1) }))
+            },
+            Step::Apply { phase: 2, restart_pods: false },
+        ),
+        (
+            "ready, and something of the commit before may answer too",
+            Facts { leftovers: Leftovers::Objects, ..progress(Progress::Ready) },
+            Step::Prune { volumes: false },
+        ),
+        (
+            "ready, and the commit before has a volume",
+            Facts { leftovers: Leftovers::Volumes, ..progress(Progress::Ready) },
+            Step::Succeed,
+        ),
+        (
+            "not ready, and the commit before has a volume",
+            Facts { leftovers: Leftovers::Objects, ..progress(Progress::Progressing) },
+            look_again.clone(),
+        ),
+        (
+            "a pod of another revision is in the way",
+            Facts { has_blocking_pods: true, ..progress(Progress::Progressing) },
+            Step::RemoveBlockingPods,
+        ),
+        (
+            "the commit before does not answer any more",
+            Facts { serving: Some(good()), answers: false, ..progress(Progress::Progressing) },
+            Step::ShowServing { commit: None },
+        ),
+        (
+            "the commit before answers",
+            Facts { serving: Some(good()), ..progress(Progress::Progressing) },
+            look_again.clone(),
+        ),
         ("ready at the last moment", late(3, Progress::Ready), Step::Succeed),
         (
             "what cannot heal",
@@ -194,6 +280,28 @@ fn each_state_has_its_step() {
             Step::Settle { until: None },
         ),
         (
+            "it runs, and the commit before had a volume",
+            Facts { leftovers: Leftovers::Volumes, ..running(used(0)) },
+            Step::Prune { volumes: true },
+        ),
+        ("it went down", Facts { is_down: true, ..running(used(0)) }, Step::NoteDown { since: Some(NOW) }),
+        (
+            "it is down for a moment",
+            Facts { is_down: true, down_since: Some(NOW - 4_000), ..running(used(0)) },
+            Step::Await { until: NOW + 6_000, cause: None },
+        ),
+        (
+            "it stays down",
+            Facts { is_down: true, down_since: Some(NOW - 10_000), ..running(used(0)) },
+            Step::RenewDeployment,
+        ),
+        ("it is up again", Facts { down_since: Some(NOW - 4_000), ..running(used(0)) }, Step::NoteDown { since: None }),
+        (
+            "it sleeps, which is no fault",
+            asleep(Facts { is_down: true, ..running(used(0)) }),
+            Step::Settle { until: None },
+        ),
+        (
             "edited, nothing new",
             Facts { serving: Some(commit()), ..facts(Some(ended(DeploymentStatus::Succeeded))) },
             Step::ShowOutcome,
@@ -230,14 +338,40 @@ fn each_state_has_its_step() {
         ("failed, with one to go back to", failed_after_good(Some(commit()), None), roll_back()),
         (
             "failed, and its namespace is gone",
-            Facts { namespace: NamespaceFacts::Absent, ..failed_after_good(None, Some(good())) },
+            Facts { namespace: NamespaceFacts::Absent, answers: false, ..failed_after_good(None, Some(good())) },
+            Step::ShowServing { commit: None },
+        ),
+        (
+            "failed, its namespace is gone, and it is said that nothing answers",
+            Facts { namespace: NamespaceFacts::Absent, answers: false, ..failed_after_good(None, None) },
             roll_back(),
+        ),
+        ("failed while the one before slept", asleep(failed_after_good(Some(good()), Some(good()))), roll_back()),
+        (
+            "a draft, pushed to while it slept",
+            asleep(Facts {
+                decision: Decision::Wait(Cause::Draft),
+                status: EnvironmentStatus::Pending,
+                reason: Some(Reason::Draft),
+                ..failed_after_good(Some(good()), Some(good()))
+            }),
+            roll_back(),
+        ),
+        (
+            "put back, with a pod of the other revision in the way",
+            Facts { has_blocking_pods: true, ..failed_after_good(Some(good()), None) },
+            Step::RemoveBlockingPods,
+        ),
+        (
+            "put back, and down again",
+            Facts { answers: false, ..failed_after_good(Some(good()), Some(good())) },
+            Step::ShowServing { commit: None },
         ),
         ("put back", failed_after_good(Some(good()), None), look_again.clone()),
         (
             "put back, and ready",
             Facts { progress: Some(Progress::Ready), ..failed_after_good(Some(good()), None) },
-            Step::ShowServing { commit: good() },
+            Step::ShowServing { commit: Some(good()) },
         ),
         ("put back, and serving", failed_after_good(Some(good()), Some(good())), Step::Settle { until: None }),
         (
@@ -283,10 +417,10 @@ fn each_state_has_its_step() {
         ),
         (
             "asleep",
-            Facts {
+            asleep(Facts {
                 reason: Some(Reason::Asleep),
                 ..running(Lifetime { sleep_after: Some(5_000), ttl: Some(40_000), ..used(5_000) })
-            },
+            }),
             until(NOW + 25_000),
         ),
         ("people were warned", running(Lifetime { ttl: Some(40_000), ..used(30_000) }), until(NOW + 10_000)),
@@ -305,10 +439,7 @@ fn each_state_has_its_step() {
         (
             "its namespace is stuck",
             gone(EnvironmentStatus::Deleting, terminating(), Some(NOW - 300_000)),
-            Step::Await {
-                until: NOW + 10_000,
-                cause: Some(Cause::NamespaceStuck { blocked_by: "the finalizer x holds 1".to_owned() }),
-            },
+            await_for(stuck()),
         ),
         (
             "its namespace is gone",
@@ -323,7 +454,7 @@ fn each_state_has_its_step() {
         ("gone", gone(EnvironmentStatus::Deleted, NamespaceFacts::Absent, Some(NOW)), Step::Settle { until: None }),
         (
             "gone, made once more, and on its way out",
-            gone(EnvironmentStatus::Deleted, NamespaceFacts::Terminating { blocked_by: None }, Some(NOW)),
+            gone(EnvironmentStatus::Deleted, NamespaceFacts::Terminating { since: NOW, blocked_by: None }, Some(NOW)),
             Step::BeginDeletion { cause: None },
         ),
         (
@@ -406,4 +537,16 @@ fn an_attempt_begins_once_its_images_are_there() {
     assert_eq!(next_step(&half_applied, NOW), roll_back());
     let back = Facts { applied: Some(good()), serving: Some(good()), ..half_applied };
     assert_eq!(next_step(&back, NOW), looks_again_at(NOW + 15_000));
+}
+
+#[test]
+fn what_the_cluster_does_not_take_is_tried_for_as_long_as_the_attempt_lasts() {
+    let cause = || Cause::Unschedulable;
+    let with = |deadline, attempt| {
+        let row = DeploymentFacts { attempt_deadline: Some(deadline), phase: 0, applied: false, ..deploying(attempt) };
+        not_taken(&facts(Some(row)), cause(), NOW)
+    };
+    assert_eq!(with(NOW + 1, 1), Step::Await { until: NOW + 1_000, cause: Some(cause()) });
+    assert_eq!(with(NOW, 1), Step::EndAttempt { cause: cause(), retry_at: NOW + 10_000 });
+    assert_eq!(with(NOW, 3), Step::Fail { cause: cause() });
 }

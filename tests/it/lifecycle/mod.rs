@@ -15,6 +15,7 @@ mod installing;
 mod life;
 mod lifetime;
 mod many;
+mod meetings;
 mod objects;
 mod once;
 mod people;

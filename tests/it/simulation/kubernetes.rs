@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use self::shapes::{answer, conflict, meta, not_found, pod_name, refuse, replica_set, terminating};
+use self::shapes::{answer, conflict, endpoint_slice, meta, not_found, pod_name, refuse, replica_set, terminating};
 
 /// What a request is for, as far as the network has to know.
 #[derive(Debug, Clone)]
@@ -285,6 +285,13 @@ impl Kubernetes {
                 let write = written(&mut state, &name, "create namespace".to_owned(), None);
                 (answer(&found), write)
             }
+            (&Method::GET, ["namespaces", namespace, "services", name]) => {
+                let key = ("services".to_owned(), (*name).to_owned());
+                match state.namespaces.get(*namespace).and_then(|found| found.objects.get(&key)) {
+                    Some(found) => (answer(found), None),
+                    None => (not_found("services", name), None),
+                }
+            }
             (&Method::GET, ["namespaces", _, "pods", _, "log"]) => {
                 (Response::new(Body::from("2026-11-23T18:06:48Z it begins\n")), None)
             }
@@ -504,6 +511,11 @@ impl Kubernetes {
                             .filter(|revision| revision.replicas > 0)
                             .map(|revision| self.pod(name, deployment_name, revision)),
                     ),
+                    "endpointslices" => {
+                        let ready =
+                            deployment.living(Instant::now()).into_iter().filter(|it| it.is_ready(Instant::now()));
+                        items.extend(ready.map(|revision| endpoint_slice(name, deployment_name, revision, found)));
+                    }
                     _ => {}
                 }
             }

@@ -259,7 +259,11 @@ async fn ask_everything(store: &Store, mark: impl AsyncFn(&str)) {
         };
         store.record(&lease, record).await.unwrap().unwrap();
         mark("add to the inventory").await;
-        store.begin_apply(&lease, &commit(1), &render_of(&["web"]), made(&render_of(&["web"]))).await.unwrap().unwrap();
+        store
+            .begin_apply(&lease, &commit(1), &render_of(&["web"]), made(&render_of(&["web"])), false)
+            .await
+            .unwrap()
+            .unwrap();
         store.render(&lease.environment_id, &commit(1)).await.unwrap();
         mark("record a comment").await;
         store.record_comment(&lease, Some(1), "digest").await.unwrap().unwrap();

@@ -20,7 +20,11 @@ async fn what_is_old_is_forgotten() {
         many_environments(database, 500).await;
         let (lease, _) = claimed_environment(&store).await;
         record_deployment(&store, &lease, commit(1)).await;
-        store.begin_apply(&lease, &commit(1), &render_of(&["a"]), made(&render_of(&["a"]))).await.unwrap().unwrap();
+        store
+            .begin_apply(&lease, &commit(1), &render_of(&["a"]), made(&render_of(&["a"])), false)
+            .await
+            .unwrap()
+            .unwrap();
         let count =
             async |table: &str| database.line(&format!("SELECT CAST(count(*) AS TEXT) AS line FROM {table}")).await;
         let kept = Retention { deliveries: None, events: None };

@@ -96,7 +96,10 @@ async fn a_pass_that_is_over_writes_nothing() {
         assert_eq!(store.record(&lost, everything()).await.unwrap(), Err(LeaseLost));
         assert_eq!(store.confirm_pull_request(&lost, stale).await.unwrap(), Err(LeaseLost));
         assert_eq!(
-            store.begin_apply(&lost, &commit(1), &render_of(&["web"]), made(&render_of(&["web"]))).await.unwrap(),
+            store
+                .begin_apply(&lost, &commit(1), &render_of(&["web"]), made(&render_of(&["web"])), false)
+                .await
+                .unwrap(),
             Err(LeaseLost)
         );
         assert_eq!(store.remove_from_inventory(&lost, &[]).await.unwrap(), Err(LeaseLost));
@@ -160,7 +163,7 @@ async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
         let (both, web) = (render_of(&["web", "worker"]), render_of(&["web"]));
         record_deployment(&store, &lease, commit(1)).await;
         for render in [&both, &web] {
-            store.begin_apply(&lease, &commit(1), render, made(render)).await.unwrap().unwrap();
+            store.begin_apply(&lease, &commit(1), render, made(render), false).await.unwrap().unwrap();
             assert_eq!(store.render(id, &commit(1)).await.unwrap().as_ref(), Some(render));
         }
         assert_eq!(environment_of(&store, 7).await.environment.applied_commit, Some(commit(1)));
@@ -177,7 +180,7 @@ async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
         store.record(&lease, Record { environment: Some(ran), ..Record::default() }).await.unwrap().unwrap();
         for next in [2, 3] {
             record_deployment(&store, &lease, commit(next)).await;
-            store.begin_apply(&lease, &commit(next), &both, made(&both)).await.unwrap().unwrap();
+            store.begin_apply(&lease, &commit(next), &both, made(&both), false).await.unwrap().unwrap();
         }
         let kept = [1, 2, 3].map(async |n| store.render(id, &commit(n)).await.unwrap());
         assert_eq!(futures::future::join_all(kept).await, [Some(web), None, Some(both)]);

@@ -116,6 +116,35 @@ pub(super) fn replica_set(namespace: &str, name: &str, deployment: &Deployment, 
     }))
 }
 
+/// The ready pods behind every Service of the namespace: there is one application.
+pub(super) fn endpoint_slice(namespace: &str, deployment: &str, revision: &Revision, found: &Namespace) -> Value {
+    let service = found.objects.iter().find(|((plural, _), _)| plural == "services");
+    let (name, ports) =
+        service.map(|((_, name), body)| (name.clone(), body["spec"]["ports"].clone())).unwrap_or_default();
+    let ports: Vec<Value> = ports
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|port| json!({ "name": port["name"], "port": 8080, "protocol": "TCP" }))
+        .collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{name}-{}", revision.uid),
+            "namespace": namespace,
+            "labels": { "kubernetes.io/service-name": name },
+        },
+        "addressType": "IPv4",
+        "ports": ports,
+        "endpoints": [{
+            "addresses": ["10.0.0.1"],
+            "conditions": { "ready": true },
+            "targetRef": { "kind": "Pod", "name": pod_name(deployment, revision) },
+        }],
+    })
+}
+
 pub(super) fn meta(metadata: Value) -> Value {
     json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
 }

@@ -1,0 +1,2 @@
+ALTER TABLE objects DROP COLUMN done;
+DROP TABLE standings;

@@ -1,0 +1,313 @@
+//! Where two features meet: what each does alone is tested beside it, and here what they do to each other.
+
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    batch::v1::Job,
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use xtask::{
+    github::{NewPullRequest, Role},
+    testing::eventually,
+};
+
+use super::{
+    commands::command,
+    life::{self, Ground, IMAGE, Life, SOON, TO_GONE, TO_RUNNING},
+    names,
+};
+
+/// Starts a previewd that proves URLs, as README's own example has it.
+async fn start(ground: &Ground, name: &str, lines: &str) -> Life {
+    let mut life = Life::prepare(ground, name, None).await;
+    life.configure_first("probe_urls = true\n");
+    life.configure(lines);
+    life.begin().await;
+    life.stand.github.set_role(&life.repository, "ann", Role::Admin).unwrap();
+    life
+}
+
+/// The application in a mode, with more fields of it, and more of the recipe.
+fn app(mode: &str, fields: &str, more: &str) -> String {
+    format!(
+        "version: 1\napp:\n  image: {IMAGE}\n  port: 8080\n  health: /healthz\n  env: {{ COMMIT: '{{{{ sha }}}}', MODE: {mode} }}\n  \
+         {fields}\n{more}"
+    )
+}
+
+async fn push(life: &Life, number: u64, files: &[(&str, &str)]) -> String {
+    life.stand.github.push(&life.repository, number, files).await.unwrap()
+}
+
+async fn push_recipe(life: &Life, number: u64, recipe: &str) -> String {
+    push(life, number, &[(".preview.yaml", recipe)]).await
+}
+
+fn text<'a>(found: &'a Value, key: &str) -> &'a str {
+    found[key].as_str().unwrap_or_default()
+}
+
+/// Awaits that the head commit failed and that `commit` answers.
+async fn until_put_back(life: &Life, number: u64, commit: &str) -> Value {
+    let is_back = |found: &Value| found["status"] == "failed" && found["serving_commit"] == commit;
+    let found = life.until(number, TO_RUNNING, is_back).await;
+    assert!(life.page(&found).await.contains(commit), "it is said to answer, and does");
+    found
+}
+
+async fn claim(life: &Life, namespace: &str, name: &str) -> Option<String> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(life.kube.clone(), namespace);
+    claims.get_opt(name).await.unwrap().filter(|claim| claim.metadata.deletion_timestamp.is_none())?.uid()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_setup_runs_where_urls_are_proved() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "proved-setup", "").await;
+    let number = life.open("change", &app("ok", "", "setup: { command: [/shop, check] }\n")).await;
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["readiness"]["url_status"], 200, "{running:#}");
+    assert_eq!(running["deployments"][0]["attempt"], 1);
+    life.finish().await;
+}
+
+/// A volume is deleted once the commit without it runs, and not before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "volumes", "").await;
+    let with = app("ok", "volumes: { /data: 16Mi }", "");
+    let number = life.open("change", &with).await;
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let volume = claim(&life, &namespace, "app-data").await.expect("the volume");
+
+    let broken = app("ok", "", "services: { worker: { image: registry.localhost/shop:root, port: 8080 } }\n");
+    push_recipe(&life, number, &broken).await;
+    until_put_back(&life, number, &first).await;
+    assert_eq!(claim(&life, &namespace, "app-data").await.as_ref(), Some(&volume), "the same volume");
+
+    push_recipe(&life, number, &app("ok", "", "")).await;
+    life.until_running(number).await;
+    eventually("the volume goes", SOON, async || claim(&life, &namespace, "app-data").await.is_none().then_some(()))
+        .await;
+    let said =
+        life.ask("explain_preview_environment", json!({ "environment": format!("{}#{number}", life.repository) }));
+    assert!(said.await.done().unwrap().to_string().contains("volumes_removed"), "it is said afterwards");
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_needs_less_takes_the_place_of_one_that_had_almost_all() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "less", "[quota]\ncpu = \"500m\"\n").await;
+    let number = life.open("change", &app("ok", "resources: { cpu: 450m, memory: 64Mi }", "")).await;
+    life.until_running(number).await;
+    push_recipe(&life, number, &app("ok", "resources: { cpu: 100m, memory: 64Mi }", "")).await;
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setup_has_room_beside_an_application_with_all_of_the_quota() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "setup-room", "").await;
+    let number = life.open("change", &app("ok", "volumes: { /data: 16Mi }", "")).await;
+    life.until_running(number).await;
+    let with_setup = app("ok", "volumes: { /data: 16Mi }", "setup: { command: [/shop, check] }\n");
+    push_recipe(&life, number, &with_setup).await;
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seed_that_failed_or_hangs_is_replaced_by_the_next_commits() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "seeds", "").await;
+    let seed = |command: &str, mode: &str| {
+        let env = format!("env: {{ MIGRATE: {mode}, MODE: {mode} }}");
+        app("ok", "", &format!("seed: {{ command: [/shop{command}], {env} }}\n"))
+    };
+    let number = life.open("change", &seed(", migrate", "fail")).await;
+    life.until(number, TO_RUNNING, |found| found["reason"] == "setup_failed").await;
+    push_recipe(&life, number, &seed(", check", "ok")).await;
+    let head = life.head(number);
+    let fresh = life.until(number, SOON, |found| found["commit"] == *head && found["status"] != "pending").await;
+    assert_ne!(fresh["reason"], "setup_failed", "the failure is the commit's before: {fresh:#}");
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+
+    // One that never ends.
+    let other = life.open("other", &seed("", "ok")).await;
+    life.until(other, SOON, |found| found["status"] == "deploying").await;
+    eventually("the seed began", SOON, async || {
+        let namespace = text(&life.get(other).await, "namespace").to_owned();
+        (!names::<Job>(&life, &namespace).await.is_empty()).then_some(())
+    })
+    .await;
+    push_recipe(&life, other, &seed(", check", "ok")).await;
+    let running = life.until_running(other).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_completed_is_done_whoever_took_it_away() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "done", "").await;
+    let slow = "never-ready";
+    let number = life.open("change", &app(slow, "", "setup: { command: [/shop, check] }\n")).await;
+    let found = life.until(number, TO_RUNNING, |found| found["reason"] == "not_ready_in_time").await;
+    let namespace = text(&found, "namespace");
+    let jobs: Api<Job> = Api::namespaced(life.kube.clone(), namespace);
+    let job = jobs.list(&ListParams::default()).await.unwrap().items.remove(0).name_any();
+    jobs.delete(&job, &DeleteParams::background()).await.unwrap();
+    life.until_settled().await;
+    let pods: Api<Pod> = Api::namespaced(life.kube.clone(), namespace);
+    let pod = pods.list(&ListParams::default().labels("app.kubernetes.io/name=app")).await.unwrap().items.remove(0);
+    let address = pod.status.unwrap().pod_ip.unwrap();
+    let http = xtask::github::http_client().unwrap();
+    http.post(format!("http://{address}:8080/ok")).send().await.unwrap().error_for_status().unwrap();
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    assert_eq!(names::<Job>(&life, namespace).await, Vec::<String>::new(), "it is not run again");
+    life.finish().await;
+}
+
+/// The manifests of a StatefulSet that mounts a claim of its own.
+fn stateful(mode: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{ name: shop }}
+spec: {{ selector: {{ app: shop }}, ports: [{{ port: 80, targetPort: 8080 }}] }}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{ name: shop }}
+spec:
+  serviceName: shop
+  selector: {{ matchLabels: {{ app: shop }} }}
+  template:
+    metadata: {{ labels: {{ app: shop }} }}
+    spec:
+      containers:
+        - name: shop
+          image: {IMAGE}
+          ports: [{{ containerPort: 8080 }}]
+          env: [{{ name: COMMIT, value: '{{{{ sha }}}}' }}, {{ name: MODE, value: {mode} }}]
+          readinessProbe: {{ httpGet: {{ path: /healthz, port: 8080 }}, periodSeconds: 1 }}
+          volumeMounts: [{{ name: data, mountPath: /data }}]
+  volumeClaimTemplates:
+    - metadata: {{ name: data }}
+      spec: {{ accessModes: [ReadWriteOnce], resources: {{ requests: {{ storage: 16Mi }} }} }}
+"
+    )
+}
+
+const MANIFESTS: &str = "version: 1\nmanifests: [k8s/shop.yaml]\nexpose: { service: shop, port: 80 }\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stateful_set_goes_back_and_on_past_a_pod_that_never_gets_ready() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "stateful", "").await;
+    let new = NewPullRequest::new("A change", "change").file(".preview.yaml", MANIFESTS);
+    let new = new.file("k8s/shop.yaml", &stateful("ok"));
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let volume = claim(&life, &namespace, "data-shop-0").await.expect("its claim");
+
+    push(&life, number, &[("k8s/shop.yaml", &stateful("crash"))]).await;
+    until_put_back(&life, number, &first).await;
+    push(&life, number, &[("k8s/shop.yaml", &stateful("crash")), ("again", "1")]).await;
+    life.until(number, TO_RUNNING, |found| found["reason"] == "crash_loop").await;
+    let last = push(&life, number, &[("k8s/shop.yaml", &stateful("ok")), ("again", "2")]).await;
+    let running = life.until_running(number).await;
+    assert!(life.page(&running).await.contains(&last));
+    assert_eq!(claim(&life, &namespace, "data-shop-0").await, Some(volume), "its volume survives all of it");
+    assert_eq!(names::<StatefulSet>(&life, &namespace).await, ["shop"]);
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_begun_anew_is_not_said_to_run_before_it_does() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "reset", "[triggers]\ndrafts = false\n").await;
+    let number = life.open("change", &app("ok", "volumes: { /data: 16Mi }", "")).await;
+    let running = life.until_running(number).await;
+    let namespace = text(&running, "namespace").to_owned();
+    let volume = claim(&life, &namespace, "app-data").await.expect("the volume");
+    let held: Api<ConfigMap> = Api::namespaced(life.kube.clone(), &namespace);
+    let body = json!({ "metadata": { "name": "held", "finalizers": ["example.com/held"] } });
+    held.create(&Default::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+
+    assert_eq!(command(&life, number, "ann", "/preview reset").await, "+1");
+    let going = life.until(number, SOON, |found| found["reason"] == "namespace_terminating").await;
+    assert_eq!((&going["status"], &going["serving_commit"]), (&"pending".into(), &Value::Null), "{going:#}");
+    let release = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    held.patch("held", &PatchParams::default(), &release).await.unwrap();
+    life.until_running(number).await;
+    let new = claim(&life, &namespace, "app-data").await.expect("a volume");
+    assert_ne!(new, volume, "an empty one");
+
+    // What the recipe or the operator leaves out stays left out.
+    life.stand.github.convert_to_draft(&life.repository, number).await.unwrap();
+    life.push(number).await;
+    life.until(number, SOON, |found| found["reason"] == "draft").await;
+    life.finish().await;
+}
+
+/// What sleeps answers nobody: a push that does not start wakes the commit that ran.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_does_not_start_wakes_what_slept() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "asleep", "").await;
+    let number = life.open("change", &app("ok", "", "sleep_after: 3s\n")).await;
+    life.until_running(number).await;
+    let first = life.head(number);
+    life.until(number, TO_RUNNING, |found| found["reason"] == "asleep").await;
+    push_recipe(&life, number, "version: [").await;
+    let failed = until_put_back(&life, number, &first).await;
+    assert_eq!(failed["reason"], "invalid_recipe", "{failed:#}");
+    life.finish().await;
+}
+
+/// What ran and does not any more is not said to run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_down_is_not_said_to_run() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "down", "").await;
+    let number = life.open("change", &app("ok", "", "")).await;
+    let running = life.until_running(number).await;
+    let namespace = text(&running, "namespace");
+    let pods: Api<Pod> = Api::namespaced(life.kube.clone(), namespace);
+    let address = pods.list(&ListParams::default()).await.unwrap().items.remove(0).status.unwrap().pod_ip.unwrap();
+    let http = xtask::github::http_client().unwrap();
+    http.post(format!("http://{address}:8080/never-ready")).send().await.unwrap().error_for_status().unwrap();
+    life.until(number, TO_RUNNING, |found| found["status"] == "deploying").await;
+    http.post(format!("http://{address}:8080/ok")).send().await.unwrap().error_for_status().unwrap();
+    life.until_running(number).await;
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_selects_nothing_is_no_running_preview() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "nothing-behind", "").await;
+    let new = NewPullRequest::new("A change", "change").file(".preview.yaml", MANIFESTS);
+    // The number is right for the recipe alone, and nobody listens there.
+    let new = new.file("k8s/shop.yaml", &stateful("ok").replace("targetPort: 8080", "targetPort: 9999"));
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    let found = life.until(number, TO_RUNNING, |found| found["reason"] == "url_unreachable").await;
+    assert_eq!(found["status"], "deploying", "{found:#}");
+    life.stand.github.close(&life.repository, number).await.unwrap();
+    life.until(number, TO_GONE, |found| found["status"] == "deleted").await;
+    life.finish().await;
+}
