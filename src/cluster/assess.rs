@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::PartialObjectMeta};
 
 use super::{PodReference, WorkloadKind, Workloads, refusal};
-use crate::environment::{ATTEMPT, Cause, HOOK, Millis, Progress};
+use crate::environment::{Cause, HOOK, Millis, Progress};
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +22,8 @@ pub struct Expected<'a> {
     pub workloads: &'a [(WorkloadKind, String)],
     /// When the attempt began, by the database's clock.
     pub attempt_started_at: Millis,
+    /// When its time is over, by the same clock.
+    pub attempt_deadline: Millis,
     /// By the same clock.
     pub now: Millis,
 }
@@ -198,7 +200,7 @@ fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progres
     match of_pods {
         // It is no server: it works for as long as it takes, ready or not, and is late at the end of the attempt.
         Progress::Progressing | Progress::Stumbling(Cause::NotReadyInTime { .. }) => {
-            let left = expected.attempt_started_at + ATTEMPT.as_millis() as Millis - expected.now;
+            let left = expected.attempt_deadline - expected.now;
             if left <= LATE { Progress::Stumbling(failed(None)) } else { Progress::Progressing }
         }
         progress => progress,

@@ -6,9 +6,9 @@ use super::{Engine, interrupted::Interrupted, pass::Pass, records::Seen, usage};
 use crate::{
     cluster::{self, Expected, NamespaceState, Owner, WorkloadKind, Workloads, assess},
     environment::{
-        ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
-        Hold, Images, LabelName, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness, RecipeFacts,
-        RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
+        Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hold,
+        Images, LabelName, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts, Readiness,
+        RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
     },
     faults::Fault,
     github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
@@ -178,6 +178,7 @@ impl Pass<'_> {
             deletion_started_at: environment.deletion_started_at,
             observed_at: environment.observed_at,
             jitter: jitter(environment, deployment.as_ref()),
+            patience: self.engine.patience,
         };
         Ok(Observed { overview, deployment, recipe, namespace_uid, workloads, readiness, facts })
     }
@@ -339,7 +340,8 @@ impl Pass<'_> {
         let kinds: Vec<WorkloadKind> = waited_for.iter().map(|(kind, _)| *kind).collect();
         self.fence(cluster::CALL_TIMEOUT).await?;
         let workloads = self.engine.cluster.workloads(&environment.namespace, owner, &kinds).await?;
-        let progress = assess(&workloads, &expected(&waited_for, attempt_deadline, self.lease.now()));
+        let progress =
+            assess(&workloads, &expected(&waited_for, attempt_deadline, self.engine.patience, self.lease.now()));
         Ok((workloads, progress))
     }
 }
@@ -361,10 +363,11 @@ fn jitter(environment: &Environment, deployment: Option<&Deployment>) -> f64 {
 pub(super) fn expected(
     workloads: &[(WorkloadKind, String)],
     attempt_deadline: Option<Millis>,
+    patience: Patience,
     now: Millis,
 ) -> Expected<'_> {
     let deadline = attempt_deadline.unwrap_or(now);
-    Expected { workloads, attempt_started_at: deadline - ATTEMPT.as_millis() as Millis, now }
+    Expected { workloads, attempt_started_at: deadline - patience.attempt.millis(), attempt_deadline: deadline, now }
 }
 
 /// Whether the recipe must be read from GitHub: not where the row keeps it, nor where nothing is started any more.

@@ -9,6 +9,7 @@ mod gate;
 mod labels;
 mod lifetime;
 mod names;
+mod patience;
 mod plan;
 mod readiness;
 mod reporting;
@@ -24,8 +25,9 @@ pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL, MANAGED_BY};
 pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label, short_commit};
+pub use patience::{Patience, Wait};
 pub use plan::{
-    ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
+    ATTEMPTS, DeploymentFacts, Facts, Images, NamespaceFacts, Progress, Step, next_step, wait_after_failures,
 };
 pub use readiness::{PROBE_HEADER, PROBER, Readiness, RunningImage, UrlAnswer};
 pub use reporting::{GitHubState, ReportTo, github_state};

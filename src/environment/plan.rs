@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use super::{Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Lifetime, Millis, Reason};
+use super::{Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Lifetime, Millis, Patience, Reason};
 
-/// One attempt's time to become ready. A round of three with its waits stays under ten minutes.
-pub const ATTEMPT: Duration = Duration::from_secs(180);
 pub const ATTEMPTS: i64 = 3;
 /// The longest time between two looks at something that is awaited: a watch event usually comes first.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -18,8 +16,6 @@ const LOOK_FOR_IMAGE: Duration = Duration::from_secs(15);
 /// Passes look every 10 s while they await something; a gap this long means that previewd or the cluster was away, and
 /// nobody's attempt pays for that.
 const UNOBSERVED: Duration = Duration::from_secs(30);
-/// A namespace needs about six seconds, and thirty more where a process ignores SIGTERM.
-const DELETION_IS_STUCK: Duration = Duration::from_secs(300);
 
 /// How long to wait before attempt `after` + 1: 10 s, then 30 s, each moved by `jitter` (-1 to 1) times 20 %.
 fn wait_after_attempt(after: i64, jitter: f64) -> Millis {
@@ -112,6 +108,7 @@ pub struct Facts {
     pub observed_at: Option<Millis>,
     /// From -1 to 1, another for each environment and attempt.
     pub jitter: f64,
+    pub patience: Patience,
 }
 
 /// What to do next. Those that wait end the pass; after all others the pass looks again.
@@ -261,7 +258,7 @@ fn deletion_step(facts: &Facts, cause: Option<Cause>, now: Millis) -> Step {
     match &facts.namespace {
         NamespaceFacts::Ours => Step::DeleteNamespace,
         NamespaceFacts::Terminating { blocked_by } => {
-            let stuck = now - started_at >= millis(DELETION_IS_STUCK);
+            let stuck = now - started_at >= facts.patience.deletion.millis();
             let blocked_by = || blocked_by.clone().unwrap_or_else(|| "it is still terminating".to_owned());
             Step::Await {
                 until: now + millis(LOOK_AGAIN),
@@ -299,7 +296,7 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
 fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
     match &facts.images {
         Images::Unknown => Step::LookForImages,
-        Images::There => Step::BeginAttempt { attempt: 1, deadline: now + millis(ATTEMPT) },
+        Images::There => Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() },
         Images::Missing { image } => {
             let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
             // Where nobody could look for a while, it is looked for once more.
@@ -361,7 +358,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
         return match facts.progress {
             Some(Progress::Ready) if deployment.applied => Step::Succeed,
             _ if now >= retry_at => {
-                Step::BeginAttempt { attempt: deployment.attempt + 1, deadline: now + millis(ATTEMPT) }
+                Step::BeginAttempt { attempt: deployment.attempt + 1, deadline: now + facts.patience.attempt.millis() }
             }
             // The status keeps showing why the attempt ended.
             _ => Step::Await { until: retry_at, cause: None },
@@ -369,7 +366,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
     }
     let deadline = deployment.attempt_deadline.unwrap_or(now);
     // Nothing before the attempt is its time, and before it comes a wait in which nobody looks.
-    let began_at = deadline - millis(ATTEMPT);
+    let began_at = deadline - facts.patience.attempt.millis();
     let unobserved = facts.observed_at.map(|observed_at| now - observed_at.max(began_at));
     if let Some(gap) = unobserved.filter(|gap| *gap > millis(UNOBSERVED)) {
         return Step::ExtendAttempt { deadline: deadline + gap };
@@ -389,7 +386,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
         Progress::AttemptOver(cause) => end_attempt(facts, deployment, cause, now),
         Progress::Stumbling(cause) if now >= deadline => end_attempt(facts, deployment, cause, now),
         Progress::Progressing if now >= deadline => {
-            let seconds = ATTEMPT.as_secs() as i64;
+            let seconds = facts.patience.attempt.seconds();
             end_attempt(facts, deployment, Cause::NotReadyInTime { container: None, seconds }, now)
         }
         Progress::Stumbling(cause) => {
