@@ -183,6 +183,7 @@ pub fn engine(
         given: Given { secrets: Arc::new(config.secrets.clone()), registries: config.docker_config() },
         registries,
         image_wait: config.images.wait,
+        patience: config.patience,
         prober,
     })
 }

@@ -11,7 +11,7 @@ use kube::{ResourceExt, api::PartialObjectMeta};
 
 use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal};
 use crate::{
-    environment::{ATTEMPT, Cause, HOOK, Millis, Progress},
+    environment::{Cause, HOOK, Millis, Progress},
     recipe::room::{CountedPod, PodLimits, Running},
 };
 
@@ -25,6 +25,8 @@ pub struct Expected<'a> {
     pub workloads: &'a [(WorkloadKind, String)],
     /// When the attempt began, by the database's clock.
     pub attempt_started_at: Millis,
+    /// When its time is over, by the same clock.
+    pub attempt_deadline: Millis,
     /// By the same clock.
     pub now: Millis,
 }
@@ -268,7 +270,7 @@ fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progres
     match of_pods {
         // It is no server: it works for as long as it takes, ready or not, and is late at the end of the attempt.
         Progress::Progressing | Progress::Stumbling(Cause::NotReadyInTime { .. }) => {
-            let left = expected.attempt_started_at + ATTEMPT.as_millis() as Millis - expected.now;
+            let left = expected.attempt_deadline - expected.now;
             if left <= LATE { Progress::Stumbling(failed(None)) } else { Progress::Progressing }
         }
         progress => progress,

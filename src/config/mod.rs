@@ -32,7 +32,7 @@ pub use settings::{
 use crate::{
     alerts::AlertSettings,
     cluster::KubernetesSettings,
-    environment::{BaseDomain, TriggerSettings},
+    environment::{BaseDomain, Patience, TriggerSettings},
     github::GitHubSettings,
     identity::OidcSettings,
     recipe,
@@ -96,6 +96,7 @@ pub struct Config {
     /// Who belongs together, by the team's name. Read again while previewd runs.
     pub teams: BTreeMap<String, Team>,
     pub engine: EngineSettings,
+    pub patience: Patience,
     pub alerts: AlertSettings,
     pub prices: Prices,
     pub log: LogSettings,
@@ -143,6 +144,7 @@ impl Default for Config {
             oidc: OidcSettings::default(),
             teams: BTreeMap::new(),
             engine: EngineSettings::default(),
+            patience: Patience::default(),
             alerts: AlertSettings::default(),
             prices: Prices::default(),
             log: LogSettings::default(),

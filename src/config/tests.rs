@@ -52,6 +52,10 @@ fn bad_files_are_refused_with_line_key_and_what_is_wanted() {
         ("engine.workers = 0", "previewd.toml:1: engine.workers: must be a whole number from 1 to 64"),
         ("[engine]\nworkers = -1", "previewd.toml:2: engine.workers: must be a whole number from 1 to 64"),
         ("[engine]\nworkers = 'four'", "previewd.toml:2: engine.workers: must be a whole number from 1 to 64"),
+        (
+            "[patience]\nattempt = '1s'",
+            "previewd.toml:2: patience.attempt: must be a duration from 10s to 1h, such as 90s or 3m",
+        ),
         ("engine = 8", "previewd.toml:1: engine: must be a table"),
         ("[log]\nformat = 'yaml'", "previewd.toml:2: log.format: must be one of text, json"),
         (

@@ -247,7 +247,7 @@ impl Pass<'_> {
         self.fence(CALL_TIMEOUT).await?;
         let workloads = self.engine.cluster.workloads(namespace, &owner, &kinds).await?;
         let attempt_deadline = observed.deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
-        let expected = expected(&waited_for, attempt_deadline, self.lease.now());
+        let expected = expected(&waited_for, attempt_deadline, self.engine.patience, self.lease.now());
         for name in jobs_to_restart(&workloads, &expected) {
             let key = ObjectKey { api_version: "batch/v1".to_owned(), kind: "Job".to_owned(), name };
             self.remove(namespace, &key).await?;

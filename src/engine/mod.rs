@@ -39,7 +39,7 @@ use crate::{
     alerts::Alerts,
     cluster::{Cluster, WatchHealth},
     config::{LifetimeSettings, Limits},
-    environment::{BaseDomain, Capacity, Lifespan, ReportTo, TriggerSettings},
+    environment::{BaseDomain, Capacity, Lifespan, Patience, ReportTo, TriggerSettings},
     faults::Faults,
     github::GitHub,
     helm::Helm,
@@ -84,6 +84,8 @@ pub struct Engine {
     pub registries: Option<Registries>,
     /// How long a commit waits for an image that is missing.
     pub image_wait: Lifespan,
+    /// How long it waits for the cluster.
+    pub patience: Patience,
     /// What asks public URLs. None: they are not asked.
     pub prober: Option<Prober>,
     /// How many namespaces without a row operators were told of last.

@@ -9,9 +9,9 @@ use crate::{
         completed_jobs, is_down,
     },
     environment::{
-        ATTEMPT, Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts,
-        Hold, Images, LabelName, Leftovers, Millis, NamespaceFacts, Progress, PublicUrl, PullRequestFacts, Readiness,
-        RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
+        Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hold,
+        Images, LabelName, Leftovers, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts,
+        Readiness, RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
     },
     faults::Fault,
     github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
@@ -213,6 +213,7 @@ impl Pass<'_> {
             deletion_started_at: environment.deletion_started_at,
             observed_at: environment.observed_at,
             jitter: jitter(environment, deployment.as_ref()),
+            patience: self.engine.patience,
         };
         Ok(Observed { overview, deployment, recipe, standing, namespace_uid, workloads, readiness, facts })
     }
@@ -395,7 +396,7 @@ impl Pass<'_> {
     ) -> Result<(Workloads, Progress, bool), Interrupted> {
         self.fence(cluster::CALL_TIMEOUT).await?;
         let workloads = self.engine.cluster.workloads(&environment.namespace, owner, kinds).await?;
-        let expected = expected(waited_for, attempt_deadline, self.lease.now());
+        let expected = expected(waited_for, attempt_deadline, self.engine.patience, self.lease.now());
         let progress = assess(&workloads, &expected);
         let is_down = is_down(&workloads, &expected);
         Ok((workloads, progress, is_down))
@@ -461,10 +462,11 @@ fn jitter(environment: &Environment, deployment: Option<&Deployment>) -> f64 {
 pub(super) fn expected(
     workloads: &[(WorkloadKind, String)],
     attempt_deadline: Option<Millis>,
+    patience: Patience,
     now: Millis,
 ) -> Expected<'_> {
     let deadline = attempt_deadline.unwrap_or(now);
-    Expected { workloads, attempt_started_at: deadline - ATTEMPT.as_millis() as Millis, now }
+    Expected { workloads, attempt_started_at: deadline - patience.attempt.millis(), attempt_deadline: deadline, now }
 }
 
 /// Whether the recipe must be read from GitHub: not where the row keeps it, nor where nothing is started any more.

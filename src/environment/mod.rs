@@ -10,6 +10,7 @@ mod labels;
 mod lifetime;
 mod names;
 mod obstacle;
+mod patience;
 mod plan;
 mod readiness;
 mod reporting;
@@ -26,8 +27,9 @@ pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL, MANA
 pub use lifetime::{Lifespan, Lifetime, parse_duration};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label, short_commit};
 pub use obstacle::Obstacle;
+pub use patience::{Patience, Wait};
 pub use plan::{
-    ATTEMPT, ATTEMPTS, DeploymentFacts, Facts, Images, Leftovers, NamespaceFacts, Progress, Step, next_step, not_taken,
+    ATTEMPTS, DeploymentFacts, Facts, Images, Leftovers, NamespaceFacts, Progress, Step, next_step, not_taken,
     wait_after_failures,
 };
 pub use readiness::{PROBE_HEADER, PROBER, Readiness, RunningImage, UrlAnswer};

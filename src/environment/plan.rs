@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use super::{Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Lifetime, Millis, Reason};
+use super::{Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Lifetime, Millis, Patience, Reason};
 
-/// One attempt's time to become ready. A round of three with its waits stays under ten minutes.
-pub const ATTEMPT: Duration = Duration::from_secs(180);
 pub const ATTEMPTS: i64 = 3;
 /// The longest time between two looks at something that is awaited: a watch event usually comes first.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -18,8 +16,6 @@ const LOOK_FOR_IMAGE: Duration = Duration::from_secs(15);
 /// Passes look every 10 s while they await something; a gap this long means that previewd or the cluster was away, and
 /// nobody's attempt pays for that.
 const UNOBSERVED: Duration = Duration::from_secs(30);
-/// A namespace needs about six seconds, and thirty more where a process ignores SIGTERM.
-const DELETION_IS_STUCK: Duration = Duration::from_secs(300);
 /// Whoever waits longer than this is told what for.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 /// What ran and has no ready pod for this long does not run any more. A pod that a node gives up is made anew elsewhere
@@ -146,6 +142,7 @@ pub struct Facts {
     pub observed_at: Option<Millis>,
     /// From -1 to 1, another for each environment and attempt.
     pub jitter: f64,
+    pub patience: Patience,
 }
 
 /// What to do next. Those that wait end the pass; after all others the pass looks again.
@@ -315,7 +312,7 @@ fn deletion_step(facts: &Facts, cause: Option<Cause>, now: Millis) -> Step {
     match &facts.namespace {
         NamespaceFacts::Ours => Step::DeleteNamespace,
         NamespaceFacts::Terminating { since: _, blocked_by } => {
-            let stuck = now - started_at >= millis(DELETION_IS_STUCK);
+            let stuck = now - started_at >= facts.patience.deletion.millis();
             Step::Await {
                 until: now + millis(LOOK_AGAIN),
                 cause: if stuck { Some(stuck_on(blocked_by)) } else { cause },
@@ -331,9 +328,9 @@ fn stuck_on(blocked_by: &Option<String>) -> Cause {
 }
 
 /// Nothing can be put into a namespace that goes; it comes anew once it is gone.
-fn await_removal(since: Millis, blocked_by: &Option<String>, now: Millis) -> Step {
+fn await_removal(facts: &Facts, since: Millis, blocked_by: &Option<String>, now: Millis) -> Step {
     let cause = match now - since {
-        waited if waited >= millis(DELETION_IS_STUCK) => Some(stuck_on(blocked_by)),
+        waited if waited >= facts.patience.deletion.millis() => Some(stuck_on(blocked_by)),
         waited if waited >= millis(TOLD_AFTER) => Some(Cause::NamespaceTerminating),
         _ => None,
     };
@@ -344,14 +341,14 @@ fn await_removal(since: Millis, blocked_by: &Option<String>, now: Millis) -> Ste
 fn reset_step(facts: &Facts, now: Millis) -> Step {
     match &facts.namespace {
         NamespaceFacts::Ours => Step::DeleteNamespace,
-        NamespaceFacts::Terminating { since, blocked_by } => await_removal(*since, blocked_by, now),
+        NamespaceFacts::Terminating { since, blocked_by } => await_removal(facts, *since, blocked_by, now),
         NamespaceFacts::Absent | NamespaceFacts::Foreign => {
             let had_begun = facts.deployment.as_ref().is_some_and(|deployment| match deployment.status {
                 DeploymentStatus::Deploying | DeploymentStatus::Succeeded | DeploymentStatus::Failed => true,
                 DeploymentStatus::Pending | DeploymentStatus::Superseded | DeploymentStatus::Cancelled => false,
             });
             let deploys = matches!(facts.decision, Decision::Deploy(_)) && facts.has_place;
-            Step::BeginAnew { deadline: (had_begun && deploys).then(|| now + millis(ATTEMPT)) }
+            Step::BeginAnew { deadline: (had_begun && deploys).then(|| now + facts.patience.attempt.millis()) }
         }
     }
 }
@@ -370,7 +367,7 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
     }
     if let NamespaceFacts::Terminating { since, blocked_by } = &facts.namespace {
         match deployment.status {
-            DeploymentStatus::Pending => return await_removal(*since, blocked_by, now),
+            DeploymentStatus::Pending => return await_removal(facts, *since, blocked_by, now),
             // What was under way ended with the namespace; the time until it can begin again is no attempt's.
             DeploymentStatus::Deploying => return Step::RenewDeployment,
             DeploymentStatus::Succeeded
@@ -418,7 +415,7 @@ fn still_answers(facts: &Facts, serving: &CommitSha) -> bool {
 fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
     match &facts.images {
         Images::Unknown => Step::LookForImages,
-        Images::There => Step::BeginAttempt { attempt: 1, deadline: now + millis(ATTEMPT) },
+        Images::There => Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() },
         Images::Missing { image } => {
             let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
             // Where nobody could look for a while, it is looked for once more.
@@ -489,7 +486,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
         return match facts.progress {
             Some(Progress::Ready) if deployment.applied => Step::Succeed,
             _ if now >= retry_at => {
-                Step::BeginAttempt { attempt: deployment.attempt + 1, deadline: now + millis(ATTEMPT) }
+                Step::BeginAttempt { attempt: deployment.attempt + 1, deadline: now + facts.patience.attempt.millis() }
             }
             // The status keeps showing why the attempt ended.
             _ => Step::Await { until: retry_at, cause: None },
@@ -497,7 +494,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
     }
     let deadline = deployment.attempt_deadline.unwrap_or(now);
     // Nothing before the attempt is its time, and before it comes a wait in which nobody looks.
-    let began_at = deadline - millis(ATTEMPT);
+    let began_at = deadline - facts.patience.attempt.millis();
     let unobserved = facts.observed_at.map(|observed_at| now - observed_at.max(began_at));
     if let Some(gap) = unobserved.filter(|gap| *gap > millis(UNOBSERVED)) {
         return Step::ExtendAttempt { deadline: deadline + gap };
@@ -524,7 +521,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
             end_attempt(facts, deployment, cause, now)
         }
         Progress::Progressing if now >= deadline => {
-            let seconds = ATTEMPT.as_secs() as i64;
+            let seconds = facts.patience.attempt.seconds();
             end_attempt(facts, deployment, Cause::NotReadyInTime { container: None, seconds }, now)
         }
         Progress::Unproved { cause, told } => {

@@ -13,7 +13,7 @@ use super::{
     values::{ServiceName, VariableName},
     walls::OPERATORS_SECRET,
 };
-use crate::environment::Cause;
+use crate::environment::{ATTEMPTS, Cause, Wait};
 
 /// The name of a container's port.
 const PORT: &str = "http";
@@ -23,9 +23,9 @@ const SERVICE_PORT: u32 = 80;
 /// Pods get this long, in seconds, to end: long enough for open requests, short enough for a namespace to go quickly.
 const TERMINATION_GRACE_SECONDS: u32 = 10;
 
-/// Longer, in seconds, than all attempts of a round together: previewd decides when an application was too slow, not the
-/// kubelet by restarting it half-way and not the Deployment.
-const LONGER_THAN_ANY_ROUND_SECONDS: u32 = 900;
+/// Longer, in seconds, than all attempts of a round together, however patient previewd is: it decides when an application
+/// was too slow, not the kubelet by restarting it half-way and not the Deployment.
+const LONGER_THAN_ANY_ROUND_SECONDS: u32 = ATTEMPTS as u32 * Wait::LONGEST_SECONDS + 300;
 
 /// The environment variables of all containers together, in bytes. Kubernetes' database takes 1.5 MiB for an object.
 const LARGEST_ENVIRONMENT: usize = 256 * 1_024;

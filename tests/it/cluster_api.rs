@@ -311,7 +311,7 @@ async fn pods_are_tried_before_they_are_made() {
 async fn rollouts_are_read_and_judged() {
     let (cluster, namespace, owner) = environment("pr-5-rollout").await;
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
-    let expected = Expected { workloads: &web, attempt_started_at: 0, now: 60_000 };
+    let expected = Expected { workloads: &web, attempt_started_at: 0, attempt_deadline: 180_000, now: 60_000 };
     cluster.apply(&namespace, &deployment(&owner)).await.expect("applied");
     let workloads = eventually("the pod is made", async || {
         let workloads = cluster.workloads(&namespace, &owner, &[]).await.expect("read");

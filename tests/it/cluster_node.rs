@@ -79,7 +79,12 @@ impl Environment {
     async fn progress(&self) -> Progress {
         let workloads = self.cluster.workloads(&self.namespace, &self.owner, &[]).await.expect("read");
         let web = [(WorkloadKind::Deployment, "web".to_owned())];
-        let expected = Expected { workloads: &web, attempt_started_at: self.started_at, now: now() };
+        let expected = Expected {
+            workloads: &web,
+            attempt_started_at: self.started_at,
+            attempt_deadline: self.started_at + 180_000,
+            now: now(),
+        };
         assess(&workloads, &expected)
     }
 

@@ -8,6 +8,8 @@ use crate::environment::{EnvironmentStatus, legal_reasons};
 
 /// 2026-11-23T18:00:00Z
 const START: Millis = 1_795_456_800_000;
+/// An attempt has three minutes.
+const END: Millis = START + 180_000;
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("the object parses")
@@ -81,7 +83,10 @@ fn replica_failure(message: &str) -> Value {
 
 fn judge(workloads: &Workloads) -> Progress {
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
-    assess(workloads, &Expected { workloads: &web, attempt_started_at: START, now: START + 60_000 })
+    assess(
+        workloads,
+        &Expected { workloads: &web, attempt_started_at: START, attempt_deadline: END, now: START + 60_000 },
+    )
 }
 
 fn crash_loop(restarts: i32, exit_code: i32) -> Cause {
@@ -434,7 +439,7 @@ fn the_worst_deployment_decides() {
     workloads.deployments.push(other);
     workloads.pods.push(pod(2, crashed(3, 1, "Error", IN_ATTEMPT)));
     let web = ["web", "worker"].map(|name| (WorkloadKind::Deployment, name.to_owned()));
-    let expected = Expected { workloads: &web, attempt_started_at: START, now: START };
+    let expected = Expected { workloads: &web, attempt_started_at: START, attempt_deadline: END, now: START };
     assert_eq!(assess(&workloads, &expected), Progress::AttemptOver(crash_loop(3, 1)));
 }
 
@@ -446,7 +451,7 @@ fn pods_that_are_not_ready_are_started_anew() {
     });
     let workloads = rollout(json!({}), vec![pod(1, json!({})), pod(2, json!({})), ready]);
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
-    let expected = Expected { workloads: &web, attempt_started_at: START, now: START };
+    let expected = Expected { workloads: &web, attempt_started_at: START, attempt_deadline: END, now: START };
     let restarted = pods_to_restart(&workloads, &expected);
     assert_eq!(restarted, [PodReference { name: "web-2-x".into(), uid: "pod-2".into() }]);
 }
@@ -471,7 +476,12 @@ fn a_job_is_late_at_the_end_of_an_attempt() {
             let after = |seconds: Millis| {
                 assess(
                     &workloads,
-                    &Expected { workloads: &work, attempt_started_at: START, now: START + seconds * 1_000 },
+                    &Expected {
+                        workloads: &work,
+                        attempt_started_at: START,
+                        attempt_deadline: END,
+                        now: START + seconds * 1_000,
+                    },
                 )
             };
             assert_eq!(after(170), Progress::Progressing);

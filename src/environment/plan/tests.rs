@@ -54,6 +54,7 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         deletion_started_at: None,
         observed_at: Some(NOW - 1_000),
         jitter: 0.0,
+        patience: Patience::default(),
     }
 }
 
@@ -466,6 +467,26 @@ fn each_state_has_its_step() {
     for (what, facts, expected) in table {
         assert_eq!(next_step(&facts, NOW), expected, "{what}");
     }
+}
+
+#[test]
+fn whoever_sets_it_is_patient_for_longer_or_not() {
+    let wait = |text: &str| text.parse().expect("a wait");
+    let patience = Patience { attempt: wait("10m"), deletion: wait("10s") };
+    let begins = Facts { patience, ..facts(Some(ended(DeploymentStatus::Pending))) };
+    assert_eq!(next_step(&begins, NOW), Step::BeginAttempt { attempt: 1, deadline: NOW + 600_000 });
+
+    let last = DeploymentFacts { attempt_deadline: Some(NOW), ..deploying(3) };
+    let cause = Cause::NotReadyInTime { container: None, seconds: 600 };
+    assert_eq!(next_step(&Facts { patience, ..facts(Some(last)) }, NOW), Step::Fail { cause });
+
+    let goes = |since| Facts {
+        patience,
+        ..gone(EnvironmentStatus::Deleting, NamespaceFacts::Terminating { blocked_by: None }, Some(NOW - since))
+    };
+    let cause = Some(Cause::NamespaceStuck { blocked_by: "it is still terminating".to_owned() });
+    assert_eq!(next_step(&goes(9_999), NOW), Step::Await { until: NOW + 10_000, cause: None });
+    assert_eq!(next_step(&goes(10_000), NOW), Step::Await { until: NOW + 10_000, cause });
 }
 
 /// Three attempts that never become ready, under a clock of the test's own.

@@ -57,6 +57,7 @@ async fn progress(cluster: &Cluster, namespace: &Namespace, seconds: i64) -> Pro
     let expected = Expected {
         workloads: &[(WorkloadKind::Deployment, "app".to_owned())],
         attempt_started_at: 1_800_000_000_000,
+        attempt_deadline: 1_800_000_180_000,
         now,
     };
     assess(&workloads, &expected)

@@ -234,6 +234,7 @@ impl World {
             given: Given::default(),
             registries: None,
             image_wait: config.images.wait,
+            patience: config.patience,
             prober: None,
         };
         let receiver = Receiver { store, secrets: vec![SECRET.to_owned().into()] };
