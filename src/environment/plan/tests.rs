@@ -482,7 +482,11 @@ fn whoever_sets_it_is_patient_for_longer_or_not() {
 
     let goes = |since| Facts {
         patience,
-        ..gone(EnvironmentStatus::Deleting, NamespaceFacts::Terminating { blocked_by: None }, Some(NOW - since))
+        ..gone(
+            EnvironmentStatus::Deleting,
+            NamespaceFacts::Terminating { since: NOW, blocked_by: None },
+            Some(NOW - since),
+        )
     };
     let cause = Some(Cause::NamespaceStuck { blocked_by: "it is still terminating".to_owned() });
     assert_eq!(next_step(&goes(9_999), NOW), Step::Await { until: NOW + 10_000, cause: None });
