@@ -219,7 +219,7 @@ async fn wrong_arguments_are_named() {
     // A command that reads makes no database where there is none.
     let empty = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
-    command.arg("list").current_dir(empty.path()).env_clear().stdin(Stdio::null());
+    command.arg("list").current_dir(empty.path()).env_clear().env("HOME", empty.path()).stdin(Stdio::null());
     let output = command.output().await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("--config") && said.contains("--server"), "{said}");

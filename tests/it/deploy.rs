@@ -46,7 +46,7 @@ async fn the_services_start_as_nobody_with_a_configuration_that_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("previewd.toml"), "").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_previewd"));
-    command.args(["token", "list"]).current_dir(folder.path()).env_clear();
+    command.args(["token", "list"]).current_dir(folder.path()).env_clear().env("HOME", folder.path());
     for (key, value) in service["environment"].as_object().unwrap() {
         let value = value.as_str().unwrap();
         let value = match (key.as_str(), given.get(key.as_str())) {

@@ -94,7 +94,8 @@ async fn mcp_json_starts_a_server_with_ten_tools() {
     let arguments = server["args"].as_array().expect("arguments");
     command.args(arguments.iter().map(|argument| argument.as_str().expect("text")));
     // Installed as its users have it: on PATH.
-    command.env_clear().env("PATH", binary.parent().expect("a folder")).current_dir(folder.path());
+    command.env_clear().env("PATH", binary.parent().expect("a folder")).env("HOME", folder.path());
+    command.current_dir(folder.path());
 
     let client = ().serve(TokioChildProcess::new(command).expect("it starts")).await.expect("it speaks MCP");
     let tools = client.list_all_tools().await.expect("tools");

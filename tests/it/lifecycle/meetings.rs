@@ -1,7 +1,6 @@
 //! Where two features meet: what each does alone is tested beside it, and here what they do to each other.
 
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
     batch::v1::Job,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
 };
@@ -10,14 +9,11 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use xtask::{
-    github::{NewPullRequest, Role},
-    testing::eventually,
-};
+use xtask::{github::Role, testing::eventually};
 
 use super::{
     commands::command,
-    life::{self, Ground, IMAGE, Life, SOON, TO_GONE, TO_RUNNING},
+    life::{self, Ground, IMAGE, Life, SOON, TO_RUNNING},
     names,
 };
 
@@ -39,12 +35,8 @@ fn app(mode: &str, fields: &str, more: &str) -> String {
     )
 }
 
-async fn push(life: &Life, number: u64, files: &[(&str, &str)]) -> String {
-    life.stand.github.push(&life.repository, number, files).await.unwrap()
-}
-
 async fn push_recipe(life: &Life, number: u64, recipe: &str) -> String {
-    push(life, number, &[(".preview.yaml", recipe)]).await
+    life.stand.github.push(&life.repository, number, &[(".preview.yaml", recipe)]).await.unwrap()
 }
 
 fn text<'a>(found: &'a Value, key: &str) -> &'a str {
@@ -95,9 +87,9 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
     life.until_running(number).await;
     eventually("the volume goes", SOON, async || claim(&life, &namespace, "app-data").await.is_none().then_some(()))
         .await;
-    let said =
-        life.ask("explain_preview_environment", json!({ "environment": format!("{}#{number}", life.repository) }));
-    assert!(said.await.done().unwrap().to_string().contains("volumes_removed"), "it is said afterwards");
+    let asked = json!({ "repository": life.repository, "pull_request": number });
+    let said = life.ask("explain_preview_environment", asked).await.done().unwrap();
+    assert!(said.to_string().contains("volumes_removed"), "it is said afterwards: {said:#}");
     life.finish().await;
 }
 
@@ -180,62 +172,6 @@ async fn a_job_that_completed_is_done_whoever_took_it_away() {
     life.finish().await;
 }
 
-/// The manifests of a StatefulSet that mounts a claim of its own.
-fn stateful(mode: &str) -> String {
-    format!(
-        "apiVersion: v1
-kind: Service
-metadata: {{ name: shop }}
-spec: {{ selector: {{ app: shop }}, ports: [{{ port: 80, targetPort: 8080 }}] }}
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {{ name: shop }}
-spec:
-  serviceName: shop
-  selector: {{ matchLabels: {{ app: shop }} }}
-  template:
-    metadata: {{ labels: {{ app: shop }} }}
-    spec:
-      containers:
-        - name: shop
-          image: {IMAGE}
-          ports: [{{ containerPort: 8080 }}]
-          env: [{{ name: COMMIT, value: '{{{{ sha }}}}' }}, {{ name: MODE, value: {mode} }}]
-          readinessProbe: {{ httpGet: {{ path: /healthz, port: 8080 }}, periodSeconds: 1 }}
-          volumeMounts: [{{ name: data, mountPath: /data }}]
-  volumeClaimTemplates:
-    - metadata: {{ name: data }}
-      spec: {{ accessModes: [ReadWriteOnce], resources: {{ requests: {{ storage: 16Mi }} }} }}
-"
-    )
-}
-
-const MANIFESTS: &str = "version: 1\nmanifests: [k8s/shop.yaml]\nexpose: { service: shop, port: 80 }\n";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stateful_set_goes_back_and_on_past_a_pod_that_never_gets_ready() {
-    let Some(ground) = life::node().await else { return };
-    let life = start(ground, "stateful", "").await;
-    let new = NewPullRequest::new("A change", "change").file(".preview.yaml", MANIFESTS);
-    let new = new.file("k8s/shop.yaml", &stateful("ok"));
-    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
-    let running = life.until_running(number).await;
-    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
-    let volume = claim(&life, &namespace, "data-shop-0").await.expect("its claim");
-
-    push(&life, number, &[("k8s/shop.yaml", &stateful("crash"))]).await;
-    until_put_back(&life, number, &first).await;
-    push(&life, number, &[("k8s/shop.yaml", &stateful("crash")), ("again", "1")]).await;
-    life.until(number, TO_RUNNING, |found| found["reason"] == "crash_loop").await;
-    let last = push(&life, number, &[("k8s/shop.yaml", &stateful("ok")), ("again", "2")]).await;
-    let running = life.until_running(number).await;
-    assert!(life.page(&running).await.contains(&last));
-    assert_eq!(claim(&life, &namespace, "data-shop-0").await, Some(volume), "its volume survives all of it");
-    assert_eq!(names::<StatefulSet>(&life, &namespace).await, ["shop"]);
-    life.finish().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_begun_anew_is_not_said_to_run_before_it_does() {
     let Some(ground) = life::node().await else { return };
@@ -294,20 +230,5 @@ async fn what_goes_down_is_not_said_to_run() {
     life.until(number, TO_RUNNING, |found| found["status"] == "deploying").await;
     http.post(format!("http://{address}:8080/ok")).send().await.unwrap().error_for_status().unwrap();
     life.until_running(number).await;
-    life.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_that_selects_nothing_is_no_running_preview() {
-    let Some(ground) = life::node().await else { return };
-    let life = start(ground, "nothing-behind", "").await;
-    let new = NewPullRequest::new("A change", "change").file(".preview.yaml", MANIFESTS);
-    // The number is right for the recipe alone, and nobody listens there.
-    let new = new.file("k8s/shop.yaml", &stateful("ok").replace("targetPort: 8080", "targetPort: 9999"));
-    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
-    let found = life.until(number, TO_RUNNING, |found| found["reason"] == "url_unreachable").await;
-    assert_eq!(found["status"], "deploying", "{found:#}");
-    life.stand.github.close(&life.repository, number).await.unwrap();
-    life.until(number, TO_GONE, |found| found["status"] == "deleted").await;
     life.finish().await;
 }
