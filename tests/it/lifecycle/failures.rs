@@ -120,6 +120,11 @@ spec:
   template:
     metadata: {{ labels: {{ app: web }} }}
     spec: {{ containers: [{{ name: web, image: {IMAGE} }}] }}
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: web }}
+spec: {{ selector: {{ app: web }}, ports: [{{ port: 80, targetPort: 8080 }}] }}
 "
     );
     let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());

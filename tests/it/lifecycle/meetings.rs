@@ -35,6 +35,16 @@ fn app(mode: &str, fields: &str, more: &str) -> String {
     )
 }
 
+/// Has the application behave so from now on, once it listens.
+async fn enter(address: &str, mode: &str) {
+    let http = xtask::github::http_client().unwrap();
+    eventually("the application listens", SOON, async || {
+        let answer = http.post(format!("http://{address}:8080/{mode}")).send().await.ok()?;
+        answer.error_for_status().ok().map(drop)
+    })
+    .await;
+}
+
 async fn push_recipe(life: &Life, number: u64, recipe: &str) -> String {
     life.stand.github.push(&life.repository, number, &[(".preview.yaml", recipe)]).await.unwrap()
 }
@@ -87,9 +97,8 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
     life.until_running(number).await;
     eventually("the volume goes", SOON, async || claim(&life, &namespace, "app-data").await.is_none().then_some(()))
         .await;
-    let asked = json!({ "repository": life.repository, "pull_request": number });
-    let said = life.ask("explain_preview_environment", asked).await.done().unwrap();
-    assert!(said.to_string().contains("volumes_removed"), "it is said afterwards: {said:#}");
+    life.until_settled().await;
+    assert!(life.steps(&namespace).contains(&"volumes_removed".to_owned()), "it is said afterwards");
     life.finish().await;
 }
 
@@ -164,8 +173,7 @@ async fn a_job_that_completed_is_done_whoever_took_it_away() {
     let pods: Api<Pod> = Api::namespaced(life.kube.clone(), namespace);
     let pod = pods.list(&ListParams::default().labels("app.kubernetes.io/name=app")).await.unwrap().items.remove(0);
     let address = pod.status.unwrap().pod_ip.unwrap();
-    let http = xtask::github::http_client().unwrap();
-    http.post(format!("http://{address}:8080/ok")).send().await.unwrap().error_for_status().unwrap();
+    enter(&address, "ok").await;
     let running = life.until_running(number).await;
     assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
     assert_eq!(names::<Job>(&life, namespace).await, Vec::<String>::new(), "it is not run again");
@@ -225,10 +233,9 @@ async fn what_goes_down_is_not_said_to_run() {
     let namespace = text(&running, "namespace");
     let pods: Api<Pod> = Api::namespaced(life.kube.clone(), namespace);
     let address = pods.list(&ListParams::default()).await.unwrap().items.remove(0).status.unwrap().pod_ip.unwrap();
-    let http = xtask::github::http_client().unwrap();
-    http.post(format!("http://{address}:8080/never-ready")).send().await.unwrap().error_for_status().unwrap();
+    enter(&address, "never-ready").await;
     life.until(number, TO_RUNNING, |found| found["status"] == "deploying").await;
-    http.post(format!("http://{address}:8080/ok")).send().await.unwrap().error_for_status().unwrap();
+    enter(&address, "ok").await;
     life.until_running(number).await;
     life.finish().await;
 }

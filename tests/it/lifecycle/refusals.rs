@@ -7,7 +7,6 @@ use serde_json::json;
 use xtask::{
     cluster::api_proxy::RecordedRequest,
     github::{Fault, Operation, Scope},
-    testing::eventually,
 };
 
 use super::{
@@ -81,8 +80,8 @@ async fn what_is_secret_never_gets_out() {
             assert_eq!(failed["reason"], "object_refused", "{status}: {failed:#}");
             life.until_commented(number, "Preview failed").await;
         } else {
-            let failed = async || (life.row(&store, number).await.environment.failures > 0).then_some(());
-            eventually(&format!("a failed pass after {status}"), SOON, failed).await;
+            let told = life.until(number, SOON, |found| found["reason"] == "cluster_error").await;
+            assert_eq!(told["status"], "deploying", "{status}: {told:#}");
         }
         life.proxy.set_refuse(None);
     }
