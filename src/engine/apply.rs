@@ -271,9 +271,12 @@ impl Pass<'_> {
         stays: impl Fn(&ObjectKey) -> bool,
     ) -> Result<Vec<String>, Interrupted> {
         let known = self.engine.store.known_inventory(&environment.id).await?;
-        let leftovers = known.into_iter().filter(|object| object.phase == SUPERFLUOUS).map(|object| object.key);
+        let (leftovers, applied): (Vec<_>, Vec<_>) = known.into_iter().partition(|object| object.phase == SUPERFLUOUS);
+        let leftovers = leftovers.into_iter().map(|object| object.key);
         let leftovers: Vec<ObjectKey> = leftovers.filter(|key| !stays(key)).collect();
-        for ObjectKey { api_version, kind, name } in &leftovers {
+        // One that is applied in another version of its kind is the same object.
+        let is_applied = |key: &&ObjectKey| applied.iter().any(|object| object.key.is_same_object(key));
+        for ObjectKey { api_version, kind, name } in leftovers.iter().filter(|key| !is_applied(key)) {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
         }

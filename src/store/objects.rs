@@ -40,6 +40,12 @@ impl ObjectKey {
         self.kind == "PersistentVolumeClaim"
     }
 
+    /// Whether it is the same object, be it in another version of its kind: `autoscaling/v1` and `autoscaling/v2`.
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        let group = |key: &Self| key.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+        (group(self), &self.kind, &self.name) == (group(other), &other.kind, &other.name)
+    }
+
     pub fn is_among<'a>(&self, mut objects: impl Iterator<Item = &'a Object>) -> bool {
         let Self { api_version, kind, name } = self;
         objects.any(|object| (&object.api_version, &object.kind, &object.name) == (api_version, kind, name))
@@ -351,4 +357,23 @@ impl Store {
 
 fn unsealed(_: NotSealed) -> StoreError {
     StoreError::Unreadable("there is no key to seal secrets with (sealing.keys)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_the_same_in_every_version_of_its_kind() {
+        let key = |api_version: &str, kind: &str| ObjectKey {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: "web".to_owned(),
+        };
+        let scaler = key("autoscaling/v1", "HorizontalPodAutoscaler");
+        assert!(scaler.is_same_object(&key("autoscaling/v2", "HorizontalPodAutoscaler")));
+        assert!(!scaler.is_same_object(&key("example.com/v2", "HorizontalPodAutoscaler")));
+        assert!(!key("v1", "Service").is_same_object(&key("v1", "ConfigMap")));
+        assert!(key("v1", "Service").is_same_object(&key("v1", "Service")));
+    }
 }
