@@ -72,6 +72,8 @@ impl Pass<'_> {
         let urgency = urgency_of(&overview.environment);
         if let Some(known) = overview.environment.comment_id {
             self.github_write(urgency).await?;
+            // The same of a comment: a text that may be there, and was not heard of, is not taken for the one before.
+            self.engine.store.record_comment(&self.lease, Some(known), "").await??;
             match github.update_comment(access, known, text).await {
                 Ok(()) => return Ok(Ok(known)),
                 // Somebody deleted it.
@@ -208,6 +210,10 @@ impl Pass<'_> {
         let url = (state == GitHubState::Success).then(|| url.as_str());
         let description = deployment.message.as_deref().unwrap_or_default();
         self.github_write(urgency).await?;
+        // Should the answer get lost, nobody knows what GitHub shows: it is told again, whatever it is then.
+        if deployment.github_state.is_some() {
+            store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), None).await??;
+        }
         if let Err(error) = github.set_deployment_state(access, github_id, state, url, description).await {
             return Ok(Err(error));
         }
