@@ -45,9 +45,14 @@ fn make_pods_ready(client: Client, installation: String) -> JoinHandle<()> {
             let listed = pods.list(&labelled).await.map(|list| list.items).unwrap_or_default();
             let is_waiting = |pod: &&Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Running");
             let made_ready = listed.iter().filter(is_waiting).map(async |pod| {
+                // Without an address a Service has nothing behind it, however ready its pods are.
+                let digits = pod.uid().map_or(0, |uid| uid.bytes().fold(0u32, |sum, b| sum.wrapping_mul(31) + u32::from(b)));
+                let address = format!("10.{}.{}.{}", digits >> 16 & 255, digits >> 8 & 255, digits & 255);
                 let container = pod.spec.as_ref().map(|spec| &spec.containers[0]);
                 let status = json!({ "status": {
                     "phase": "Running",
+                    "podIP": address,
+                    "podIPs": [{ "ip": address }],
                     "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": previewd::service::rfc3339(0) }],
                     "containerStatuses": [{
                         "name": container.map(|container| &container.name),
