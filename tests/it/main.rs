@@ -14,6 +14,7 @@ mod lifecycle;
 mod mcp;
 mod metrics_api;
 mod oidc;
+mod pairs;
 mod recipes;
 mod router;
 mod setup;
