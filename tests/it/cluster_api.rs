@@ -27,13 +27,16 @@ use previewd::{
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-use xtask::cluster::{LocalCluster, Options, api_proxy::ApiProxy};
+use xtask::{
+    cluster::{LocalCluster, api_proxy::ApiProxy},
+    testing::shared_cluster,
+};
 
-/// One API server for all tests of this file; each has namespaces of its own. It ends with this process.
+/// One API server for all tests; each has namespaces of its own.
 static LOCAL: OnceCell<LocalCluster> = OnceCell::const_new();
 
 async fn local() -> &'static LocalCluster {
-    LOCAL.get_or_init(async || LocalCluster::start(Options::api_only("cluster-api")).await.expect("a cluster")).await
+    LOCAL.get_or_init(async || shared_cluster(false).await.expect("a cluster")).await
 }
 
 async fn connect(kubeconfig: &Path) -> Cluster {

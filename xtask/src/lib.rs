@@ -10,6 +10,7 @@ pub mod issuer;
 pub mod postgres;
 pub mod previewd;
 pub mod requirements;
+mod shared_clusters;
 pub mod stand;
 pub mod testing;
 pub mod web;

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use crate::shared_clusters::{CLUSTERS, SHARED_IMAGE, SHARED_ROOT_IMAGE, SharedClusters, shared_cluster};
+
 /// Set by `cargo xtask test` to the address of its PostgreSQL, as the superuser of an otherwise empty server. Its name
 /// does not begin with PREVIEWD_, because previewd refuses what it does not know of these.
 pub const POSTGRES: &str = "XTASK_TEST_POSTGRES";

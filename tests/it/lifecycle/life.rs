@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    fmt::Debug,
     fs::OpenOptions,
     io::Write as _,
     path::{Path, PathBuf},
@@ -10,13 +11,16 @@ use std::{
 };
 
 use diesel::{Connection, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::Namespace,
-    rbac::v1::{ClusterRole, ClusterRoleBinding},
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::Namespace,
+        rbac::v1::{ClusterRole, ClusterRoleBinding},
+    },
+    serde::{Serialize, de::DeserializeOwned},
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ListParams, PostParams},
 };
 use previewd::{
@@ -27,9 +31,7 @@ use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::OnceCell};
 use xtask::{
     agent::{Agent, Answer},
-    cluster::{
-        LocalCluster, Options, api_proxy::ApiProxy, ingress::IngressProxy, postgres_image, sample_image_of_any_commit,
-    },
+    cluster::{LocalCluster, api_proxy::ApiProxy, ingress::IngressProxy},
     github::{NewPullRequest, PullState},
     stand::{self, AppKeys, Settings, Stand},
     testing::{self, eventually},
@@ -42,11 +44,10 @@ pub const TO_GONE: Duration = Duration::from_secs(300);
 /// For what needs no container: a pass or two, on a machine with much else to do.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// The sample application without the commit that its other images have in them: the page names the one it was given,
-/// so that one image does for every commit.
-pub const IMAGE: &str = "registry.localhost/shop:any-commit";
+/// The sample application at any commit, which the node has.
+pub const IMAGE: &str = testing::SHARED_IMAGE;
 
-/// A cluster that every test uses at the same time. It ends with the process.
+/// A cluster that every test uses at the same time. It ends with the run; with this process where that is all of it.
 pub struct Ground {
     pub cluster: LocalCluster,
     /// Where there is a node: what serves its Ingresses, and the domain under which it does.
@@ -83,19 +84,10 @@ impl Ground {
     }
 
     async fn start(has_node: bool) -> Self {
-        if !has_node {
-            let cluster = LocalCluster::start(Options::api_only("lifecycle-api")).await.unwrap();
-            return Self::of(cluster).await;
-        }
-        let cluster = LocalCluster::start(Options::with_node("lifecycle")).await.unwrap();
-        let mut image = sample_image_of_any_commit(IMAGE).unwrap();
-        cluster.import_image(&image).await.unwrap();
-        image.name = "registry.localhost/shop:root".to_owned();
-        image.user = "0".to_owned();
-        cluster.import_image(&image).await.unwrap();
-        cluster.import_image(&postgres_image().unwrap()).await.unwrap();
-        let ingress = stand::serve_ingresses(cluster.kubeconfig(), 0).await.unwrap();
-        Self { ingress: Some(ingress), ..Self::of(cluster).await }
+        let cluster = testing::shared_cluster(has_node).await.unwrap();
+        let ingress =
+            if has_node { Some(stand::serve_ingresses(cluster.kubeconfig(), 0).await.unwrap()) } else { None };
+        Self { ingress, ..Self::of(cluster).await }
     }
 }
 
@@ -107,16 +99,26 @@ async fn allow_previewd(cluster: &LocalCluster) {
     allow(&cluster.client().await.unwrap(), &role, ACCOUNT).await;
 }
 
-/// Makes a role, and gives it to a user.
+/// Makes a role, and gives it to a user. Another process may have done so before.
 pub async fn allow(kube: &Client, role: &ClusterRole, user: &str) {
-    Api::all(kube.clone()).create(&PostParams::default(), role).await.unwrap();
     let binding: ClusterRoleBinding = serde_json::from_value(json!({
         "metadata": { "name": role.metadata.name },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role.metadata.name },
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
     }))
     .unwrap();
-    Api::all(kube.clone()).create(&PostParams::default(), &binding).await.unwrap();
+    make(kube, role).await;
+    make(kube, &binding).await;
+}
+
+async fn make<K>(kube: &Client, object: &K)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    match Api::<K>::all(kube.clone()).create(&PostParams::default(), object).await {
+        Err(kube::Error::Api(refusal)) if refusal.is_already_exists() => {}
+        made => drop(made.unwrap()),
+    }
 }
 
 /// The recipe of the sample application in a mode, or with another image.

@@ -113,6 +113,8 @@ pub static SHOP: Program = program("shop", &SAMPLE, "./shop");
 pub static FOR_AN_API: &[&Program] = &[&ETCD, &API_SERVER, &CONTROLLER_MANAGER, &SCHEDULER];
 /// What a node runs in addition.
 pub static FOR_A_NODE: &[&Program] = &[&KUBELET, &KUBE_PROXY, &METRICS, &DNS, &PAUSE, &SHOP];
+/// What tests run beside a cluster.
+pub static FOR_TESTS: &[&Program] = &[&KUBECTL, &HELM, &REGISTRY, &COMPOSE, &RULES];
 
 impl Program {
     /// Where its binary is once [`ensure`] has built it.

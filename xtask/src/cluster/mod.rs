@@ -77,10 +77,12 @@ impl Options {
     }
 }
 
-/// A cluster that lives as long as this value, and no longer than this process.
+/// A cluster that lives as long as this value, and no longer than this process; or another process' one.
 pub struct LocalCluster {
     name: String,
     kubeconfig: PathBuf,
+    has_node: bool,
+    /// Where there is a node that is this process'.
     node: Option<Node>,
     volumes: Option<AbortOnDropHandle<()>>,
     components: Mutex<Vec<Component>>,
@@ -139,9 +141,20 @@ impl LocalCluster {
             name: cluster.name.clone(),
             owner: std::process::id(),
             kubeconfig: cluster.kubeconfig.clone(),
-            containerd: cluster.node.as_ref().map(|_| node::containerd_socket(slot)),
+            containerd: cluster.has_node.then(|| node::containerd_socket(slot)),
         })?;
         Ok(cluster)
+    }
+
+    /// The cluster of another process, by its folder. It stays when this value goes.
+    ///
+    /// # Errors
+    /// If none is up there.
+    pub fn join(folder: &Path) -> Result<LocalCluster> {
+        let RunningCluster { name, owner: _, kubeconfig, containerd } = slot::announced(folder)?;
+        let slot = Slot::of_another(folder)?;
+        let has_node = containerd.is_some();
+        Ok(LocalCluster { name, kubeconfig, has_node, node: None, volumes: None, components: Mutex::default(), slot })
     }
 
     fn prepare(name: String, with_node: bool) -> Result<LocalCluster> {
@@ -156,6 +169,7 @@ impl LocalCluster {
         let mut cluster = LocalCluster {
             name,
             kubeconfig: PathBuf::new(),
+            has_node: with_node,
             node: None,
             volumes: None,
             components: Mutex::default(),
@@ -184,9 +198,14 @@ impl LocalCluster {
         self.slot.directory.join("logs")
     }
 
+    /// Everything that it keeps, and what [`LocalCluster::join`] is given.
+    pub fn folder(&self) -> &Path {
+        &self.slot.directory
+    }
+
     /// The address at which pods reach this machine; none without a node.
     pub fn host_address(&self) -> Option<Ipv4Addr> {
-        self.node.as_ref().map(|_| self.slot.host())
+        self.has_node.then(|| self.slot.host())
     }
 
     /// A client for the administrator that answers as the API server does: it retries nothing.
@@ -203,7 +222,7 @@ impl LocalCluster {
     /// # Errors
     /// If the cluster has no node, or containerd refuses the image.
     pub async fn import_image(&self, image: &ImageSpec) -> Result<()> {
-        if self.node.is_none() {
+        if !self.has_node {
             bail!("{} has no node to import {} into", self.name, image.name);
         }
         import(&node::containerd_socket(&self.slot), image).await
@@ -257,6 +276,9 @@ impl LocalCluster {
     }
 
     fn end(&self) -> Result<()> {
+        if !self.slot.is_ours() {
+            return Ok(());
+        }
         if let Some(volumes) = &self.volumes {
             volumes.abort();
         }
@@ -282,6 +304,18 @@ impl Drop for LocalCluster {
             tracing::warn!("the local cluster {} left something behind: {error:#}", self.name);
         }
     }
+}
+
+/// Builds every program that the cache lacks, of clusters and of what tests run beside them. Blocks, for tens of minutes
+/// where there is none.
+///
+/// # Errors
+/// If Go is missing, or one cannot be built.
+pub fn build_programs() -> Result<()> {
+    binaries::ensure(binaries::FOR_AN_API)?;
+    binaries::ensure(binaries::FOR_A_NODE)?;
+    binaries::ensure(binaries::FOR_TESTS)?;
+    binaries::gateway_definitions().map(drop)
 }
 
 /// The kubectl command of the cluster's version. Blocks while it is built, once per version.

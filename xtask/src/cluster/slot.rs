@@ -21,11 +21,12 @@ const FIRST_PORT: u16 = 21_000;
 /// Slot N has 10.(100 + N).0.0/16.
 const FIRST_NETWORK: u8 = 100;
 
-/// A claim on one slot, given back when dropped or when the process dies.
+/// A claim on one slot, given back when dropped or when the process dies; or another process' one.
 pub(super) struct Slot {
     pub number: u8,
     pub directory: PathBuf,
-    _lock: File,
+    /// None: another process has it.
+    lock: Option<File>,
 }
 
 /// What a running cluster says of itself, for other processes.
@@ -57,10 +58,21 @@ impl Slot {
             if taken.is_none() && port_is_free(number) && !overlaps(&routes, number) {
                 DirBuilder::new().mode(0o700).create(&directory)?;
                 fs::create_dir(directory.join("logs"))?;
-                taken = Some(Slot { number, directory, _lock: lock });
+                taken = Some(Slot { number, directory, lock: Some(lock) });
             }
         }
         taken.with_context(|| format!("all {SLOTS} slots for local clusters are taken; see {}", root.display()))
+    }
+
+    /// The slot of another process, by its folder.
+    pub fn of_another(directory: &Path) -> Result<Slot> {
+        let number = directory.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let number = number.with_context(|| format!("{} is no cluster's folder", directory.display()))?;
+        Ok(Slot { number, directory: directory.to_owned(), lock: None })
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// The API server's port.
@@ -113,6 +125,13 @@ impl Slot {
     }
 }
 
+/// What the cluster of a folder said of itself.
+pub(super) fn announced(directory: &Path) -> Result<RunningCluster> {
+    let file = directory.join("cluster.json");
+    let text = fs::read(&file).with_context(|| format!("no cluster is up in {}", directory.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not of its form", file.display()))
+}
+
 /// Cleans what clusters whose owners are gone left behind, as the next start would.
 ///
 /// # Errors
@@ -141,8 +160,9 @@ pub fn running_clusters() -> Result<Vec<RunningCluster>> {
             continue;
         }
         // One that is only starting, or just ending, has not announced itself.
-        let Ok(text) = fs::read(directory.join("cluster.json")) else { continue };
-        found.push(serde_json::from_slice(&text)?);
+        if directory.join("cluster.json").exists() {
+            found.push(announced(&directory)?);
+        }
     }
     Ok(found)
 }

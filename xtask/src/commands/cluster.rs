@@ -35,6 +35,8 @@ enum ClusterCommand {
         #[arg(long)]
         detach: bool,
     },
+    /// Build the programs that clusters and tests need, where the cache lacks them.
+    Build,
     /// End a running cluster.
     Down(Named),
     /// Print the path of a running cluster's kubeconfig.
@@ -64,6 +66,7 @@ impl ClusterArgs {
         match self.command {
             ClusterCommand::Up { named, no_node, detach: false } => up(named.name, !no_node).await,
             ClusterCommand::Up { named, no_node, detach: true } => up_detached(&named.name, no_node).await,
+            ClusterCommand::Build => tokio::task::spawn_blocking(cluster::build_programs).await?,
             ClusterCommand::Down(named) => down(&named.name).await,
             ClusterCommand::Kubeconfig(named) => {
                 println!("{}", running(&named.name)?.kubeconfig.display());
