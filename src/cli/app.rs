@@ -18,7 +18,7 @@ use previewd::{
     helm::Helm,
     identity::{Authenticator, Issuer, TeamsInForce},
     registry::Registries,
-    router::{Door, PreviewRouter, RouterSettings},
+    router::{BackendClient, Door, PreviewRouter, RouterSettings},
     sealing::{Keys, SHORTEST_SECRET},
     service::{Addresses, Parts, RecipeRenderer, Service},
     sessions::Sessions,
@@ -155,7 +155,11 @@ pub fn engine(
     github: &GitHub,
     teams: TeamsInForce,
 ) -> anyhow::Result<Engine> {
-    let prober = config.probe_urls.then(Prober::new).transpose().context("cannot ask URLs (probe_urls)")?;
+    let prober = match (config.probe_urls, config.router.enabled) {
+        (true, _) => Some(Prober::of_urls().context("cannot ask URLs (probe_urls)")?),
+        (false, true) => Some(Prober::of_the_router(BackendClient::new(cluster.clone(), config.router.reach))),
+        (false, false) => None,
+    };
     let registries = config.images.ask_registries.then(|| Registries::new(config.registries.clone())).transpose();
     let registries = registries.context("cannot ask registries (images.ask_registries)")?;
     Ok(Engine {

@@ -65,8 +65,8 @@ pub struct Config {
     #[serde(deserialize_with = "settings::base_domain")]
     #[schemars(with = "String")]
     pub base_domain: BaseDomain,
-    /// Whether an environment counts as running only once its URL answers, asked from here. Turn it on where previewd
-    /// reaches the URLs.
+    /// Whether an environment counts as running only once its URL answers, asked from here by its name. Turn it on where
+    /// previewd reaches the URLs. Without it, a router that is on asks the application on its own way.
     pub probe_urls: bool,
     pub github: GitHubSettings,
     pub kubernetes: KubernetesSettings,

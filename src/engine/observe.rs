@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Engine, interrupted::Interrupted, pass::Pass, records::Seen, usage};
+use super::{Engine, interrupted::Interrupted, pass::Pass, probe::Question, records::Seen, usage};
 use crate::{
     cluster::{
         self, Expected, NamespaceState, Owner, Terminating, WorkloadKind, Workloads, assess, blocking_pods,
@@ -349,23 +349,35 @@ impl Pass<'_> {
         let deployment = self.engine.store.deployment(&environment.id, commit).await?;
         let text = deployment.and_then(|deployment| deployment.recipe);
         let recipe = text.and_then(|text| Recipe::parse(RECIPE_FILE, &text).ok());
+        let named = recipe.as_ref().and_then(Recipe::health).map(|path| path.as_str());
+        let render = self.engine.store.render(&environment.id, commit).await?;
+        let backends = render.map(|render| render.backends()).unwrap_or_default();
         // The pods say the same of themselves at this path.
-        let path = recipe.map_or_else(|| "/".to_owned(), |recipe| recipe.health().as_str().to_owned());
-        if let Some(render) = self.engine.store.render(&environment.id, commit).await?
-            && let Some(Backend { service, port }) = render.backends().of(&path).cloned()
-        {
-            self.fence(cluster::CALL_TIMEOUT).await?;
-            let number = u16::try_from(port).unwrap_or_default();
-            if self.engine.cluster.endpoints(&environment.namespace, &service, number).await?.is_empty() {
-                return Ok(Err(Cause::NothingBehind { service, port }));
-            }
+        let path = named.or_else(|| backends.entry()).unwrap_or("/");
+        let Some(backend) = backends.of(path) else {
+            return Ok(Ok(Readiness { pods_at, images: workloads.running_images(commit), url: None }));
+        };
+        let Backend { service, port } = backend;
+        self.fence(cluster::CALL_TIMEOUT).await?;
+        let number = u16::try_from(*port).unwrap_or_default();
+        if self.engine.cluster.endpoints(&environment.namespace, service, number).await?.is_empty() {
+            return Ok(Err(Cause::NothingBehind { service: service.clone(), port: *port }));
         }
         let url = match &self.engine.prober {
             None => None,
             Some(prober) => {
                 let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
-                match prober.ask(&url, &path, self.lease.token()).await {
-                    Some(status) if (200..400).contains(&status) => Some(UrlAnswer { status, at: self.lease.now() }),
+                let (namespace, lease) = (&environment.namespace, self.lease.token());
+                let question = Question { namespace, url: &url, path, backend, commit, lease };
+                let asks_the_application = prober.asks_the_application();
+                match prober.ask(&question).await {
+                    Some(status) if is_proof(status, named.is_some(), asks_the_application) => {
+                        Some(UrlAnswer { status, at: self.lease.now() })
+                    }
+                    answered if asks_the_application => {
+                        let (service, port, path) = (service.clone(), *port, path.to_owned());
+                        return Ok(Err(Cause::BadAnswer { service, port, path, answered }));
+                    }
                     answered => return Ok(Err(Cause::UrlUnreachable { answered })),
                 }
             }
@@ -400,6 +412,17 @@ impl Pass<'_> {
         let progress = assess(&workloads, &expected);
         let is_down = is_down(&workloads, &expected);
         Ok((workloads, progress, is_down))
+    }
+}
+
+/// Whether an answer shows that people reach the application. At a path that the recipe names for it, it must be good; at
+/// any other one the application may want a login, or have no page: but a 404 may be of what is in front of it.
+fn is_proof(status: u16, is_named: bool, is_the_applications: bool) -> bool {
+    match status {
+        200..=399 => true,
+        404 => !is_named && is_the_applications,
+        400..=499 => !is_named,
+        _ => false,
     }
 }
 

@@ -7,8 +7,10 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 
 use crate::{
-    environment::{PROBE_HEADER, PROBER, PublicUrl},
+    environment::{CommitSha, Namespace, PROBE_HEADER, PROBER, PublicUrl},
     outbound::{HttpClient, Reach},
+    recipe::Backend,
+    router::BackendClient,
 };
 
 /// An answer that takes longer is none to whoever waits for a page.
@@ -17,25 +19,63 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Asks URLs. Cheap to clone.
 #[derive(Clone)]
 pub struct Prober {
-    client: HttpClient<Empty<Bytes>>,
+    way: Way,
+}
+
+#[derive(Clone)]
+enum Way {
+    /// The URL itself, through DNS and whatever is in front of the application.
+    Url(HttpClient<Empty<Bytes>>),
+    /// What the URL leads to, as previewd's own router reaches it.
+    Router(BackendClient),
+}
+
+/// What is asked: a page of an environment.
+pub(super) struct Question<'a> {
+    pub namespace: &'a Namespace,
+    pub url: &'a PublicUrl,
+    pub path: &'a str,
+    /// Where the path leads.
+    pub backend: &'a Backend,
+    pub commit: &'a CommitSha,
+    /// The token of the pass's lease.
+    pub lease: &'a str,
 }
 
 impl Prober {
-    /// Fails where the machine has no trusted certificates.
-    pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { client: HttpClient::new(Reach::Anywhere)? })
+    /// One that asks the URLs. Fails where the machine has no trusted certificates.
+    pub fn of_urls() -> anyhow::Result<Self> {
+        Ok(Self { way: Way::Url(HttpClient::new(Reach::Anywhere)?) })
     }
 
-    /// The status that `url` answers at `path`. None: no answer, for whatever reason. `lease`: the token of the pass's.
-    pub(super) async fn ask(&self, url: &PublicUrl, path: &str, lease: &str) -> Option<u16> {
-        let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
-        let request = Request::get(&address).header(header::USER_AGENT, PROBER).header(PROBE_HEADER, lease);
-        let request = request.body(Empty::new()).ok()?;
-        let answered = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
-        match answered.ok()? {
-            Ok(response) => Some(response.status().as_u16()),
+    /// One that asks what the router leads to: no name has to be found, and nobody signs in.
+    pub fn of_the_router(client: BackendClient) -> Self {
+        Self { way: Way::Router(client) }
+    }
+
+    /// Whether nothing but the application can have answered.
+    pub(super) fn asks_the_application(&self) -> bool {
+        matches!(self.way, Way::Router(_))
+    }
+
+    /// The status that is answered. None: no answer, for whatever reason.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Option<u16> {
+        let Question { namespace, url, path, backend, commit, lease } = question;
+        let answered = async {
+            match &self.way {
+                Way::Router(client) => client.status(namespace, backend, commit, url, path).await,
+                Way::Url(client) => {
+                    let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
+                    let request =
+                        Request::get(&address).header(header::USER_AGENT, PROBER).header(PROBE_HEADER, *lease);
+                    Ok(client.request(request.body(Empty::new())?).await?.status().as_u16())
+                }
+            }
+        };
+        match tokio::time::timeout(TIMEOUT, answered).await.ok()? {
+            Ok(status) => Some(status),
             Err(error) => {
-                tracing::debug!(%error, address, "the URL does not answer");
+                tracing::debug!(%error, url = url.as_str(), path, "the URL does not answer");
                 None
             }
         }
@@ -60,14 +100,20 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async { axum::serve(listener, application).await });
-        let prober = Prober::new().unwrap();
+        let prober = Prober::of_urls().unwrap();
         let namespace = "preview-shop-1".parse().unwrap();
         let domain: BaseDomain = format!("localhost:{port}").parse().unwrap();
         let url = PublicUrl::of(&namespace, &domain);
-        assert_eq!(prober.ask(&url, "/healthz", "token").await, Some(204));
-        assert_eq!(prober.ask(&url, "/broken", "token").await, Some(502));
+        let backend = Backend { service: "app".to_owned(), port: 80 };
+        let commit: CommitSha = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let ask = async |path: &str| {
+            let (namespace, url, backend, commit) = (&namespace, &url, &backend, &commit);
+            prober.ask(&Question { namespace, url, path, backend, commit, lease: "token" }).await
+        };
+        assert_eq!(ask("/healthz").await, Some(204));
+        assert_eq!(ask("/broken").await, Some(502));
         server.abort();
         let _ = server.await;
-        assert_eq!(prober.ask(&url, "/healthz", "token").await, None);
+        assert_eq!(ask("/healthz").await, None);
     }
 }

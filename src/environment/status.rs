@@ -208,6 +208,13 @@ pub enum Cause {
     UrlUnreachable {
         answered: Option<u16>,
     },
+    /// What the URL leads to, asked by previewd itself.
+    BadAnswer {
+        service: String,
+        port: u32,
+        path: String,
+        answered: Option<u16>,
+    },
     /// What the URL leads to has no pods behind it.
     NothingBehind {
         service: String,
@@ -252,7 +259,7 @@ impl Cause {
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Unschedulable => Reason::Unschedulable,
             Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
-            Self::UrlUnreachable { .. } | Self::NothingBehind { .. } => Reason::UrlUnreachable,
+            Self::UrlUnreachable { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => Reason::UrlUnreachable,
             Self::Asleep => Reason::Asleep,
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
             Self::NamespaceStuck { .. } => Reason::NamespaceStuck,
@@ -347,6 +354,14 @@ impl std::fmt::Display for Cause {
             }
             Self::UrlUnreachable { answered: Some(status) } => {
                 write!(f, "The application is ready, but its URL answers {status}; see the ingress controller.")
+            }
+            Self::BadAnswer { service, port, path, answered: None } => write!(
+                f,
+                "The application is ready, but nothing answers at {path} behind port {port} of the Service {service}; see \
+                 its targetPort, and where the application listens.",
+            ),
+            Self::BadAnswer { path, answered: Some(status), .. } => {
+                write!(f, "The application is ready, but answers {status} at {path}; see its logs.")
             }
             Self::NothingBehind { service, port } => write!(
                 f,

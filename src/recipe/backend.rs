@@ -31,6 +31,12 @@ impl Backends {
         let fits = self.0.iter().filter(|lead| lead.fits(path));
         fits.max_by_key(|lead| (lead.is_exact, lead.path.len())).map(|lead| &lead.backend)
     }
+
+    /// The page that the URL is opened with, where the recipe names none: `/`, or else the first path that leads
+    /// somewhere.
+    pub fn entry(&self) -> Option<&str> {
+        if self.of("/").is_some() { Some("/") } else { self.0.first().map(|lead| lead.path.as_str()) }
+    }
 }
 
 impl Lead {

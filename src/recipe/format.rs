@@ -90,9 +90,9 @@ impl Recipe {
         }
     }
 
-    /// The path that says whether what the URL leads to is ready.
-    pub fn health(&self) -> HealthPath {
-        self.app.as_ref().map(|app| app.health.clone()).unwrap_or_default()
+    /// The path that says whether what the URL leads to is ready. None where the recipe names none.
+    pub fn health(&self) -> Option<&HealthPath> {
+        self.app.as_ref().map(|app| &app.health)
     }
 
     /// What the types alone cannot say.

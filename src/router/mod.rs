@@ -4,6 +4,7 @@
 //! Where an application can answer it is asked ([`forward`], by way of [`connector`]); elsewhere a [`page`] says how the
 //! environment stands. What may be seen of an environment here is what whoever has its URL may see.
 
+mod client;
 mod connector;
 mod door;
 mod forward;
@@ -22,6 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+pub use client::BackendClient;
 pub use door::Door;
 pub(crate) use door::ENTER;
 pub use settings::{Reach, RouterSettings};

@@ -288,7 +288,7 @@ fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
             Reason::CrashLoop | Reason::OutOfMemory | Reason::NotReadyInTime => {
                 "Read get_preview_logs, then push a commit that mends it; retry only where the cause lay outside."
             }
-            Reason::UrlUnreachable => "An operator mends DNS or the ingress controller; then retry.",
+            Reason::UrlUnreachable => "Mend what the message names; then push, or retry.",
             Reason::Unschedulable => "An operator gives the cluster room; then retry.",
             Reason::Asleep => "Retry it: that wakes it.",
             Reason::NamespaceTerminating => "Wait with wait_for_preview_environment: it begins anew within a minute.",

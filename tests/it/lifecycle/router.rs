@@ -15,9 +15,12 @@ use tokio_tungstenite::{
     client_async,
     tungstenite::{Message, client::IntoClientRequest},
 };
-use xtask::testing::{self, eventually};
+use xtask::{
+    github::NewPullRequest,
+    testing::{self, eventually},
+};
 
-use super::life::{self, Ground, Life, SOON, TO_GONE, TO_RUNNING, recipe};
+use super::life::{self, Ground, IMAGE, Life, SOON, TO_GONE, TO_RUNNING, recipe};
 
 /// What browsers say that they want.
 const HTML: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -277,6 +280,41 @@ async fn a_websocket_passes() {
     let answer = refused.send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(answer.text().await.unwrap().contains(&life.head(number)));
+    life.finish().await;
+}
+
+/// The router knows the way to the pods: without `probe_urls` too, what does not answer there does not run, and a page
+/// that nobody named may be anything but broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_router_asks_the_application_before_it_runs() {
+    let Some(ground) = life::node().await else { return };
+    let mut life = Life::prepare(ground, "asked", None).await;
+    life.configure("[router]\nenabled = true\n");
+    life.begin().await;
+    let manifests = |port: u16, path: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec:\n  selector: {{ app: web }}\n  ports: [{{ port: 80, \
+             targetPort: {port} }}]\n---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{ name: web }}\nspec:\n  \
+             rules:\n    - host: '{{{{ host }}}}'\n      http:\n        paths:\n          - {{ path: {path}, pathType: Prefix, backend: \
+             {{ service: {{ name: web, port: {{ number: 80 }} }} }} }}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{ \
+             name: web }}\nspec:\n  selector: {{ matchLabels: {{ app: web }} }}\n  template:\n    metadata: {{ labels: {{ app: web \
+             }} }}\n    spec:\n      containers:\n        - {{ name: web, image: {IMAGE}, env: [{{ name: COMMIT, value: '{{{{ sha \
+             }}}}' }}], resources: {{ limits: {{ cpu: 100m, memory: 64Mi }} }} }}\n"
+        )
+    };
+    let new = NewPullRequest::new("A port", "port")
+        .file(".preview.yaml", "version: 1\nmanifests: [web.yaml]\n")
+        .file("web.yaml", &manifests(9999, "/"));
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    let found = life.until(number, TO_RUNNING, |found| found["reason"] == "url_unreachable").await;
+    assert_eq!(found["status"], "deploying", "{found:#}");
+    let said = "nothing answers at / behind port 80 of the Service web; see its targetPort";
+    assert!(found["message"].as_str().unwrap().contains(said), "{found:#}");
+    // No page of it is at its only path, and the application says so.
+    let files = [("web.yaml", &*manifests(8080, "/no-such-page"))];
+    life.stand.github.push(&life.repository, number, &files).await.unwrap();
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["readiness"]["url_status"], 404, "{running:#}");
     life.finish().await;
 }
 
