@@ -23,6 +23,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(8);
 /// A token is a few kilobytes at most.
 const LONGEST_ANSWER: usize = 64 << 10;
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
+const DIGEST: &str = "docker-content-digest";
 /// Every kind of manifest that names one image or one for each platform.
 const MANIFESTS: HeaderValue = HeaderValue::from_static(
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -76,6 +78,17 @@ impl Registries {
         }
     }
 
+    /// The digest of what an image's tag means now: `sha256:` and 64 hexadecimal digits. None where its registry does not
+    /// say it.
+    pub async fn digest(&self, image: &ImageReference) -> Option<String> {
+        let answer = tokio::time::timeout(TIMEOUT, self.asked(image.registry()).head(image)).await.ok()??;
+        let digest = answer.headers().get(DIGEST).filter(|_| answer.status().is_success())?.to_str().ok()?;
+        let is_digest = digest.strip_prefix("sha256:").is_some_and(|digits| {
+            digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        });
+        is_digest.then(|| digest.to_owned())
+    }
+
     /// How a registry of the operator's takes previewd now, whatever images it has.
     pub async fn standing(&self, host: &RegistryHost) -> Standing {
         let host: &str = host.borrow();
@@ -124,16 +137,20 @@ struct Token {
 impl Asked<'_> {
     /// None where the registry cannot be understood.
     async fn presence(&self, image: &ImageReference) -> Option<Presence> {
+        self.head(image).await.map(|answer| presence_of(answer.status()))
+    }
+
+    /// What the registry says of an image's manifest, without the manifest.
+    async fn head(&self, image: &ImageReference) -> Option<Response<Incoming>> {
         let ImageReference { repository, reference, .. } = image;
         let url = format!("{}://{}/v2/{repository}/manifests/{reference}", self.scheme, image.host());
         let url = Url::parse(&url).ok()?;
         let first = self.send(Method::HEAD, &url, None).await?;
         if first.status() != StatusCode::UNAUTHORIZED {
-            return Some(presence_of(first.status()));
+            return Some(first);
         }
         let authorization = self.authorization(first.headers(), Some(repository)).await?;
-        let second = self.send(Method::HEAD, &url, Some(authorization)).await?;
-        Some(presence_of(second.status()))
+        self.send(Method::HEAD, &url, Some(authorization)).await
     }
 
     /// None where it does not answer. <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints>
@@ -240,7 +257,8 @@ mod tests {
                 (None, _) => StatusCode::UNAUTHORIZED,
             };
             let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"registry\"");
-            (status, [(header::WWW_AUTHENTICATE, challenge)])
+            let digest = format!("sha256:{}", "0a".repeat(32));
+            (status, [(header::WWW_AUTHENTICATE.as_str(), challenge), (DIGEST, digest)])
         }
         async fn token(uri: Uri, headers: HeaderMap) -> impl IntoResponse {
             let of_image = "scope=repository%3Aacme%2Fshop%3Apull&service=registry";
@@ -271,6 +289,9 @@ mod tests {
         let own = Registries::new(BTreeMap::from([(own_host(&host), settings("bot"))])).unwrap();
         assert_eq!(presence(&own, &format!("{host}/acme/shop:there")).await, Presence::There);
         assert_eq!(presence(&own, &format!("{host}/acme/shop:not-yet")).await, Presence::Missing);
+        let digest = async |image: &str| own.digest(&format!("{host}/acme/shop:{image}").parse().unwrap()).await;
+        assert_eq!(digest("there").await, Some(format!("sha256:{}", "0a".repeat(32))));
+        assert_eq!(digest("not-yet").await, None);
         let nobody = Registries::new(BTreeMap::from([(own_host(&host), settings(""))])).unwrap();
         assert_eq!(presence(&nobody, &format!("{host}/acme/shop:there")).await, Presence::Unknown);
     }

@@ -43,7 +43,11 @@ impl Pass<'_> {
     ) -> Result<Applied, NotApplied> {
         let environment = &observed.overview.environment;
         let head = &observed.overview.pull_request.facts.head_sha;
-        let made = self.make(observed).await?;
+        let mut made = self.make(observed).await?;
+        // What it begins with it goes on with.
+        if phase == 0 && self.pin_images(observed, &mut made.render).await? {
+            made.is_new = true;
+        }
         // What is made from something else than before begins at its beginning.
         let phase = if made.is_new { 0 } else { usize::try_from(phase).unwrap_or(0) };
         let phases = made.render.phases();

@@ -1,77 +1,148 @@
-//! The images that a commit's own build makes: it is deployed once their registries have them.
+//! The images that a commit's own build makes: it is deployed once their registries have them, and by their digests where
+//! their tags may be moved.
+
+use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
-use super::{interrupted::NotApplied, observe::Observed, pass::Pass};
+use super::{
+    interrupted::{Interrupted, NotApplied},
+    observe::{Observed, access},
+    pass::Pass,
+};
 use crate::{
-    environment::{Images, Millis},
-    recipe::{ImageReference, Render},
-    registry::Presence,
-    store::{Deployment, Made},
+    environment::{CommitSha, Images, Millis},
+    github::Workflows,
+    recipe::{ImageReference, Pins, Render},
+    registry::{Presence, Registries},
+    store::{Deployment, Environment, Made, Overview},
 };
 
 /// More than any commit builds; of the others the nodes tell.
 const ASKED_AT_MOST: usize = 8;
+/// GitHub starts a commit's workflows within this time. In milliseconds.
+const WORKFLOWS_START: Millis = 30_000;
 
 /// What is still being built, and until when it is waited for.
 pub(super) struct Awaited {
+    /// Images, or what is to be replaced: an image with the digest that it had for the commit before.
     pub missing: Vec<String>,
     pub deadline: Option<Millis>,
 }
 
 impl Pass<'_> {
     /// What the head commit's row says of its images, looked at again where some were missing.
-    pub(super) async fn images(&self, deployment: &Deployment) -> Images {
-        if self.engine.registries.is_none() {
-            return Images::There;
-        }
-        let Some(awaited) = &deployment.awaited_images else { return Images::Unknown };
+    pub(super) async fn images(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Images, Interrupted> {
+        let Some(registries) = &self.engine.registries else { return Ok(Images::There) };
+        let Some(awaited) = &deployment.awaited_images else { return Ok(Images::Unknown) };
+        let (outdated, missing): (Vec<String>, Vec<String>) = awaited.iter().cloned().partition(|it| it.contains('@'));
         // One that was missing is there once its registry says so: an answer that is none ends no wait.
-        match self.that_are_not(awaited, |presence| presence == Presence::There).await.into_iter().next() {
-            Some(image) => Images::Missing { image },
-            None => Images::There,
+        if let Some(image) = that_are_not(registries, &missing, |presence| presence == Presence::There).await.pop() {
+            return Ok(Images::Missing { image });
         }
+        let outdated = outdated
+            .iter()
+            .filter_map(|image| image.split_once('@'))
+            .map(|(image, old)| (image.to_owned(), old.to_owned()));
+        let outdated = that_are_still(registries, outdated.collect()).await;
+        Ok(match outdated.into_iter().next() {
+            Some((image, _)) if self.may_be_built(overview, deployment).await? => Images::Outdated { image },
+            Some(_) | None => Images::There,
+        })
     }
 
-    /// Makes what is to be applied, keeps it, and asks for the images in it that carry the commit: those that everybody
-    /// shares were built before.
+    /// Makes what is to be applied, keeps it, and asks for the images in it that carry the commit or the pull request: those
+    /// that everybody shares were built before.
     pub(super) async fn look_for_images(&mut self, observed: &Observed) -> Result<Awaited, NotApplied> {
         let made = self.make(observed).await?;
-        let head = &observed.overview.pull_request.facts.head_sha;
+        let facts = &observed.overview.pull_request.facts;
+        let head = &facts.head_sha;
         if made.is_new {
             let kept = Made { render: &made.render, key: &made.key };
             self.engine.store.keep_render(&self.lease, head, kept).await??;
         }
-        let carries_commit = |image: &String| image.contains(head.as_str()) || image.contains(head.short());
-        let own: Vec<String> = images_of(&made.render).into_iter().filter(carries_commit).collect();
-        let missing = self.that_are_not(&own, |presence| presence != Presence::Missing).await;
+        let moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);
+        let own: Vec<String> =
+            made.render.images().into_iter().filter(|it| carries(it, head) || moving.contains(it)).collect();
+        let mut missing = match &self.engine.registries {
+            Some(registries) => that_are_not(registries, &own, |presence| presence != Presence::Missing).await,
+            None => Vec::new(),
+        };
+        if missing.is_empty() {
+            missing = self.outdated(observed, moving).await?;
+        }
         let deadline = self.engine.image_wait.millis().map(|wait| self.lease.now().saturating_add(wait));
         Ok(Awaited { deadline: deadline.filter(|_| !missing.is_empty()), missing })
     }
 
-    /// Those of `images` of which their registries do not say what is expected of them.
-    async fn that_are_not(&self, images: &[String], is_expected: impl Fn(Presence) -> bool) -> Vec<String> {
-        let Some(registries) = &self.engine.registries else { return Vec::new() };
-        let asked = images.iter().take(ASKED_AT_MOST).map(async |image| {
-            // What is no reference the cluster refuses, in its own words.
-            let reference: ImageReference = image.parse().ok()?;
-            (!is_expected(registries.presence(&reference).await)).then(|| image.clone())
-        });
-        join_all(asked).await.into_iter().flatten().collect()
+    /// Has the images of a render whose tags may be moved deployed by what they mean now. Gives whether that changed it.
+    pub(super) async fn pin_images(&mut self, observed: &Observed, render: &mut Render) -> Result<bool, Interrupted> {
+        let Some(registries) = &self.engine.registries else { return Ok(false) };
+        let head = &observed.overview.pull_request.facts.head_sha;
+        let images: Vec<String> = render.images().into_iter().filter(|image| !carries(image, head)).collect();
+        let pins = self.keep_lease(digests(registries, images)).await?;
+        Ok(render.pin(pins))
+    }
+
+    /// Those of `moving` that still are what an earlier commit of the pull request was deployed with, while a build is under
+    /// way; each with that digest.
+    async fn outdated(&mut self, observed: &Observed, moving: BTreeSet<String>) -> Result<Vec<String>, NotApplied> {
+        let Some(registries) = &self.engine.registries else { return Ok(Vec::new()) };
+        let Environment { id, good_commit, applied_commit, .. } = &observed.overview.environment;
+        let mut before = Pins::new();
+        for commit in
+            good_commit.iter().chain(applied_commit).filter(|&it| *it != observed.overview.pull_request.facts.head_sha)
+        {
+            before.extend(self.engine.store.render(id, commit).await?.map(|render| render.pins).unwrap_or_default());
+        }
+        let before = before.into_iter().filter(|(image, _)| moving.contains(image)).collect();
+        let same = that_are_still(registries, before).await;
+        let Some(deployment) = observed.deployment.as_ref().filter(|_| !same.is_empty()) else { return Ok(Vec::new()) };
+        let is_built = self.may_be_built(&observed.overview, deployment).await?;
+        Ok(if is_built { same.into_iter().map(|(image, old)| format!("{image}@{old}")).collect() } else { Vec::new() })
+    }
+
+    /// Whether a build of the head commit is under way, or may be about to start.
+    async fn may_be_built(&mut self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
+        self.github_read().await?;
+        Ok(match self.engine.github.workflows(&access(overview), &deployment.commit).await? {
+            Workflows::UnderWay => true,
+            Workflows::None => self.lease.now() - deployment.created_at < WORKFLOWS_START,
+            Workflows::Over | Workflows::Unknown => false,
+        })
     }
 }
 
-/// The images of all pods, each once.
-fn images_of(render: &Render) -> Vec<String> {
-    let mut images: Vec<String> = render
-        .pod_templates
-        .iter()
-        .flat_map(|pod| ["initContainers", "containers"].map(|list| pod.body["spec"][list].as_array()))
-        .flatten()
-        .flatten()
-        .filter_map(|container| container["image"].as_str().map(str::to_owned))
-        .collect();
-    images.sort_unstable();
-    images.dedup();
-    images
+fn carries(image: &str, commit: &CommitSha) -> bool {
+    image.contains(commit.as_str()) || image.contains(commit.short())
+}
+
+/// Those of `images` of which their registries do not say what is expected of them.
+async fn that_are_not(
+    registries: &Registries,
+    images: &[String],
+    is_expected: impl Fn(Presence) -> bool,
+) -> Vec<String> {
+    let asked = images.iter().take(ASKED_AT_MOST).map(async |image| {
+        // What is no reference the cluster refuses, in its own words.
+        let reference: ImageReference = image.parse().ok()?;
+        (!is_expected(registries.presence(&reference).await)).then(|| image.clone())
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// What the tags of `images` mean now, as far as their registries say it.
+async fn digests(registries: &Registries, images: Vec<String>) -> Pins {
+    let asked = images.into_iter().take(ASKED_AT_MOST).map(async |image| {
+        let reference: ImageReference = image.parse().ok()?;
+        let digest = if reference.is_pinned() { None } else { registries.digest(&reference).await };
+        digest.map(|digest| (image, digest))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Those whose tag still means the digest that stands beside it.
+async fn that_are_still(registries: &Registries, before: Pins) -> Pins {
+    let now = digests(registries, before.keys().cloned().collect()).await;
+    before.into_iter().filter(|(image, digest)| now.get(image) == Some(digest)).collect()
 }

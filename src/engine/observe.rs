@@ -158,7 +158,7 @@ impl Pass<'_> {
 
         let waits_to_begin = |row: &&Deployment| row.status == DeploymentStatus::Pending && environment.has_place;
         let images = match (&decision, deployment.as_ref().filter(waits_to_begin)) {
-            (Decision::Deploy(_), Some(deployment)) => self.images(deployment).await,
+            (Decision::Deploy(_), Some(deployment)) => self.images(&overview, deployment).await?,
             _ => Images::There,
         };
 

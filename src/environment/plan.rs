@@ -60,6 +60,10 @@ pub enum Images {
     Missing {
         image: String,
     },
+    /// The registry has the one of the commit before under the same name, and a build is under way.
+    Outdated {
+        image: String,
+    },
     /// As far as previewd can know.
     There,
 }
@@ -417,22 +421,33 @@ fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> St
         Images::Unknown => Step::LookForImages,
         Images::There => Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() },
         Images::Missing { image } => {
-            let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
-            // Where nobody could look for a while, it is looked for once more.
-            let looked = facts.observed_at.is_none_or(|observed_at| now - observed_at <= millis(UNOBSERVED));
-            if now >= deadline && looked {
-                return Step::Fail { cause: Cause::ImageMissing { image: image.clone() } };
-            }
-            // What of a commit before it was half applied is not what people look at meanwhile.
-            match step_back(facts, now) {
-                Step::Settle { .. } | Step::Reapply { .. } => {}
-                goes_back => return goes_back,
-            }
-            let deadline = deadline.max(now + 1);
-            let cause = Cause::WaitingForImage { image: image.clone() };
-            Step::AwaitImage { cause, until: deadline.min(now + millis(LOOK_FOR_IMAGE)) }
+            await_image(facts, deployment, Cause::WaitingForImage { image: image.clone() }, now)
+                .unwrap_or_else(|| Step::Fail { cause: Cause::ImageMissing { image: image.clone() } })
+        }
+        // What there is may be what the build leaves it at.
+        Images::Outdated { image } => {
+            await_image(facts, deployment, Cause::WaitingForBuild { image: image.clone() }, now)
+                .unwrap_or(Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() })
         }
     }
+}
+
+/// None once it was awaited for long enough.
+fn await_image(facts: &Facts, deployment: &DeploymentFacts, cause: Cause, now: Millis) -> Option<Step> {
+    let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
+    // Where nobody could look for a while, it is looked for once more.
+    let looked = facts.observed_at.is_none_or(|observed_at| now - observed_at <= millis(UNOBSERVED));
+    if now >= deadline && looked {
+        return None;
+    }
+    // What of a commit before it was half applied is not what people look at meanwhile.
+    Some(match step_back(facts, now) {
+        Step::Settle { .. } | Step::Reapply { .. } => {
+            let deadline = deadline.max(now + 1);
+            Step::AwaitImage { cause, until: deadline.min(now + millis(LOOK_FOR_IMAGE)) }
+        }
+        goes_back => goes_back,
+    })
 }
 
 /// The head commit does not run and will not: the last one that did serves again.

@@ -127,6 +127,10 @@ pub enum Cause {
     WaitingForImage {
         image: String,
     },
+    /// What its tag means is still what it meant for the commit before.
+    WaitingForBuild {
+        image: String,
+    },
     AwaitingApproval,
     ForkDenied,
     NotLabelled {
@@ -235,7 +239,7 @@ impl Cause {
     pub fn reason(&self) -> Reason {
         match self {
             Self::QueuedForCapacity { .. } => Reason::QueuedForCapacity,
-            Self::WaitingForImage { .. } => Reason::WaitingForImage,
+            Self::WaitingForImage { .. } | Self::WaitingForBuild { .. } => Reason::WaitingForImage,
             Self::AwaitingApproval => Reason::AwaitingApproval,
             Self::ForkDenied => Reason::ForkDenied,
             Self::NotLabelled { .. } => Reason::NotLabelled,
@@ -278,6 +282,9 @@ impl std::fmt::Display for Cause {
             }
             Self::WaitingForImage { image } => {
                 write!(f, "The image {image} is not in its registry yet; its build may still be running.")
+            }
+            Self::WaitingForBuild { image } => {
+                write!(f, "The image {image} is still the one of the commit before; a build of this one is under way.")
             }
             Self::AwaitingApproval => {
                 write!(f, "This pull request comes from a fork; an admin must approve its commit before it runs.")

@@ -118,6 +118,16 @@ pub enum EntryKind {
     Other,
 }
 
+/// How far a commit's workflows of GitHub Actions are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workflows {
+    /// previewd may not know.
+    Unknown,
+    None,
+    UnderWay,
+    Over,
+}
+
 impl GitHub {
     /// A pull request as GitHub has it now. The repository's name in it is today's, whatever name it was asked for by,
     /// and with an App its installation is in it.
@@ -339,6 +349,35 @@ impl GitHub {
         let are_too_many = files.len() == PER_PAGE && page * PER_PAGE >= FILES_AT_MOST;
         let found = (are_too_many || names.any(|name| is_wanted(name))).then_some(());
         Ok(Page { found, more: has_next_page(&answer) })
+    }
+
+    /// How far the workflows of GitHub Actions are for a commit.
+    /// <https://docs.github.com/en/rest/actions/workflow-runs#list-workflow-runs-for-a-repository>
+    pub async fn workflows(&self, access: &RepositoryAccess, commit: &CommitSha) -> Result<Workflows, GitHubError> {
+        #[derive(Deserialize)]
+        struct Runs {
+            workflow_runs: Vec<Run>,
+        }
+        #[derive(Deserialize)]
+        struct Run {
+            status: Option<String>,
+        }
+        let name = &access.name;
+        let tried = &format!("listing the workflow runs of a commit of {name}");
+        let path = format!("/repos/{name}/actions/runs?head_sha={commit}&per_page={PER_PAGE}");
+        match self.call(Actor::On(access), Call::get(tried, path)).await {
+            Ok(answer) => {
+                let Runs { workflow_runs: runs } = answer.json(tried)?;
+                let is_over = |run: &Run| run.status.as_deref() == Some("completed");
+                Ok(match runs.as_slice() {
+                    [] => Workflows::None,
+                    runs if runs.iter().all(is_over) => Workflows::Over,
+                    _ => Workflows::UnderWay,
+                })
+            }
+            Err(GitHubError::NotFound { .. } | GitHubError::Forbidden { .. }) => Ok(Workflows::Unknown),
+            Err(error) => Err(error),
+        }
     }
 
     /// What somebody may do on a repository: GitHub's name of their role, such as `maintain`; `none` where they have

@@ -9,7 +9,9 @@ mod manifest;
 mod settings;
 pub(crate) mod wire;
 
-pub use client::{Entry, EntryKind, FailedDelivery, GitRef, Listing, Page, RECIPE_LIMIT, RepositoryFile, SentDelivery};
+pub use client::{
+    Entry, EntryKind, FailedDelivery, GitRef, Listing, Page, RECIPE_LIMIT, RepositoryFile, SentDelivery, Workflows,
+};
 pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker, reply, reply_marker};
 pub use connection::{CALL_TIMEOUT, GitHub};
 pub use error::GitHubError;

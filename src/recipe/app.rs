@@ -156,10 +156,11 @@ impl Maker<'_> {
     }
 
     fn container(&self, name: &str, command: &Command<'_>) -> Result<Value, Cause> {
+        let image = self.image(command.image.0, command.image.1)?;
         let mut container = json!({
             "name": name,
-            "image": self.image(command.image.0, command.image.1)?,
-            "imagePullPolicy": "IfNotPresent",
+            "imagePullPolicy": if self.context.builds(&image) { "Always" } else { "IfNotPresent" },
+            "image": image,
             "env": self.environment(command)?,
             "resources": resources(command.resources),
         });

@@ -31,6 +31,32 @@ impl ImageReference {
     pub fn host(&self) -> &str {
         if self.registry == DOCKER_HUB { "registry-1.docker.io" } else { &self.registry }
     }
+
+    /// Whether it can mean only one content: it is named by its digest.
+    pub fn is_pinned(&self) -> bool {
+        is_digest(&self.reference)
+    }
+}
+
+/// Whether an image's tag is one of the pull request, and so is pushed anew for each of its commits: `pr-7`, or its branch
+/// as build actions write it.
+pub(super) fn is_of_pull_request(image: &str, number: i64, branch: &str) -> bool {
+    let Ok(reference) = image.parse::<ImageReference>() else { return false };
+    let tag = reference.reference.to_ascii_lowercase();
+    let number = number.to_string();
+    let words: Vec<&str> = tag.split(['.', '_', '-']).collect();
+    // Not the 7 of `postgres:7`, nor that of `7-alpine`.
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_numbered = words.windows(2).any(|pair| is_word(pair[0]) && pair[1] == number)
+        || words.iter().any(|word| word.strip_prefix("pr").is_some_and(|rest| rest == number));
+    let slug: String = branch
+        .to_ascii_lowercase()
+        .chars()
+        .map(|it| if it.is_ascii_alphanumeric() || "._".contains(it) { it } else { '-' })
+        .collect();
+    let is_branch =
+        slug.len() > 2 && (tag == slug || tag.ends_with(&format!("-{slug}")) || tag.starts_with(&format!("{slug}-")));
+    !reference.is_pinned() && (is_numbered || is_branch)
 }
 
 impl FromStr for ImageReference {
@@ -152,6 +178,29 @@ mod tests {
             assert_eq!((found.repository.as_str(), found.reference.as_str()), (repository, reference), "{text}");
         }
         assert_eq!("Shop".parse::<ImageReference>(), Err(InvalidImage));
+    }
+
+    #[test]
+    fn tags_of_a_pull_request_are_known() {
+        let digest = format!("shop:pr-7@sha256:{}", "0a".repeat(32));
+        for (image, is_its_own) in [
+            ("ghcr.io/acme/shop:pr-7", true),
+            ("ghcr.io/acme/shop:pr7", true),
+            ("shop:PR_7-amd64", true),
+            ("shop:pull-request-7", true),
+            ("shop:feature-cart", true),
+            ("shop:web-feature-cart", true),
+            ("shop:pr-71", false),
+            ("postgres:7", false),
+            ("postgres:7-alpine", false),
+            ("postgres:17.7", false),
+            ("shop:latest", false),
+            ("shop", false),
+            (&digest, false),
+            ("not an image", false),
+        ] {
+            assert_eq!(is_of_pull_request(image, 7, "Feature/cart"), is_its_own, "{image}");
+        }
     }
 
     #[test]

@@ -60,7 +60,9 @@ pub(super) fn take_over(object: &mut Object, context: &Context<'_>) {
     let Some(template) = template_mut(object) else { return };
     // Stamped only where the commit is used: otherwise the pods survive a push that does not concern them.
     let text = template.to_string();
-    let uses_commit = text.contains(context.commit.as_str()) || text.contains(context.commit.short());
+    let is_own_build = |container: &Value| container["image"].as_str().is_some_and(|image| context.builds(image));
+    let has_own_build = containers_mut(&mut template["spec"]).any(|container| is_own_build(container));
+    let uses_commit = has_own_build || text.contains(context.commit.as_str()) || text.contains(context.commit.short());
     merge(&mut template["metadata"]["labels"], &labels);
     if uses_commit {
         template["metadata"]["labels"][COMMIT_LABEL] = json!(context.commit);
@@ -82,6 +84,10 @@ pub(super) fn take_over(object: &mut Object, context: &Context<'_>) {
     default(security, "runAsNonRoot", json!(true));
     default(security, "seccompProfile", json!({ "type": "RuntimeDefault" }));
     for container in containers_mut(spec) {
+        // The node may have what the tag meant for another commit.
+        if is_own_build(container) {
+            default(container, "imagePullPolicy", json!("Always"));
+        }
         let security = &mut container["securityContext"];
         default(security, "allowPrivilegeEscalation", json!(false));
         default(&mut security["capabilities"], "drop", json!(["ALL"]));

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Backend, Charted, Content, Object, Policy, Recipe, Template, Variable, admission, app, helm, manifests, pods,
-    route, shares, walls,
+    Backend, Charted, Content, Object, Pins, Policy, Recipe, Template, Variable, admission, app, helm,
+    image::is_of_pull_request, manifests, pods, route, shares, walls,
 };
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
@@ -76,6 +76,9 @@ pub struct Render {
     /// A Pod for each pod template among the objects, to be created as a dry run: what Pod Security, the limits or the
     /// quota refuse then shows before the rollout, which would only hang.
     pub pod_templates: Vec<Object>,
+    /// The digests that images are deployed by, where their tags may be moved.
+    #[serde(default, skip_serializing_if = "Pins::is_empty")]
+    pub pins: Pins,
 }
 
 /// The objects of `recipe` for the commit and the environment of `context`.
@@ -123,6 +126,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         phase_ends,
         backend: draft.backend,
         pod_templates,
+        pins: Pins::new(),
     })
 }
 
@@ -227,6 +231,11 @@ impl Context<'_> {
             Variable::Host => self.url.host().into(),
             Variable::Url => self.url.as_str().into(),
         }
+    }
+
+    /// Whether an image is pushed anew for each commit of the pull request, under the same tag.
+    pub(super) fn builds(&self, image: &str) -> bool {
+        is_of_pull_request(image, self.pull_request, self.branch)
     }
 
     /// What `template` is in this context.

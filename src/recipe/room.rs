@@ -157,6 +157,7 @@ mod tests {
             phase_ends,
             backend: None,
             pod_templates: Vec::new(),
+            pins: crate::recipe::Pins::new(),
         }
     }
 

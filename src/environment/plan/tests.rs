@@ -551,6 +551,12 @@ fn an_attempt_begins_once_its_images_are_there() {
     assert_eq!(waits(missing(), Some(NOW + 4_000)), looks_again_at(NOW + 4_000));
     assert_eq!(waits(missing(), Some(NOW)), Step::Fail { cause: Cause::ImageMissing { image: image() } });
 
+    let outdated = || Images::Outdated { image: image() };
+    let looks_for_build = |until| Step::AwaitImage { cause: Cause::WaitingForBuild { image: image() }, until };
+    assert_eq!(waits(outdated(), None), looks_for_build(NOW + 15_000));
+    let begins = Step::BeginAttempt { attempt: 1, deadline: NOW + 180_000 };
+    assert_eq!(waits(outdated(), Some(NOW)), begins, "with what there is");
+
     // After an outage it is looked for once more.
     let row = || DeploymentFacts { images_deadline: Some(NOW), ..ended(DeploymentStatus::Pending) };
     let after_outage = Facts { images: missing(), observed_at: Some(NOW - 60_000), ..facts(Some(row())) };

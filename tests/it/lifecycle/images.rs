@@ -67,6 +67,49 @@ async fn an_image_that_is_still_built_is_waited_for() {
     life.finish().await;
 }
 
+/// The tag is the pull request's, as build actions write it: what runs is what it means once this commit was built.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_that_moves_is_waited_for_and_deployed_by_its_digest() {
+    let Some(ground) = life::node().await else { return };
+    let registry = ground.cluster.start_registry(false).await.unwrap();
+    let mut life = Life::prepare(ground, "moving", None).await;
+    life.configure(&registries(&registry, ""));
+    life.begin().await;
+    let recipe = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
+    let number = life.open("change", &recipe).await;
+    let image = format!("{}/shop:pr-{number}", registry.host());
+    let waits = |found: &Value, words: &str| {
+        found["reason"] == "waiting_for_image" && found["message"].as_str().is_some_and(|said| said.contains(words))
+    };
+    life.until(number, SOON, |found| waits(found, &format!("{image} is not in its registry yet"))).await;
+    let build = async |commit: &str| {
+        registry.push(&built(&image, commit)).await.unwrap();
+        life.stand.github.set_workflow(&life.repository, commit, "completed").unwrap();
+        let told = life.stand.github.delivery_of("workflow_run", &build_ended(&life)).unwrap();
+        assert_eq!(life.stand.github.send(&told).await.unwrap().0, 200);
+    };
+    let digest_of = |found: &Value| found["deployments"][0]["readiness"]["images"][0]["digest"].clone();
+    build(&life.head(number)).await;
+    let first = digest_of(&life.until_running(number).await);
+
+    // The registry has the image of the commit before, and the build of this one is under way.
+    let second = life.push(number).await;
+    life.stand.github.set_workflow(&life.repository, &second, "in_progress").unwrap();
+    let waiting = life.until(number, SOON, |found| waits(found, "is still the one of the commit before")).await;
+    assert!(life.page(&waiting).await.contains("shop"), "which answers meanwhile");
+    build(&second).await;
+    let running = life.until_running(number).await;
+    let (second, image_now) = (digest_of(&running), &running["deployments"][0]["readiness"]["images"][0]["image"]);
+    assert_ne!(second, first, "{running:#}");
+    assert!(image_now.as_str().unwrap().ends_with(second.as_str().unwrap()), "{running:#}");
+
+    // A commit that changes nothing of the image: its build is over, and there is nothing to wait for.
+    let third = life.push(number).await;
+    life.stand.github.set_workflow(&life.repository, &third, "completed").unwrap();
+    assert_eq!(digest_of(&life.until_running(number).await), second);
+    life.finish().await;
+}
+
 async fn github_push(life: &Life, number: u64, recipe: &str) {
     life.stand.github.push(&life.repository, number, &[(".preview.yaml", recipe)]).await.unwrap();
 }

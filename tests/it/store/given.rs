@@ -2,7 +2,7 @@
 
 use previewd::{
     environment::{Change, CommitSha, PullRequestFacts, PullRequestState, RepositoryFacts},
-    recipe::{Object, Render},
+    recipe::{Object, Pins, Render},
     store::{
         Delivery, DeploymentChanges, EnvironmentFilter, Event, EventKind, Lease, Made, Overview, Record,
         RecordedDelivery, Request, Store,
@@ -171,6 +171,7 @@ pub fn render_of(names: &[&str]) -> Render {
         phase_ends: Vec::new(),
         backend: None,
         pod_templates: Vec::new(),
+        pins: Pins::new(),
     }
 }
 

@@ -75,6 +75,7 @@ impl AppOptions {
     /// With the permissions and events previewd asks for.
     pub fn new(id: u64, slug: &str, public_key: &str) -> Self {
         let permissions = [
+            ("actions", "read"),
             ("contents", "read"),
             ("deployments", "write"),
             ("issues", "write"),

@@ -87,6 +87,8 @@ pub struct Repository {
     pub pulls: BTreeMap<u64, PullRequest>,
     pub comments: BTreeMap<u64, Comment>,
     pub deployments: BTreeMap<u64, Deployment>,
+    /// The status of a commit's one workflow run, by the commit.
+    pub workflow_runs: BTreeMap<String, String>,
     pub next_number: u64,
 }
 

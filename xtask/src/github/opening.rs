@@ -169,6 +169,7 @@ fn fork(state: &mut State, base: u64, owner: &str) -> Result<u64, ControlError> 
         pulls: BTreeMap::new(),
         comments: BTreeMap::new(),
         deployments: BTreeMap::new(),
+        workflow_runs: BTreeMap::new(),
         next_number: 1,
     };
     state.repositories.insert(id, fork);

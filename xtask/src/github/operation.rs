@@ -47,6 +47,7 @@ const CONTENTS: Access = Access::Permission(&["contents"], "read");
 // A pull request's conversation takes either permission.
 const TALK_READ: Access = Access::Permission(&["issues", "pull_requests"], "read");
 const TALK: Access = Access::Permission(&["issues", "pull_requests"], "write");
+const ACTIONS: Access = Access::Permission(&["actions"], "read");
 const DEPLOYMENTS_READ: Access = Access::Permission(&["deployments"], "read");
 const DEPLOYMENTS: Access = Access::Permission(&["deployments"], "write");
 
@@ -73,6 +74,7 @@ operations! {
     DeleteComment "DELETE" "/repos/{owner}/{repo}/issues/comments/{comment_id}" TALK;
     CreateReaction "POST" "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions" TALK;
     GetPermission "GET" "/repos/{owner}/{repo}/collaborators/{username}/permission" METADATA;
+    ListWorkflowRuns "GET" "/repos/{owner}/{repo}/actions/runs" ACTIONS;
     ListDeployments "GET" "/repos/{owner}/{repo}/deployments" DEPLOYMENTS_READ;
     CreateDeployment "POST" "/repos/{owner}/{repo}/deployments" DEPLOYMENTS;
     ListDeploymentStatuses "GET" "/repos/{owner}/{repo}/deployments/{deployment_id}/statuses" DEPLOYMENTS_READ;

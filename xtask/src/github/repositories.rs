@@ -40,6 +40,7 @@ impl GitHub {
             pulls: BTreeMap::new(),
             comments: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            workflow_runs: BTreeMap::new(),
             next_number: 1,
         };
         state.repositories.insert(id, repository);
@@ -65,6 +66,14 @@ impl GitHub {
         let mut state = self.state();
         state.ensure_user(login, UserKind::User);
         state.repository_mut(repository)?.collaborators.insert(login.to_lowercase(), role);
+        Ok(())
+    }
+
+    /// A workflow of GitHub Actions for a commit, from now on in this status: `in_progress`, `completed`.
+    pub fn set_workflow(&self, repository: &str, commit: &str, status: &str) -> Result<(), ControlError> {
+        let mut state = self.state();
+        let runs = &mut state.repository_mut(repository)?.workflow_runs;
+        runs.insert(commit.to_owned(), status.to_owned());
         Ok(())
     }
 

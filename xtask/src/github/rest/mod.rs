@@ -254,6 +254,7 @@ fn answer(github: &GitHub, call: &Call, rate: limits::Rate) -> Answer {
         Operation::UpdateComment => comments::update(github, &mut state, call),
         Operation::DeleteComment => comments::delete(github, &mut state, call),
         Operation::CreateReaction => comments::react(&mut state, call),
+        Operation::ListWorkflowRuns => repositories::list_workflow_runs(&state, call),
         Operation::ListDeployments => deployments::list(&state, call),
         Operation::CreateDeployment => deployments::create(&mut state, call),
         Operation::ListDeploymentStatuses => deployments::list_statuses(&state, call),

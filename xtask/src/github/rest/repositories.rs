@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::auth::Caller;
 use super::call::Call;
+use crate::github::examples::webhook_examples;
 use crate::github::opening::LINK;
 use crate::github::shapes::{Shapes, extend};
 use crate::github::state::{PullState, Repository, Role, State, object_id};
@@ -66,6 +67,29 @@ pub fn get_pull_request(state: &State, call: &Call) -> Result<Answer, Answer> {
 }
 
 /// What a pull request changes: its head's files against its base's.
+pub fn list_workflow_runs(state: &State, call: &Call) -> Result<Answer, Answer> {
+    let repository = call.repository(state)?;
+    let runs = repository.workflow_runs.iter();
+    let found = runs.filter(|(sha, _)| call.query("head_sha").is_none_or(|wanted| wanted == sha.as_str()));
+    // The published example of a run, with this one's own facts.
+    let examples = webhook_examples("workflow_run");
+    let mut examples = examples.iter().map(|payload| &payload["workflow_run"]);
+    let example = examples.find(|run| run.get("path").is_some()).cloned().unwrap_or_default();
+    let shapes = call.shapes(state);
+    let shown: Vec<Value> = found
+        .map(|(sha, status)| {
+            let mut run = example.clone();
+            run["head_sha"] = json!(sha);
+            run["status"] = json!(status);
+            run["conclusion"] = if status == "completed" { json!("success") } else { Value::Null };
+            run["repository"] = shapes.repository(repository);
+            run["head_repository"] = shapes.repository(repository);
+            run
+        })
+        .collect();
+    Ok(Answer::ok(json!({ "total_count": shown.len(), "workflow_runs": shown })))
+}
+
 pub fn list_files(state: &State, call: &Call) -> Result<Answer, Answer> {
     let repository = call.repository(state)?;
     let pull = call.params.number("pull_number").and_then(|number| repository.pulls.get(&number));

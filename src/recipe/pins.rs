@@ -1,0 +1,122 @@
+//! Which content a render's images are: a tag may be moved, and what runs must be what was there when it was deployed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{
+    Object, Render,
+    image::is_of_pull_request,
+    pods::{containers_mut, template, template_mut},
+};
+
+/// The digests of images, by their names as the recipe has them.
+pub type Pins = BTreeMap<String, String>;
+
+impl Render {
+    /// The images of all pods as the recipe names them, each once.
+    pub fn images(&self) -> BTreeSet<String> {
+        let of_template = |object: &Object| -> Vec<String> {
+            let Some((template, _)) = template(object) else { return Vec::new() };
+            let lists = ["initContainers", "containers"].map(|list| template["spec"][list].as_array());
+            let images = lists.into_iter().flatten().flatten().filter_map(|container| container["image"].as_str());
+            images.map(|image| self.unpinned(image).to_owned()).collect()
+        };
+        self.objects.iter().flat_map(of_template).collect()
+    }
+
+    /// Those of [`Self::images`] whose tag is pushed anew for each commit of the pull request.
+    pub fn images_of_pull_request(&self, number: i64, branch: &str) -> BTreeSet<String> {
+        self.images().into_iter().filter(|image| is_of_pull_request(image, number, branch)).collect()
+    }
+
+    /// Has every image that `pins` knows named by that digest, in the objects and the pods of the dry run. Gives whether
+    /// that changed something.
+    pub fn pin(&mut self, pins: Pins) -> bool {
+        let before = std::mem::take(&mut self.pins);
+        let mut pinned = before.clone();
+        pinned.extend(pins);
+        pinned.retain(|image, _| !image.contains('@'));
+        if pinned == before {
+            self.pins = before;
+            return false;
+        }
+        let rename = |container: &mut Value| {
+            let Some(image) = container["image"].as_str() else { return };
+            let written = written(image, &before);
+            if let Some(digest) = pinned.get(written) {
+                container["image"] = format!("{written}@{digest}").into();
+            }
+        };
+        for object in &mut self.objects {
+            if let Some(template) = template_mut(object) {
+                containers_mut(&mut template["spec"]).for_each(rename);
+            }
+        }
+        for pod in &mut self.pod_templates {
+            containers_mut(&mut pod.body["spec"]).for_each(rename);
+        }
+        self.pins = pinned;
+        true
+    }
+
+    fn unpinned<'a>(&self, image: &'a str) -> &'a str {
+        written(image, &self.pins)
+    }
+}
+
+/// An image as the recipe names it: without the digest that previewd gave it.
+fn written<'a>(image: &'a str, pins: &Pins) -> &'a str {
+    match image.split_once('@') {
+        Some((written, digest)) if pins.get(written).is_some_and(|pin| pin == digest) => written,
+        _ => image,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn render() -> Render {
+        let pod = json!({ "containers": [{ "name": "app", "image": "ghcr.io/acme/shop:pr-7" }],
+            "initContainers": [{ "name": "first", "image": "tool" }] });
+        let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "app" },
+            "spec": { "template": { "spec": pod } } });
+        let dry_run = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "app" }, "spec": pod });
+        Render {
+            namespace: Object::from_body(
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } }),
+            ),
+            walls: Vec::new(),
+            objects: vec![Object::from_body(deployment)],
+            phase_ends: Vec::new(),
+            backend: None,
+            pod_templates: vec![Object::from_body(dry_run)],
+            pins: Pins::new(),
+        }
+    }
+
+    #[test]
+    fn images_are_pinned_and_pinned_anew() {
+        let mut render = render();
+        let images = BTreeSet::from(["ghcr.io/acme/shop:pr-7".to_owned(), "tool".to_owned()]);
+        assert_eq!(render.images(), images);
+        assert_eq!(render.images_of_pull_request(7, "x"), BTreeSet::from(["ghcr.io/acme/shop:pr-7".to_owned()]));
+        let digest = |of: &str| format!("sha256:{}", of.repeat(64));
+        let pins = |of: &str| Pins::from([("ghcr.io/acme/shop:pr-7".to_owned(), digest(of))]);
+        assert!(render.pin(pins("a")));
+        let image =
+            |render: &Render| render.objects[0].body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+        assert_eq!(image(&render), format!("ghcr.io/acme/shop:pr-7@{}", digest("a")));
+        assert_eq!(render.pod_templates[0].body["spec"]["containers"][0]["image"], image(&render));
+        assert_eq!(render.images(), images, "as the recipe has them");
+        assert!(!render.pin(pins("a")), "it is so already");
+        assert!(render.pin(pins("b")));
+        assert_eq!(image(&render), format!("ghcr.io/acme/shop:pr-7@{}", digest("b")));
+        assert_eq!(render.objects[0].body["spec"]["template"]["spec"]["initContainers"][0]["image"], "tool");
+        let again = Render::from_json(&render.to_json()).unwrap();
+        assert_eq!(again.pins, pins("b"));
+    }
+}
