@@ -47,10 +47,15 @@ setup:
 
 /// With everything that recipes may ask for.
 pub async fn start(ground: &life::Ground, name: &str) -> Life {
+    start_with(ground, name, "").await
+}
+
+/// The same, with more sections in the configuration.
+pub async fn start_with(ground: &life::Ground, name: &str, sections: &str) -> Life {
     let mut life = Life::prepare(ground, name, None).await;
     let helm = tokio::task::spawn_blocking(xtask::cluster::helm).await.unwrap().unwrap();
     life.configure(&format!(
-        "[quota]\ncpu = \"250m\"\n[database_images]\npostgres = \"{POSTGRES_IMAGE}\"\n[helm]\npath = {helm:?}\n"
+        "[quota]\ncpu = \"250m\"\n[database_images]\npostgres = \"{POSTGRES_IMAGE}\"\n[helm]\npath = {helm:?}\n{sections}"
     ));
     life.begin().await;
     life

@@ -43,7 +43,10 @@ fn telltale(mode: &str) -> String {
 
 async fn with_a_secret(ground: &Ground, name: &str) -> Life {
     let mut life = Life::prepare(ground, name, None).await;
-    life.configure(&format!("[secrets]\n\"acme/{name}\" = {{ COMMIT = \"{SECRET}\" }}\n"));
+    // What crashes does so at once, however long it may take to be ready.
+    life.configure(&format!(
+        "[secrets]\n\"acme/{name}\" = {{ COMMIT = \"{SECRET}\" }}\n[patience]\nattempt = \"40s\"\n"
+    ));
     life.begin().await;
     life
 }
