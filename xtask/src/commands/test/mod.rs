@@ -57,17 +57,17 @@ impl TestArgs {
     pub async fn run(self) -> Result<()> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in a folder of the repository")?;
         let requirements = Requirements::read(root)?;
-        let wanted = self.wanted(root).await?;
+        let mut wanted = self.wanted(root).await?;
         let began = Instant::now();
         let programs = programs::build(root).await?;
         let mut times = Times::read(&programs)?;
         let mut listed = Vec::new();
         for program in programs {
             let tests = program.tests().await?;
-            for test in tests.iter().filter(|test| wanted.leaves_out(&program, test, &times)) {
-                println!("left to the whole run, which takes {:.0} s for it: {test}", times.of(test));
-            }
             listed.push((program, tests));
+        }
+        for test in wanted.choose(&listed, &times, f32::from(self.jobs)) {
+            println!("left to the whole run, because it takes too long: {test}");
         }
         let (jobs, count) = order(listed, &wanted, &times);
         ensure!(!jobs.is_empty(), "no test has a name like that");
@@ -78,6 +78,7 @@ impl TestArgs {
         let clusters = SharedClusters::offer()?;
         let variables = self.variables(&postgres, &clusters, &wanted);
         let has_all = matches!(wanted, Wanted::All);
+        let is_change = matches!(wanted, Wanted::Touched { .. });
         let surroundings =
             Surroundings { variables, wanted, jobs: usize::from(self.jobs), shows_at_once: self.nocapture };
         let results = tokio::select! {
@@ -88,7 +89,10 @@ impl TestArgs {
         drop(postgres);
         // Tests have clusters of their own, too, which end with their process and leave its folder.
         xtask::cluster::clean_leftovers()?;
-        times.keep(results.took)?;
+        // Those of fewer stories are not those of all.
+        if !is_change {
+            times.keep(results.took)?;
+        }
 
         let (done, rows) = requirements.done();
         let mut problems = if has_all {
@@ -145,7 +149,7 @@ impl TestArgs {
         if self.require_node {
             variables.push((testing::REQUIRE_NODE, "1".to_owned()));
         }
-        if matches!(wanted, Wanted::Touched(_)) {
+        if matches!(wanted, Wanted::Touched { .. }) {
             variables.push((STORIES.0, STORIES.1.to_owned()));
         }
         variables

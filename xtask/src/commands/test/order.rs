@@ -60,6 +60,12 @@ impl Times {
         self.known.get(test).copied().unwrap_or_else(guess)
     }
 
+    #[cfg(test)]
+    pub fn of_these(known: &[(&str, f32)]) -> Self {
+        let known = known.iter().map(|(name, seconds)| ((*name).to_owned(), *seconds)).collect();
+        Self { known, file: PathBuf::new() }
+    }
+
     /// For the next time.
     pub fn keep(&mut self, took: BTreeMap<String, f32>) -> Result<()> {
         self.known.extend(took);
@@ -73,7 +79,7 @@ pub fn order(programs: Vec<(Program, Vec<String>)>, wanted: &Wanted, times: &Tim
     let (mut units, mut jobs, mut count) = (Vec::new(), Vec::new(), 0);
     for (program, mut tests) in programs {
         let program = Arc::new(program);
-        tests.retain(|test| wanted.has(&program, test, times));
+        tests.retain(|test| wanted.has(&program, test));
         count += tests.len();
         if program.has_unit_tests {
             if !tests.is_empty() {
@@ -112,11 +118,6 @@ mod tests {
         Program { name: name.to_owned(), path: "/t/debug/deps/x".into(), folder: "/w".into(), has_unit_tests }
     }
 
-    fn times(known: &[(&str, f32)]) -> Times {
-        let known = known.iter().map(|(name, seconds)| ((*name).to_owned(), *seconds)).collect();
-        Times { known, file: PathBuf::new() }
-    }
-
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
@@ -126,7 +127,7 @@ mod tests {
         let it =
             names(&["http::a", "lifecycle::new", "lifecycle::known", "simulation::every_story", "lifecycle::many::b"]);
         let programs = vec![(program("it", false), it), (program("previewd", true), names(&["a", "b"]))];
-        let times = times(&[("lifecycle::known", 12.0), ("simulation::every_story", 200.0)]);
+        let times = Times::of_these(&[("lifecycle::known", 12.0), ("simulation::every_story", 200.0)]);
         let (jobs, count) = order(programs, &Wanted::All, &times);
         let found: Vec<_> = jobs.iter().map(|job| (job.test.as_deref().unwrap_or("units"), job.turn)).collect();
         let expected = [
@@ -147,7 +148,7 @@ mod tests {
         };
         let named = |exact, skip: &[&str]| Wanted::Named { names: names(&["http::a"]), exact, skip: names(skip) };
         for (wanted, expected) in [(named(false, &[]), 2), (named(true, &[]), 1), (named(false, &["ab"]), 1)] {
-            assert_eq!(order(programs(), &wanted, &times(&[])).1, expected, "{wanted:?}");
+            assert_eq!(order(programs(), &wanted, &Times::of_these(&[])).1, expected, "{wanted:?}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! Which tests are wanted: all of them, those of some names, or those that a change touches.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
 use super::{order::Times, programs::Program};
 
-/// In seconds: a test that takes longer is left to the whole run, where nothing but the program changed.
-const TOO_LONG: f32 = 60.0;
+/// How long those may take together that a change touches, in seconds: with a build before them that is three minutes.
+const TIME: f32 = 60.0;
 /// How many stories of the simulation a change of the engine is tried with, of those of the whole run.
 pub const STORIES: (&str, &str) = ("PREVIEWD_SEEDS", "60");
 /// The one test of the simulation that takes as long as there are stories.
@@ -73,8 +73,11 @@ pub enum Wanted {
         exact: bool,
         skip: Vec<String>,
     },
-    /// Those of units, and what begins so.
-    Touched(Vec<Touch>),
+    /// Those of units, and what was chosen of what is touched.
+    Touched {
+        touches: Vec<Touch>,
+        chosen: BTreeSet<String>,
+    },
 }
 
 /// Some tests that a changed file touches.
@@ -82,7 +85,7 @@ pub enum Wanted {
 pub struct Touch {
     /// `PROGRAM/` and how their names begin.
     tests: String,
-    /// The file has the tests themselves, which are then run however long they take.
+    /// The file has the tests themselves.
     is_their_own: bool,
 }
 
@@ -98,10 +101,40 @@ impl Wanted {
         let touched = touched(&files);
         println!("{} files changed {what}; besides the unit tests these touch", files.len());
         touched.iter().for_each(|touch| println!("  {}", touch.tests));
-        Ok(Self::Touched(touched))
+        Ok(Self::Touched { touches: touched, chosen: BTreeSet::new() })
     }
 
-    pub fn has(&self, program: &Program, test: &str, times: &Times) -> bool {
+    /// Chooses as much of what a change touches as there is time for with so many at once: the changed files' own tests, and
+    /// then those that take least. Gives the names of the others.
+    pub fn choose(&mut self, listed: &[(Program, Vec<String>)], times: &Times, at_once: f32) -> Vec<String> {
+        let Self::Touched { touches, chosen } = self else { return Vec::new() };
+        let mut touched = Vec::new();
+        for (program, tests) in listed.iter().filter(|(program, _)| !program.has_unit_tests) {
+            for test in tests {
+                let full = format!("{}/{test}", program.name);
+                let by = touches.iter().filter(|touch| full.starts_with(&touch.tests));
+                let Some(is_own) = by.map(|touch| touch.is_their_own).reduce(|one, other| one || other) else {
+                    continue;
+                };
+                // It tells fewer stories.
+                let seconds = if full.starts_with(SIMULATION) { 0.0 } else { times.of(test) };
+                touched.push((!is_own, seconds, full));
+            }
+        }
+        touched.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        let (mut all, mut left) = (0.0, Vec::new());
+        for (is_others, seconds, full) in touched {
+            all += seconds;
+            if is_others && (seconds > TIME || all > TIME * at_once) {
+                left.push(full);
+            } else {
+                chosen.insert(full);
+            }
+        }
+        left
+    }
+
+    pub fn has(&self, program: &Program, test: &str) -> bool {
         match self {
             Self::All => true,
             Self::Named { names, exact, skip } => {
@@ -109,41 +142,22 @@ impl Wanted {
                 (names.is_empty() || names.iter().any(is_named))
                     && !skip.iter().any(|name| test.contains(name.as_str()))
             }
-            Self::Touched(touches) => {
-                program.has_unit_tests
-                    || touches
-                        .iter()
-                        .any(|touch| touch.has(program, test) && (touch.may_take_long() || times.of(test) <= TOO_LONG))
+            Self::Touched { touches: _, chosen } => {
+                program.has_unit_tests || chosen.contains(&format!("{}/{test}", program.name))
             }
         }
-    }
-
-    /// Whether the change touches it, and it is left to the whole run because it takes so long.
-    pub fn leaves_out(&self, program: &Program, test: &str, times: &Times) -> bool {
-        let Self::Touched(touches) = self else { return false };
-        touches.iter().any(|touch| touch.has(program, test)) && !self.has(program, test, times)
     }
 
     /// What a program of unit tests is told, so that it runs these.
     pub fn arguments(&self) -> Vec<String> {
         match self {
-            Self::All | Self::Touched(_) => Vec::new(),
+            Self::All | Self::Touched { .. } => Vec::new(),
             Self::Named { names, exact, skip } => {
                 let exact = exact.then(|| "--exact".to_owned());
                 let skip = skip.iter().flat_map(|name| ["--skip".to_owned(), name.clone()]);
                 names.iter().cloned().chain(exact).chain(skip).collect()
             }
         }
-    }
-}
-
-impl Touch {
-    fn has(&self, program: &Program, test: &str) -> bool {
-        format!("{}/{test}", program.name).starts_with(&self.tests)
-    }
-
-    fn may_take_long(&self) -> bool {
-        self.is_their_own || self.tests == SIMULATION
     }
 }
 
@@ -209,6 +223,33 @@ mod tests {
             assert_eq!(tests_of(&[file]), expected, "{file}");
         }
         assert_eq!(tests_of(&["src/registry.rs", "src/outbound.rs"]), ["it/lifecycle::images::"]);
+    }
+
+    #[test]
+    fn what_has_no_time_is_left_to_the_whole_run() {
+        let touch = |tests: &str, is_their_own| Touch { tests: tests.to_owned(), is_their_own };
+        let touches = vec![touch("it/lifecycle::a", true), touch("it/lifecycle::", false), touch(SIMULATION, false)];
+        let mut wanted = Wanted::Touched { touches, chosen: BTreeSet::new() };
+        let program = |name: &str, has_unit_tests| Program {
+            name: name.to_owned(),
+            path: "/p".into(),
+            folder: "/".into(),
+            has_unit_tests,
+        };
+        let tests =
+            ["lifecycle::a", "lifecycle::b", "lifecycle::c", "lifecycle::d", "http::e", "simulation::every_story_"];
+        let tests = tests.map(str::to_owned).to_vec();
+        let listed = [(program("it", false), tests), (program("previewd", true), vec!["f".to_owned()])];
+        let times = Times::of_these(&[
+            ("lifecycle::a", 100.0),
+            ("lifecycle::b", 15.0),
+            ("lifecycle::c", 10.0),
+            ("lifecycle::d", 61.0),
+        ]);
+        assert_eq!(wanted.choose(&listed, &times, 2.0), ["it/lifecycle::b", "it/lifecycle::d"]);
+        let has = |test: &str| wanted.has(&listed[0].0, test);
+        assert!(has("lifecycle::a") && has("lifecycle::c") && has("simulation::every_story_"));
+        assert!(!has("lifecycle::b") && !has("http::e") && wanted.has(&listed[1].0, "f"));
     }
 
     #[test]
