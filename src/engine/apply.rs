@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How soon the next pass looks whether it is gone.
 const LOOK_AT_WHAT_GOES: Duration = Duration::from_secs(1);
 
+/// How many commits are looked at for one that ran.
+const LOOKS_BACK: i64 = 100;
+
 /// How far an attempt has come.
 pub(super) enum Applied {
     /// So many phases are in the cluster. `digest`: of what is there, where that is everything.
@@ -62,9 +65,14 @@ impl Pass<'_> {
             let kept = made.is_new.then_some(Made { render: &made.render, key: &made.key });
             let fresh = observed.facts.namespace == NamespaceFacts::Absent;
             self.prepare(environment, head, &made.render, kept, fresh).await?;
-            // What belongs neither to this commit nor to the one that a failure goes back to never ran.
-            self.remove_leftovers(environment, |key| good.as_ref().is_some_and(|good| key.is_among(good.applied())))
-                .await?;
+            // What belongs neither to this commit nor to the one that a failure goes back to never ran; where nothing is left
+            // to go back to, what served may have left volumes.
+            let had_served = good.is_none() && self.has_served(environment).await?;
+            self.remove_leftovers(environment, |key| match &good {
+                Some(good) => key.is_among(good.applied()),
+                None => had_served && key.is_volume(),
+            })
+            .await?;
         }
         if !self.has_room(observed, good.as_ref(), &made.render, phase).await? {
             return Ok(Applied::MakesRoom);
@@ -203,6 +211,12 @@ impl Pass<'_> {
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.apply(namespace, object).await?;
         Ok(())
+    }
+
+    /// Whether a commit of it was ever seen to run.
+    async fn has_served(&self, environment: &Environment) -> Result<bool, NotApplied> {
+        let deployments = self.engine.store.deployments_of(&environment.id, LOOKS_BACK).await?;
+        Ok(deployments.iter().any(|deployment| deployment.readiness.is_some()))
     }
 
     /// The Jobs of the inventory that were seen to complete.

@@ -35,6 +35,8 @@ const STEPS_AT_MOST: usize = 16;
 const IN_LINE: Duration = Duration::from_secs(60);
 /// How often a lease is renewed during work that may outlast it, and something newer is looked for.
 const KEEP_LEASE: Duration = Duration::from_secs(2);
+/// That going back is not taken is told after so many tries in a row, which take two minutes.
+const TOLD_AFTER_FAILURES: i64 = 7;
 /// How soon to look again at a namespace that is on its way out; the watch usually says it before.
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 /// The same for pods.
@@ -188,7 +190,13 @@ impl Pass<'_> {
             Step::RollBack { commit } => match self.put_back(observed, commit).await {
                 Ok(serves) => records::rolled_back(commit, serves),
                 Err(NotApplied::Refused(cause)) => records::gave_up_going_back(commit, &cause),
-                Err(NotApplied::NotTaken(cause)) => return Err(Interrupted::failed(cause)),
+                Err(NotApplied::NotTaken(cause)) => {
+                    // It is tried again, ever more seldom, and told once.
+                    if environment.failures == TOLD_AFTER_FAILURES {
+                        self.record(records::goes_back_later(commit, &cause)).await?;
+                    }
+                    return Err(Interrupted::failed(cause));
+                }
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
             },

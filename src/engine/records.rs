@@ -214,6 +214,11 @@ pub(super) fn gave_up_going_back(commit: &CommitSha, cause: &Cause) -> Record {
     }
 }
 
+/// The cluster does not take what it once took, and may take it later.
+pub(super) fn goes_back_later(commit: &CommitSha, cause: &Cause) -> Record {
+    Record { event: event(EventKind::RolledBack, format!("not to {commit} yet: {cause}")), ..Record::default() }
+}
+
 /// Which of the head commit's own images are missing, and until when they are waited for.
 pub(super) fn looked_for_images(missing: &[String], deadline: Option<Millis>, seen: &Seen<'_>) -> Record {
     let changes = DeploymentChanges { recipe: seen.recipe_to_keep(), ..Default::default() };

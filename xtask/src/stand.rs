@@ -21,7 +21,6 @@ use crate::{
 
 /// GitHub's token that previewd uses.
 const GITHUB_TOKEN: &str = "loopback-token";
-const WEBHOOK_SECRET: &str = "loopback-webhook-secret";
 /// How often the image builder looks for commits.
 const BUILD: Duration = Duration::from_millis(100);
 
@@ -60,6 +59,8 @@ pub struct Stand {
     pub url: String,
     pub log: PathBuf,
     builder: Option<JoinHandle<()>>,
+    /// Its own, so that nobody hears what another stand's GitHub says.
+    webhook_secret: String,
     folder: TempDir,
 }
 
@@ -88,7 +89,8 @@ impl Stand {
         .await?;
         let port = if settings.port == 0 { free_port()? } else { settings.port };
         let url = format!("http://127.0.0.1:{port}");
-        github.set_webhook(&format!("{url}/webhooks/github"), &[WEBHOOK_SECRET]);
+        let webhook_secret = hex::encode(rand::random::<[u8; 20]>());
+        github.set_webhook(&format!("{url}/webhooks/github"), &[&webhook_secret]);
 
         let database =
             settings.database.unwrap_or_else(|| format!("sqlite:{}", folder.path().join("previewd.db").display()));
@@ -114,13 +116,13 @@ impl Stand {
             quoted(settings.base_domain.as_deref().unwrap_or(&own_domain)),
             settings.config,
             quoted(github.url()),
-            quoted(WEBHOOK_SECRET),
+            quoted(&webhook_secret),
             quoted(&kubeconfig.display().to_string()),
         );
         let config = folder.path().join("previewd.toml");
         std::fs::write(&config, text).context("cannot write the configuration")?;
         let log = folder.path().join("previewd.log");
-        Ok(Self { github, server: None, config, url, log, builder: None, folder })
+        Ok(Self { github, server: None, config, url, log, builder: None, webhook_secret, folder })
     }
 
     /// Builds the sample application's image for every commit that GitHub hears of, as a CI would.
@@ -162,8 +164,8 @@ impl Stand {
         format!("{}/mcp", self.url)
     }
 
-    pub fn webhook_secret(&self) -> &'static str {
-        WEBHOOK_SECRET
+    pub fn webhook_secret(&self) -> &str {
+        &self.webhook_secret
     }
 
     pub async fn create_token(&self, subject: &str, role: &str, teams: &[&str]) -> Result<String> {

@@ -311,7 +311,7 @@ async fn the_router_asks_the_application_before_it_runs() {
     let said = "nothing answers at / behind port 80 of the Service web; see its targetPort";
     assert!(found["message"].as_str().unwrap().contains(said), "{found:#}");
     // No page of it is at its only path, and the application says so.
-    let files = [("web.yaml", &*manifests(8080, "/no-such-page"))];
+    let files = [("web.yaml", &*manifests(8080, "/no/such/page"))];
     life.stand.github.push(&life.repository, number, &files).await.unwrap();
     let running = life.until_running(number).await;
     assert_eq!(running["deployments"][0]["readiness"]["url_status"], 404, "{running:#}");

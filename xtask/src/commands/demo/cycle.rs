@@ -17,8 +17,8 @@ use xtask::{
 };
 
 use super::{
-    Ground, REPOSITORY,
-    show::{TO_GONE, TO_RUNNING, say},
+    Ground, REPOSITORY, recipes,
+    show::{TO_FAILED, TO_GONE, TO_RUNNING, say},
 };
 
 const LOOK: Duration = Duration::from_millis(100);
@@ -150,10 +150,75 @@ impl<'a> Cycle<'a> {
             self.namespace_gone(left).await?;
         }
 
+        if let Ground::Local(_) = self.ground {
+            self.keeps_rows().await?;
+            self.runs_a_chart().await?;
+        }
+
         let began = Instant::now();
         let violations = github.violations();
         let honest = if violations.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{}", violations.join("\n"))) };
         self.note("every request as GitHub describes it", began, honest)
+    }
+
+    /// A database, its seed, its setup and a worker; and what a commit that does not run changes of it: nothing.
+    async fn keeps_rows(&mut self) -> Result<()> {
+        let github = &self.stand.github;
+        let new = NewPullRequest::new("Count visits", "count-visits").sha(&self.ground.built_commit().await?);
+        let began = Instant::now();
+        let new = new.file(".preview.yaml", &recipes::with_database("ok"));
+        self.number = github.open_pull_request(REPOSITORY, new).await?;
+        self.until("opened with worker, database, seed and setup to running", began, TO_RUNNING, "running").await?;
+        let good = self.head().await?;
+        self.visits("the seed's visit and this one are in the database", "2").await?;
+
+        let broken = self.ground.built_commit().await?;
+        let began = Instant::now();
+        let files = [(".preview.yaml", &*recipes::with_database("crash"))];
+        github.push_as(REPOSITORY, self.number, &files, &broken).await?;
+        self.until("pushed a commit that crashes to failed", began, TO_FAILED, "failed").await?;
+        let began = Instant::now();
+        let back = within(began, TO_RUNNING, async || {
+            let environment = self.get().await?;
+            Ok((environment["serving_commit"] == *good).then_some(()))
+        })
+        .await;
+        self.note("the good commit is put back", began, back)?;
+        self.page("its page", &good).await?;
+        self.visits("its rows are all there", "3").await?;
+        self.ends("closed with its database to gone").await
+    }
+
+    async fn runs_a_chart(&mut self) -> Result<()> {
+        let mut new = NewPullRequest::new("Use a chart", "use-a-chart").sha(&self.ground.built_commit().await?);
+        for (path, text) in recipes::with_chart()? {
+            new = new.file(&path, &text);
+        }
+        let began = Instant::now();
+        self.number = self.stand.github.open_pull_request(REPOSITORY, new).await?;
+        self.until("opened with a chart to running", began, TO_RUNNING, "running").await?;
+        let head = self.head().await?;
+        self.page("the chart's page", &head).await?;
+        self.ends("closed with its chart to gone").await
+    }
+
+    async fn ends(&mut self, name: &'static str) -> Result<()> {
+        let began = Instant::now();
+        self.stand.github.close(REPOSITORY, self.number).await?;
+        self.until(name, began, TO_GONE, "deleted").await
+    }
+
+    async fn visits(&mut self, name: &'static str, expected: &str) -> Result<()> {
+        let began = Instant::now();
+        let environment = self.get().await?;
+        let url = environment["url"].as_str().context("no url")?;
+        let outcome = async {
+            let visits = fetch(&self.http, url, "/visits").await?;
+            ensure!(visits.trim() == expected, "{} visits instead of {expected}", visits.trim());
+            Ok(())
+        }
+        .await;
+        self.note(name, began, outcome)
     }
 
     fn arguments(&self) -> Value {
@@ -195,7 +260,7 @@ impl<'a> Cycle<'a> {
         let environment = self.get().await?;
         let url = environment["url"].as_str().context("no url")?;
         let outcome = async {
-            let page = fetch(&self.http, url).await?;
+            let page = fetch(&self.http, url, "/").await?;
             ensure!(page.contains(commit), "{url} answered with another commit: {page}");
             Ok(())
         }
@@ -285,10 +350,11 @@ async fn within<T, F: Future<Output = Result<Option<T>>>>(
     }
 }
 
-/// Fetches a preview's page. Names under localhost are this machine, whatever its resolver says.
-async fn fetch(http: &reqwest::Client, url: &str) -> Result<String> {
+/// Fetches what a preview answers at a path. Names under localhost are this machine, whatever its resolver says.
+async fn fetch(http: &reqwest::Client, url: &str, path: &str) -> Result<String> {
     let (scheme_and_host, port) = url.rsplit_once(':').context("a port")?;
-    let host = scheme_and_host.trim_start_matches("http://");
-    let answer = http.get(format!("http://127.0.0.1:{port}/")).header("host", format!("{host}:{port}")).send().await?;
+    let (host, port) = (scheme_and_host.trim_start_matches("http://"), port.trim_end_matches('/'));
+    let asked = http.get(format!("http://127.0.0.1:{port}{path}")).header("host", format!("{host}:{port}"));
+    let answer = asked.send().await?;
     Ok(answer.error_for_status()?.text().await?)
 }

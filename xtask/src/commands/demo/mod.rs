@@ -1,9 +1,10 @@
 //! `cargo xtask demo`: previewd on a real cluster, with a pull request to look at.
 
 mod cycle;
+mod recipes;
 mod show;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -12,7 +13,7 @@ use serde_json::json;
 use tokio::process::Command;
 use xtask::{
     cargo::cargo,
-    cluster::{LocalCluster, Options},
+    cluster::{LocalCluster, Options, POSTGRES_IMAGE, postgres_image},
     github::NewPullRequest,
     stand::{Settings, Stand, sample_recipe},
 };
@@ -82,6 +83,7 @@ impl Ground {
 
 impl DemoArgs {
     pub async fn run(self) -> Result<()> {
+        ensure_free(self.port)?;
         show::say("Building previewd; the first time takes some minutes …");
         build_previewd().await?;
         let began = Instant::now();
@@ -94,7 +96,10 @@ impl DemoArgs {
             Some((context, image)) => Ground::Context { kubeconfig: kubeconfig_of(context, scratch.path())?, image },
         };
 
-        let config = CONFIG.to_owned();
+        let config = match &ground {
+            Ground::Local(cluster) => format!("{CONFIG}{}", provide(cluster).await?),
+            Ground::Context { .. } => CONFIG.to_owned(),
+        };
         let settings = Settings { port: self.port, config, has_router: true, ..Settings::default() };
         let mut stand = Stand::prepare(&ground.kubeconfig(), settings).await?;
         stand.github.create_repository("acme", "shop")?;
@@ -152,11 +157,58 @@ impl DemoArgs {
                 .and_then(|()| std::fs::rename(&unfinished, path))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
+        tokio::select! {
+            shown = show_more(stand, ground, &token) => shown?,
+            _ = &mut interrupted => return Ok(()),
+        };
         show::say("Press Ctrl-C to end everything.");
         interrupted.await?;
         show::say("\nEnding everything that was started …");
         Ok(())
     }
+}
+
+/// Two pull requests more: one with everything that belongs to an application, and a chart.
+async fn show_more(stand: &Stand, ground: &Ground, token: &str) -> Result<()> {
+    if matches!(ground, Ground::Context { .. }) {
+        return Ok(());
+    }
+    let github = &stand.github;
+    let new = NewPullRequest::new("Count visits", "count-visits").sha(&ground.built_commit().await?);
+    let number = github.open_pull_request(REPOSITORY, new.file(".preview.yaml", &recipes::with_database("ok"))).await?;
+    show::say(&format!("Opened {REPOSITORY}#{number}, with a worker, a database, its seed and its setup:"));
+    let url = show::until(stand, token, number, "running").await?;
+    show::say(&format!("    {url}/visits counts its visits in the database.\n"));
+    let broken = ground.built_commit().await?;
+    github.push_as(REPOSITORY, number, &[(".preview.yaml", &recipes::with_database("crash"))], &broken).await?;
+    show::say("Pushed a commit that does not run; what ran before is put back, with its rows:");
+    show::until(stand, token, number, "failed").await?;
+
+    let mut new = NewPullRequest::new("Use a chart", "use-a-chart").sha(&ground.built_commit().await?);
+    for (path, text) in recipes::with_chart()? {
+        new = new.file(&path, &text);
+    }
+    let number = github.open_pull_request(REPOSITORY, new).await?;
+    show::say(&format!("\nOpened {REPOSITORY}#{number}, whose recipe is a Helm chart:"));
+    let url = show::until(stand, token, number, "running").await?;
+    show::say(&format!("    {url}\n"));
+    Ok(())
+}
+
+/// Another previewd there would hear what is meant for this one.
+fn ensure_free(port: u16) -> Result<()> {
+    TcpListener::bind(("127.0.0.1", port)).map(drop).with_context(|| {
+        format!("port {port} of 127.0.0.1 cannot be had (another demo?); name another one with --port")
+    })
+}
+
+/// What recipes with a database or a chart need: the database's image on the node, and helm. Gives the lines of the
+/// configuration that say so.
+async fn provide(cluster: &LocalCluster) -> Result<String> {
+    show::say("Preparing helm (built once) and an image of PostgreSQL …");
+    let helm = tokio::task::spawn_blocking(xtask::cluster::helm).await??;
+    cluster.import_image(&tokio::task::spawn_blocking(postgres_image).await??).await?;
+    Ok(format!("[database_images]\npostgres = {POSTGRES_IMAGE:?}\n[helm]\npath = {helm:?}\n"))
 }
 
 /// The binary that the demo runs is the one of this checkout.
