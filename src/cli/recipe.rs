@@ -1,6 +1,7 @@
 //! `previewd recipe`
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -100,7 +101,17 @@ fn files_of(recipe: &Recipe, root: &Path) -> anyhow::Result<Files> {
             }
         }
     }
-    let mut folders: Vec<PathBuf> = recipe.folder().map(|folder| root.join(folder)).into_iter().collect();
+    let mut read = BTreeSet::new();
+    while let Some(folder) = recipe.folders(&files).into_iter().find(|folder| !read.contains(folder)) {
+        read_folder(root, &folder, &mut files)?;
+        read.insert(folder);
+    }
+    Ok(files)
+}
+
+/// Everything in a folder of `root`.
+fn read_folder(root: &Path, folder: &str, files: &mut Files) -> anyhow::Result<()> {
+    let mut folders = vec![root.join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in entries(&folder)? {
             if entry.is_symlink() {
@@ -113,7 +124,7 @@ fn files_of(recipe: &Recipe, root: &Path) -> anyhow::Result<Files> {
             }
         }
     }
-    Ok(files)
+    Ok(())
 }
 
 fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

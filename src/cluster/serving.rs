@@ -20,6 +20,12 @@ impl Workloads {
         ready.filter_map(|condition| Some(condition.last_transition_time.as_ref()?.0.as_millisecond())).max()
     }
 
+    /// When the newest pod that is no Job's was made, by the API server's clock. None where there is none.
+    pub fn newest_pod_at(&self) -> Option<Millis> {
+        let pods = self.pods.iter().filter(|pod| !is_of_job(pod));
+        pods.filter_map(|pod| Some(pod.metadata.creation_timestamp.as_ref()?.0.as_millisecond())).max()
+    }
+
     /// A commit that a ready pod says it runs.
     pub fn served(&self) -> Option<CommitSha> {
         let ready = self.pods.iter().filter(|pod| is_ready(pod) && !is_of_job(pod));

@@ -14,8 +14,8 @@ use crate::{
         completed_jobs, jobs_to_restart, pods_to_restart, running,
     },
     environment::{Cause, CommitSha, Namespace, NamespaceFacts},
-    recipe::{Object, RUN, Render, room},
-    store::{Environment, Inventoried, Made, ObjectKey, SUPERFLUOUS},
+    recipe::{Object, RUN, Render, STAYS, room},
+    store::{Environment, Inventoried, Made, ObjectKey},
 };
 
 /// How long a pass waits for an object to go that is made anew, and how often it looks.
@@ -78,6 +78,9 @@ impl Pass<'_> {
             return Ok(Applied::MakesRoom);
         }
         let objects = phases.get(phase).copied().unwrap_or_default();
+        for object in made.render.departing(phase) {
+            self.remove(&environment.namespace, &ObjectKey::of(object)).await?;
+        }
         if restart_pods {
             self.restart(observed, objects).await?;
         }
@@ -103,6 +106,11 @@ impl Pass<'_> {
         self.prepare(environment, commit, &render, None, fresh).await?;
         // What took its place never ran, and holds what there is of the quota.
         self.remove_leftovers(environment, |_| false).await?;
+        if !fresh {
+            // It ran, so all of its Jobs did their work, whatever the commits since made of them.
+            let jobs = render.objects.iter().filter(|object| object.kind == "Job").map(|job| job.name.clone());
+            self.engine.store.record_done(&self.lease, &jobs.collect::<Vec<_>>()).await??;
+        }
         let done = self.done_jobs(&environment.id).await?;
         // What ran to its end is not run again, unless it went with its namespace.
         let render = if fresh { render } else { render.lasting() };
@@ -282,26 +290,51 @@ impl Pass<'_> {
         self.remove_leftovers(environment, |key| key.is_volume() && !volumes).await
     }
 
-    /// Deletes what is in the inventory and not in what is applied, but for what `stays`.
+    /// Deletes what is in the inventory and not in what is applied, but for what `stays` for now, and what a chart leaves
+    /// in the namespace.
     async fn remove_leftovers(
         &mut self,
         environment: &Environment,
         stays: impl Fn(&ObjectKey) -> bool,
     ) -> Result<Vec<String>, Interrupted> {
         let known = self.engine.store.known_inventory(&environment.id).await?;
-        let (leftovers, applied): (Vec<_>, Vec<_>) = known.into_iter().partition(|object| object.phase == SUPERFLUOUS);
-        let leftovers = leftovers.into_iter().map(|object| object.key);
-        let leftovers: Vec<ObjectKey> = leftovers.filter(|key| !stays(key)).collect();
-        // One that is applied in another version of its kind is the same object.
-        let is_applied = |key: &&ObjectKey| applied.iter().any(|object| object.key.is_same_object(key));
-        for ObjectKey { api_version, kind, name } in leftovers.iter().filter(|key| !is_applied(key)) {
+        let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
+        let leftovers = others.into_iter().filter(|object| object.is_superfluous() && !stays(&object.key));
+        let (mut deleted, mut kept) = (Vec::new(), Vec::new());
+        for key in leftovers.map(|object| object.key) {
+            let ObjectKey { api_version, kind, name } = &key;
+            // One that is applied in another version of its kind is the same object.
+            if !applied.iter().any(|object| object.key.is_same_object(&key)) {
+                self.fence(CALL_TIMEOUT).await?;
+                let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
+                if there.is_some_and(|annotations| annotations.contains_key(STAYS)) {
+                    kept.push(key);
+                    continue;
+                }
+                self.fence(CALL_TIMEOUT).await?;
+                self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
+            }
+            deleted.push(key);
+        }
+        if !deleted.is_empty() || !kept.is_empty() {
+            self.engine.store.settle_inventory(&self.lease, &deleted, &kept).await??;
+        }
+        Ok(deleted.into_iter().filter(ObjectKey::is_volume).map(|key| key.name).collect())
+    }
+
+    /// Deletes what a chart wants gone once the hook `job` has failed.
+    pub(super) async fn remove_failed_hook(
+        &mut self,
+        environment: &Environment,
+        commit: &CommitSha,
+        job: &str,
+    ) -> Result<(), Interrupted> {
+        let Some(render) = self.engine.store.render(&environment.id, commit).await? else { return Ok(()) };
+        for Object { api_version, kind, name, body: _ } in render.departing_after_failure(job) {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
         }
-        if !leftovers.is_empty() {
-            self.engine.store.remove_from_inventory(&self.lease, &leftovers).await??;
-        }
-        Ok(leftovers.into_iter().filter(ObjectKey::is_volume).map(|key| key.name).collect())
+        Ok(())
     }
 
     /// Has the pods made anew that keep a StatefulSet from making those of its newest revision.

@@ -61,7 +61,11 @@ impl Pass<'_> {
             // The operator may have changed them since, and their values are in no digest.
             &if recipe.secrets.is_empty() { String::new() } else { observed.seen().round.to_string() },
         ]);
-        if let Some(render) = self.engine.store.render_of(&environment.id, &pull_request.head_sha, &key).await? {
+        // What was made up for a namespace that is gone went with it.
+        let is_gone = observed.facts.namespace == NamespaceFacts::Absent && environment.applied_commit.is_some();
+        if !is_gone
+            && let Some(render) = self.engine.store.render_of(&environment.id, &pull_request.head_sha, &key).await?
+        {
             return Ok(Made { render, key, is_new: false });
         }
 
@@ -133,28 +137,52 @@ impl Pass<'_> {
                 }
             }
         }
-        if let Some(folder) = recipe.folder() {
-            paths.extend(self.files_below(&access, folder, place, recipe).await?);
-        }
-        if paths.len() > MOST_FILES {
-            return Err(refuse(&format!("names {} files, and may name {MOST_FILES}", paths.len())));
-        }
         let mut files = Files::new();
-        let mut size = 0;
+        self.read_into(&mut files, paths, &access, place, recipe).await?;
+        let mut read = BTreeSet::new();
+        // What a chart's files say decides which others are needed.
+        while let Some(folder) = recipe.folders(&files).into_iter().find(|folder| !read.contains(folder)) {
+            let paths = self.files_below(&access, &folder, place, recipe).await?;
+            if paths.is_empty() {
+                let what = if read.is_empty() { "names" } else { "needs a chart in" };
+                return Err(refuse(&format!("{what} a folder that is not in the repository")));
+            }
+            self.read_into(&mut files, paths.into_iter().collect(), &access, place, recipe).await?;
+            read.insert(folder);
+        }
+        recipe.admit_files(&files).map_err(NotApplied::Refused)?;
+        Ok(files)
+    }
+
+    /// Reads the files that are not among `files` yet, and refuses more than a recipe may take before they are read.
+    async fn read_into(
+        &mut self,
+        files: &mut Files,
+        paths: BTreeSet<String>,
+        access: &RepositoryAccess,
+        place: GitRef<'_>,
+        recipe: &Recipe,
+    ) -> Result<(), NotApplied> {
+        let refuse = |rule: &str| NotApplied::Refused(recipe.refuse_files(rule));
+        let paths: Vec<String> = paths.into_iter().filter(|path| !files.contains_key(path)).collect();
+        let count = files.len() + paths.len();
+        if count > MOST_FILES {
+            return Err(refuse(&format!("names {count} files, and may name {MOST_FILES}")));
+        }
+        let mut size: usize = files.values().map(Vec::len).sum();
         for path in paths {
             self.github_read().await?;
-            let content = self.engine.github.content(&access, &path, place, LARGEST_FILE).await?;
+            let content = self.engine.github.content(access, &path, place, LARGEST_FILE).await?;
             let content = content.ok_or_else(|| refuse("names a file that is not in the repository"))?;
             size += content.len();
             // The rest is not asked for: it is too much already.
             let is_too_much = content.len() > LARGEST_FILE || size > LARGEST_FILES;
             files.insert(path, content);
             if is_too_much {
-                break;
+                return recipe.admit_files(files).map_err(NotApplied::Refused);
             }
         }
-        recipe.admit_files(&files).map_err(NotApplied::Refused)?;
-        Ok(files)
+        Ok(())
     }
 
     /// The paths of all files of a folder and of those in it.
@@ -183,9 +211,6 @@ impl Pass<'_> {
                     return refuse(&format!("has more than {MOST_FILES} files"));
                 }
             }
-        }
-        if paths.is_empty() {
-            return refuse("names a folder that is not in the repository");
         }
         Ok(paths)
     }

@@ -16,13 +16,14 @@ use crate::{
     faults::Fault,
     github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
     recipe::{Backend, RECIPE_FILE, Recipe},
-    store::{
-        Confirmed, Deployment, Environment, EnvironmentChanges, Inventoried, Overview, Record, SUPERFLUOUS, Standing,
-    },
+    store::{Confirmed, Deployment, Environment, EnvironmentChanges, Inventoried, Overview, Record, Standing},
 };
 
 /// Service, ingress controller and DNS learn of a ready pod within this time; before, nothing is wrong. In milliseconds.
 const TOLD_AFTER: Millis = 5_000;
+/// So long a chart's pods have to become ready before its last hooks run all the same, in milliseconds: helm by itself
+/// waits for none, and there are pods that wait for what these hooks do.
+const READY_BEFORE_HOOKS: Millis = 20_000;
 
 /// What a step works on.
 pub(super) struct Observed {
@@ -175,6 +176,12 @@ impl Pass<'_> {
                 }
             }
         }
+        let hooks_at = match (&deployment, &workloads) {
+            (Some(row), Some(workloads)) if applied.as_ref() == Some(&row.commit) => {
+                self.hooks_at(environment, row, &known, workloads).await?
+            }
+            (_, None) | (_, Some(_)) => None,
+        };
         let answers = match (&environment.serving_commit, &workloads) {
             (Some(serving), Some(workloads)) => workloads.serves(serving),
             (None, _) | (_, None) => false,
@@ -195,6 +202,7 @@ impl Pass<'_> {
                 images_deadline: deployment.images_deadline,
                 phase: if applied.as_ref() == Some(&deployment.commit) { deployment.phase } else { 0 },
                 applied: deployment.applied_digest.is_some() && applied.as_ref() == Some(&deployment.commit),
+                hooks_at,
             }),
             applied,
             images,
@@ -397,6 +405,26 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// When a chart's last hooks come next although its pods are not ready. None where something else comes next, or
+    /// the hooks before them are not done.
+    async fn hooks_at(
+        &self,
+        environment: &Environment,
+        row: &Deployment,
+        known: &[Inventoried],
+        workloads: &Workloads,
+    ) -> Result<Option<Millis>, Interrupted> {
+        let is_under_way = row.status == DeploymentStatus::Deploying && row.phase > 0 && row.applied_digest.is_none();
+        let completed = completed_jobs(workloads);
+        let waits = |(kind, name): &(WorkloadKind, String)| *kind == WorkloadKind::Job && !completed.contains(name);
+        if !is_under_way || waited_for(known, Some(row.phase)).iter().any(waits) {
+            return Ok(None);
+        }
+        let Some(render) = self.engine.store.render(&environment.id, &row.commit).await? else { return Ok(None) };
+        let next = usize::try_from(row.phase).unwrap_or(0);
+        Ok(workloads.newest_pod_at().filter(|_| render.has_last_hooks(next)).map(|at| at + READY_BEFORE_HOOKS))
+    }
+
     /// What runs of what is applied, and how far it is.
     async fn read_workloads(
         &mut self,
@@ -430,14 +458,14 @@ fn is_proof(status: u16, is_named: bool, is_the_applications: bool) -> bool {
 /// work, whatever became of them since.
 fn waited_for(known: &[Inventoried], phases: Option<i64>) -> Vec<(WorkloadKind, String)> {
     let is_applied = |object: &&Inventoried| {
-        object.phase != SUPERFLUOUS && phases.is_none_or(|phases| object.phase < phases) && !object.done
+        object.is_applied() && phases.is_none_or(|phases| object.phase < phases) && !object.done
     };
     let applied = known.iter().filter(is_applied);
     applied.filter_map(|object| Some((WorkloadKind::of(&object.key.kind)?, object.key.name.clone()))).collect()
 }
 
 fn leftovers(known: &[Inventoried]) -> Leftovers {
-    let left = known.iter().filter(|object| object.phase == SUPERFLUOUS);
+    let left = known.iter().filter(|object| object.is_superfluous());
     left.map(|object| if object.key.is_volume() { Leftovers::Volumes } else { Leftovers::Objects })
         .max()
         .unwrap_or(Leftovers::None)

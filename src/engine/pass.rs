@@ -251,6 +251,11 @@ impl Pass<'_> {
         if let Some(status) = status {
             self.count_outcome(status, observed.deployment.as_ref());
         }
+        if let Step::EndAttempt { cause: Cause::HookFailed { job, .. }, .. }
+        | Step::Fail { cause: Cause::HookFailed { job, .. } } = step
+        {
+            self.remove_failed_hook(environment, seen.head, job).await?;
+        }
         // Should this be missed, whoever waits asks again soon.
         let gives_its_place = matches!(step, Step::ShowWaiting { .. } | Step::FinishDeletion { .. });
         if gives_its_place && environment.has_place {

@@ -106,6 +106,8 @@ pub struct DeploymentFacts {
     pub phase: i64,
     /// All of them are, and nothing of another commit.
     pub applied: bool,
+    /// When the next one comes even though what is there is not ready: it has hooks that may be waited for.
+    pub hooks_at: Option<Millis>,
 }
 
 #[derive(Debug, Clone)]
@@ -524,6 +526,9 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
         return Step::RemoveBlockingPods;
     }
     let progress = facts.progress.clone().unwrap_or(Progress::Progressing);
+    if deployment.hooks_at.is_some_and(|at| now >= at) && may_wait_for_hooks(&progress) {
+        return Step::Apply { phase, restart_pods };
+    }
     match progress {
         // What comes next waits for what there is.
         Progress::Ready if !deployment.applied => Step::Apply { phase, restart_pods },
@@ -565,6 +570,20 @@ fn end_attempt(facts: &Facts, deployment: &DeploymentFacts, cause: Cause, now: M
         Step::Fail { cause }
     } else {
         Step::EndAttempt { cause, retry_at: now + wait_after_attempt(deployment.attempt, facts.jitter) }
+    }
+}
+
+/// Whether what is not ready may be so because something has not run yet.
+fn may_wait_for_hooks(progress: &Progress) -> bool {
+    match progress {
+        Progress::Progressing
+        | Progress::Stumbling(Cause::NotReadyInTime { .. } | Cause::CrashLoop { .. } | Cause::ContainerConfig { .. })
+        | Progress::AttemptOver(Cause::CrashLoop { .. }) => true,
+        Progress::Ready
+        | Progress::Stumbling(_)
+        | Progress::Unproved { .. }
+        | Progress::AttemptOver(_)
+        | Progress::Failed(_) => false,
     }
 }
 

@@ -11,31 +11,13 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
-use serde::Deserialize;
 use tokio::process::Command;
 
 use super::{Helm, HelmError, Limits, RENDER, folder, process, schema, write};
-use crate::recipe::{ChartName, ChartRepository, ChartVersion, Files};
+use crate::recipe::{ChartDependency, ChartMetadata, ChartName, ChartRepository, ChartVersion, Files};
 
 const FETCH: Limits = Limits { time: Duration::from_secs(60), ..RENDER };
 const NOT_ALLOWED: &str = "is of a place that the operator does not allow (helm.repositories)";
-
-/// What of a `Chart.yaml` or a `Chart.lock` is read here.
-#[derive(Debug, Default, Deserialize)]
-struct Metadata {
-    name: Option<String>,
-    #[serde(default)]
-    dependencies: Vec<Dependency>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Dependency {
-    name: String,
-    #[serde(default)]
-    version: String,
-    #[serde(default)]
-    repository: String,
-}
 
 impl Helm {
     /// Fetches a chart into `home`. Gives its folder.
@@ -84,9 +66,9 @@ impl Helm {
     }
 
     /// Fetches what a chart needs into its folder `charts`.
-    async fn fetch(&self, dependencies: &[Dependency], chart: &Path) -> Result<(), HelmError> {
+    async fn fetch(&self, dependencies: &[ChartDependency], chart: &Path) -> Result<(), HelmError> {
         let mut asked = Vec::new();
-        for Dependency { name, version, repository } in dependencies {
+        for ChartDependency { name, version, repository } in dependencies {
             let is_in_registry = repository.starts_with("oci://");
             let is_address = if is_in_registry {
                 repository.parse::<ChartName>().is_ok()
@@ -145,26 +127,16 @@ impl Helm {
 }
 
 /// What a chart names in its `Chart.yaml` and does not have in `charts/`, in the versions of its `Chart.lock`.
-fn missing(files: &Files) -> Result<Vec<Dependency>, HelmError> {
-    let read = |path: &str| -> Result<Metadata, HelmError> {
-        let Some(text) = files.get(path).and_then(|content| std::str::from_utf8(content).ok()) else {
-            return Ok(Metadata::default());
-        };
-        let refused = |_| HelmError::Refused(format!("has a {path} that is not valid"));
-        serde_saphyr::from_str(text).map_err(refused)
-    };
-    let locked: BTreeMap<String, String> =
-        read("Chart.lock")?.dependencies.into_iter().map(|locked| (locked.name, locked.version)).collect();
-    // A chart in a folder is called as it calls itself.
-    let folders = files.keys().filter(|path| path.starts_with("charts/") && path.matches('/').count() == 2);
-    let named = folders.filter(|path| path.ends_with("/Chart.yaml")).filter_map(|path| read(path).ok()?.name);
-    let there: Vec<String> = named.collect();
-    let is_there = |name: &str| {
-        let archive = format!("charts/{name}-");
-        there.iter().any(|there| there == name) || files.keys().any(|path| path.starts_with(&archive))
-    };
-    let needed = read("Chart.yaml")?.dependencies.into_iter().filter(|needed| !is_there(&needed.name));
-    let in_version = |needed: Dependency| Dependency {
+fn missing(files: &Files) -> Result<Vec<ChartDependency>, HelmError> {
+    let refused = |path: &str| HelmError::Refused(format!("has a {path} that is not valid"));
+    let mut locked = BTreeMap::new();
+    for path in ["requirements.lock", "Chart.lock"] {
+        let lock = ChartMetadata::of(files, path).ok_or_else(|| refused(path))?;
+        locked.extend(lock.dependencies.into_iter().map(|locked| (locked.name, locked.version)));
+    }
+    let needed = ChartMetadata::needed(files, "").ok_or_else(|| refused("Chart.yaml"))?;
+    let needed = needed.into_iter().filter(|needed| !needed.is_among(files));
+    let in_version = |needed: ChartDependency| ChartDependency {
         version: locked.get(&needed.name).cloned().unwrap_or(needed.version),
         ..needed
     };

@@ -124,8 +124,17 @@ impl Helm {
             }
         };
         write(&home.path().join(VALUES), request.values.to_string().as_bytes())?;
-        let mut outputs = vec![self.template(&chart, home.path(), request, kube_version).await?];
-        if outputs[0].contains("kind: Secret") {
+        let mut kube_version = kube_version;
+        let first = match (self.template(&chart, home.path(), request, kube_version).await, kube_version) {
+            // Before 4.1 helm took what a provider adds to its version (`v1.32.1-gke.100`) for a release before 1.32.1.
+            (Err(HelmError::Refused(rule)), Some(whole)) if rule == said::ANOTHER_KUBERNETES && whole.contains('-') => {
+                kube_version = whole.split('-').next();
+                self.template(&chart, home.path(), request, kube_version).await
+            }
+            (first, _) => first,
+        };
+        let mut outputs = vec![first?];
+        if outputs[0].lines().any(|line| line.contains("kind") && line.contains("Secret")) {
             outputs.push(self.template(&chart, home.path(), request, kube_version).await?);
         }
         Ok(outputs)
@@ -141,7 +150,8 @@ impl Helm {
         let ChartRequest { source, namespace, values: _, api_versions, is_upgrade } = request;
         let mut command = self.command(home);
         command.args(["template", RELEASE]).arg(chart).arg("--values").arg(home.join(VALUES));
-        command.args(["--namespace", namespace.as_str(), "--skip-tests", "--include-crds"]);
+        // What a chart has in `crds/` is left out: it is for the whole cluster, whose operators install it.
+        command.args(["--namespace", namespace.as_str()]);
         // Everything is there: whoever tries to get more ends up here.
         command.envs([("HTTP_PROXY", NOWHERE), ("HTTPS_PROXY", NOWHERE)]);
         if let ChartSource::Files(files) = source
@@ -222,6 +232,29 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a helm of before 4.1 makes of providers' versions of Kubernetes.
+    #[tokio::test]
+    async fn a_version_with_something_of_a_provider_is_a_version() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("helm");
+        let script = "#!/bin/sh\ncase \"$*\" in *-gke.100*) echo 'Error: chart requires kubeVersion: >=1.26 which is \
+                      incompatible with Kubernetes v1.32.1-gke.100' >&2; exit 1;; esac\nprintf 'args: %s' \"$*\"\n";
+        std::fs::write(&program, script).expect("a script");
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+        let request = ChartRequest {
+            source: ChartSource::Files(recipe::Files::new()),
+            namespace: "pr-7".parse().expect("a namespace"),
+            values: serde_json::json!({}),
+            api_versions: Vec::new(),
+            is_upgrade: false,
+        };
+        let helm = Helm::new(program, Vec::new());
+        let outputs = helm.outputs(&request, Some("v1.32.1-gke.100")).await.expect("an output");
+        assert!(outputs[0].contains("--kube-version v1.32.1 ") || outputs[0].ends_with("--kube-version v1.32.1"));
+        let whole = helm.outputs(&request, Some("v1.32.1-eks-0")).await.expect("an output");
+        assert!(whole[0].contains("v1.32.1-eks-0"), "charts may look at it");
+    }
 
     #[test]
     fn versions_are_numbers() {

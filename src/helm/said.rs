@@ -1,5 +1,8 @@
 //! What helm wrote, read for what it means: never passed on, because it quotes values.
 
+/// What a chart's `kubeVersion` ends in where it does not take the cluster's.
+pub(super) const ANOTHER_KUBERNETES: &str = "is for another version of Kubernetes";
+
 /// The end of a sentence about a chart, from what helm wrote. Only places of a strict form are taken from there, and
 /// words that are known beforehand: of `text/template`, and of helm's own `pkg/engine` and `pkg/chart`.
 pub(super) fn rule_of(said: &str) -> String {
@@ -11,7 +14,7 @@ pub(super) fn rule_of(said: &str) -> String {
         ("values don't meet the specifications of the schema", "is given values that its schema does not take"),
         ("Chart.yaml file is missing", "has no Chart.yaml"),
         ("validation: chart.metadata", "has a Chart.yaml that is not valid"),
-        ("kubeVersion", "is for another version of Kubernetes"),
+        ("kubeVersion", ANOTHER_KUBERNETES),
         ("found in Chart.yaml, but missing in charts/", "needs other charts: put them into its folder charts/"),
         ("YAML parse error", "renders to what is not valid YAML"),
         ("parse error", "has a template that is not valid"),

@@ -65,7 +65,9 @@ pub(super) fn admit(phases: &mut [Vec<Object>], context: &Context<'_>) -> Result
         let (kind, name) = called(&object.kind, &object.name, number);
         let refuse = |rule: String| refused(&kind, &name, rule);
         admit_object(object, context).map_err(refuse)?;
-        if !names.insert((object.kind.clone(), object.name.clone())) {
+        // A chart's hooks may bring what it has otherwise too: it is there for both.
+        let event = object.event().filter(|_| !object.makes_pods()).map(str::to_owned);
+        if !names.insert((object.kind.clone(), object.name.clone(), event)) {
             return Err(refuse("there are two of this kind and name".to_owned()));
         }
         let bytes = object.body.to_string().len();
@@ -193,7 +195,8 @@ fn admit_metadata(object: &Object, context: &Context<'_>) -> Refusal {
         for annotation in keys(&metadata["annotations"]) {
             let is_allowed = allowed.iter().any(|allowed| allowed == annotation)
                 || annotation.starts_with("meta.helm.sh/")
-                || annotation.starts_with("helm.sh/");
+                || annotation.starts_with("helm.sh/")
+                || super::hooks::OWN.contains(&annotation);
             if !is_allowed {
                 let shown = shown(annotation);
                 return Err(format!(

@@ -1,10 +1,10 @@
 //! Kubernetes' YAML: files of several documents, read as Kubernetes' own tools read it, with variables in their text.
 
 use serde_json::Value;
-use serde_saphyr::Options;
+use serde_saphyr::{Options, options::DuplicateKeyPolicy};
 
 use super::{
-    Context, Template,
+    BrokenRule, Context, Template,
     outline::{Outline, Source, join},
     parse::malformed,
 };
@@ -39,6 +39,17 @@ fn options() -> Options {
 
 /// The documents of `text`, the text of `file`. Those that say nothing are left out.
 pub(super) fn read(file: &str, text: &str) -> Result<Vec<Document>, Cause> {
+    read_with(file, text, &options())
+}
+
+/// The same as helm reads it: of a key that is there twice the last one counts.
+pub(super) fn read_as_helm(file: &str, text: &str) -> Result<Vec<Document>, Cause> {
+    let mut options = options();
+    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
+    read_with(file, text, &options)
+}
+
+fn read_with(file: &str, text: &str, options: &Options) -> Result<Vec<Document>, Cause> {
     let refuse = |line: u64, rule: String| {
         Err(Cause::InvalidRecipe { file: file.to_owned(), line: line.max(1), field: "the file".to_owned(), rule })
     };
@@ -47,7 +58,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vec<Document>, Cause> {
     }
     let mut documents = Vec::new();
     for (first_line, text) in split(text) {
-        let outline = match Outline::read_with(&text, options()) {
+        let outline = match Outline::read_with(&text, options.clone()) {
             Ok(outline) => outline,
             Err(error) => {
                 let (line, rule) = malformed(&error, &text);
@@ -57,7 +68,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vec<Document>, Cause> {
                 return refuse(first_line + line, rule);
             }
         };
-        let value: Value = match serde_saphyr::from_str_with_options(&text, options()) {
+        let value: Value = match serde_saphyr::from_str_with_options(&text, options.clone()) {
             Ok(value) => value,
             Err(error) => {
                 let (line, rule) = malformed(&error, &text);
@@ -89,20 +100,36 @@ fn split(text: &str) -> Vec<(u64, String)> {
 /// Puts the variables' values into every text of `value`, whose path is `path`. What comes of it stays text, whatever
 /// it reads like.
 pub(super) fn fill(value: &mut Value, path: &str, source: &Source, context: &Context<'_>) -> Result<(), Cause> {
+    fill_with(value, path, source, context, &|text| Template::parse(text, LONGEST_TEXT))
+}
+
+/// The same for a chart's values.
+pub(super) fn fill_values(value: &mut Value, path: &str, source: &Source, context: &Context<'_>) -> Result<(), Cause> {
+    fill_with(value, path, source, context, &Template::parse_value)
+}
+
+fn fill_with(
+    value: &mut Value,
+    path: &str,
+    source: &Source,
+    context: &Context<'_>,
+    parse: &impl Fn(&str) -> Result<Template, BrokenRule>,
+) -> Result<(), Cause> {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
         Value::Array(items) => {
             let mut items = items.iter_mut().enumerate();
-            items.try_for_each(|(index, item)| fill(item, &format!("{path}[{index}]"), source, context))
+            items.try_for_each(|(index, item)| fill_with(item, &format!("{path}[{index}]"), source, context, parse))
         }
         Value::Object(entries) => {
             let mut entries = entries.iter_mut();
-            entries.try_for_each(|(key, item)| fill(item, &join(path, &super::outline::shown(key)), source, context))
+            entries.try_for_each(|(key, item)| {
+                fill_with(item, &join(path, &super::outline::shown(key)), source, context, parse)
+            })
         }
         Value::String(text) => {
             if text.contains("{{") {
-                let template =
-                    Template::parse(text, LONGEST_TEXT).map_err(|rule| source.refuse(path, rule.to_string()))?;
+                let template = parse(text).map_err(|rule| source.refuse(path, rule.to_string()))?;
                 *text = context.fill(&template);
             }
             Ok(())

@@ -45,7 +45,7 @@ fn is_below(path: &str, folder: &str) -> bool {
 }
 
 /// Git keeps no other names; whoever hands files over by themselves may try.
-fn is_path(path: &str) -> bool {
+pub(super) fn is_path(path: &str) -> bool {
     let is_name = |name: &str| {
         !matches!(name, "" | "." | "..") && name.len() <= LONGEST_NAME && !name.contains(|c: char| c.is_control())
     };

@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Context, Draft, Files, Helm, Object, Recipe,
-    documents::{self, fill, read},
+    documents::{self, fill_values, read_as_helm},
+    hooks::{self, Sorted},
     pods,
 };
-use crate::environment::{Cause, HOOK, Namespace};
+use crate::environment::{Cause, Namespace};
 
 /// What helm is to render.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,16 +50,12 @@ pub struct Charted {
 }
 
 impl Recipe {
-    /// What helm is to render, where the recipe is a chart. The context has the files that [`Self::files`] asks for.
+    /// What helm is to render, where the recipe is a chart. The context has the files that [`Self::files`] and
+    /// [`Self::folders`] ask for.
     pub fn chart(&self, context: &Context<'_>) -> Result<Option<ChartRequest>, Cause> {
         let Some(helm) = &self.helm else { return Ok(None) };
         let source = match (helm.folder(), &helm.version) {
-            (Some(folder), _) => {
-                let inside = |(path, content): (&String, &Vec<u8>)| {
-                    Some((path.strip_prefix(&format!("{folder}/"))?.to_owned(), content.clone()))
-                };
-                ChartSource::Files(context.files.iter().filter_map(inside).collect())
-            }
+            (Some(folder), _) => ChartSource::Files(self.chart_files(context.files, folder)?),
             (None, Some(version)) => ChartSource::Elsewhere {
                 chart: helm.chart.as_str().to_owned(),
                 repository: helm.repository.as_ref().map(|address| address.as_str().to_owned()),
@@ -71,13 +68,13 @@ impl Recipe {
             let path = path.path();
             let text = context.files.get(path).and_then(|content| std::str::from_utf8(content).ok());
             let text = text.ok_or_else(|| self.source.refuse("helm.values_files", "names a file that is not text"))?;
-            for documents::Document { mut value, source } in read(path, text)? {
-                fill(&mut value, "", &source, context)?;
+            for documents::Document { mut value, source } in read_as_helm(path, text)? {
+                fill_values(&mut value, "", &source, context)?;
                 overlay(&mut values, value);
             }
         }
         let mut own = Value::Object(helm.values.clone());
-        fill(&mut own, "helm.values", &self.source, context)?;
+        fill_values(&mut own, "helm.values", &self.source, context)?;
         overlay(&mut values, own);
         Ok(Some(ChartRequest {
             source,
@@ -105,7 +102,7 @@ fn overlay(below: &mut Value, above: Value) {
 pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cause> {
     let mut renders = Vec::new();
     for output in &context.charted.outputs {
-        renders.push(read("the chart", output)?.into_iter().map(|document| document.value).collect::<Vec<_>>());
+        renders.push(read_as_helm("the chart", output)?.into_iter().map(|document| document.value).collect::<Vec<_>>());
     }
     let mut renders = renders.into_iter();
     let mut objects = renders.next().unwrap_or_default();
@@ -117,66 +114,13 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cau
         return Err(Cause::ChartFailed { rule: "renders to nothing".to_owned() });
     }
     let current = if context.charted.is_upgrade { "upgrade" } else { "install" };
-    let mut before = Vec::new();
-    let mut after = Vec::new();
-    let mut main = Vec::new();
-    for object in objects.into_iter().map(Object::from_body) {
-        match Hook::of(&object) {
-            None => main.push(object),
-            Some(hook) if hook.runs(&format!("pre-{current}")) => before.push((hook, object)),
-            Some(hook) if hook.runs(&format!("post-{current}")) => after.push((hook, object)),
-            // It is for another moment in a release's life, which environments do not have.
-            Some(_) => {}
-        }
-    }
-    let mut phases = phases_of(before, context);
+    let objects = objects.into_iter().map(Object::from_body).collect();
+    let Sorted { before, main, after } = hooks::sort(objects, current);
+    let commit = context.commit.as_str();
+    let mut phases = hooks::phases_of(before, commit);
     phases.push(main);
-    phases.extend(phases_of(after, context));
+    phases.extend(hooks::phases_of(after, commit));
     Ok(Draft { phases, backend: recipe.backend(context)? })
-}
-
-const HOOK_WEIGHT: &str = "helm.sh/hook-weight";
-
-/// When an object is a hook.
-struct Hook {
-    moments: Vec<String>,
-    weight: i64,
-}
-
-impl Hook {
-    fn of(object: &Object) -> Option<Self> {
-        let annotations = &object.body["metadata"]["annotations"];
-        let moments = annotations[HOOK].as_str()?.split(',').map(|moment| moment.trim().to_owned()).collect();
-        let weight = annotations[HOOK_WEIGHT].as_str().and_then(|weight| weight.parse().ok()).unwrap_or(0);
-        Some(Self { moments, weight })
-    }
-
-    fn runs(&self, moment: &str) -> bool {
-        self.moments.iter().any(|named| named == moment)
-    }
-}
-
-/// One after the other, by weight and then by name: a phase ends with each Job.
-fn phases_of(mut hooks: Vec<(Hook, Object)>, context: &Context<'_>) -> Vec<Vec<Object>> {
-    // What a Job uses comes before it.
-    hooks.sort_by(|(one, first), (other, second)| {
-        let key = |hook: &Hook, object: &Object| (hook.weight, object.kind == "Job", object.name.clone());
-        key(one, first).cmp(&key(other, second))
-    });
-    let mut phases = vec![Vec::new()];
-    for (_, mut object) in hooks {
-        let is_job = object.kind == "Job";
-        if is_job {
-            object.run_anew_for(context.commit.as_str());
-        }
-        if let Some(phase) = phases.last_mut() {
-            phase.push(object);
-        }
-        if is_job {
-            phases.push(Vec::new());
-        }
-    }
-    phases
 }
 
 /// What a chart makes up anew each time, such as a password, keeps the value that it has in the cluster: it would
@@ -210,10 +154,18 @@ fn keep_what_is_made_up(objects: &mut [Value], again: &[Value], context: &Contex
         let Some(template) = pods::template_mut(&mut mine) else { continue };
         let annotations = &mut template["metadata"]["annotations"];
         for key in differing(annotations, &theirs["metadata"]["annotations"]) {
-            annotations[&key] = json!(digest);
+            // What is made up by itself has its pods made anew with each commit.
+            if key.contains("checksum") || annotations[&key].as_str().is_some_and(is_digest) {
+                annotations[&key] = json!(digest);
+            }
         }
         *object = mine.body;
     }
+}
+
+/// Whether a text is what a chart writes to follow something else: a digest of it.
+fn is_digest(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The keys whose values differ.
@@ -230,5 +182,112 @@ impl Helm {
             return None;
         }
         self.chart.as_str().strip_prefix("./").map(|folder| folder.trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Policy, Render, render};
+    use super::*;
+    use crate::environment::{PublicUrl, RepositoryName};
+
+    /// What becomes of a chart that renders to these outputs. `is_upgrade`: a commit ran before.
+    fn rendered(outputs: &[&str], secrets: &[(&str, &str, &str)], is_upgrade: bool) -> Result<Render, Cause> {
+        let recipe = Recipe::parse(".preview.yaml", "version: 1\nhelm: { chart: ./chart }\n")?;
+        let repository: RepositoryName = "acme/shop".parse().expect("a repository");
+        let namespace = Namespace::of_pull_request(42, &repository, 7);
+        let secret = |(name, key, value): &(&str, &str, &str)| {
+            ((*name).to_owned(), BTreeMap::from([((*key).to_owned(), (*value).to_owned())]))
+        };
+        let outputs = outputs.iter().map(|output| (*output).to_owned()).collect();
+        let charted = Charted { outputs, secrets: secrets.iter().map(secret).collect(), is_upgrade };
+        let context = Context {
+            repository: &repository,
+            pull_request: 7,
+            commit: &"0123456789abcdef0123456789abcdef01234567".parse().expect("a commit"),
+            branch: "main",
+            namespace: &namespace,
+            url: &PublicUrl::of(&namespace, &"preview.example.com".parse().expect("a domain")),
+            environment_id: "0198c0de-0000-7000-8000-000000000007",
+            installation_id: "0198c0de-0000-7000-8000-000000000001",
+            policy: &Policy::default(),
+            passwords: &BTreeMap::new(),
+            secrets: None,
+            registries: None,
+            files: &Files::new(),
+            charted: &charted,
+        };
+        render(&recipe, &context)
+    }
+
+    fn names(objects: &[Object]) -> Vec<&str> {
+        objects.iter().map(|object| object.name.as_str()).collect()
+    }
+
+    const KEY: &str = "{ apiVersion: v1, kind: Secret, metadata: { name: key }, stringData: { key: %1% } }\n---\n\
+        { apiVersion: apps/v1, kind: Deployment, metadata: { name: web }, spec: { selector: { matchLabels: { a: b } }, \
+        template: { metadata: { labels: { a: b }, annotations: { checksum/key: %2%, sum: %3%, rollme: %1% } }, \
+        spec: { containers: [{ name: web, image: shop }] } } } }\n";
+
+    #[test]
+    fn what_is_made_up_stays_and_what_follows_from_it_follows() {
+        let output = |word: &str, digit: &str| {
+            KEY.replace("%1%", word).replace("%2%", word).replace("%3%", &format!("\"{}\"", digit.repeat(64)))
+        };
+        let rendered = |first: &str, again: &str, kept: &[(&str, &str, &str)]| {
+            let outputs = [output(first, "a"), output(again, "b")];
+            let render = rendered(&[&outputs[0], &outputs[1]], kept, true).expect("a render");
+            let annotations = render.objects[1].body["spec"]["template"]["metadata"]["annotations"].clone();
+            (render.objects[0].body.clone(), annotations)
+        };
+        let kept = [("key", "key", "a2VwdA==")];
+        let (secret, annotations) = rendered("one", "two", &kept);
+        assert_eq!((&secret["data"]["key"], &secret["stringData"]["key"]), (&json!("a2VwdA=="), &Value::Null));
+        let (_, later) = rendered("three", "four", &kept);
+        assert_eq!((&annotations["checksum/key"], &annotations["sum"]), (&later["checksum/key"], &later["sum"]));
+        assert_eq!((&annotations["rollme"], &later["rollme"]), (&json!("one"), &json!("three")), "new pods each time");
+        let (_, changed) = rendered("three", "four", &[("key", "key", "b3RoZXI=")]);
+        assert_ne!(annotations["sum"], changed["sum"]);
+    }
+
+    fn hook(kind: &str, name: &str, annotations: &str) -> String {
+        let (version, spec) = match kind {
+            "Job" => (
+                "batch/v1",
+                "spec: { template: { spec: { restartPolicy: Never, containers: [{ name: a, image: shop }] } } }",
+            ),
+            _ => ("v1", "automountServiceAccountToken: false"),
+        };
+        format!(
+            "{{ apiVersion: {version}, kind: {kind}, metadata: {{ name: {name}, annotations: {{ {annotations} }} }}, {spec} }}\n---\n"
+        )
+    }
+
+    #[test]
+    fn hooks_have_phases_of_their_own() {
+        let output = [
+            hook("ServiceAccount", "shared", "helm.sh/hook: pre-upgrade, helm.sh/hook-delete-policy: hook-succeeded"),
+            hook("ServiceAccount", "shared", ""),
+            hook("Job", "before", "helm.sh/hook: 'pre-upgrade,pre-install'"),
+            hook("Job", "after", "helm.sh/hook: post-upgrade, helm.sh/hook-delete-policy: hook-succeeded"),
+            hook("Job", "first", "helm.sh/hook: post-install"),
+            hook("Job", "test", "helm.sh/hook: test"),
+        ];
+        let upgrade = rendered(&[&output.concat()], &[], true).expect("a render");
+        let phases: Vec<Vec<&str>> = upgrade.phases().into_iter().map(names).collect();
+        let expected: [&[&str]; 4] = [&["shared", "before"], &["shared"], &["after"], &[]];
+        assert_eq!(phases, expected, "in the last one what was there for the hooks goes");
+        let install = rendered(&[&output.concat()], &[], false).expect("a render");
+        let phases: Vec<Vec<&str>> = install.phases().into_iter().map(names).collect();
+        assert_eq!(phases, [vec!["before"], vec!["shared"], vec!["first"]]);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_there_once() {
+        let twice = [hook("Job", "work", "helm.sh/hook: pre-install"), hook("Job", "work", "")].concat();
+        let refused = rendered(&[&twice], &[], false).expect_err("two Jobs");
+        assert_eq!(refused.to_string(), "Job work was refused: there are two of this kind and name.");
+        let same = hook("ServiceAccount", "account", "helm.sh/hook: pre-install").repeat(2);
+        assert!(rendered(&[&same], &[], false).is_err(), "of one event");
     }
 }

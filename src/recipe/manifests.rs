@@ -30,11 +30,6 @@ impl Recipe {
         of_manifests.chain(self.helm.iter().flat_map(|helm| &helm.values_files)).collect()
     }
 
-    /// The folder that it needs with everything in it.
-    pub fn folder(&self) -> Option<&str> {
-        self.helm.as_ref()?.folder()
-    }
-
     /// The cause that the files it names break `rule`.
     pub fn refuse_files(&self, rule: &str) -> Cause {
         self.source.refuse(if self.helm.is_some() { "helm.chart" } else { "manifests" }, rule)

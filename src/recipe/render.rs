@@ -119,7 +119,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         objects.extend(phase);
         phase_ends.push(objects.len());
     }
-    Ok(Render {
+    let mut render = Render {
         namespace: walls::namespace(context),
         walls: walls::walls(context),
         objects,
@@ -127,7 +127,12 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         backend: draft.backend,
         pod_templates,
         pins: Pins::new(),
-    })
+    };
+    if render.leaves_passing_objects() {
+        // A phase in which nothing comes: with it goes what was there for the hooks of the last one.
+        render.phase_ends.push(render.objects.len());
+    }
+    Ok(render)
 }
 
 /// The Secret with what the operator gives the repository. None where the recipe asks for nothing of it.
@@ -170,9 +175,10 @@ impl Render {
         phases
     }
 
-    /// The same without what runs to its end: that was done, and is not to be done again.
+    /// The same without what runs to its end, and what was there for that alone: it was done, and is not to be done again.
     pub fn lasting(&self) -> Self {
-        let objects = self.objects.iter().filter(|object| object.kind != "Job").cloned().collect();
+        let lasts = |object: &&Object| object.kind != "Job" && !object.is_passing();
+        let objects = self.objects.iter().filter(lasts).cloned().collect();
         Self { objects, phase_ends: Vec::new(), ..self.clone() }
     }
 

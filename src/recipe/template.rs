@@ -128,6 +128,32 @@ impl Template {
     }
 }
 
+impl Template {
+    /// The same for a chart's values, where braces may be helm's: what is none of our variables stays as it is, but for
+    /// words that are nearly one.
+    pub(super) fn parse_value(text: &str) -> Result<Self, BrokenRule> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(begin) = rest.find("{{") {
+            let (before, after) = rest.split_at(begin);
+            let Some(end) = after.find("}}").map(|end| end + "}}".len()) else { break };
+            let (braces, after) = after.split_at(end);
+            let name = braces[2..end - 2].trim();
+            parts.push(Part::Text(before.to_owned()));
+            parts.push(match parse_variable(name) {
+                Ok(variable) => Part::Variable(variable),
+                Err(rule) if nearest(name, &Variable::NAMES.map(|(known, _)| known)).is_some() => return Err(rule),
+                Err(_) if matches!(name, "'{{'" | "\"{{\"") => Part::Text("{{".to_owned()),
+                Err(_) => Part::Text(braces.to_owned()),
+            });
+            rest = after;
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        parts.retain(|part| *part != Part::Text(String::new()));
+        Ok(Self { text: text.to_owned(), parts })
+    }
+}
+
 fn parse_variable(name: &str) -> Result<Variable, BrokenRule> {
     if let Some((_, variable)) = Variable::NAMES.iter().find(|(known, _)| *known == name) {
         return Ok(*variable);

@@ -41,9 +41,10 @@ impl RecipeRenderer {
         let recipe = Recipe::parse(RECIPE_FILE, text)?;
         let namespace = Namespace::of_pull_request(0, &target.repository, target.pull_request);
         let url = PublicUrl::of(&namespace, &self.base_domain);
+        let folders = recipe.folders(files);
         let named = |path: &&String| {
             recipe.files().iter().any(|pattern| pattern.matches(path))
-                || recipe.folder().is_some_and(|folder| path.starts_with(&format!("{folder}/")))
+                || folders.iter().any(|folder| path.starts_with(&format!("{folder}/")))
         };
         let files: Files = files.iter().filter(|(path, _)| named(path)).map(|(p, c)| (p.clone(), c.clone())).collect();
         recipe.admit_files(&files)?;

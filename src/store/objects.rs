@@ -18,7 +18,9 @@ use crate::{
 };
 
 /// The phase of what is in the inventory and belongs to what is applied no more.
-pub const SUPERFLUOUS: i64 = -1;
+const SUPERFLUOUS: i64 = -1;
+/// The phase of what is not applied any more either, and stays all the same.
+const KEPT: i64 = -2;
 
 /// What tells one object of an environment from the others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Queryable, Selectable)]
@@ -60,10 +62,22 @@ pub struct Inventoried {
     pub key: ObjectKey,
     /// Hex SHA-256 of what was applied last.
     pub digest: String,
-    /// With which phase it is applied, or [`SUPERFLUOUS`].
+    /// With which phase it is applied; below 0 it is not, see [`Self::is_applied`].
     pub phase: i64,
     /// It is a Job, and was seen to complete.
     pub done: bool,
+}
+
+impl Inventoried {
+    /// Whether it belongs to what is applied.
+    pub fn is_applied(&self) -> bool {
+        self.phase >= 0
+    }
+
+    /// Whether it was left by what was applied before, and is to go.
+    pub fn is_superfluous(&self) -> bool {
+        self.phase == SUPERFLUOUS
+    }
 }
 
 #[derive(Insertable)]
@@ -217,6 +231,7 @@ impl Store {
             }
             diesel::update(objects::table)
                 .filter(objects::environment_id.eq(&lease.environment_id))
+                .filter(objects::phase.ne(KEPT))
                 .set(objects::phase.eq(SUPERFLUOUS))
                 .execute(connection)
                 .await?;
@@ -329,14 +344,15 @@ impl Store {
         }
     }
 
-    /// Takes out what was deleted.
-    pub async fn remove_from_inventory(
+    /// Takes out what was `deleted`. What is `kept` is in the namespace for as long as there is one.
+    pub async fn settle_inventory(
         &self,
         lease: &Lease,
         deleted: &[ObjectKey],
+        kept: &[ObjectKey],
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let lease = lease.clone();
-        let deleted = deleted.to_vec();
+        let (deleted, kept) = (deleted.to_vec(), kept.to_vec());
         write!(self, |connection| {
             if !lease_held!(connection, lease) {
                 return Ok(Err(LeaseLost));
@@ -347,6 +363,16 @@ impl Store {
                     .filter(objects::api_version.eq(&key.api_version))
                     .filter(objects::kind.eq(&key.kind))
                     .filter(objects::name.eq(&key.name))
+                    .execute(connection)
+                    .await?;
+            }
+            for key in &kept {
+                diesel::update(objects::table)
+                    .filter(objects::environment_id.eq(&lease.environment_id))
+                    .filter(objects::api_version.eq(&key.api_version))
+                    .filter(objects::kind.eq(&key.kind))
+                    .filter(objects::name.eq(&key.name))
+                    .set(objects::phase.eq(KEPT))
                     .execute(connection)
                     .await?;
             }

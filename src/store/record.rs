@@ -9,7 +9,7 @@ use super::{
     connection::write,
     events::EventRow,
     lease::held_unasked,
-    schema::{deployments, environments, events},
+    schema::{deployments, environments, events, renders},
     standings::{StandingChanges, change_standing},
 };
 use crate::{
@@ -77,7 +77,7 @@ impl EnvironmentChanges {
         self
     }
 
-    /// Nothing of any commit is in the cluster.
+    /// Nothing of any commit is in the cluster; what was applied is forgotten.
     pub fn nothing_applied(mut self) -> Self {
         self.applied_commit = Some(None);
         self.standing = StandingChanges::NOTHING;
@@ -232,6 +232,14 @@ impl Store {
             if let Some(mut changes) = record.environment {
                 if faults.has(Fault::PlaceKept) {
                     changes.admitted_at = None;
+                }
+                if changes.applied_commit == Some(None) {
+                    // What was made up for it is made up anew for what comes.
+                    let of_this = deployments::table.filter(deployments::environment_id.eq(&lease.environment_id));
+                    diesel::delete(renders::table)
+                        .filter(renders::deployment_id.eq_any(of_this.select(deployments::id)))
+                        .execute(connection)
+                        .await?;
                 }
                 if changes.standing != StandingChanges::default() {
                     change_standing!(connection, lease.environment_id, changes.standing);

@@ -63,6 +63,41 @@ async fn a_chart_gets_values_and_what_an_environment_may_hold() {
     assert_eq!((&data["monitors"], &data["ingresses"]), (&"false".into(), &"true".into()));
 }
 
+/// What helm takes is taken: keys that are there twice, braces of helm's in values, `crds/` of any chart, and charts of
+/// the repository that one needs.
+#[tokio::test]
+async fn a_chart_is_read_as_helm_reads_it() {
+    let recipe = "version: 1\nhelm: { chart: ./charts/web, values_files: [values.yaml], values: { commit: '{{ sha }}', named: '{{ .Release.Name }}-{{ short_sha }}' } }\n";
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: web, labels: { app: a, app: b } }\ndata:\n  \
+                    cache: {{ tpl .Values.cache . }}\n  named: {{ tpl .Values.named . }}\n  twice: {{ .Values.twice }}\n  \
+                    common: {{ include \"common.name\" . }}\n";
+    let needs = "apiVersion: v2\nname: web\nversion: 1.0.0\ndependencies: [{ name: common, version: 0.1.0, repository: 'file://../common' }]\n";
+    let crd =
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: { name: tables.example.com }\n";
+    let files = [
+        ("values.yaml", "cache: '{{ .Release.Name }}-redis'\ntwice: 1\ntwice: two\n"),
+        ("charts/web/Chart.yaml", needs),
+        ("charts/web/templates/map.yaml", template),
+        ("charts/web/crds/own.yaml", crd),
+        ("charts/web/charts/queue/Chart.yaml", "apiVersion: v2\nname: queue\nversion: 0.1.0\n"),
+        ("charts/web/charts/queue/crds/queue.yaml", crd),
+        ("charts/common/Chart.yaml", "apiVersion: v2\nname: common\nversion: 0.1.0\ntype: library\n"),
+        ("charts/common/templates/_name.tpl", "{{ define \"common.name\" }}of the same commit{{ end }}"),
+    ];
+    let files: Files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+    let render = renderer(&[]).await.render(recipe, &files, &target()).await.unwrap();
+    assert_eq!(render.objects.len(), 1);
+    let body = &render.objects[0].body;
+    assert_eq!(body["metadata"]["labels"]["app"], "b", "the last one counts");
+    let data = &body["data"];
+    assert_eq!((&data["cache"], &data["twice"]), (&"preview-redis".into(), &"two".into()));
+    assert_eq!((&data["named"], &data["common"]), (&"preview-0123456".into(), &"of the same commit".into()));
+
+    let nearly = recipe.replace("{{ sha }}", "{{ shaa }}");
+    let refused = renderer(&[]).await.render(&nearly, &files, &target()).await.unwrap_err().to_string();
+    assert!(refused.contains("uses an unknown variable; did you mean {{ sha }}?"), "{refused}");
+}
+
 /// Nothing of this process is there for a chart to find, files of the machine included.
 #[tokio::test]
 async fn a_chart_sees_nothing_of_the_machine() {
@@ -119,6 +154,17 @@ async fn mistakes_are_named_with_their_place() {
     std::fs::write(&path, "version: 1\nhelm: { chart: ./real }\n").unwrap();
     let (code, _, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
     assert!(code == 1 && error.contains("is a link; a chart must be files and folders"), "{error}");
+    std::fs::remove_file(folder.path().join("real/values.yaml")).unwrap();
+    let needs = "{ apiVersion: v2, name: web, version: 1.0.0, dependencies: [{ name: base, version: 1.0.0, repository: 'file://../base' }] }";
+    std::fs::write(folder.path().join("real/Chart.yaml"), needs).unwrap();
+    let (code, _, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
+    assert!(code == 1 && error.contains("cannot read the folder"), "{error}");
+    std::fs::create_dir_all(folder.path().join("base/templates")).unwrap();
+    std::fs::write(folder.path().join("base/Chart.yaml"), "{ apiVersion: v2, name: base, version: 1.0.0 }").unwrap();
+    let map = "{ apiVersion: v1, kind: ConfigMap, metadata: { name: base } }";
+    std::fs::write(folder.path().join("base/templates/map.yaml"), map).unwrap();
+    let (code, said, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
+    assert!(code == 0 && said.contains("ConfigMap/base"), "{said}{error}");
     assert_eq!(previewd(&["check", "/nonexistent"]).await.0, 1);
     assert_eq!(previewd(&["check", ".", "--commit", "abc"]).await.0, 2);
 }

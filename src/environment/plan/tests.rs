@@ -21,6 +21,7 @@ fn deploying(attempt: i64) -> DeploymentFacts {
         images_deadline: None,
         phase: 1,
         applied: true,
+        hooks_at: None,
     }
 }
 
@@ -253,6 +254,27 @@ fn each_state_has_its_step() {
             "between two attempts",
             facts(Some(DeploymentFacts { retry_at: Some(NOW + 5_000), ..deploying(1) })),
             Step::Await { until: NOW + 5_000, cause: None },
+        ),
+        (
+            "what may wait for a chart's last hooks",
+            Facts {
+                progress: Some(Progress::AttemptOver(crash())),
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
+            },
+            Step::Apply { phase: 1, restart_pods: false },
+        ),
+        (
+            "what has some time before they come",
+            facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW + 1), ..deploying(1) })),
+            look_again.clone(),
+        ),
+        (
+            "what waits for something else",
+            Facts {
+                progress: Some(Progress::Failed(crash())),
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
+            },
+            Step::Fail { cause: crash() },
         ),
         ("time for the next attempt", facts(Some(DeploymentFacts { retry_at: Some(NOW), ..deploying(1) })), begin(2)),
         (

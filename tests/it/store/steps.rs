@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use previewd::{
     environment::{Cause, DeploymentStatus, EnvironmentStatus, GitHubState, PullRequestState, Reason},
+    recipe::Render,
     store::{Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, Record, Store},
 };
 
@@ -102,7 +103,7 @@ async fn a_pass_that_is_over_writes_nothing() {
                 .unwrap(),
             Err(LeaseLost)
         );
-        assert_eq!(store.remove_from_inventory(&lost, &[]).await.unwrap(), Err(LeaseLost));
+        assert_eq!(store.settle_inventory(&lost, &[], &[]).await.unwrap(), Err(LeaseLost));
         assert_eq!(store.record_comment(&lost, Some(1), "digest").await.unwrap(), Err(LeaseLost));
         store.record_observation(&lost).await.unwrap();
 
@@ -171,9 +172,28 @@ async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
         assert_eq!(keys.len(), 2);
         let gone: Vec<_> = keys.into_iter().filter(|key| !key.is_among(web.applied())).collect();
         assert_eq!(gone[0].name, "worker");
-        store.remove_from_inventory(&lease, &gone).await.unwrap().unwrap();
-        store.remove_from_inventory(&lease, &gone).await.unwrap().unwrap();
+        store.settle_inventory(&lease, &gone, &[]).await.unwrap().unwrap();
+        store.settle_inventory(&lease, &gone, &[]).await.unwrap().unwrap();
         assert_eq!(store.inventory(id).await.unwrap().len(), 1);
+
+        // What is kept is left alone until it is applied again, or there is nothing left.
+        let is_superfluous = async || {
+            let known = store.known_inventory(id).await.unwrap();
+            known.into_iter().filter(|object| object.is_superfluous()).map(|object| object.key.name).collect::<Vec<_>>()
+        };
+        let begin = async |render: &Render| {
+            store.begin_apply(&lease, &commit(1), render, made(render), false).await.unwrap().unwrap();
+        };
+        begin(&both).await;
+        begin(&web).await;
+        assert_eq!(is_superfluous().await, ["worker"]);
+        store.settle_inventory(&lease, &[], &gone).await.unwrap().unwrap();
+        begin(&web).await;
+        assert_eq!((is_superfluous().await.len(), store.inventory(id).await.unwrap().len()), (0, 2));
+        begin(&both).await;
+        begin(&web).await;
+        assert_eq!(is_superfluous().await, ["worker"], "it was applied, and is no more");
+        store.settle_inventory(&lease, &gone, &[]).await.unwrap().unwrap();
 
         // What a failure may go back to stays; what came between does not.
         let ran = EnvironmentChanges::status(EnvironmentStatus::Running, None).good(Some(&commit(1)));

@@ -1,0 +1,212 @@
+//! The files of a chart of the repository: its own, and those of the charts of the repository that it needs.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::{ChartName, Files, MOST_FILES, Recipe, files::is_path};
+use crate::environment::Cause;
+
+/// What of a `Chart.yaml`, a `Chart.lock` and their like is read here.
+#[derive(Debug, Default, Deserialize)]
+pub struct ChartMetadata {
+    pub name: Option<String>,
+    #[serde(default)]
+    pub dependencies: Vec<ChartDependency>,
+}
+
+/// A chart that a chart needs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ChartDependency {
+    pub name: String,
+    #[serde(default)]
+    pub version: String,
+    #[serde(default)]
+    pub repository: String,
+}
+
+impl ChartMetadata {
+    /// What the file at `path` says. Nothing where there is none; None where it is not valid.
+    pub fn of(files: &Files, path: &str) -> Option<Self> {
+        match files.get(path).and_then(|content| std::str::from_utf8(content).ok()) {
+            Some(text) => serde_saphyr::from_str(text).ok(),
+            None => Some(Self::default()),
+        }
+    }
+
+    /// What the chart in `folder` needs; None where what says so is not valid. Charts of `apiVersion: v1` say it in a
+    /// file of its own. An empty folder is none.
+    pub fn needed(files: &Files, folder: &str) -> Option<Vec<ChartDependency>> {
+        let of =
+            |name: &str| Self::of(files, &if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") });
+        Some([of("Chart.yaml")?.dependencies, of("requirements.yaml")?.dependencies].concat())
+    }
+}
+
+impl ChartDependency {
+    /// Whether a chart with these files brings it in its folder `charts`, packed or as a folder.
+    pub fn is_among(&self, files: &Files) -> bool {
+        // A chart in a folder is called as it calls itself.
+        let mut folders = files.keys().filter(|path| path.starts_with("charts/") && path.matches('/').count() == 2);
+        let is_it = |path: &String| {
+            path.ends_with("/Chart.yaml")
+                && ChartMetadata::of(files, path).is_some_and(|chart| chart.name.as_ref() == Some(&self.name))
+        };
+        let archive = format!("charts/{}-", self.name);
+        folders.any(is_it) || files.keys().any(|path| path.starts_with(&archive))
+    }
+
+    /// The folder of the repository that it is in, where the chart in `folder` says so (`file://../common`).
+    fn folder_beside(&self, folder: &str) -> Option<String> {
+        let path = self.repository.strip_prefix("file://").filter(|path| !path.starts_with('/'))?;
+        let mut found: Vec<&str> = folder.split('/').collect();
+        for name in path.split('/') {
+            match name {
+                "" | "." => {}
+                ".." => drop(found.pop()?),
+                name => found.push(name),
+            }
+        }
+        Some(found.join("/")).filter(|folder| is_path(folder))
+    }
+
+    /// Whether its name may be one of a folder.
+    fn has_plain_name(&self) -> bool {
+        !self.name.contains(['/', ':']) && self.name.parse::<ChartName>().is_ok()
+    }
+}
+
+impl Recipe {
+    /// The folders that it needs with everything in them, as far as `files` tell: a chart's, and those of the charts of
+    /// the repository that this one needs.
+    pub fn folders(&self, files: &Files) -> BTreeSet<String> {
+        let mut folders = BTreeSet::new();
+        let mut found: Vec<String> = self.helm.iter().filter_map(|helm| helm.folder().map(str::to_owned)).collect();
+        while let Some(folder) = found.pop() {
+            let needed = ChartMetadata::needed(files, &folder).unwrap_or_default();
+            found.extend(needed.iter().filter_map(|needed| needed.folder_beside(&folder)));
+            found.retain(|found| !folders.contains(found) && *found != folder);
+            folders.insert(folder);
+        }
+        folders
+    }
+
+    /// The files of the chart in `folder`, by their path there. Charts that it needs and that are beside it in the
+    /// repository are in its folder `charts`, where `helm dependency update` would put them.
+    pub(super) fn chart_files(&self, files: &Files, folder: &str) -> Result<Files, Cause> {
+        let mut most = MOST_FILES;
+        compose(files, folder, &mut Vec::new(), &mut most).ok_or_else(|| {
+            self.refuse_files(&format!("has more than {MOST_FILES} files with the charts that it needs"))
+        })
+    }
+}
+
+/// None where there are more files than `most`: charts that need each other more than once multiply.
+fn compose(files: &Files, folder: &str, within: &mut Vec<String>, most: &mut usize) -> Option<Files> {
+    let inside = |(path, content): (&String, &Vec<u8>)| {
+        Some((path.strip_prefix(&format!("{folder}/"))?.to_owned(), content.clone()))
+    };
+    let mut chart: Files = files.iter().filter_map(inside).collect();
+    *most = most.checked_sub(chart.len().max(1))?;
+    within.push(folder.to_owned());
+    for needed in ChartMetadata::needed(&chart, "").unwrap_or_default() {
+        let Some(beside) = needed.folder_beside(folder) else { continue };
+        // One that needs itself is left out, as one that is not there: helm says what is missing.
+        if within.contains(&beside) || !needed.has_plain_name() || needed.is_among(&chart) {
+            continue;
+        }
+        let name = &needed.name;
+        let needed = compose(files, &beside, within, most)?;
+        chart.extend(needed.into_iter().map(|(path, content)| (format!("charts/{name}/{path}"), content)));
+    }
+    within.pop();
+    Some(chart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(files: &[(&str, &str)]) -> Files {
+        files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()
+    }
+
+    fn recipe(folder: &str) -> Recipe {
+        Recipe::parse(".preview.yaml", &format!("version: 1\nhelm: {{ chart: ./{folder} }}\n")).expect("a recipe")
+    }
+
+    fn needs(name: &str, at: &[(&str, &str)]) -> String {
+        let needed = at.iter().map(|(name, at)| format!("{{ name: {name}, version: 1.0.0, repository: '{at}' }}"));
+        format!("name: {name}\ndependencies: [{}]\n", needed.collect::<Vec<_>>().join(", "))
+    }
+
+    #[test]
+    fn charts_beside_a_chart_come_with_it() {
+        let web = needs("web", &[("common", "file://../common/"), ("redis", "https://example.com"), ("own", "")]);
+        let common = needs("common", &[("base", "file://./../../libraries/base")]);
+        let files = files(&[
+            ("charts/web/Chart.yaml", &web),
+            ("charts/web/charts/own/Chart.yaml", "name: own\n"),
+            ("charts/common/Chart.yaml", &common),
+            ("charts/common/templates/_a.tpl", "a"),
+            ("libraries/base/Chart.yaml", "apiVersion: v1\nname: base\n"),
+            ("libraries/base/requirements.yaml", "dependencies: [{ name: old, repository: 'file://../old' }]"),
+            ("libraries/old/Chart.yaml", "name: old\n"),
+        ]);
+        let recipe = recipe("charts/web");
+        let folders: Vec<String> = recipe.folders(&files).into_iter().collect();
+        assert_eq!(folders, ["charts/common", "charts/web", "libraries/base", "libraries/old"]);
+        let first = recipe.folders(&Files::new());
+        assert_eq!(first.into_iter().collect::<Vec<_>>(), ["charts/web"], "as far as the files tell");
+        let chart: Vec<String> = recipe.chart_files(&files, "charts/web").expect("files").into_keys().collect();
+        let expected = [
+            "Chart.yaml",
+            "charts/common/Chart.yaml",
+            "charts/common/charts/base/Chart.yaml",
+            "charts/common/charts/base/charts/old/Chart.yaml",
+            "charts/common/charts/base/requirements.yaml",
+            "charts/common/templates/_a.tpl",
+            "charts/own/Chart.yaml",
+        ];
+        assert_eq!(chart, expected);
+    }
+
+    #[test]
+    fn what_a_chart_has_in_its_folder_is_what_counts() {
+        let web = needs("web", &[("common", "file://../common"), ("packed", "file://../packed")]);
+        let files = files(&[
+            ("web/Chart.yaml", &web),
+            ("web/charts/any/Chart.yaml", "name: common\n"),
+            ("web/charts/packed-1.0.0.tgz", "x"),
+            ("common/Chart.yaml", "name: common\n"),
+            ("packed/Chart.yaml", "name: packed\n"),
+        ]);
+        assert_eq!(recipe("web").chart_files(&files, "web").expect("files").len(), 3);
+    }
+
+    #[test]
+    fn nothing_outside_of_the_repository_is_named() {
+        for at in ["file://../../etc", "file:///etc", "file://..", "../common", "file://../a\u{7}"] {
+            let files = files(&[("web/Chart.yaml", &needs("web", &[("common", at)]))]);
+            assert_eq!(recipe("web").folders(&files).len(), 1, "{at}");
+        }
+    }
+
+    #[test]
+    fn charts_that_need_each_other_have_an_end() {
+        let (web, common) =
+            (needs("web", &[("common", "file://../common")]), needs("common", &[("web", "file://../web")]));
+        let both = files(&[("web/Chart.yaml", &web), ("common/Chart.yaml", &common)]);
+        assert_eq!(recipe("web").chart_files(&both, "web").expect("files").len(), 2);
+        let name = |number: usize| format!("c{number}");
+        let texts = (0..30).map(|number| {
+            let at: Vec<(String, String)> =
+                (number + 1..30).map(|other| (name(other), format!("file://../{}", name(other)))).collect();
+            let at: Vec<(&str, &str)> = at.iter().map(|(name, at)| (name.as_str(), at.as_str())).collect();
+            (format!("{}/Chart.yaml", name(number)), needs(&name(number), &at).into_bytes())
+        });
+        let many: Files = texts.collect();
+        let refused = recipe("c0").chart_files(&many, "c0").expect_err("too many");
+        assert!(refused.to_string().contains("has more than 200 files with the charts that it needs"), "{refused}");
+    }
+}
