@@ -12,7 +12,10 @@ use kube::{ResourceExt, api::PartialObjectMeta};
 use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal};
 use crate::{
     environment::{Cause, HOOK, Millis, Progress},
-    recipe::room::{CountedPod, PodLimits, Running},
+    recipe::{
+        ONCE,
+        room::{CountedPod, PodLimits, Running},
+    },
 };
 
 #[cfg(test)]
@@ -78,6 +81,16 @@ pub fn jobs_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<St
 pub fn completed_jobs(workloads: &Workloads) -> Vec<String> {
     let complete = workloads.jobs.iter().filter(|job| has_job_condition(job, "Complete"));
     complete.map(ResourceExt::name_any).collect()
+}
+
+/// Whether the Job of this name ended well as what has this digest, and not as what another commit had by the name. One
+/// that is done once is done whatever it was.
+pub fn has_completed(workloads: &Workloads, name: &str, digest: &str) -> bool {
+    let is_it = |job: &Job| {
+        let annotations = job.annotations();
+        annotations.get(APPLIED).is_some_and(|applied| applied == digest) || annotations.contains_key(ONCE)
+    };
+    job_named(workloads, name).is_some_and(|job| is_it(job) && has_job_condition(job, "Complete"))
 }
 
 /// The pods of StatefulSets that are of another revision than the newest and will not make way for it: the controller

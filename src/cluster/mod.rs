@@ -27,7 +27,9 @@ use std::collections::BTreeMap;
 
 use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 
-pub use assess::{Expected, assess, blocking_pods, completed_jobs, is_down, jobs_to_restart, pods_to_restart, running};
+pub use assess::{
+    Expected, assess, blocking_pods, completed_jobs, has_completed, is_down, jobs_to_restart, pods_to_restart, running,
+};
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;
 pub use follow::{Following, LogEnd, LogSource};

@@ -6,7 +6,7 @@ use super::{Engine, interrupted::Interrupted, pass::Pass, probe::Question, recor
 use crate::{
     cluster::{
         self, Expected, NamespaceState, Owner, Terminating, WorkloadKind, Workloads, assess, blocking_pods,
-        completed_jobs, is_down,
+        has_completed, is_down,
     },
     environment::{
         Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hold,
@@ -395,10 +395,10 @@ impl Pass<'_> {
 
     /// Keeps in the inventory which Jobs ended well: they may be gone when somebody looks again.
     async fn remember_what_is_done(&self, known: &[Inventoried], workloads: &Workloads) -> Result<(), Interrupted> {
-        let is_open = |name: &String| {
-            known.iter().any(|object| object.key.kind == "Job" && object.key.name == *name && !object.done)
+        let is_news = |object: &&Inventoried| {
+            object.key.kind == "Job" && !object.done && has_completed(workloads, &object.key.name, &object.digest)
         };
-        let done: Vec<String> = completed_jobs(workloads).into_iter().filter(is_open).collect();
+        let done: Vec<String> = known.iter().filter(is_news).map(|object| object.key.name.clone()).collect();
         if !done.is_empty() {
             self.engine.store.record_done(&self.lease, &done).await??;
         }
@@ -415,9 +415,11 @@ impl Pass<'_> {
         workloads: &Workloads,
     ) -> Result<Option<Millis>, Interrupted> {
         let is_under_way = row.status == DeploymentStatus::Deploying && row.phase > 0 && row.applied_digest.is_none();
-        let completed = completed_jobs(workloads);
-        let waits = |(kind, name): &(WorkloadKind, String)| *kind == WorkloadKind::Job && !completed.contains(name);
-        if !is_under_way || waited_for(known, Some(row.phase)).iter().any(waits) {
+        let waits = |object: &Inventoried| {
+            let is_among = object.key.kind == "Job" && object.is_applied() && object.phase < row.phase;
+            is_among && !object.done && !has_completed(workloads, &object.key.name, &object.digest)
+        };
+        if !is_under_way || known.iter().any(waits) {
             return Ok(None);
         }
         let Some(render) = self.engine.store.render(&environment.id, &row.commit).await? else { return Ok(None) };

@@ -81,7 +81,7 @@ pub struct Object {
 /// The annotation of what does its work for each commit.
 pub const RUN: &str = "previewd.dev/run";
 /// The annotation of what does its work once.
-const ONCE: &str = "previewd.dev/once";
+pub const ONCE: &str = "previewd.dev/once";
 
 impl From<Value> for Object {
     fn from(body: Value) -> Self {

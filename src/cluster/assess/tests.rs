@@ -489,3 +489,20 @@ fn a_job_is_late_at_the_end_of_an_attempt() {
         }
     }
 }
+
+#[test]
+fn a_job_is_done_for_what_it_was_applied_for() {
+    let job = |annotations: Value, condition: &str| Workloads {
+        jobs: vec![from(json!({
+            "metadata": {"name": "migrate", "annotations": annotations},
+            "status": {"conditions": [{"type": condition, "status": "True"}]},
+        }))],
+        ..Workloads::default()
+    };
+    let applied = json!({"previewd.dev/applied": "this"});
+    assert!(has_completed(&job(applied.clone(), "Complete"), "migrate", "this"));
+    assert!(!has_completed(&job(applied.clone(), "Failed"), "migrate", "this"));
+    assert!(!has_completed(&job(applied.clone(), "Complete"), "migrate", "another commit's"));
+    assert!(!has_completed(&job(applied, "Complete"), "other", "this"));
+    assert!(has_completed(&job(json!({"previewd.dev/once": "true"}), "Complete"), "migrate", "another commit's"));
+}

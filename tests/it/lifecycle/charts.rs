@@ -4,7 +4,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Secret, ServiceAccount},
 };
-use kube::Api;
+use kube::{Api, ResourceExt};
 use serde_json::Value;
 use xtask::{
     github::{NewPullRequest, Role},
@@ -168,8 +168,12 @@ async fn what_an_installation_made_is_there_for_later_commits_and_a_reset_instal
     assert!(!accounts.iter().any(|name| name == "preview-hooks"), "{accounts:?}");
 
     for _ in 0..2 {
-        life.push(number).await;
+        let commit = life.push(number).await;
         life.until_running(number).await;
+        for hook in ["preview-up", "preview-up-post"] {
+            let hook = Api::<Job>::namespaced(life.kube.clone(), &namespace).get(hook).await.unwrap();
+            assert_eq!(hook.annotations()["previewd.dev/run"], commit, "each commit runs the hooks of its own");
+        }
         assert_eq!(made(&life, &namespace).await, installed, "what hooks of an installation made stays as it was");
         assert_eq!(jobs().await, ["preview-up", "preview-up-post"], "before and after");
         assert_eq!(maps().await, ["preview-installed", "preview-kept"]);
