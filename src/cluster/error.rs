@@ -54,6 +54,8 @@ pub(super) struct Call<'a> {
     name: &'a str,
     namespace: Option<&'a Namespace>,
     sends: Option<Sent>,
+    /// Where in the object that is named what is sent stands. Empty: it is the object.
+    place: &'a str,
 }
 
 /// What the API server's answers may be about, of an object that is sent.
@@ -65,7 +67,7 @@ struct Sent {
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: &'static str, kind: &'a str, name: &'a str) -> Self {
-        Self { verb, kind, name, namespace: None, sends: None }
+        Self { verb, kind, name, namespace: None, sends: None, place: "" }
     }
 
     pub(super) fn in_namespace(self, namespace: &'a Namespace) -> Self {
@@ -82,6 +84,11 @@ impl<'a> Call<'a> {
             () => None,
         };
         Self { sends: Some(Sent { identity }), ..self }
+    }
+
+    /// What is sent is what the object has at `place`, such as `spec.template`.
+    pub(super) fn at(self, place: &'a str) -> Self {
+        Self { place, ..self }
     }
 
     pub(super) fn away(&self, why: impl Into<String>) -> ClusterError {
@@ -106,7 +113,7 @@ impl<'a> Call<'a> {
 
 impl fmt::Display for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb, kind, name, namespace, sends: _ } = self;
+        let Self { verb, kind, name, namespace, sends: _, place: _ } = self;
         write!(f, "{verb} {kind}")?;
         if !name.is_empty() {
             write!(f, " {name}")?;
@@ -243,12 +250,12 @@ fn classify_write(call: &Call<'_>, sent: &Sent, status: &Status) -> ClusterError
             Some(_) | None => call.not_taken(Obstacle::Conflict, None),
         },
         413 => call.refused("it is too large"),
-        422 => match refusal::of_validation(call.kind, call.name, message, causes) {
+        422 => match refusal::of_validation(call.kind, call.name, call.place, message, causes) {
             refusal::Verdict::Wait(obstacle) => call.not_taken(obstacle, None),
             refusal::Verdict::Refused(cause) => ClusterError::Refused(cause),
             refusal::Verdict::Immutable(cause) => ClusterError::Immutable(cause),
         },
-        400 | 500 if refusal::is_schema_violation(message) => call.refused(refusal::schema_rule(message)),
+        400 | 500 if let Some(rule) = refusal::of_form(call.place, message) => call.refused(rule),
         500 if refusal::is_too_large(message) => call.refused("it is too large"),
         400 => call.refused("the cluster cannot read it"),
         429 => call.not_taken(Obstacle::Throttled, retry_after(status)),

@@ -15,7 +15,10 @@ use super::{
     client::{metadata_only, parse},
     error::Call,
 };
-use crate::{environment::Namespace, recipe::Object};
+use crate::{
+    environment::Namespace,
+    recipe::{MadePod, Object},
+};
 
 /// What becomes of an object that was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +29,14 @@ pub enum Standing {
 }
 
 impl Cluster {
-    /// Asks the API server whether it would take this Pod, without making it. Pod Security, LimitRange, quota and the
-    /// cluster's own policies refuse pods only when a controller makes them, long after their Deployment was taken.
-    pub async fn dry_run_pod(&self, namespace: &Namespace, pod: &Object) -> Result<(), ClusterError> {
-        let call = Call::new("try", &pod.kind, &pod.name).in_namespace(namespace).with_object(&pod.body);
+    /// Asks the API server whether it would take a pod as this object makes them, without making it. Pod Security,
+    /// LimitRange, quota and the cluster's own policies refuse pods only when a controller makes them, long after their
+    /// Deployment was taken. What is refused is refused in the object's name, with the field's place in the object.
+    /// Nothing is asked of what makes no pods.
+    pub async fn dry_run_pod(&self, namespace: &Namespace, object: &Object) -> Result<(), ClusterError> {
+        let Some(MadePod { pod, place }) = object.pod() else { return Ok(()) };
+        let call = Call::new("try", &object.kind, &object.name).in_namespace(namespace).with_object(&pod.body);
+        let call = call.at(&place);
         let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let pods = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
         let request = pods.create(&parameters, pod.body.to_string().into_bytes());

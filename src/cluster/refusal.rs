@@ -4,7 +4,11 @@
 //! and figures of a strict form. The sentences are previewd's own. The sources are named with each form; where a text
 //! has none of them, a general sentence stands.
 
+mod fields;
+
 use kube::core::response::StatusCause;
+
+pub(super) use fields::of_form;
 
 use crate::environment::{Cause, Obstacle, is_dns_label};
 
@@ -116,9 +120,9 @@ pub(super) fn of_pod_creation(kind: &str, name: &str, message: &str) -> Option<V
 }
 
 /// A 422: the first field that is wrong, and how many more are. Fields that are set for good are told last: where there
-/// is another fault, making the object anew would only take away the one that is there.
-pub(super) fn of_validation(kind: &str, name: &str, message: &str, causes: &[StatusCause]) -> Verdict {
-    let wrong: Vec<_> = causes.iter().filter(|cause| is_field_path(&cause.field)).collect();
+/// is another fault, making the object anew would only take away the one that is there. `place`: as for [`of_form`].
+pub(super) fn of_validation(kind: &str, name: &str, place: &str, message: &str, causes: &[StatusCause]) -> Verdict {
+    let wrong: Vec<_> = causes.iter().filter(|cause| fields::field_of(&cause.field).is_some()).collect();
     let Some(first) = wrong.iter().find(|cause| !is_set_for_good(cause)).or(wrong.first()) else {
         let set_for_good = SET_FOR_GOOD.iter().any(|words| message.contains(words));
         let cause = refused(kind, name, "it is not valid");
@@ -129,8 +133,9 @@ pub(super) fn of_validation(kind: &str, name: &str, message: &str, causes: &[Sta
         more => format!(" (and {more} more)"),
     };
     // A ConfigMap that is too large is so as a whole, which is named `[]`.
-    let field = if first.field.contains(char::is_alphabetic) { &first.field } else { "it" };
-    let cause = refused(kind, name, format!("{field} {}{more}", field_rule(first)));
+    let field = fields::field_of(&first.field).filter(|field| field.contains(char::is_alphabetic));
+    let field = field.map_or_else(|| "it".to_owned(), |field| fields::placed(place, &field));
+    let cause = refused(kind, name, format!("{field} {}{more}", fields::rule_of(first)));
     if is_set_for_good(first) { Verdict::Immutable(cause) } else { Verdict::Refused(cause) }
 }
 
@@ -163,40 +168,9 @@ fn is_set_for_good(cause: &StatusCause) -> bool {
     !is_of_the_server && SET_FOR_GOOD.iter().any(|words| cause.message.contains(words))
 }
 
-/// k8s.io/apimachinery's `field.ErrorType`, and the words of `ValidateImmutableField`.
-fn field_rule(cause: &StatusCause) -> &'static str {
-    match cause.reason.as_str() {
-        _ if cause.message.contains(CANNOT_SHRINK) => "cannot be made smaller",
-        _ if is_set_for_good(cause) => "cannot be changed once it is set",
-        "FieldValueRequired" => "must be set",
-        "FieldValueNotSupported" => "has a value that is not supported",
-        "FieldValueDuplicate" => "is there twice",
-        "FieldValueForbidden" => "may not be set or changed",
-        "FieldValueTooLong" => "is too long",
-        "FieldValueTooMany" => "has too many items",
-        "FieldValueTypeInvalid" => "has a value of the wrong type",
-        "FieldValueNotFound" => "names something that does not exist",
-        _ => "has a value that is not valid",
-    }
-}
-
-/// Whether server-side apply found fields that the kind does not have: `failed to create typed patch object (…)`.
-pub(super) fn is_schema_violation(message: &str) -> bool {
-    message.contains("failed to create typed patch object")
-}
-
 /// The database behind the API server: etcd's `ErrGRPCRequestTooLarge`, and the limit of gRPC itself.
 pub(super) fn is_too_large(message: &str) -> bool {
     message.contains("etcdserver: request is too large") || message.contains("trying to send message larger than max")
-}
-
-pub(super) fn schema_rule(message: &str) -> String {
-    let field = message.split(": ").find_map(|part| part.strip_prefix('.')).filter(|field| is_field_path(field));
-    match field {
-        Some(field) if message.contains("field not declared in schema") => format!("it has no field {field}"),
-        Some(field) => format!("{field} has a value of the wrong type"),
-        None => "it does not have the form of its kind".to_owned(),
-    }
 }
 
 /// `NAME, requested: limits.cpu=1,…, used: limits.cpu=0,…, limited: limits.cpu=500m,…`: k8s.io/apiserver's
@@ -321,12 +295,6 @@ fn quoted_name(text: &str) -> Option<&str> {
 
 fn is_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
-}
-
-/// `spec.template.spec.containers[0].image`, with label keys in brackets.
-fn is_field_path(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'[' | b']' | b'-' | b'_' | b'/');
-    !text.is_empty() && text.len() <= 200 && text.bytes().all(allowed)
 }
 
 /// `limits.cpu`, `requests.storage`, `count/jobs.batch`

@@ -175,13 +175,13 @@ impl Pass<'_> {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(namespace, wall).await?;
         }
-        for pod in &render.pod_templates {
+        for object in render.making_pods() {
             self.fence(CALL_TIMEOUT).await?;
-            match self.engine.cluster.dry_run_pod(namespace, pod).await {
+            match self.engine.cluster.dry_run_pod(namespace, object).await {
                 // The pods of the commit before may still hold the quota; the sum was checked when rendering.
                 Ok(()) | Err(ClusterError::Refused(Cause::QuotaExceeded { .. })) => {}
                 // A ServiceAccount of the recipe's own comes with its objects.
-                Err(ClusterError::Refused(Cause::ObjectRefused { .. })) if render.has_account_of(pod) => {}
+                Err(ClusterError::Refused(Cause::ObjectRefused { .. })) if render.has_account_of(object) => {}
                 Err(error) => return Err(error.into()),
             }
         }

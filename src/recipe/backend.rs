@@ -126,7 +126,7 @@ mod tests {
 
     fn render(backend: Option<Backend>, objects: Vec<Value>) -> Render {
         let render = json!({
-            "namespace": {}, "walls": [], "objects": objects, "backend": backend, "pod_templates": [],
+            "namespace": {}, "walls": [], "objects": objects, "backend": backend,
         });
         Render::from_json(&render.to_string()).expect("a render")
     }

@@ -40,6 +40,7 @@ pub use helm::{ChartRequest, ChartSource, Charted};
 pub use hooks::STAYS;
 pub use image::{ImageReference, InvalidImage};
 pub use pins::Pins;
+pub use pods::MadePod;
 pub use policy::{DatabaseImages, Gateway, IngressPolicy, IngressSource, PodSelector, Policy, Quota};
 pub use quantity::{Bytes, Millicores, nanocores};
 use render::Draft;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Object, Render,
     image::is_of_pull_request,
-    pods::{containers_mut, template, template_mut},
+    pods::{containers_mut, template_mut},
 };
 
 /// The digests of images, by their names as the recipe has them.
@@ -16,13 +16,9 @@ pub type Pins = BTreeMap<String, String>;
 impl Render {
     /// The images of all pods as the recipe names them, each once.
     pub fn images(&self) -> BTreeSet<String> {
-        let of_template = |object: &Object| -> Vec<String> {
-            let Some((template, _)) = template(object) else { return Vec::new() };
-            let lists = ["initContainers", "containers"].map(|list| template["spec"][list].as_array());
-            let images = lists.into_iter().flatten().flatten().filter_map(|container| container["image"].as_str());
-            images.map(|image| self.unpinned(image).to_owned()).collect()
-        };
-        self.objects.iter().flat_map(of_template).collect()
+        let images = self.making_pods().flat_map(Object::containers);
+        let images = images.filter_map(|container| container["image"].as_str());
+        images.map(|image| self.unpinned(image).to_owned()).collect()
     }
 
     /// Those of [`Self::images`] whose tag is pushed anew for each commit of the pull request.
@@ -30,8 +26,7 @@ impl Render {
         self.images().into_iter().filter(|image| is_of_pull_request(image, number, branch)).collect()
     }
 
-    /// Has every image that `pins` knows named by that digest, in the objects and the pods of the dry run. Gives whether
-    /// that changed something.
+    /// Has every image that `pins` knows named by that digest. Gives whether that changed something.
     pub fn pin(&mut self, pins: Pins) -> bool {
         let before = std::mem::take(&mut self.pins);
         let mut pinned = before.clone();
@@ -52,9 +47,6 @@ impl Render {
             if let Some(template) = template_mut(object) {
                 containers_mut(&mut template["spec"]).for_each(rename);
             }
-        }
-        for pod in &mut self.pod_templates {
-            containers_mut(&mut pod.body["spec"]).for_each(rename);
         }
         self.pins = pinned;
         true
@@ -84,7 +76,6 @@ mod tests {
             "initContainers": [{ "name": "first", "image": "tool" }] });
         let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "app" },
             "spec": { "template": { "spec": pod } } });
-        let dry_run = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "app" }, "spec": pod });
         Render {
             namespace: Object::from_body(
                 json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } }),
@@ -93,7 +84,6 @@ mod tests {
             objects: vec![Object::from_body(deployment)],
             phase_ends: Vec::new(),
             backend: None,
-            pod_templates: vec![Object::from_body(dry_run)],
             pins: Pins::new(),
         }
     }
@@ -110,7 +100,6 @@ mod tests {
         let image =
             |render: &Render| render.objects[0].body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
         assert_eq!(image(&render), format!("ghcr.io/acme/shop:pr-7@{}", digest("a")));
-        assert_eq!(render.pod_templates[0].body["spec"]["containers"][0]["image"], image(&render));
         assert_eq!(render.images(), images, "as the recipe has them");
         assert!(!render.pin(pins("a")), "it is so already");
         assert!(render.pin(pins("b")));

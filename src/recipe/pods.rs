@@ -38,6 +38,15 @@ pub(super) fn containers_mut(spec: &mut Value) -> impl Iterator<Item = &mut Valu
     lists.filter_map(|(_, list)| list.as_array_mut()).flatten().collect::<Vec<_>>().into_iter()
 }
 
+impl Object {
+    /// The containers of the pods that it makes, those that run before the others first.
+    pub fn containers(&self) -> impl Iterator<Item = &Value> {
+        let spec = template(self).map(|(template, _)| &template["spec"]);
+        let lists = spec.map(|spec| ["initContainers", "containers"].map(|list| spec[list].as_array()));
+        lists.into_iter().flatten().flatten().flatten()
+    }
+}
+
 /// Labels the object and its pods as ours, and makes of its pods what previewd has in every environment: no token,
 /// everything that Pod Security's standard `restricted` asks for and they leave open, and what makes a rollout one that
 /// nobody notices, where they say nothing of it.
@@ -116,17 +125,50 @@ fn merge(labels: &mut Value, more: &Value) {
     }
 }
 
-/// A Pod as the object would make them.
-pub(super) fn dry_run_pod(object: &Object) -> Option<Object> {
-    let (template, _) = template(object)?;
-    let mut metadata = json!({ "labels": template["metadata"]["labels"] });
-    if !template["metadata"]["annotations"].is_null() {
-        metadata["annotations"] = template["metadata"]["annotations"].clone();
+/// A pod as an object makes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MadePod {
+    pub pod: Object,
+    /// Where the object describes it, such as `spec.template`. Empty: the object is the pod.
+    pub place: String,
+}
+
+impl Object {
+    /// One of the pods that it makes, with all that its controller puts into it and validation asks for.
+    pub fn pod(&self) -> Option<MadePod> {
+        if self.kind == "Pod" {
+            return Some(MadePod { pod: self.clone(), place: String::new() });
+        }
+        let (template, place) = template(self)?;
+        let mut metadata = json!({ "name": self.name, "labels": template["metadata"]["labels"] });
+        if !template["metadata"]["annotations"].is_null() {
+            metadata["annotations"] = template["metadata"]["annotations"].clone();
+        }
+        let mut spec = template["spec"].clone();
+        if spec["restartPolicy"].is_null() {
+            spec["restartPolicy"] = json!("Always");
+        }
+        mount_claims(&mut spec, &self.body["spec"]["volumeClaimTemplates"], &self.name);
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
+        Some(MadePod { pod: Object::from_body(pod), place })
     }
-    metadata["name"] = json!(object.name);
-    let mut spec = template["spec"].clone();
-    if spec["restartPolicy"].is_null() {
-        spec["restartPolicy"] = json!("Always");
+}
+
+/// The volumes of a StatefulSet's claims, which take the place of the template's own of their names, as its controller
+/// has it: `updateStorage` in k8s.io/kubernetes, `pkg/controller/statefulset/stateful_set_utils.go`.
+fn mount_claims(spec: &mut Value, claims: &Value, set: &str) {
+    let names: Vec<&str> =
+        claims.as_array().into_iter().flatten().filter_map(|claim| claim["metadata"]["name"].as_str()).collect();
+    if names.is_empty() {
+        return;
     }
-    Some(Object::from_body(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })))
+    let own = spec["volumes"].as_array().into_iter().flatten();
+    let mut volumes: Vec<Value> =
+        own.filter(|volume| volume["name"].as_str().is_none_or(|name| !names.contains(&name))).cloned().collect();
+    volumes.extend(
+        names
+            .iter()
+            .map(|name| json!({ "name": name, "persistentVolumeClaim": { "claimName": format!("{name}-{set}-0") } })),
+    );
+    spec["volumes"] = json!(volumes);
 }

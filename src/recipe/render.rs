@@ -73,9 +73,6 @@ pub struct Render {
     /// What the URL leads to. None: one of the objects is a route that says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// A Pod for each pod template among the objects, to be created as a dry run: what Pod Security, the limits or the
-    /// quota refuse then shows before the rollout, which would only hang.
-    pub pod_templates: Vec<Object>,
     /// The digests that images are deployed by, where their tags may be moved.
     #[serde(default, skip_serializing_if = "Pins::is_empty")]
     pub pins: Pins,
@@ -112,7 +109,6 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
     }
     draft.phases.retain(|phase| !phase.is_empty());
     draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, context));
-    let pod_templates = draft.phases.iter().flatten().filter_map(pods::dry_run_pod).collect();
     let mut phase_ends = Vec::new();
     let mut objects = Vec::new();
     for phase in draft.phases {
@@ -125,7 +121,6 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         objects,
         phase_ends,
         backend: draft.backend,
-        pod_templates,
         pins: Pins::new(),
     };
     if render.leaves_passing_objects() {
@@ -182,9 +177,16 @@ impl Render {
         Self { objects, phase_ends: Vec::new(), ..self.clone() }
     }
 
-    /// Whether `pod` runs under a ServiceAccount that is among the objects.
-    pub fn has_account_of(&self, pod: &Object) -> bool {
-        let account = &pod.body["spec"]["serviceAccountName"];
+    /// The objects that make pods: each is tried before it is applied, because what Pod Security, the limits or the quota
+    /// refuse of a pod shows only when a controller makes it, and the rollout would only hang.
+    pub fn making_pods(&self) -> impl Iterator<Item = &Object> {
+        self.objects.iter().filter(|object| pods::template(object).is_some())
+    }
+
+    /// Whether the pods of `object` run under a ServiceAccount that is among the objects.
+    pub fn has_account_of(&self, object: &Object) -> bool {
+        let Some((template, _)) = pods::template(object) else { return false };
+        let account = &template["spec"]["serviceAccountName"];
         self.objects.iter().any(|object| object.kind == "ServiceAccount" && account == object.name.as_str())
     }
 
@@ -317,8 +319,12 @@ mod tests {
             "namespace": render.namespace.body,
             "walls": bodies(&render.walls),
             "objects": bodies(&render.objects),
-            "pod_templates": bodies(&render.pod_templates),
+            "pods": pods_of(render).iter().map(|pod| pod.body.clone()).collect::<Vec<_>>(),
         })
+    }
+
+    fn pods_of(render: &Render) -> Vec<Object> {
+        render.objects.iter().filter_map(Object::pod).map(|made| made.pod).collect()
     }
 
     fn spec(render: &Render) -> &Value {
@@ -379,7 +385,7 @@ app:
         }
         let render = rendered(&app("run_as: 5\n  command: [a]\n  args: [b]"));
         let objects = [&render.namespace].into_iter().chain(&render.walls).chain(&render.objects);
-        for object in objects.chain(&render.pod_templates) {
+        for object in objects.chain(&pods_of(&render)) {
             let body = &object.body;
             let known = match object.kind.as_str() {
                 "Namespace" => through::<core::Namespace>(body),

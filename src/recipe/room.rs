@@ -156,7 +156,6 @@ mod tests {
             objects,
             phase_ends,
             backend: None,
-            pod_templates: Vec::new(),
             pins: crate::recipe::Pins::new(),
         }
     }

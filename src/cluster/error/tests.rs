@@ -224,7 +224,7 @@ fn answers_to_an_object_that_is_sent() {
                 ),
                 json!({}),
             ),
-            refused("spec.replicas has a value of the wrong type"),
+            refused("spec.replicas must be a number, without quotes"),
         ),
         (
             status(404, "NotFound", "the server could not find the requested resource", json!({})),
@@ -482,4 +482,109 @@ fn an_object_whose_write_hangs_is_not_taken_and_a_question_finds_the_cluster_awa
     assert_eq!(Failure::TimedOut.into_error(&write), not_taken(Obstacle::NoAnswer { seconds: 10 }, None));
     let question = Call::new("read", "Namespace", "pr-7");
     assert!(matches!(Failure::TimedOut.into_error(&question), ClusterError::Away { .. }));
+}
+
+/// As k8s.io/kubernetes 1.37 answers server-side apply and the creation of a Pod.
+#[test]
+fn what_does_not_have_its_form_is_told_with_its_fields_and_what_to_write() {
+    let typed = |problems: &str| {
+        format!("failed to create typed patch object (pr-7/web; apps/v1, Kind=Deployment): {problems}")
+    };
+    let container = ".spec.template.spec.containers[name=\"shop\"]";
+    let pod = |problem: &str| format!("Pod in version \"v1\" cannot be handled as a Pod: {problem}");
+    let table = [
+        (
+            typed(&format!("{container}.env: duplicate entries for key [name=\"LOG_LEVEL\"]")),
+            "spec.template.spec.containers[name=shop].env has two entries of name=LOG_LEVEL; leave one out",
+        ),
+        (
+            typed(&format!(
+                "{container}.env[name=\"PORT\"].value: expected string, got &value.valueUnstructured{{Value:{CANARY}}}"
+            )),
+            "spec.template.spec.containers[name=shop].env[name=PORT].value must be text; put it in quotes",
+        ),
+        (
+            typed(&format!(
+                "errors:\n  {container}.ports: duplicate entries for key [containerPort=80,protocol=\"TCP\"]\n  {container}.portz: field not declared in schema\n  .spec.replicas: expected numeric (int or float), got string\n  .spec.paused: expected boolean, got {CANARY}"
+            )),
+            "spec.template.spec.containers[name=shop].ports has two entries of containerPort=80,protocol=TCP; leave one out; \
+             it has no field spec.template.spec.containers[name=shop].portz; spec.replicas must be a number, without quotes (and 1 more)",
+        ),
+        (
+            typed(
+                ".spec.template.spec.containers: element 0: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
+            ),
+            "each item of spec.template.spec.containers must have name",
+        ),
+        (typed(&format!(".data.{CANARY}!: expected string, got 1")), "it does not have the form of its kind"),
+        (
+            pod("json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string"),
+            "spec.template.spec.containers.env.value must be text; put it in quotes",
+        ),
+        (
+            pod(
+                "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+            ),
+            "spec.template.spec.containers.ports.containerPort must be a number, without quotes",
+        ),
+        (
+            pod("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+            "one of its amounts is none; write them as 100m or 128Mi",
+        ),
+        ("illegal base64 data at input byte 4".to_owned(), "data must be in base64; write text under stringData"),
+    ];
+    let body = json!({});
+    for (message, rule) in table {
+        for code in [400, 500] {
+            let call = Call::new("try", "Deployment", "web").with_object(&body);
+            let call = if message.starts_with("Pod ") { call.at("spec.template") } else { call };
+            let ClusterError::Refused(Cause::ObjectRefused { kind, name, rule: told }) =
+                classify(&call, &status(code, "", &message, json!({})))
+            else {
+                panic!("{message}")
+            };
+            assert_eq!((kind.as_str(), name.as_str(), told.as_str()), ("Deployment", "web", rule));
+        }
+    }
+}
+
+/// A pod that nobody wrote is refused in the name of what makes it.
+#[test]
+fn a_pod_is_refused_in_the_name_of_what_makes_it_with_what_to_write() {
+    let cause =
+        |field: &str, reason: &str, message: &str| json!({ "field": field, "reason": reason, "message": message });
+    let table = [
+        (
+            cause("spec.containers[0].volumeMounts[0].name", "FieldValueNotFound", "Not found: \"data\""),
+            "spec.template.spec.containers[0].volumeMounts[0].name names something that does not exist",
+        ),
+        (
+            cause(
+                "spec.containers[0].imagePullPolicy",
+                "FieldValueNotSupported",
+                "Unsupported value: \"Often\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            ),
+            "spec.template.spec.containers[0].imagePullPolicy must be one of Always, IfNotPresent, Never",
+        ),
+        (
+            cause(
+                "spec.containers[0].resources.requests",
+                "FieldValueInvalid",
+                "Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            ),
+            "spec.template.spec.containers[0].resources.requests must be at most the limit",
+        ),
+        (
+            cause("metadata.labels[a]", "FieldValueInvalid", "Invalid value: \"x\": must be no more than 63 bytes"),
+            "spec.template.metadata.labels[a] must be at most 63 characters long",
+        ),
+    ];
+    let body = json!({});
+    for (cause, rule) in table {
+        let call = Call::new("try", "StatefulSet", "web").with_object(&body).at("spec.template");
+        let answer = status(422, "Invalid", CANARY, json!({ "causes": [cause] }));
+        let refused =
+            Cause::ObjectRefused { kind: "StatefulSet".to_owned(), name: "web".to_owned(), rule: rule.to_owned() };
+        assert_eq!(classify(&call, &answer), ClusterError::Refused(refused));
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::super::{Charted, Context, Files, Policy, Recipe, Render, render};
+use super::super::{Charted, Context, Files, Object, Policy, Recipe, Render, render};
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -117,9 +117,29 @@ fn what_is_admitted_becomes_previewds_own() {
     assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
     assert_eq!(container["env"][0]["value"], "feature/cart {{");
     assert_eq!(container["resources"]["limits"], json!({ "cpu": "250m", "memory": "256Mi" }));
-    let pods: Vec<&Value> = render.pod_templates.iter().map(|pod| &pod.body["metadata"]["name"]).collect();
-    assert_eq!(pods, [&json!("web")]);
+    let pods: Vec<_> = render.making_pods().filter_map(Object::pod).map(|made| (made.pod.name, made.place)).collect();
+    assert_eq!(pods, [("web".to_owned(), "spec.template".to_owned())]);
     let account =
         "{ apiVersion: v1, kind: ServiceAccount, metadata: { name: web }, automountServiceAccountToken: true }";
     assert_eq!(rendered(account).expect("a render").objects[0].body["automountServiceAccountToken"], false);
+}
+
+/// What a StatefulSet's claims are called is known to its controller alone, so the pod that is tried has them too.
+#[test]
+fn a_pod_that_is_tried_has_the_claims_of_its_set() {
+    let set = "{ apiVersion: apps/v1, kind: StatefulSet, metadata: { name: db }, spec: { serviceName: db, \
+               selector: { matchLabels: { a: b } }, volumeClaimTemplates: [{ metadata: { name: data }, \
+               spec: { accessModes: [ReadWriteOnce], resources: { requests: { storage: 16Mi } } } }], \
+               template: { metadata: { labels: { a: b } }, spec: { \
+               volumes: [{ name: data, emptyDir: {} }, { name: tmp, emptyDir: {} }], \
+               containers: [{ name: db, image: shop, volumeMounts: [{ name: data, mountPath: /data }] }] } } } }";
+    let render = rendered(set).expect("a render");
+    let pod = render.making_pods().find_map(Object::pod).expect("a pod").pod;
+    assert_eq!(
+        pod.body["spec"]["volumes"],
+        json!([
+            { "name": "tmp", "emptyDir": {} },
+            { "name": "data", "persistentVolumeClaim": { "claimName": "data-db-0" } },
+        ]),
+    );
 }

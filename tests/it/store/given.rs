@@ -170,7 +170,6 @@ pub fn render_of(names: &[&str]) -> Render {
         objects,
         phase_ends: Vec::new(),
         backend: None,
-        pod_templates: Vec::new(),
         pins: Pins::new(),
     }
 }
