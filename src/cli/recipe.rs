@@ -12,7 +12,7 @@ use previewd::{
     config::Unnamed,
     environment::{CommitSha, RepositoryName},
     recipe::{Files, RECIPE_FILE, Recipe, Render},
-    service::{RecipeVerdict, RenderTarget},
+    service::{RecipeVerdict, RenderTarget, SAMPLE_COMMIT},
 };
 
 use super::{
@@ -40,7 +40,7 @@ struct CheckArgs {
     #[arg(default_value = ".")]
     path: PathBuf,
     /// The commit that it is rendered for
-    #[arg(long, value_name = "SHA", default_value_t = "0".repeat(40).parse().expect("a commit"))]
+    #[arg(long, value_name = "SHA", default_value_t = SAMPLE_COMMIT.parse().expect("a commit"))]
     commit: CommitSha,
     /// The repository that it is rendered for
     #[arg(long, value_name = "OWNER/NAME", default_value = "owner/name")]
@@ -66,18 +66,21 @@ pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitC
     // checkout: what lies there says nothing of what is started here.
     let renderer = app::renderer(&global.load(Unnamed::OfTheUser)?);
     let (text, folder) = read(&path)?;
-    let files = match Recipe::parse(RECIPE_FILE, &text) {
-        Ok(recipe) => files_of(&recipe, &folder)?,
+    let files = match Recipe::read(RECIPE_FILE, &text) {
+        (Some(recipe), _) => files_of(&recipe, &folder)?,
         // It is said below, with its place.
-        Err(_) => Files::new(),
+        (None, _) => Files::new(),
     };
     let rendered = renderer.render(&text, &files, &RenderTarget { repository, pull_request, branch, commit }).await;
     let verdict = RecipeVerdict::of(&rendered);
     match (rendered, output) {
         (Ok(render), _) if shows_objects => print_objects(&render, output)?,
         (_, Output::Json) => print_json(&verdict)?,
-        (Ok(_), Output::Table) => print(&format!("{}\n{}\n", verdict.message, verdict.objects.join("\n")))?,
-        (Err(cause), Output::Table) => anyhow::bail!("{cause}"),
+        (Ok(_), Output::Table) => {
+            let notes: String = verdict.notes.iter().map(|note| format!("Note: {note}\n")).collect();
+            print(&format!("{}\n{notes}{}\n", verdict.message, verdict.objects.join("\n")))?;
+        }
+        (Err(mistakes), Output::Table) => anyhow::bail!("{mistakes}"),
     }
     Ok(if verdict.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

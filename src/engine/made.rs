@@ -42,7 +42,7 @@ impl Pass<'_> {
         };
         let (environment, pull_request) = (&observed.overview.environment, &observed.overview.pull_request.facts);
         let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
-        let recipe = Recipe::parse(RECIPE_FILE, text).map_err(NotApplied::Refused)?;
+        let recipe = Recipe::parse(RECIPE_FILE, text).map_err(|mistakes| NotApplied::Refused(mistakes.into()))?;
         let is_chart = recipe.helm.is_some();
         let kube_version = if is_chart { Some(self.kube_version().await?) } else { None };
         let is_fresh = observed.standing.fresh || observed.facts.namespace == NamespaceFacts::Absent;
@@ -97,7 +97,7 @@ impl Pass<'_> {
             charted: &charted,
         };
         let rendered = self.keep_lease(self.engine.helm.render(&recipe, &context, kube_version.as_deref())).await?;
-        let render = rendered.map_err(NotApplied::Refused)?;
+        let render = rendered.map_err(|mistakes| NotApplied::Refused(mistakes.into()))?;
         if let Some(secret) = render.applied().find(|object| object.kind == "Secret")
             && !self.engine.store.can_seal()
         {

@@ -357,7 +357,7 @@ impl Pass<'_> {
         let deployment = self.engine.store.deployment(&environment.id, commit).await?;
         let text = deployment.and_then(|deployment| deployment.recipe);
         let recipe = text.and_then(|text| Recipe::parse(RECIPE_FILE, &text).ok());
-        let named = recipe.as_ref().and_then(Recipe::health).map(|path| path.as_str());
+        let named = recipe.as_ref().and_then(Recipe::health);
         let render = self.engine.store.render(&environment.id, commit).await?;
         let backends = render.map(|render| render.backends()).unwrap_or_default();
         // The pods say the same of themselves at this path.

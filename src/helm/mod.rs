@@ -19,7 +19,7 @@ pub use process::Limits;
 
 use crate::{
     environment::Cause,
-    recipe::{self, ChartRequest, ChartSource, Charted, Context, Recipe, Render},
+    recipe::{self, ChartRequest, ChartSource, Charted, Context, Mistakes, Recipe, Render},
 };
 
 /// How long rendering may take. Charts take a tenth of a second.
@@ -102,7 +102,7 @@ impl Helm {
         recipe: &Recipe,
         context: &Context<'_>,
         kube_version: Option<&str>,
-    ) -> Result<Render, Cause> {
+    ) -> Result<Render, Mistakes> {
         let outputs = match recipe.chart(context)? {
             Some(request) => self.outputs(&request, kube_version).await.map_err(|error| error.cause())?,
             None => Vec::new(),

@@ -23,6 +23,6 @@ pub(super) fn route() -> ToolRoute<Server> {
 
 async fn check(caller: Caller, request: CheckRecipeRequest) -> Result<(RecipeVerdict, String), ServiceError> {
     let verdict = caller.service.check_recipe(request).await?;
-    let text = format!("{} {}", verdict.message, verdict.objects.join(" "));
+    let text = format!("{} {} {}", verdict.message, verdict.notes.join(" "), verdict.objects.join(" "));
     Ok((verdict, text))
 }

@@ -1,16 +1,27 @@
 //! Which objects of a chart or of manifests an environment may hold: the kinds that there may be, and what their fields may
-//! not say. What is refused is refused with the object, the field and the rule: nothing is left out silently.
+//! not say. What is refused is refused with the object, the field and the rule. What is left out or made safe instead is
+//! noted: nothing is changed silently.
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
 
-use super::{Context, Object, walls};
+use super::{Context, Object, mistakes::Findings, walls};
 use crate::environment::Cause;
 
+mod doubles;
+mod exported;
+mod leads;
 mod pods;
+mod references;
+mod rollout;
 mod routes;
 mod shape;
+mod text;
+
+pub(super) use leads::admit_leads;
+pub(super) use references::note_what_is_missing;
 
 /// Every kind that an environment may hold, by API version.
 const KINDS: [(&str, &str); 15] = [
@@ -45,120 +56,165 @@ pub(super) fn api_versions(context: &Context<'_>) -> Vec<String> {
     kinds.flat_map(|(version, kind)| [(*version).to_owned(), format!("{version}/{kind}")]).collect()
 }
 
-/// The rule that an object breaks.
-type Refusal = Result<(), String>;
+/// What is found of one object.
+struct Review<'a> {
+    kind: String,
+    name: String,
+    findings: &'a mut Findings,
+    is_admitted: bool,
+}
 
-/// Refuses what an environment may not hold, and takes out the namespace where it is the environment's own.
-pub(super) fn admit(phases: &mut [Vec<Object>], context: &Context<'_>) -> Result<(), Cause> {
+impl<'a> Review<'a> {
+    /// Of the object that is the `number`th, whatever it calls itself.
+    fn of(body: &Value, number: usize, findings: &'a mut Findings) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name) = (text(&body["kind"]), text(&body["metadata"]["name"]));
+        let kind = if is_kind(&kind) { kind } else { "Object".to_owned() };
+        let name = if is_name(&name) { name } else { format!("number {}", number + 1) };
+        Self { kind, name, findings, is_admitted: true }
+    }
+
+    /// The object breaks a rule.
+    fn refuse(&mut self, rule: impl Into<String>) {
+        self.is_admitted = false;
+        let (kind, name) = (self.kind.clone(), self.name.clone());
+        self.findings.refuse(Cause::ObjectRefused { kind, name, rule: rule.into() });
+    }
+
+    /// Something of the object was made safe, or may not be as it is meant: a sentence that begins with the object, without
+    /// a period.
+    fn note(&mut self, note: &str) {
+        let Self { kind, name, .. } = self;
+        self.findings.note(format!("{kind} {name}: {note}."));
+    }
+}
+
+/// Refuses what an environment may not hold, and leaves out what is another cluster's own, and the namespace where it is
+/// the environment's. What is only wrong, and harms nobody, is among `others`. Gives whether every object has the shape
+/// that others may look into.
+pub(super) fn admit(
+    phases: &mut [Vec<Object>],
+    context: &Context<'_>,
+    findings: &mut Findings,
+    others: &mut Findings,
+) -> bool {
+    let as_a_whole = |rule| Cause::ObjectRefused { kind: "The recipe".to_owned(), name: "as a whole".to_owned(), rule };
     let count: usize = phases.iter().map(Vec::len).sum();
     if count > MOST_OBJECTS {
-        return Err(refused(
-            "The recipe",
-            "as a whole",
-            format!("it makes {count} objects, and may make {MOST_OBJECTS}"),
-        ));
+        findings.refuse(as_a_whole(format!("it makes {count} objects, and may make {MOST_OBJECTS}")));
+        return false;
     }
+    let is_the_clusters =
+        |object: &Object| (object.kind.as_str(), object.name.as_str()) == ("ConfigMap", ROOT_CERTIFICATE);
+    for phase in phases.iter_mut() {
+        if phase.iter().any(is_the_clusters) {
+            findings.note(format!(
+                "ConfigMap {ROOT_CERTIFICATE}: every namespace has one of its cluster's own, and it was left out."
+            ));
+            phase.retain(|object| !is_the_clusters(object));
+        }
+    }
+    let mut are_shaped = true;
     let mut size = 0;
     let mut names = BTreeSet::new();
-    admit_shapes(phases.iter().flatten().map(|object| &object.body))?;
     for (number, object) in phases.iter_mut().flatten().enumerate() {
-        let (kind, name) = called(&object.kind, &object.name, number);
-        let refuse = |rule: String| refused(&kind, &name, rule);
-        admit_object(object, context).map_err(refuse)?;
+        let mut review = Review::of(&object.body, number, findings);
+        shape::admit_shape(&object.body, &mut review);
+        if !review.is_admitted {
+            are_shaped = false;
+            continue;
+        }
+        exported::leave_out(&mut object.body, &mut review);
+        admit_object(object, context, &mut review);
+        admit_meaning(object, &mut Review::of(&object.body, number, others));
         // A chart's hooks may bring what it has otherwise too: it is there for both.
         let event = object.event().filter(|_| !object.makes_pods()).map(str::to_owned);
         if !names.insert((object.kind.clone(), object.name.clone(), event)) {
-            return Err(refuse("there are two of this kind and name".to_owned()));
+            review.refuse("there are two of this kind and name");
         }
         let bytes = object.body.to_string().len();
         if bytes > LARGEST_OBJECT {
-            return Err(refuse(format!("it is {} KiB large, and may be {} KiB", bytes >> 10, LARGEST_OBJECT >> 10)));
+            review.refuse(format!("it is {} KiB large, and may be {} KiB", bytes >> 10, LARGEST_OBJECT >> 10));
         }
         size += bytes;
     }
     if size > LARGEST_RENDER {
         let rule = format!("its objects are {} KiB large, and may be {} KiB", size >> 10, LARGEST_RENDER >> 10);
-        return Err(refused("The recipe", "as a whole", rule));
+        findings.refuse(as_a_whole(rule));
     }
-    Ok(())
+    are_shaped
 }
+
+/// What Kubernetes puts into every namespace, and an export of one brings along.
+const ROOT_CERTIFICATE: &str = "kube-root-ca.crt";
 
 /// Refuses objects that hold something else where previewd looks for a mapping or a list: before anything else looks.
-pub(super) fn admit_shapes<'a>(bodies: impl Iterator<Item = &'a Value>) -> Result<(), Cause> {
+/// Gives whether there are none.
+pub(super) fn admit_shapes<'a>(bodies: impl Iterator<Item = &'a Value>, findings: &mut Findings) -> bool {
+    let mut are_admitted = true;
     for (number, body) in bodies.enumerate() {
-        shape::admit_shape(body).map_err(|rule| {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let (kind, name) = called(&text(&body["kind"]), &text(&body["metadata"]["name"]), number);
-            refused(&kind, &name, rule)
-        })?;
+        let mut review = Review::of(body, number, findings);
+        shape::admit_shape(body, &mut review);
+        are_admitted &= review.is_admitted;
     }
-    Ok(())
-}
-
-/// How an object is called in a refusal, whatever it calls itself.
-fn called(kind: &str, name: &str, number: usize) -> (String, String) {
-    let kind = if is_kind(kind) { kind } else { "Object" };
-    (kind.to_owned(), if is_name(name) { name.to_owned() } else { format!("number {}", number + 1) })
+    are_admitted
 }
 
 /// Refuses what would take the place of previewd's own route.
-pub(super) fn admit_beside(phases: &[Vec<Object>], route: &Object) -> Result<(), Cause> {
+pub(super) fn admit_beside(phases: &[Vec<Object>], route: &Object, findings: &mut Findings) {
     let is_same = |object: &Object| object.kind == route.kind && object.name == route.name;
     if phases.iter().flatten().any(is_same) {
         let rule = format!("metadata.name must not be {}, which is previewd's own where there is expose", route.name);
-        return Err(refused(&route.kind, &route.name, rule));
+        Review::of(&route.body, 0, findings).refuse(rule);
     }
-    Ok(())
 }
 
-fn refused(kind: &str, name: &str, rule: String) -> Cause {
-    Cause::ObjectRefused { kind: kind.to_owned(), name: name.to_owned(), rule }
-}
-
-fn admit_object(object: &mut Object, context: &Context<'_>) -> Refusal {
+fn admit_object(object: &mut Object, context: &Context<'_>, review: &mut Review<'_>) {
     if !object.body.is_object() {
-        return Err("it must be a mapping with apiVersion, kind and metadata".to_owned());
+        return review.refuse("it must be a mapping with apiVersion, kind and metadata");
     }
     if !is_name(&object.name) {
-        return Err("metadata.name must be a name of lower-case letters, digits, dashes and dots".to_owned());
+        return review.refuse("metadata.name must be a name of lower-case letters, digits, dashes and dots");
     }
     if !KINDS.contains(&(object.api_version.as_str(), object.kind.as_str())) {
         let versions: Vec<&str> =
             KINDS.iter().filter(|(_, kind)| *kind == object.kind).map(|(version, _)| *version).collect();
-        return Err(match versions.as_slice() {
+        return review.refuse(match versions.as_slice() {
             [] => format!("an environment holds no objects of this kind; it may hold {}", kinds()),
             versions => format!("apiVersion must be {}", versions.join(" or ")),
         });
     }
-    admit_metadata(object, context)?;
+    admit_metadata(object, context, review);
     let body = &object.body;
     let spec = &body["spec"];
     match object.kind.as_str() {
-        "Service" => routes::admit_service(spec)?,
+        "Service" => routes::admit_service(spec, review),
         "Secret" if [walls::OPERATORS_SECRET, walls::REGISTRY_SECRET].contains(&object.name.as_str()) => {
-            return Err(format!("metadata.name must not be {}, which is previewd's own", object.name));
+            review.refuse(format!("metadata.name must not be {}, which is previewd's own", object.name));
         }
-        "Secret" => admit_secret(body)?,
-        "PersistentVolumeClaim" => admit_claim(spec, "spec")?,
+        "Secret" => admit_secret(body, review),
+        "PersistentVolumeClaim" => admit_claim(spec, "spec", review),
         "ServiceAccount" if object.name == walls::SERVICE_ACCOUNT => {
-            return Err(format!("metadata.name must not be {}, which is previewd's own", walls::SERVICE_ACCOUNT));
+            review.refuse(format!("metadata.name must not be {}, which is previewd's own", walls::SERVICE_ACCOUNT));
         }
-        "Ingress" => routes::admit_ingress(spec, context)?,
-        "HTTPRoute" => routes::admit_http_route(spec, context)?,
+        "Ingress" => routes::admit_ingress(spec, context, review),
+        "HTTPRoute" => routes::admit_http_route(spec, context, review),
         "StatefulSet" => {
             for (index, claim) in list(&spec["volumeClaimTemplates"]).iter().enumerate() {
-                admit_claim(&claim["spec"], &format!("spec.volumeClaimTemplates[{index}].spec"))?;
+                admit_claim(&claim["spec"], &format!("spec.volumeClaimTemplates[{index}].spec"), review);
             }
         }
         _ => {}
     }
     if let Some((template, path)) = super::pods::template(object) {
-        pods::admit_pod(&template["spec"], &format!("{path}.spec"))?;
+        pods::admit_pod(&template["spec"], &format!("{path}.spec"), review);
         for label in keys(&template["metadata"]["labels"]) {
-            admit_label(label, &format!("{path}.metadata.labels"))?;
+            admit_label(label, &format!("{path}.metadata.labels"), review);
         }
-        pods::admit_annotations(&template["metadata"]["annotations"], &format!("{path}.metadata.annotations"))?;
+        pods::admit_annotations(&template["metadata"]["annotations"], &format!("{path}.metadata.annotations"), review);
     }
+    doubles::merge_doubles(object, review);
+    rollout::settle(object, review);
     // Whoever makes no token for pods makes none here either.
     if object.kind == "ServiceAccount" {
         object.body["automountServiceAccountToken"] = false.into();
@@ -166,7 +222,16 @@ fn admit_object(object: &mut Object, context: &Context<'_>) -> Refusal {
     if let Some(metadata) = object.body["metadata"].as_object_mut() {
         metadata.remove("namespace");
     }
-    Ok(())
+}
+
+/// What an API server, or a controller, would refuse of the object.
+fn admit_meaning(object: &Object, review: &mut Review<'_>) {
+    if let Some((template, path)) = super::pods::template(object) {
+        let claims = &object.body["spec"]["volumeClaimTemplates"];
+        pods::admit_mounts(&template["spec"], claims, &format!("{path}.spec"), review);
+        pods::admit_workload(object, review);
+    }
+    text::admit_text(object, review);
 }
 
 fn kinds() -> String {
@@ -174,19 +239,19 @@ fn kinds() -> String {
     kinds.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-fn admit_metadata(object: &Object, context: &Context<'_>) -> Refusal {
+fn admit_metadata(object: &Object, context: &Context<'_>, review: &mut Review<'_>) {
     let metadata = &object.body["metadata"];
     let namespace = &metadata["namespace"];
     if !namespace.is_null() && namespace != context.namespace.as_str() {
-        return Err("metadata.namespace must be {{ namespace }}, or left out".to_owned());
+        review.refuse("metadata.namespace must be {{ namespace }}, or left out");
     }
     for field in ["ownerReferences", "finalizers", "generateName"] {
         if is_set(&metadata[field]) {
-            return Err(format!("metadata.{field} must not be set"));
+            review.refuse(format!("metadata.{field} must not be set"));
         }
     }
     for label in keys(&metadata["labels"]) {
-        admit_label(label, "metadata.labels")?;
+        admit_label(label, "metadata.labels", review);
     }
     // What controllers read from these reaches beyond the namespace: DNS names, load balancers, certificates, and the
     // role that a cloud gives to an account's pods.
@@ -199,39 +264,42 @@ fn admit_metadata(object: &Object, context: &Context<'_>) -> Refusal {
                 || super::hooks::OWN.contains(&annotation);
             if !is_allowed {
                 let shown = shown(annotation);
-                return Err(format!(
+                review.refuse(format!(
                     "metadata.annotations must not have {shown}; the operator may allow it (ingress.allowed_annotations)"
                 ));
             }
         }
     }
-    Ok(())
 }
 
-fn admit_label(label: &str, path: &str) -> Refusal {
+fn admit_label(label: &str, path: &str, review: &mut Review<'_>) {
     if label.starts_with("previewd.dev/") {
-        return Err(format!("{path} must not begin with previewd.dev/"));
+        review.refuse(format!("{path} must not begin with previewd.dev/"));
     }
-    Ok(())
 }
 
-fn admit_secret(body: &Value) -> Refusal {
-    if is_left_out_or(&body["type"], &["Opaque", "kubernetes.io/tls", "kubernetes.io/dockerconfigjson"]) {
-        return Ok(());
+fn admit_secret(body: &Value, review: &mut Review<'_>) {
+    if !is_left_out_or(&body["type"], &["Opaque", "kubernetes.io/tls", "kubernetes.io/dockerconfigjson"]) {
+        review.refuse("type must be Opaque, kubernetes.io/tls or kubernetes.io/dockerconfigjson");
     }
-    Err("type must be Opaque, kubernetes.io/tls or kubernetes.io/dockerconfigjson".to_owned())
+    for (key, value) in body["data"].as_object().into_iter().flatten() {
+        // As Go reads it. What is no text is refused elsewhere.
+        let encoded = value.as_str().map(|text| text.replace(['\r', '\n'], ""));
+        if encoded.is_some_and(|encoded| BASE64.decode(encoded).is_err()) {
+            review.refuse(format!("data.{} must be in base64; write text under stringData", shown(key)));
+        }
+    }
 }
 
-fn admit_claim(spec: &Value, path: &str) -> Refusal {
+fn admit_claim(spec: &Value, path: &str, review: &mut Review<'_>) {
     for field in ["volumeName", "dataSource", "dataSourceRef", "selector", "volumeAttributesClassName"] {
         if is_set(&spec[field]) {
-            return Err(format!("{path}.{field} must not be set"));
+            review.refuse(format!("{path}.{field} must not be set"));
         }
     }
     if !is_left_out_or(&spec["volumeMode"], &["Filesystem"]) {
-        return Err(format!("{path}.volumeMode must be Filesystem"));
+        review.refuse(format!("{path}.volumeMode must be Filesystem"));
     }
-    Ok(())
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -277,6 +345,18 @@ fn shown(text: &str) -> String {
         _ => '?',
     };
     text.chars().take(80).map(harmless).collect()
+}
+
+/// A few names in a sentence.
+fn few<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<String> = names.map(shown).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.len() {
+        0 => "none".to_owned(),
+        1..=8 => names.join(", "),
+        more => format!("{} and {} more", names[..8].join(", "), more - 8),
+    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use super::{
     Backend, Context, Draft, ONCE, Object, Recipe, Template, Variable,
     format::{APP, Database, DatabaseEngine, Resources, Service, Task, UserId},
     image::{is_image_reference, is_tag},
-    values::{ServiceName, VariableName},
+    mistakes::Findings,
+    values::{HealthPath, ServiceName, VariableName},
     walls::OPERATORS_SECRET,
 };
-use crate::environment::{ATTEMPTS, Cause, Wait};
+use crate::environment::{ATTEMPTS, Wait};
 
 /// The name of a container's port.
 const PORT: &str = "http";
@@ -34,38 +35,39 @@ const LARGEST_ENVIRONMENT: usize = 256 * 1_024;
 const VOLUME_GROUP: u32 = 65_532;
 
 /// What the recipe asks for, in the order in which it starts.
-pub(super) fn draft(recipe: &Recipe, app: &Service, context: &Context<'_>) -> Result<Draft, Cause> {
-    let maker = Maker { recipe, context };
+pub(super) fn draft(recipe: &Recipe, app: &Service, context: &Context<'_>, findings: &mut Findings) -> Draft {
+    let mut maker = Maker { recipe, context, findings };
     let mut databases = Vec::new();
     for (name, database) in &recipe.databases {
         databases.extend(maker.database(name, database));
     }
     let mut phases = vec![databases];
     if let Some(task) = &recipe.seed {
-        let mut job = maker.task("seed", app, task)?;
+        let mut job = maker.task("seed", app, task);
         job.body["metadata"]["annotations"] = json!({ ONCE: "true" });
         phases.push(vec![job]);
     }
     if let Some(task) = &recipe.setup {
-        let mut job = maker.task("setup", app, task)?;
+        let mut job = maker.task("setup", app, task);
         // A Job cannot be changed, and one that did its work is not to do it again: its name says what it does.
         let digest = hex::encode(Sha256::digest(job.body["spec"].to_string()));
         job.rename(format!("setup-{}", &digest[..8]));
         phases.push(vec![job]);
     }
-    let mut services = maker.service(APP, "app", app)?;
+    let mut services = maker.service(APP, "app", app);
     for (name, service) in &recipe.services {
-        services.extend(maker.service(name.as_str(), &format!("services.{}", name.as_str()), service)?);
+        services.extend(maker.service(name.as_str(), &format!("services.{}", name.as_str()), service));
     }
     phases.push(services);
     let backend = Some(Backend { service: APP.to_owned(), port: SERVICE_PORT });
-    Ok(Draft { phases, backend })
+    Draft { phases, backend }
 }
 
 /// What objects are made from.
 struct Maker<'a> {
     recipe: &'a Recipe,
     context: &'a Context<'a>,
+    findings: &'a mut Findings,
 }
 
 /// What starts in a container, wherever the recipe says it.
@@ -82,7 +84,7 @@ struct Command<'a> {
 
 impl Maker<'_> {
     /// A Deployment, with a Service where it has a port and claims for its volumes.
-    fn service(&self, name: &str, field: &str, service: &Service) -> Result<Vec<Object>, Cause> {
+    fn service(&mut self, name: &str, field: &str, service: &Service) -> Vec<Object> {
         let mut container = self.container(
             name,
             &Command {
@@ -93,13 +95,17 @@ impl Maker<'_> {
                 env: vec![(field, &service.env)],
                 resources: &service.resources,
             },
-        )?;
+        );
         if let Some(port) = service.port {
             container["ports"] = json!([{ "name": PORT, "containerPort": port, "protocol": "TCP" }]);
-            let question = if name == APP {
-                json!({ "httpGet": { "path": service.health, "port": PORT, "scheme": "HTTP" } })
-            } else {
-                json!({ "tcpSocket": { "port": PORT } })
+            let health = service.health.clone().or_else(|| (name == APP).then(HealthPath::default));
+            // Applications look at the host that they are asked for, and know theirs, not their pods' addresses.
+            let host = json!([{ "name": "Host", "value": self.context.url.host() }]);
+            let question = match health {
+                Some(path) => {
+                    json!({ "httpGet": { "path": path, "port": PORT, "scheme": "HTTP", "httpHeaders": host } })
+                }
+                None => json!({ "tcpSocket": { "port": PORT } }),
             };
             let probe = |times: Value| merged(&question, times);
             container["startupProbe"] = probe(json!({
@@ -127,11 +133,11 @@ impl Maker<'_> {
             let own = if name == APP { SERVICE_PORT } else { port.get() };
             objects.push(service_of(name, own));
         }
-        Ok(objects)
+        objects
     }
 
     /// A Job, run once.
-    fn task(&self, name: &str, app: &Service, task: &Task) -> Result<Object, Cause> {
+    fn task(&mut self, name: &str, app: &Service, task: &Task) -> Object {
         let image_field = if task.image.is_some() { format!("{name}.image") } else { "app.image".to_owned() };
         let container = self.container(
             name,
@@ -143,25 +149,31 @@ impl Maker<'_> {
                 env: vec![("app", &app.env), (name, &task.env)],
                 resources: &task.resources,
             },
-        )?;
+        );
         let mut spec = pod(container, task.run_as.or(app.run_as), &[]);
         spec["restartPolicy"] = json!("Never");
-        Ok(Object::from_body(json!({
+        Object::from_body(json!({
             "apiVersion": "batch/v1",
             "kind": "Job",
             "metadata": { "name": name },
             // previewd has attempts of its own.
             "spec": { "backoffLimit": 0, "template": { "metadata": { "labels": selector(name) }, "spec": spec } },
-        })))
+        }))
     }
 
-    fn container(&self, name: &str, command: &Command<'_>) -> Result<Value, Cause> {
-        let image = self.image(command.image.0, command.image.1)?;
+    /// A template of the recipe's as it is in this context. Where it breaks a rule there, that is found.
+    fn text(&mut self, field: &str, template: &Template) -> String {
+        let rendered = self.context.render(self.recipe, field, template);
+        self.findings.take(rendered).unwrap_or_default()
+    }
+
+    fn container(&mut self, name: &str, command: &Command<'_>) -> Value {
+        let image = self.image(command.image.0, command.image.1);
         let mut container = json!({
             "name": name,
             "imagePullPolicy": if self.context.builds(&image) { "Always" } else { "IfNotPresent" },
             "image": image,
-            "env": self.environment(command)?,
+            "env": self.environment(command),
             "resources": resources(command.resources),
         });
         for (field, arguments) in [("command", command.command), ("args", command.args)] {
@@ -171,29 +183,28 @@ impl Maker<'_> {
                     .enumerate()
                     .map(|(index, argument)| {
                         let field = format!("{}.{field}[{index}]", command.field);
-                        self.context.render(self.recipe, &field, argument).map(|text| unexpanded(&text))
+                        unexpanded(&self.text(&field, argument))
                     })
-                    .collect::<Result<Value, Cause>>()?;
+                    .collect();
             }
         }
-        Ok(container)
+        container
     }
 
-    fn image(&self, field: &str, template: &Template) -> Result<String, Cause> {
-        let image = self.context.render(self.recipe, field, template)?;
+    fn image(&mut self, field: &str, template: &Template) -> String {
+        let image = self.text(field, template);
         // A fork's author names its branch: it may be in a tag, but must not choose another registry, image or digest.
         if template.uses(Variable::Branch) && !is_tag(self.context.branch) {
             let rule = "uses the branch, whose name may not stand in a tag; use {{ sha }} or {{ pull_request }}";
-            return Err(self.recipe.source.refuse(field, rule));
+            self.findings.refuse(self.recipe.refuse(field, rule));
+        } else if !is_image_reference(&image) {
+            self.findings.refuse(self.recipe.refuse(field, "must be an image such as ghcr.io/acme/shop:{{ sha }}"));
         }
-        if !is_image_reference(&image) {
-            return Err(self.recipe.source.refuse(field, "must be an image such as ghcr.io/acme/shop:{{ sha }}"));
-        }
-        Ok(image)
+        image
     }
 
     /// The recipe's environment variables, and those of previewd and of the databases where it does not set them itself.
-    fn environment(&self, command: &Command<'_>) -> Result<Value, Cause> {
+    fn environment(&mut self, command: &Command<'_>) -> Value {
         let context = self.context;
         let value = |text: String| json!({ "value": text });
         let mut variables = BTreeMap::from([
@@ -217,16 +228,16 @@ impl Maker<'_> {
         for (field, env) in &command.env {
             for (name, template) in *env {
                 let name = name.as_str();
-                let text = context.render(self.recipe, &format!("{field}.env.{name}"), template)?;
+                let text = self.text(&format!("{field}.env.{name}"), template);
                 variables.insert(name.to_owned(), value(unexpanded(&text)));
             }
         }
         let size: usize = variables.iter().map(|(name, value)| name.len() + value.to_string().len()).sum();
         if size > LARGEST_ENVIRONMENT {
             let rule = format!("must be at most {} KiB with its variables filled in", LARGEST_ENVIRONMENT / 1_024);
-            return Err(self.recipe.source.refuse(&format!("{}.env", command.field), rule));
+            self.findings.refuse(self.recipe.refuse(&format!("{}.env", command.field), rule));
         }
-        Ok(variables.into_iter().map(|(name, value)| merged(&json!({ "name": name }), value)).collect())
+        variables.into_iter().map(|(name, value)| merged(&json!({ "name": name }), value)).collect()
     }
 
     /// A database with its credentials, its volume and its Service.
@@ -327,7 +338,8 @@ struct Engine {
 fn engine(engine: DatabaseEngine) -> Engine {
     match engine {
         DatabaseEngine::Postgres => Engine {
-            scheme: "postgres",
+            // What every library reads; SQLAlchemy takes no other since 1.4.
+            scheme: "postgresql",
             port: 5432,
             account: "preview",
             base: "preview",

@@ -32,10 +32,16 @@ impl Backends {
         fits.max_by_key(|lead| (lead.is_exact, lead.path.len())).map(|lead| &lead.backend)
     }
 
-    /// The page that the URL is opened with, where the recipe names none: `/`, or else the first path that leads
+    /// The page that the URL is opened with, where the recipe names none: `/`, or else the shortest path that leads
     /// somewhere.
     pub fn entry(&self) -> Option<&str> {
-        if self.of("/").is_some() { Some("/") } else { self.0.first().map(|lead| lead.path.as_str()) }
+        if self.of("/").is_some() {
+            return Some("/");
+        }
+        // Ingress controllers have expressions of their own.
+        let is_plain = |path: &&str| path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b));
+        let paths = self.0.iter().map(|lead| lead.path.as_str()).filter(is_plain);
+        paths.min_by_key(|path| path.len())
     }
 }
 
@@ -160,6 +166,7 @@ mod tests {
             ] } }] },
         });
         let render = render(None, vec![service, ingress]);
+        assert_eq!(render.backends().entry(), Some("/"));
         for (path, service, port) in [
             ("/", "web", 80),
             ("/apinot", "web", 80),
@@ -185,6 +192,18 @@ mod tests {
         let render = render(None, vec![route]);
         assert_eq!(leads_to(&render, "/cart"), Some(("web".to_owned(), 80)));
         assert_eq!(leads_to(&render, "/api/cart"), Some(("api".to_owned(), 81)));
+    }
+
+    #[test]
+    fn where_nothing_is_at_the_root_another_path_is_asked() {
+        let path =
+            |path: &str| json!({ "path": path, "backend": { "service": { "name": "web", "port": { "number": 80 } } } });
+        let ingress = |paths: &[&str]| {
+            let paths: Vec<Value> = paths.iter().map(|text| path(text)).collect();
+            json!({ "kind": "Ingress", "spec": { "rules": [{ "http": { "paths": paths } }] } })
+        };
+        assert_eq!(render(None, vec![ingress(&["/api/v1", "/api"])]).backends().entry(), Some("/api"));
+        assert_eq!(render(None, vec![ingress(&["/a(.*)"])]).backends().entry(), None);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Kubernetes' YAML: files of several documents, read as Kubernetes' own tools read it, with variables in their text.
 
 use serde_json::Value;
-use serde_saphyr::{Options, options::DuplicateKeyPolicy};
+use serde_saphyr::Options;
 
 use super::{
-    BrokenRule, Context, Template,
-    outline::{Outline, Source, join},
-    parse::malformed,
+    Context, Template,
+    mistakes::Findings,
+    outline::{Outline, Source, join, with_doubles},
+    parse::{KEY_TWICE, malformed},
 };
 use crate::environment::Cause;
 
@@ -19,6 +20,8 @@ const LONGEST_TEXT: usize = 256 * 1_024;
 pub(super) struct Document {
     pub value: Value,
     pub source: Source,
+    /// The lines of keys that were there before in their mapping, whose last value counts.
+    pub doubles: Vec<u64>,
 }
 
 /// As `sigs.k8s.io/yaml` reads: `0644` is a mode, `yes` is a truth. Larger than a recipe may be, and as bounded.
@@ -37,49 +40,44 @@ fn options() -> Options {
     }
 }
 
-/// The documents of `text`, the text of `file`. Those that say nothing are left out.
-pub(super) fn read(file: &str, text: &str) -> Result<Vec<Document>, Cause> {
-    read_with(file, text, &options())
-}
-
-/// The same as helm reads it: of a key that is there twice the last one counts.
-pub(super) fn read_as_helm(file: &str, text: &str) -> Result<Vec<Document>, Cause> {
-    let mut options = options();
-    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
-    read_with(file, text, &options)
-}
-
-fn read_with(file: &str, text: &str, options: &Options) -> Result<Vec<Document>, Cause> {
-    let refuse = |line: u64, rule: String| {
-        Err(Cause::InvalidRecipe { file: file.to_owned(), line: line.max(1), field: "the file".to_owned(), rule })
+/// The documents of `text`, the text of `file`, that can be read. Those that say nothing are left out.
+pub(super) fn read(file: &str, text: &str, findings: &mut Findings) -> Vec<Document> {
+    let refuse = |line: u64, rule: String| Cause::InvalidRecipe {
+        file: file.to_owned(),
+        line: line.max(1),
+        field: "the file".to_owned(),
+        rule,
     };
-    if text.len() > LONGEST_FILE {
-        return refuse(1, format!("must be at most {} KiB long", LONGEST_FILE >> 10));
-    }
     let mut documents = Vec::new();
+    if text.len() > LONGEST_FILE {
+        findings.refuse(refuse(1, format!("must be at most {} KiB long", LONGEST_FILE >> 10)));
+        return documents;
+    }
     for (first_line, text) in split(text) {
-        let outline = match Outline::read_with(&text, options.clone()) {
-            Ok(outline) => outline,
+        let read = Outline::read_with(&text, options())
+            .and_then(|outline| Ok((outline, serde_saphyr::from_str_with_options(&text, with_doubles(options()))?)));
+        match read {
+            Ok((_, Value::Null)) | Err(serde_saphyr::Error::Eof { .. }) => {}
+            Ok((outline, value)) => {
+                let doubles = outline.doubles().into_iter().map(|line| first_line + line).collect();
+                documents.push(Document { value, source: outline.source(file).moved_by(first_line), doubles });
+            }
             Err(error) => {
                 let (line, rule) = malformed(&error, &text);
-                if matches!(error, serde_saphyr::Error::Eof { .. }) {
-                    continue;
-                }
-                return refuse(first_line + line, rule);
+                findings.refuse(refuse(first_line + line, rule));
             }
-        };
-        let value: Value = match serde_saphyr::from_str_with_options(&text, options.clone()) {
-            Ok(value) => value,
-            Err(error) => {
-                let (line, rule) = malformed(&error, &text);
-                return refuse(first_line + line, rule);
-            }
-        };
-        if !value.is_null() {
-            documents.push(Document { value, source: outline.into_source(file).moved_by(first_line) });
         }
     }
-    Ok(documents)
+    documents
+}
+
+impl Document {
+    /// Refuses keys that are there twice, as strict readers do.
+    pub(super) fn refuse_doubles(&self, findings: &mut Findings) {
+        for line in &self.doubles {
+            findings.refuse(self.source.refuse_at(*line, "the file", KEY_TWICE));
+        }
+    }
 }
 
 /// The texts of the documents, each with how many lines stand before it.
@@ -97,42 +95,47 @@ fn split(text: &str) -> Vec<(u64, String)> {
     documents
 }
 
+/// What becomes of braces that hold none of previewd's variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OtherBraces {
+    /// They are mistakes.
+    Refused,
+    /// They are somebody else's, as Go's templates are in a chart's values.
+    Text,
+}
+
 /// Puts the variables' values into every text of `value`, whose path is `path`. What comes of it stays text, whatever
 /// it reads like.
-pub(super) fn fill(value: &mut Value, path: &str, source: &Source, context: &Context<'_>) -> Result<(), Cause> {
-    fill_with(value, path, source, context, &|text| Template::parse(text, LONGEST_TEXT))
-}
-
-/// The same for a chart's values.
-pub(super) fn fill_values(value: &mut Value, path: &str, source: &Source, context: &Context<'_>) -> Result<(), Cause> {
-    fill_with(value, path, source, context, &Template::parse_value)
-}
-
-fn fill_with(
+pub(super) fn fill(
     value: &mut Value,
     path: &str,
+    others: OtherBraces,
     source: &Source,
     context: &Context<'_>,
-    parse: &impl Fn(&str) -> Result<Template, BrokenRule>,
-) -> Result<(), Cause> {
+    findings: &mut Findings,
+) {
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
         Value::Array(items) => {
-            let mut items = items.iter_mut().enumerate();
-            items.try_for_each(|(index, item)| fill_with(item, &format!("{path}[{index}]"), source, context, parse))
+            for (index, item) in items.iter_mut().enumerate() {
+                fill(item, &format!("{path}[{index}]"), others, source, context, findings);
+            }
         }
         Value::Object(entries) => {
-            let mut entries = entries.iter_mut();
-            entries.try_for_each(|(key, item)| {
-                fill_with(item, &join(path, &super::outline::shown(key)), source, context, parse)
-            })
-        }
-        Value::String(text) => {
-            if text.contains("{{") {
-                let template = parse(text).map_err(|rule| source.refuse(path, rule.to_string()))?;
-                *text = context.fill(&template);
+            for (key, item) in entries {
+                fill(item, &join(path, &super::outline::shown(key)), others, source, context, findings);
             }
-            Ok(())
         }
+        Value::String(text) if text.contains("{{") => {
+            let template = match others {
+                OtherBraces::Refused => Template::parse(text, LONGEST_TEXT),
+                OtherBraces::Text => Template::parse_value(text),
+            };
+            match template {
+                Ok(template) => *text = context.fill(&template),
+                Err(rule) => findings.refuse(source.refuse(path, rule.to_string())),
+            }
+        }
+        Value::String(_) => {}
     }
 }

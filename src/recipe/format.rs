@@ -73,43 +73,47 @@ pub struct Recipe {
 
 /// What a recipe deploys. There is one of them.
 #[derive(Debug, Clone, Copy)]
-pub enum Content<'a> {
+pub(super) enum Content<'a> {
     App(&'a Service),
-    Manifests(&'a [FilePattern]),
-    Helm(&'a Helm),
+    Manifests,
+    Helm,
 }
 
 impl Recipe {
-    pub fn content(&self) -> Content<'_> {
+    /// None: it was not parsed.
+    pub(super) fn content(&self) -> Option<Content<'_>> {
         match (&self.app, &self.manifests, &self.helm) {
-            (Some(app), _, _) => Content::App(app),
-            (None, Some(patterns), _) => Content::Manifests(patterns),
-            (None, None, Some(helm)) => Content::Helm(helm),
-            // Refused when it was parsed.
-            (None, None, None) => Content::Manifests(&[]),
+            (Some(app), _, _) => Some(Content::App(app)),
+            (None, Some(_), _) => Some(Content::Manifests),
+            (None, None, Some(_)) => Some(Content::Helm),
+            (None, None, None) => None,
         }
     }
 
     /// The path that says whether what the URL leads to is ready. None where the recipe names none.
-    pub fn health(&self) -> Option<&HealthPath> {
-        self.app.as_ref().map(|app| &app.health)
+    pub fn health(&self) -> Option<&str> {
+        match (&self.app, &self.expose) {
+            (Some(app), _) => Some(app.health.as_ref().map_or("/", HealthPath::as_str)),
+            (None, expose) => expose.as_ref()?.health.as_ref().map(HealthPath::as_str),
+        }
     }
 
-    /// What the types alone cannot say.
-    pub(super) fn check(&self) -> Result<(), Cause> {
-        let refuse = |field: &str, rule: &str| Err(self.source.refuse(field, rule));
+    /// What the types alone cannot say: the fields that break a rule, each with the rule.
+    pub(super) fn check(&self) -> Vec<(String, String)> {
+        let mut broken = Vec::new();
+        let mut refuse = |field: &str, rule: &str| broken.push((field.to_owned(), rule.to_owned()));
         let kinds = [self.app.is_some(), self.manifests.is_some(), self.helm.is_some()];
         match kinds.into_iter().filter(|is_there| *is_there).count() {
-            0 => return refuse("app", "must be set, or manifests, or helm"),
+            0 => refuse("app", "must be set, or manifests, or helm"),
             1 => {}
-            _ => return refuse("the recipe", "must have one of app, manifests and helm, not several"),
+            _ => refuse("the recipe", "must have one of app, manifests and helm, not several"),
         }
         if let Some(app) = &self.app {
             if app.port.is_none() {
-                return refuse("app.port", "must be set");
+                refuse("app.port", "must be set");
             }
             if self.expose.is_some() {
-                return refuse("expose", "is for manifests and helm; the URL leads to the app");
+                refuse("expose", "is for manifests and helm; the URL leads to the app");
             }
         } else {
             let beside = [
@@ -118,20 +122,25 @@ impl Recipe {
                 ("setup", self.setup.is_some()),
                 ("seed", self.seed.is_some()),
             ];
-            if let Some((field, _)) = beside.into_iter().find(|(_, is_there)| *is_there) {
-                return refuse(field, "is only there beside app");
+            for (field, _) in beside.into_iter().filter(|(_, is_there)| *is_there) {
+                refuse(field, "is only there beside app");
             }
+        }
+        if let Some(expose) = &self.expose
+            && expose.service.is_some() != expose.port.is_some()
+        {
+            refuse(if expose.port.is_some() { "expose.service" } else { "expose.port" }, "must be set");
         }
         if let Some(helm) = &self.helm {
             let is_elsewhere = helm.folder().is_none();
             if is_elsewhere && helm.version.is_none() {
-                return refuse("helm.version", "must be set for a chart that is not of this repository");
+                refuse("helm.version", "must be set for a chart that is not of this repository");
             }
             if is_elsewhere && helm.repository.is_none() && !helm.chart.as_str().starts_with("oci://") {
-                return refuse("helm.chart", "must begin with ./ where it is a folder of this repository");
+                refuse("helm.chart", "must begin with ./ where it is a folder of this repository");
             }
             if helm.repository.is_some() && helm.chart.as_str().contains('/') {
-                return refuse("helm.chart", "must be a chart's name where there is a repository");
+                refuse("helm.chart", "must be a chart's name where there is a repository");
             }
         }
         for (kind, names) in
@@ -140,14 +149,19 @@ impl Recipe {
             for name in names {
                 let field = format!("{kind}.{}", name.as_str());
                 if name.as_str() == APP {
-                    return refuse(&field, "must have another name: app is the app's");
+                    refuse(&field, "must have another name: app is the app's");
                 }
                 if kind == "databases" && self.services.contains_key(name) {
-                    return refuse(&field, "must have another name: a service has this one");
+                    refuse(&field, "must have another name: a service has this one");
                 }
             }
         }
-        Ok(())
+        broken
+    }
+
+    /// The cause that a field breaks a rule.
+    pub(super) fn refuse(&self, field: &str, rule: impl Into<String>) -> Cause {
+        self.source.refuse(field, rule)
     }
 }
 
@@ -167,10 +181,10 @@ pub struct Service {
     /// The port on which it answers: HTTP, for the app. Others reach it at this port, and at 80.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<Bounded<1, 65_535>>,
-    /// The path that answers 200 to 399 once the app is ready. What is not the app is ready once its port takes
-    /// connections.
-    #[serde(default)]
-    pub health: HealthPath,
+    /// The path that answers 200 to 399 once it is ready; the app's is `/` where it is left out. A service without one
+    /// is ready once its port takes connections.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "deserialize_some")]
+    pub health: Option<HealthPath>,
     /// Environment variables. Their values are passed on as they are: Kubernetes' `$(NAME)` is not expanded.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<VariableName, Template>,
@@ -266,11 +280,17 @@ pub struct Helm {
 /// What the URL leads to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("dependentRequired" = { "service": ["port"], "port": ["service"] }))]
 pub struct Expose {
-    /// The name of a Service; it may use variables.
-    pub service: Template,
+    /// The name of a Service; it may use variables. Left out where an Ingress or HTTPRoute leads to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Template>,
     /// The Service's port.
-    pub port: Bounded<1, 65_535>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Bounded<1, 65_535>>,
+    /// The path that answers 200 to 399 once it runs. Left out, it is `/`, or else the first path that a route has.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "deserialize_some")]
+    pub health: Option<HealthPath>,
 }
 
 /// What one pod may use, as its requests and its limits at once.
@@ -283,6 +303,11 @@ pub struct Resources {
     /// Memory, such as 256Mi.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "deserialize_usable_memory")]
     pub memory: Option<Bytes>,
+}
+
+/// A field that may be left out, and says something where it is there.
+fn deserialize_some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// No process starts in less, and `128m`, a tenth of a byte, is a common slip for `128Mi`.

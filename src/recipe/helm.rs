@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Context, Draft, Files, Helm, Object, Recipe,
-    documents::{self, fill_values, read_as_helm},
+    documents::{self, OtherBraces, fill, read},
     hooks::{self, Sorted},
+    mistakes::{Findings, Mistakes},
     pods,
 };
 use crate::environment::{Cause, Namespace};
@@ -52,8 +53,12 @@ pub struct Charted {
 impl Recipe {
     /// What helm is to render, where the recipe is a chart. The context has the files that [`Self::files`] and
     /// [`Self::folders`] ask for.
-    pub fn chart(&self, context: &Context<'_>) -> Result<Option<ChartRequest>, Cause> {
+    ///
+    /// # Errors
+    /// What is wrong with its values.
+    pub fn chart(&self, context: &Context<'_>) -> Result<Option<ChartRequest>, Mistakes> {
         let Some(helm) = &self.helm else { return Ok(None) };
+        let mut findings = Findings::default();
         let source = match (helm.folder(), &helm.version) {
             (Some(folder), _) => ChartSource::Files(self.chart_files(context.files, folder)?),
             (None, Some(version)) => ChartSource::Elsewhere {
@@ -61,21 +66,26 @@ impl Recipe {
                 repository: helm.repository.as_ref().map(|address| address.as_str().to_owned()),
                 version: version.as_str().to_owned(),
             },
-            (None, None) => return Err(self.source.refuse("helm.version", "must be set")),
+            (None, None) => return Err(self.source.refuse("helm.version", "must be set").into()),
         };
         let mut values = json!({});
         for path in &helm.values_files {
             let path = path.path();
             let text = context.files.get(path).and_then(|content| std::str::from_utf8(content).ok());
-            let text = text.ok_or_else(|| self.source.refuse("helm.values_files", "names a file that is not text"))?;
-            for documents::Document { mut value, source } in read_as_helm(path, text)? {
-                fill_values(&mut value, "", &source, context)?;
+            let Some(text) = text else {
+                findings.refuse(self.source.refuse("helm.values_files", "names a file that is not text"));
+                continue;
+            };
+            // Of keys that are there twice the last counts, as with helm.
+            for documents::Document { mut value, source, doubles: _ } in read(path, text, &mut findings) {
+                fill(&mut value, "", OtherBraces::Text, &source, context, &mut findings);
                 overlay(&mut values, value);
             }
         }
         let mut own = Value::Object(helm.values.clone());
-        fill_values(&mut own, "helm.values", &self.source, context)?;
+        fill(&mut own, "helm.values", OtherBraces::Text, &self.source, context, &mut findings);
         overlay(&mut values, own);
+        findings.into_notes()?;
         Ok(Some(ChartRequest {
             source,
             namespace: context.namespace.clone(),
@@ -99,19 +109,20 @@ fn overlay(below: &mut Value, above: Value) {
 }
 
 /// The objects that helm rendered, hooks in phases of their own.
-pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cause> {
+pub(super) fn draft(recipe: &Recipe, context: &Context<'_>, findings: &mut Findings) -> Draft {
     let mut renders = Vec::new();
     for output in &context.charted.outputs {
-        renders.push(read_as_helm("the chart", output)?.into_iter().map(|document| document.value).collect::<Vec<_>>());
+        let documents = read("the chart", output, findings).into_iter();
+        renders.push(documents.map(|document| document.value).collect::<Vec<_>>());
     }
     let mut renders = renders.into_iter();
     let mut objects = renders.next().unwrap_or_default();
-    super::admission::admit_shapes(objects.iter())?;
-    if let Some(again) = renders.next() {
+    let are_shaped = super::admission::admit_shapes(objects.iter(), findings);
+    if let Some(again) = renders.next().filter(|_| are_shaped) {
         keep_what_is_made_up(&mut objects, &again, context);
     }
-    if objects.is_empty() {
-        return Err(Cause::ChartFailed { rule: "renders to nothing".to_owned() });
+    if objects.is_empty() && !findings.are_mistakes() {
+        findings.refuse(Cause::ChartFailed { rule: "renders to nothing".to_owned() });
     }
     let current = if context.charted.is_upgrade { "upgrade" } else { "install" };
     let objects = objects.into_iter().map(Object::from_body).collect();
@@ -120,7 +131,7 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cau
     let mut phases = hooks::phases_of(before, commit);
     phases.push(main);
     phases.extend(hooks::phases_of(after, commit));
-    Ok(Draft { phases, backend: recipe.backend(context)? })
+    Draft { phases, backend: recipe.backend(context, findings) }
 }
 
 /// What a chart makes up anew each time, such as a password, keeps the value that it has in the cluster: it would
@@ -193,13 +204,14 @@ mod tests {
 
     /// What becomes of a chart that renders to these outputs. `is_upgrade`: a commit ran before.
     fn rendered(outputs: &[&str], secrets: &[(&str, &str, &str)], is_upgrade: bool) -> Result<Render, Cause> {
-        let recipe = Recipe::parse(".preview.yaml", "version: 1\nhelm: { chart: ./chart }\n")?;
+        let recipe = "version: 1\nhelm: { chart: ./chart }\nexpose: { service: led-to, port: 80 }\n";
+        let recipe = Recipe::parse(".preview.yaml", recipe)?;
         let repository: RepositoryName = "acme/shop".parse().expect("a repository");
         let namespace = Namespace::of_pull_request(42, &repository, 7);
         let secret = |(name, key, value): &(&str, &str, &str)| {
             ((*name).to_owned(), BTreeMap::from([((*key).to_owned(), (*value).to_owned())]))
         };
-        let outputs = outputs.iter().map(|output| (*output).to_owned()).collect();
+        let outputs = outputs.iter().map(|output| format!("{output}\n---\n{LED_TO}")).collect();
         let charted = Charted { outputs, secrets: secrets.iter().map(secret).collect(), is_upgrade };
         let context = Context {
             repository: &repository,
@@ -210,15 +222,33 @@ mod tests {
             url: &PublicUrl::of(&namespace, &"preview.example.com".parse().expect("a domain")),
             environment_id: "0198c0de-0000-7000-8000-000000000007",
             installation_id: "0198c0de-0000-7000-8000-000000000001",
-            policy: &Policy::default(),
+            policy: &Policy { has_router: true, ..Policy::default() },
             passwords: &BTreeMap::new(),
             secrets: None,
             registries: None,
             files: &Files::new(),
             charted: &charted,
         };
-        render(&recipe, &context)
+        let mut render = render(&recipe, &context).map_err(|mistakes| mistakes.first().clone())?;
+        // What a test is about is left.
+        let is_led_to = |object: &Object| object.name == "led-to";
+        let left = |phase: &&[Object]| phase.iter().filter(|object| !is_led_to(object)).count();
+        let mut end = 0;
+        render.phase_ends = render
+            .phases()
+            .iter()
+            .map(|phase| {
+                end += left(phase);
+                end
+            })
+            .collect();
+        render.objects.retain(|object| !is_led_to(object));
+        Ok(render)
     }
+
+    const LED_TO: &str = "{ apiVersion: v1, kind: Service, metadata: { name: led-to }, spec: { selector: { led: to }, ports: [{ port: 80 }] } }\n---\n\
+         { apiVersion: apps/v1, kind: Deployment, metadata: { name: led-to }, spec: { selector: { matchLabels: { led: to } }, \
+         template: { metadata: { labels: { led: to } }, spec: { containers: [{ name: a, image: a }] } } } }\n";
 
     fn names(objects: &[Object]) -> Vec<&str> {
         objects.iter().map(|object| object.name.as_str()).collect()

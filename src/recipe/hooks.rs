@@ -288,8 +288,8 @@ mod tests {
         }
         let namespace = object("Namespace", "pr-1", Value::Null);
         let objects = phases.concat();
-        let (walls, pod_templates, pins) = (vec![], vec![], Pins::new());
-        Render { namespace, walls, objects, phase_ends, backend: None, pod_templates, pins }
+        let (walls, notes, pins) = (vec![], vec![], Pins::new());
+        Render { namespace, walls, objects, phase_ends, backend: None, notes, pins }
     }
 
     #[test]

@@ -5,22 +5,28 @@ use serde_json::Value;
 
 use super::{
     Backend, Context, Draft, FilePattern, Object, Recipe,
-    documents::{Document, fill, read},
+    documents::{Document, OtherBraces, fill, read},
+    mistakes::Findings,
 };
 use crate::environment::Cause;
 
 /// The objects of every file that the recipe names.
-pub(super) fn draft(recipe: &Recipe, context: &Context<'_>) -> Result<Draft, Cause> {
+pub(super) fn draft(recipe: &Recipe, context: &Context<'_>, findings: &mut Findings) -> Draft {
     let mut objects = Vec::new();
+    let mut has_unread = false;
     for (path, content) in context.files {
-        let text = std::str::from_utf8(content);
-        let text = text.map_err(|_| recipe.source.refuse("manifests", "name a file that is not UTF-8 text"))?;
-        objects.extend(objects_of(path, text, context)?);
+        match std::str::from_utf8(content) {
+            Ok(text) => objects.extend(objects_of(path, text, context, findings)),
+            Err(_) => {
+                has_unread = true;
+                findings.refuse(recipe.refuse("manifests", "name a file that is not UTF-8 text"));
+            }
+        }
     }
-    if objects.is_empty() {
-        return Err(recipe.source.refuse("manifests", "name no file of the repository with an object in it"));
+    if objects.is_empty() && !has_unread && !findings.are_mistakes() {
+        findings.refuse(recipe.refuse("manifests", "name no file of the repository with an object in it"));
     }
-    Ok(Draft { phases: vec![objects], backend: recipe.backend(context)? })
+    Draft { phases: vec![objects], backend: recipe.backend(context, findings) }
 }
 
 impl Recipe {
@@ -36,18 +42,21 @@ impl Recipe {
     }
 
     /// What the URL leads to, where the recipe says it.
-    pub(super) fn backend(&self, context: &Context<'_>) -> Result<Option<Backend>, Cause> {
-        let Some(expose) = &self.expose else { return Ok(None) };
-        let service = context.render(self, "expose.service", &expose.service)?;
-        Ok(Some(Backend { service, port: expose.port.get() }))
+    pub(super) fn backend(&self, context: &Context<'_>, findings: &mut Findings) -> Option<Backend> {
+        let expose = self.expose.as_ref()?;
+        let (service, port) = (expose.service.as_ref()?, expose.port?.get());
+        let service = findings.take(context.render(self, "expose.service", service))?;
+        Some(Backend { service, port })
     }
 }
 
 /// The objects of one file.
-fn objects_of(path: &str, text: &str, context: &Context<'_>) -> Result<Vec<Object>, Cause> {
+fn objects_of(path: &str, text: &str, context: &Context<'_>, findings: &mut Findings) -> Vec<Object> {
     let mut objects = Vec::new();
-    for Document { mut value, source } in read(path, text)? {
-        fill(&mut value, "", &source, context)?;
+    for document in read(path, text, findings) {
+        document.refuse_doubles(findings);
+        let Document { mut value, source, doubles: _ } = document;
+        fill(&mut value, "", OtherBraces::Refused, &source, context, findings);
         match value {
             // As `kubectl get -o yaml` writes them. One whose items are no list is refused for its kind.
             Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
@@ -59,5 +68,5 @@ fn objects_of(path: &str, text: &str, context: &Context<'_>) -> Result<Vec<Objec
             document => objects.push(Object::from_body(document)),
         }
     }
-    Ok(objects)
+    objects
 }

@@ -1,12 +1,12 @@
 //! Where everything in a YAML file stands: from a place to the dotted path of what is there, and from a path to its line.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
 };
 
 use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::{Location, Options, Spanned};
+use serde_saphyr::{Location, Options, Spanned, options::DuplicateKeyPolicy};
 
 use crate::environment::Cause;
 
@@ -22,6 +22,12 @@ pub(super) fn yaml_options() -> Options {
         budget: serde_saphyr::budget! { max_depth: 16, max_nodes: 5_000, max_aliases: 100, max_anchors: 100 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 5_000, max_replay_stack_depth: 8 },
     }
+}
+
+/// The same where a key may be there twice: the last one counts. An [`Outline`] says whether one is.
+pub(super) fn with_doubles(mut options: Options) -> Options {
+    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
+    options
 }
 
 /// The file that a recipe came from, and the line of each of its values. Two recipes that say the same are equal,
@@ -50,6 +56,11 @@ impl Source {
     pub(super) fn refuse(&self, field: &str, rule: impl Into<String>) -> Cause {
         let ancestors = std::iter::successors(Some(field), |path| path.rsplit_once('.').map(|(parent, _)| parent));
         let line = ancestors.filter_map(|path| self.lines.get(path)).next().copied().unwrap_or(1);
+        self.refuse_at(line, field, rule)
+    }
+
+    /// The same, where the line is known.
+    pub(super) fn refuse_at(&self, line: u64, field: &str, rule: impl Into<String>) -> Cause {
         Cause::InvalidRecipe { file: self.file.clone(), line, field: field.to_owned(), rule: rule.into() }
     }
 }
@@ -60,6 +71,8 @@ pub(super) struct Outline {
     keys: HashMap<(u64, u64), String>,
     values: HashMap<(u64, u64), String>,
     lines: BTreeMap<String, u64>,
+    /// The lines of keys that their mapping had before.
+    doubles: Vec<u64>,
 }
 
 impl Outline {
@@ -70,6 +83,8 @@ impl Outline {
 
     /// The same, with other options than a recipe's.
     pub(super) fn read_with(text: &str, options: Options) -> Result<Self, serde_saphyr::Error> {
+        let mut options = options;
+        options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
         let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options)?;
         let mut outline = Self::default();
         outline.add(String::new(), &root);
@@ -85,7 +100,13 @@ impl Outline {
                 }
             }
             Node::Map(entries) => {
+                let mut seen = HashSet::new();
                 for (key, value) in entries {
+                    if let Node::Scalar(text) = &key.value
+                        && !seen.insert(text)
+                    {
+                        self.doubles.push(key.referenced.line());
+                    }
                     let key_text = if let Node::Scalar(text) = &key.value { shown(text) } else { "?".to_owned() };
                     let path = join(&path, &key_text);
                     self.keys.insert(place(key.referenced), path.clone());
@@ -105,14 +126,28 @@ impl Outline {
         self.values.get(&place).or_else(|| self.keys.get(&place)).map_or("", String::as_str)
     }
 
+    /// The path of the mapping at `location`, or of the one whose key is there: in braces it begins before its first key.
+    pub(super) fn mapping_at(&self, location: Location) -> &str {
+        let place = place(location);
+        let of_key = || self.keys.get(&place).map(|key| key.rsplit_once('.').map_or("", |(mapping, _)| mapping));
+        self.values.get(&place).map(String::as_str).or_else(of_key).unwrap_or_default()
+    }
+
     /// The path of the key at `location`, or of the value where no key is there.
     pub(super) fn key_at(&self, location: Location) -> &str {
         let place = place(location);
         self.keys.get(&place).or_else(|| self.values.get(&place)).map_or("", String::as_str)
     }
 
-    pub(super) fn into_source(self, file: &str) -> Source {
-        Source { file: file.to_owned(), lines: self.lines }
+    /// The lines of keys that their mapping had before, from the first.
+    pub(super) fn doubles(&self) -> Vec<u64> {
+        let mut doubles = self.doubles.clone();
+        doubles.sort_unstable();
+        doubles
+    }
+
+    pub(super) fn source(&self, file: &str) -> Source {
+        Source { file: file.to_owned(), lines: self.lines.clone() }
     }
 }
 

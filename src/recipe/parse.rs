@@ -3,11 +3,13 @@
 //! The text is read twice: as any YAML, which finds what is malformed and where everything stands, and then as a recipe,
 //! whose types have the rules. No error text of the YAML library is passed on: it may quote the file.
 
+use serde_json::Value;
 use serde_saphyr::{Error, Location};
 
 use super::{
     format::Recipe,
-    outline::{Outline, join, yaml_options},
+    mistakes::{Findings, Mistakes},
+    outline::{Outline, join, shown, with_doubles, yaml_options},
 };
 use crate::environment::Cause;
 
@@ -16,35 +18,205 @@ const LONGEST_RECIPE: usize = 64 * 1_024;
 
 /// The field that is named where the file as a whole breaks a rule.
 const WHOLE_FILE: &str = "the recipe";
+/// The rule of every YAML file that is somebody's own.
+pub(super) const KEY_TWICE: &str = "has the same key twice in one mapping";
 
 impl Recipe {
     /// The recipe that `text` says, which came from `file`.
     ///
     /// # Errors
     ///
-    /// [`Cause::InvalidRecipe`] with the line and the dotted field that breaks a rule.
-    pub fn parse(file: &str, text: &str) -> Result<Self, Cause> {
-        let refuse = |line: u64, field: &str, rule: String| Cause::InvalidRecipe {
-            file: file.to_owned(),
-            line: line.max(1),
-            field: if field.is_empty() { WHOLE_FILE.to_owned() } else { field.to_owned() },
-            rule,
-        };
-        if text.len() > LONGEST_RECIPE {
-            return Err(refuse(1, "", format!("must be at most {} KiB long", LONGEST_RECIPE / 1_024)));
+    /// [`Cause::InvalidRecipe`] for each line and dotted field that breaks a rule.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Mistakes> {
+        match Self::read(file, text) {
+            (_, Some(mistakes)) => Err(mistakes),
+            (recipe, None) => recipe.ok_or_else(|| refuse(file, 1, "", "is not one").into()),
         }
-        let outline = Outline::read(text).map_err(|error| {
-            let line = location_of(&error).line();
-            refuse(line, "", malformation(&error, text, line))
-        })?;
-        let mut recipe: Self = serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| {
-            let location = location_of(&error);
-            let (field, rule) = broken_rule(&error, location, &outline);
-            refuse(location.line(), &field, rule)
-        })?;
-        recipe.source = outline.into_source(file);
-        recipe.check()?;
-        Ok(recipe)
+    }
+
+    /// The same as far as it can be read, without what breaks a rule; and what is wrong. There is none where what is left
+    /// would be another recipe.
+    pub fn read(file: &str, text: &str) -> (Option<Self>, Option<Mistakes>) {
+        let mut findings = Findings::default();
+        let recipe = Self::read_into(file, text, &mut findings);
+        (recipe, findings.into_notes().err())
+    }
+
+    fn read_into(file: &str, text: &str, findings: &mut Findings) -> Option<Self> {
+        if text.len() > LONGEST_RECIPE {
+            let rule = format!("must be at most {} KiB long", LONGEST_RECIPE / 1_024);
+            findings.refuse(refuse(file, 1, "", rule));
+            return None;
+        }
+        let outline = match Outline::read(text) {
+            Ok(outline) => outline,
+            Err(error) => {
+                let line = location_of(&error).line();
+                findings.refuse(refuse(file, line, "", malformation(&error, text, line)));
+                return None;
+            }
+        };
+        outline.doubles().into_iter().for_each(|line| findings.refuse(refuse(file, line, "", KEY_TWICE)));
+        let source = outline.source(file);
+        let mut told = Told::default();
+        let mut recipe = match from_text(text, &outline) {
+            Ok(recipe) => recipe,
+            Err(broken) => {
+                findings.refuse(refuse(file, broken.line, &broken.field, broken.rule.clone()));
+                let mut more = Vec::new();
+                let left =
+                    without_mistakes(text, broken, &mut told, |field, rule| more.push(source.refuse(field, rule)));
+                // What is left is read in another order than it was written.
+                more.sort_by_key(|cause| if let Cause::InvalidRecipe { line, .. } = cause { *line } else { 0 });
+                more.into_iter().for_each(|cause| findings.refuse(cause));
+                left?
+            }
+        };
+        recipe.source = source;
+        if ["app", "manifests", "helm"].into_iter().any(|content| told.has(content)) {
+            return None;
+        }
+        for (field, rule) in recipe.check() {
+            if !told.has(&field) {
+                findings.refuse(recipe.refuse(&field, rule));
+            }
+        }
+        (recipe.content().is_some() && !told.is_of_what_is_named()).then_some(recipe)
+    }
+}
+
+fn refuse(file: &str, line: u64, field: &str, rule: impl Into<String>) -> Cause {
+    let field = if field.is_empty() { WHOLE_FILE } else { field };
+    Cause::InvalidRecipe { file: file.to_owned(), line: line.max(1), field: field.to_owned(), rule: rule.into() }
+}
+
+/// A field that breaks a rule.
+struct Broken {
+    line: u64,
+    field: String,
+    rule: String,
+    /// What has to go for everything else to be read: the field, or what misses it.
+    culprit: String,
+    /// What an unknown key was probably meant to be.
+    meant: Option<String>,
+}
+
+fn from_text(text: &str, outline: &Outline) -> Result<Recipe, Broken> {
+    let options = if outline.doubles().is_empty() { yaml_options() } else { with_doubles(yaml_options()) };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let location = location_of(&error);
+        let (field, rule) = broken_rule(&error, location, outline);
+        let culprit = if is_missing(&error) { parent_of(&field).to_owned() } else { field.clone() };
+        let meant = rule.split_once("did you mean ").map(|(_, meant)| meant.trim_end_matches('?').to_owned());
+        Broken { line: location.line(), field, rule, culprit, meant }
+    })
+}
+
+fn parent_of(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
+fn is_missing(error: &Error) -> bool {
+    match error {
+        Error::AliasError { error, .. } => is_missing(error),
+        Error::SerdeMissingField { .. } => true,
+        _ => false,
+    }
+}
+
+/// The fields of which something was said, and which are not there any more: that they are missing is no other mistake.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Told {
+    fn has(&self, field: &str) -> bool {
+        self.0.iter().any(|told| told == field)
+    }
+
+    /// Whether it is of what names files, or Services in them.
+    fn is_of_what_is_named(&self) -> bool {
+        let of = |told: &String, field: &str| told.strip_prefix(field).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.0.iter().any(|told| ["expose", "manifests", "helm"].iter().any(|field| told == field || of(told, field)))
+    }
+
+    /// `field` of what is left, as it was in the file: items of lists move up when one before them goes.
+    fn in_file(&self, field: &str) -> String {
+        let moved = |field: String, told: &String| {
+            let Some((list, index)) = told.strip_suffix(']').and_then(|told| told.rsplit_once('[')) else {
+                return field;
+            };
+            let Some((at, rest)) = field.strip_prefix(&format!("{list}[")).and_then(|rest| rest.split_once(']')) else {
+                return field;
+            };
+            match (at.parse::<usize>(), index.parse::<usize>()) {
+                (Ok(at), Ok(index)) if at >= index => format!("{list}[{}]{rest}", at + 1),
+                _ => field,
+            }
+        };
+        self.0.iter().rev().fold(field.to_owned(), moved)
+    }
+}
+
+/// Reads what is left of `text` without what breaks a rule, over and over, because types tell their first mistake alone.
+fn without_mistakes(
+    text: &str,
+    first: Broken,
+    told: &mut Told,
+    mut refuse: impl FnMut(&str, String),
+) -> Option<Recipe> {
+    let mut document: Value = serde_saphyr::from_str_with_options(text, with_doubles(yaml_options())).ok()?;
+    let mut broken = first;
+    // Each time one thing less is there.
+    for _ in 0..MOST_ROUNDS {
+        if broken.field == "version" {
+            // There is no other.
+            document.as_object_mut()?.insert("version".to_owned(), 1.into());
+        } else if broken.culprit.is_empty() || !take_out(&mut document, "", &broken.culprit) {
+            return None;
+        }
+        told.0.extend(broken.meant);
+        told.0.push(broken.culprit);
+        let text = document.to_string();
+        broken = match from_text(&text, &Outline::read(&text).ok()?) {
+            Ok(recipe) => return Some(recipe),
+            Err(next) => next,
+        };
+        if !told.has(&broken.field) {
+            refuse(&told.in_file(&broken.field), broken.rule.clone());
+        }
+    }
+    None
+}
+
+/// More mistakes than anybody reads at once.
+const MOST_ROUNDS: usize = 30;
+
+/// Takes what stands at `path` out of `value`, which stands at `at`. Gives whether it was there.
+fn take_out(value: &mut Value, at: &str, path: &str) -> bool {
+    let is_above = |place: &str| path.strip_prefix(place).is_some_and(|rest| rest.starts_with(['.', '[']));
+    match value {
+        Value::Object(entries) => {
+            let place = |key: &str| join(at, &shown(key));
+            if let Some(key) = entries.keys().find(|key| place(key) == path).cloned() {
+                return entries.remove(&key).is_some();
+            }
+            entries.iter_mut().any(|(key, value)| {
+                let place = join(at, &shown(key));
+                is_above(&place) && take_out(value, &place, path)
+            })
+        }
+        Value::Array(items) => {
+            let place = |index: usize| format!("{at}[{index}]");
+            if let Some(index) = (0..items.len()).find(|index| place(*index) == path) {
+                items.remove(index);
+                return true;
+            }
+            items.iter_mut().enumerate().any(|(index, value)| {
+                let place = format!("{at}[{index}]");
+                is_above(&place) && take_out(value, &place, path)
+            })
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
@@ -63,7 +235,7 @@ fn location_of(error: &Error) -> Location {
 fn malformation(error: &Error, text: &str, line: u64) -> String {
     let rule = match error {
         Error::AliasError { error, .. } => return malformation(error, text, line),
-        Error::DuplicateMappingKey { .. } => "has the same key twice in one mapping",
+        Error::DuplicateMappingKey { .. } => KEY_TWICE,
         Error::MultipleDocuments { .. } => "must be a single YAML document",
         Error::UnknownAnchor { .. } => "uses a YAML alias that is not defined before it",
         Error::RecursiveReferencesRequireWeakTypes { .. } => "uses a YAML alias inside of what it stands for",
@@ -99,7 +271,7 @@ fn broken_rule(error: &Error, location: Location, outline: &Outline) -> (String,
             let rule = unknown_key(path, field, expected);
             (path.to_owned(), rule)
         }
-        Error::SerdeMissingField { field, .. } => (join(outline.value_at(location), field), "must be set".to_owned()),
+        Error::SerdeMissingField { field, .. } => (join(outline.mapping_at(location), field), "must be set".to_owned()),
         // Of a mapping the library tells where it begins, of everything else where its key is.
         Error::SerdeInvalidType { expected, unexpected, .. } if unexpected == "map" => {
             at_value(&format!("must be {expected}"))
@@ -146,7 +318,7 @@ mod tests {
 
     /// The line, the field and the rule that `text` breaks.
     fn refusal(text: &str) -> (u64, String, String) {
-        match Recipe::parse(".preview.yaml", text) {
+        match Recipe::parse(".preview.yaml", text).map_err(|mistakes| mistakes.first().clone()) {
             Err(Cause::InvalidRecipe { file, line, field, rule }) => {
                 assert_eq!(file, ".preview.yaml");
                 (line, field, rule)
@@ -166,7 +338,7 @@ mod tests {
         let recipe = Recipe::parse(".preview.yaml", VALID).expect("a recipe");
         let app = recipe.app.as_ref().expect("an app");
         assert_eq!(app.port.expect("a port").get(), 8080);
-        assert_eq!(app.health.as_str(), "/");
+        assert_eq!(app.health, None);
         assert_eq!(app.replicas.get(), 1);
         assert_eq!(app.resources.cpu, None);
         let again: Recipe = serde_json::from_str(&serde_json::to_string(&recipe).expect("JSON")).expect("a recipe");
@@ -227,6 +399,7 @@ mod tests {
             ("version: 1\n", 1, "app", "must be set, or manifests, or helm"),
             ("app: { image: x, port: 1 }\n", 1, "version", "must be set"),
             ("version: 1\napp:\n  image: x\n", 3, "app.port", "must be set"),
+            ("version: 1\napp: { port: 1 }\n", 2, "app.image", "must be set"),
             ("? [a]\n: b\nversion: 1\n", 1, "?", "must be text; put it in quotes where it begins with {{"),
         ]);
     }
@@ -320,6 +493,45 @@ mod tests {
         ]);
     }
 
+    /// The fields and lines of everything that is wrong.
+    fn refusals(text: &str) -> Vec<(u64, String)> {
+        let mistakes = Recipe::parse(".preview.yaml", text).expect_err("mistakes");
+        let place = |cause: &Cause| match cause {
+            Cause::InvalidRecipe { line, field, .. } => (*line, field.clone()),
+            other => panic!("{other}"),
+        };
+        mistakes.causes().map(place).collect()
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        for (text, fields) in [
+            (
+                "version: 1\napp:\n  image: x\n  port: 0\n  helth: /\n  env:\n    A: [1]\n    B: '{{ shaa }}'\nkustomize: 1\n",
+                vec![(4, "app.port"), (5, "app.helth"), (7, "app.env.A"), (8, "app.env.B"), (9, "kustomize")],
+            ),
+            // What is taken for a misspelling is not missing as well.
+            ("version: 1\napp:\n  imgae: x\n  port: 1\n  replicas: 0\n", vec![(3, "app.imgae"), (5, "app.replicas")]),
+            ("version: 1\napp:\n  image: x\n  prot: 1\nttl: soon\n", vec![(4, "app.prot"), (5, "ttl")]),
+            // Nothing follows from what is not there.
+            (
+                "app: { image: 1, port: x }\nservices: { app: { image: x } }\n",
+                vec![(1, "app.port"), (1, "version"), (2, "services.app")],
+            ),
+            (
+                "version: 3\nmanifests: [../a, k8s, /abs]\nsetup: {}\n",
+                vec![(1, "version"), (2, "manifests[0]"), (2, "manifests[2]"), (3, "setup")],
+            ),
+            (
+                "version: 1\nversion: 1\nhelm: { chart: ./a }\ndatabases: { db: { engine: oracle, version: 1 } }\n",
+                vec![(2, "the recipe"), (4, "databases.db.engine")],
+            ),
+        ] {
+            let fields: Vec<_> = fields.into_iter().map(|(line, field)| (line, field.to_owned())).collect();
+            assert_eq!(refusals(text), fields, "{text}");
+        }
+    }
+
     #[test]
     fn an_alias_is_refused_where_it_stands() {
         let text = format!("{VALID}  env:\n    A: &path no-slash\n  health: *path\n");
@@ -392,7 +604,7 @@ mod tests {
 
         #[test]
         fn no_value_is_echoed(text in recipe_like()) {
-            if let Err(cause) = Recipe::parse(".preview.yaml", &text) {
+            for cause in Recipe::parse(".preview.yaml", &text).err().iter().flat_map(Mistakes::causes) {
                 prop_assert!(!cause.to_string().contains("marker@evil"), "{}", cause);
                 prop_assert!(cause.to_string().len() < 1_000, "{}", cause);
             }

@@ -84,6 +84,7 @@ mod tests {
             objects: vec![Object::from_body(deployment)],
             phase_ends: Vec::new(),
             backend: None,
+            notes: Vec::new(),
             pins: Pins::new(),
         }
     }

@@ -13,7 +13,7 @@ const DRAIN_SECONDS: i64 = 2;
 const STAYS_READY_SECONDS: u32 = 3;
 
 /// Where a kind has its pod template; None for what makes no pods.
-fn template_path(kind: &str) -> Option<&'static str> {
+pub(super) fn template_path(kind: &str) -> Option<&'static str> {
     match kind {
         "Deployment" | "StatefulSet" | "Job" => Some("/spec/template"),
         "CronJob" => Some("/spec/jobTemplate/spec/template"),

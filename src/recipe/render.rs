@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Backend, Charted, Content, Object, Pins, Policy, Recipe, Template, Variable, admission, app, helm,
-    image::is_of_pull_request, manifests, pods, route, shares, walls,
+    Backend, Charted, Content, Mistakes, Object, Pins, Policy, Recipe, Template, Variable, admission, app, helm,
+    image::is_of_pull_request, manifests, mistakes::Findings, pods, route, shares, tags, walls,
 };
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
@@ -73,6 +73,9 @@ pub struct Render {
     /// What the URL leads to. None: one of the objects is a route that says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
+    /// Sentences for whoever wrote the recipe: what was made safe, and what may not be as it is meant. They are not kept.
+    #[serde(skip)]
+    pub notes: Vec<String>,
     /// The digests that images are deployed by, where their tags may be moved.
     #[serde(default, skip_serializing_if = "Pins::is_empty")]
     pub pins: Pins,
@@ -83,18 +86,32 @@ pub struct Render {
 /// # Errors
 ///
 /// [`Cause::InvalidRecipe`] where a template renders to what its field may not be, [`Cause::ObjectRefused`] where it
-/// makes what an environment may not hold, and [`Cause::QuotaExceeded`] where it asks for more than one may have.
-pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
+/// makes what an environment may not hold, and [`Cause::QuotaExceeded`] where it asks for more than one may have: all of
+/// them at once.
+pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes> {
+    let mut findings = Findings::default();
     let mut draft = match recipe.content() {
-        Content::App(app) => app::draft(recipe, app, context)?,
-        Content::Manifests(_) => manifests::draft(recipe, context)?,
-        Content::Helm(_) => helm::draft(recipe, context)?,
+        Some(Content::App(app)) => app::draft(recipe, app, context, &mut findings),
+        Some(Content::Helm) => helm::draft(recipe, context, &mut findings),
+        Some(Content::Manifests) | None => manifests::draft(recipe, context, &mut findings),
     };
-    admission::admit(&mut draft.phases, context)?;
+    let secret = operators_secrets(recipe, context, &mut findings);
+    let could_be_read = !findings.are_mistakes();
+    // What nobody may do is told before what only does not work.
+    let mut others = Findings::default();
+    let are_shaped = admission::admit(&mut draft.phases, context, &mut findings, &mut others);
+    // What could not be read is not missing.
+    if are_shaped && could_be_read {
+        if recipe.app.is_none() {
+            admission::admit_leads(recipe, &draft.phases, draft.backend.as_ref(), &mut others);
+        }
+        admission::note_what_is_missing(&draft.phases, &mut others);
+        tags::note_tags(recipe, &draft.phases, context, &mut others);
+    }
     // previewd's own router reads it from the render.
     if let Some(backend) = draft.backend.as_ref().filter(|_| !context.policy.has_router) {
         let route = route::route(context, backend);
-        admission::admit_beside(&draft.phases, &route)?;
+        admission::admit_beside(&draft.phases, &route, &mut findings);
         // With the Service that it leads to: what comes after that may already want to be reached.
         let is_service = |object: &Object| object.kind == "Service" && object.name == backend.service;
         let with_service = draft.phases.iter().position(|phase| phase.iter().any(is_service));
@@ -103,8 +120,12 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
             phase.push(route);
         }
     }
-    shares::share(&mut draft.phases, &context.policy.quota)?;
-    if let Some(secret) = operators_secrets(recipe, context)? {
+    if are_shaped && let Err(cause) = shares::share(&mut draft.phases, &context.policy.quota) {
+        findings.refuse(cause);
+    }
+    findings.append(others);
+    let notes = findings.into_notes()?;
+    if let Some(secret) = secret {
         draft.phases.insert(0, vec![secret]);
     }
     draft.phases.retain(|phase| !phase.is_empty());
@@ -121,6 +142,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
         objects,
         phase_ends,
         backend: draft.backend,
+        notes,
         pins: Pins::new(),
     };
     if render.leaves_passing_objects() {
@@ -131,23 +153,27 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Cause> {
 }
 
 /// The Secret with what the operator gives the repository. None where the recipe asks for nothing of it.
-fn operators_secrets(recipe: &Recipe, context: &Context<'_>) -> Result<Option<Object>, Cause> {
-    let Some(given) = context.secrets.filter(|_| !recipe.secrets.is_empty()) else { return Ok(None) };
+fn operators_secrets(recipe: &Recipe, context: &Context<'_>, findings: &mut Findings) -> Option<Object> {
+    let given = context.secrets.filter(|_| !recipe.secrets.is_empty())?;
     let mut data = serde_json::Map::new();
     for (index, name) in recipe.secrets.iter().enumerate() {
-        let value = given.get(name.as_str()).ok_or_else(|| {
-            let rule = "is none of the secrets that the operator gives this repository";
-            recipe.source.refuse(&format!("secrets[{index}]"), rule)
-        })?;
-        data.insert(name.as_str().to_owned(), BASE64.encode(value.expose_secret()).into());
+        match given.get(name.as_str()) {
+            Some(value) => {
+                data.insert(name.as_str().to_owned(), BASE64.encode(value.expose_secret()).into());
+            }
+            None => {
+                let rule = "is none of the secrets that the operator gives this repository";
+                findings.refuse(recipe.refuse(&format!("secrets[{index}]"), rule));
+            }
+        }
     }
-    Ok(Some(Object::from_body(serde_json::json!({
+    Some(Object::from_body(serde_json::json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": { "name": walls::OPERATORS_SECRET },
         "type": "Opaque",
         "data": data,
-    }))))
+    })))
 }
 
 impl Render {
@@ -277,10 +303,10 @@ mod tests {
 
     /// The render of `text` for pull request 7 of acme/shop, on `branch`, under `policy`.
     fn render_on(text: &str, branch: &str, policy: &Policy) -> Result<Render, Cause> {
-        render_with(text, branch, policy, &Charted::default())
+        render_with(text, branch, policy, &Charted::default()).map_err(Cause::from)
     }
 
-    fn render_with(text: &str, branch: &str, policy: &Policy, charted: &Charted) -> Result<Render, Cause> {
+    fn render_with(text: &str, branch: &str, policy: &Policy, charted: &Charted) -> Result<Render, Mistakes> {
         let recipe = Recipe::parse(".preview.yaml", text)?;
         let repository: RepositoryName = "acme/shop".parse().expect("a repository");
         let namespace = Namespace::of_pull_request(42, &repository, 7);
@@ -416,7 +442,9 @@ app:
     #[test]
     fn the_route_comes_with_its_service_and_waits_for_nothing() {
         let recipe = "version: 1\nhelm: { chart: ./chart }\nexpose: { service: web, port: 80 }\n";
-        let service = "apiVersion: v1\nkind: Service\nmetadata: { name: web }\nspec: { selector: { app: web }, ports: [{ port: 80 }] }\n";
+        let service = "apiVersion: v1\nkind: Service\nmetadata: { name: web }\nspec: { selector: { app: web }, ports: [{ port: 80 }] }\n---\n\
+                       apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec: { selector: { matchLabels: { app: web } }, \
+                       template: { metadata: { labels: { app: web } }, spec: { containers: [{ name: web, image: shop }] } } }\n";
         let hook = "---\napiVersion: batch/v1\nkind: Job\nmetadata: { name: check, annotations: { helm.sh/hook: post-install } }\n\
                     spec: { template: { spec: { restartPolicy: Never, containers: [{ name: check, image: shop }] } } }\n";
         let phases = |output: String| {
@@ -473,6 +501,28 @@ app:
             let refused = render_on(&app(fields), "main", &policy);
             assert_eq!(refused, Err(Cause::QuotaExceeded { resource, needed, allowed }), "{fields}");
         }
+    }
+
+    /// Applications that look at the host they are asked for know theirs, and not their pods' addresses.
+    #[test]
+    fn what_is_asked_over_http_is_asked_for_the_previews_host() {
+        let text = "version: 1\napp: { image: a, port: 80 }\n\
+                    services: { api: { image: b, port: 81, health: /up }, queue: { image: c, port: 82 } }\n";
+        let render = rendered(text);
+        let probe = |name: &str| {
+            let deployment = render.objects.iter().find(|object| object.kind == "Deployment" && object.name == name);
+            deployment.expect(name).body["spec"]["template"]["spec"]["containers"][0]["readinessProbe"].clone()
+        };
+        let host = PublicUrl::of(
+            &render.namespace.name.parse().expect("a namespace"),
+            &"preview.example.com".parse().expect("a domain"),
+        );
+        let headers = json!([{ "name": "Host", "value": host.host() }]);
+        for (name, path) in [("app", "/"), ("api", "/up")] {
+            assert_eq!(probe(name)["httpGet"]["path"], path, "{name}");
+            assert_eq!(probe(name)["httpGet"]["httpHeaders"], headers, "{name}");
+        }
+        assert_eq!((&probe("queue")["httpGet"], &probe("queue")["tcpSocket"]["port"]), (&json!(null), &json!("http")));
     }
 
     #[test]

@@ -156,6 +156,7 @@ mod tests {
             objects,
             phase_ends,
             backend: None,
+            notes: Vec::new(),
             pins: crate::recipe::Pins::new(),
         }
     }

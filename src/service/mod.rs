@@ -32,7 +32,7 @@ pub use follow::{Followed, LogEvent};
 pub use logs::merged;
 pub use operation::{GitHubBudget, NewTokenRequest, Operation, TeamUsage, TokenSummary};
 pub use page::{Dossier, EnvironmentRows, PageRequest, Possible};
-pub use rendering::{CheckRecipeRequest, RecipeRenderer, RecipeVerdict, RenderTarget};
+pub use rendering::{CheckRecipeRequest, RecipeRenderer, RecipeVerdict, RenderTarget, SAMPLE_COMMIT};
 pub use requests::{
     ChangeRequest, ContainerName, CreateRequest, Cursor, EnvironmentReference, ExpectedCommit, ExplainRequest,
     GetRequest, IdempotencyKey, KeepDuration, KeepRequest, ListRequest, LogsRequest, Number, Repository, SearchText,

@@ -10,13 +10,16 @@ use super::{Service, ServiceError};
 use crate::{
     environment::{BaseDomain, Cause, CommitSha, Namespace, PublicUrl, RepositoryName},
     helm::Helm,
-    recipe::{Charted, Context, Files, Policy, RECIPE_FILE, Recipe, Render, Secrets},
+    recipe::{Charted, Context, Files, Mistakes, Policy, RECIPE_FILE, Recipe, Render, Secrets},
 };
 
 /// Recipes that are looked at for somebody at once: helm's other places are the deployments'.
 pub(super) const CHECKS_AT_ONCE: usize = 2;
 /// How long somebody waits for one of them.
 const TURN: Duration = Duration::from_secs(10);
+
+/// The commit that a recipe is looked at for, where nobody names one: text to YAML too, in full and in short.
+pub const SAMPLE_COMMIT: &str = "c0ffee0123456789abcdef0123456789abcdef01";
 
 /// What this installation would make of recipes.
 #[derive(Debug, Clone)]
@@ -37,8 +40,23 @@ pub struct RenderTarget {
 
 impl RecipeRenderer {
     /// What would be applied for `text`, a `.preview.yaml`, with the files of the repository that it names.
-    pub async fn render(&self, text: &str, files: &Files, target: &RenderTarget) -> Result<Render, Cause> {
-        let recipe = Recipe::parse(RECIPE_FILE, text)?;
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub async fn render(&self, text: &str, files: &Files, target: &RenderTarget) -> Result<Render, Mistakes> {
+        match Recipe::read(RECIPE_FILE, text) {
+            (None, None) => Err(Cause::NoRecipe.into()),
+            (None, Some(mistakes)) => Err(mistakes),
+            (Some(recipe), None) => self.render_recipe(&recipe, files, target).await,
+            // What is left may be wrong as well.
+            (Some(recipe), Some(mistakes)) => match self.render_recipe(&recipe, files, target).await {
+                Ok(_) => Err(mistakes),
+                Err(more) => Err(mistakes.and(more)),
+            },
+        }
+    }
+
+    async fn render_recipe(&self, recipe: &Recipe, files: &Files, target: &RenderTarget) -> Result<Render, Mistakes> {
         let namespace = Namespace::of_pull_request(0, &target.repository, target.pull_request);
         let url = PublicUrl::of(&namespace, &self.base_domain);
         let folders = recipe.folders(files);
@@ -72,7 +90,7 @@ impl RecipeRenderer {
             files: &files,
             charted: &Charted::default(),
         };
-        self.helm.render(&recipe, &context, None).await
+        self.helm.render(recipe, &context, None).await
     }
 }
 
@@ -92,21 +110,26 @@ pub struct CheckRecipeRequest {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct RecipeVerdict {
     pub valid: bool,
-    /// What is wrong, with its place and what to do; or what would run.
+    /// What is wrong, a line each, with its place and what to do; or what would run.
     pub message: String,
+    /// What was made safe, and what may not be as it is meant.
+    pub notes: Vec<String>,
     /// What would be in the namespace, as kind/name, in the order in which it starts.
     pub objects: Vec<String>,
 }
 
 impl RecipeVerdict {
-    pub fn of(rendered: &Result<Render, Cause>) -> Self {
+    pub fn of(rendered: &Result<Render, Mistakes>) -> Self {
         match rendered {
             Ok(render) => {
                 let objects: Vec<String> =
                     render.objects.iter().map(|object| format!("{}/{}", object.kind, object.name)).collect();
-                Self { valid: true, message: format!("It is valid, and makes {} objects.", objects.len()), objects }
+                let message = format!("It is valid, and makes {} objects.", objects.len());
+                Self { valid: true, message, notes: render.notes.clone(), objects }
             }
-            Err(cause) => Self { valid: false, message: cause.to_string(), objects: Vec::new() },
+            Err(mistakes) => {
+                Self { valid: false, message: mistakes.to_string(), notes: Vec::new(), objects: Vec::new() }
+            }
         }
     }
 }
@@ -126,7 +149,7 @@ impl Service {
             repository: "owner/name".parse().expect("a repository"),
             pull_request: 1,
             branch: "branch".to_owned(),
-            commit: "0".repeat(40).parse().expect("a commit"),
+            commit: SAMPLE_COMMIT.parse().expect("a commit"),
         };
         Ok(RecipeVerdict::of(&self.shared.parts.renderer.render(&recipe, &files, &target).await))
     }

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use xtask::cluster::{REGISTRY_PASSWORD, REGISTRY_USER, Registry, helm};
 
+use super::recipes::WEB;
+
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// Two charts in two versions, one of which needs the other, packed; and a helm that made them.
@@ -31,6 +33,9 @@ fn write_chart(folder: &Path, name: &str, version: &str, more: &str, data: &str)
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: {name} }}\ndata:\n  version: {{{{ .Chart.Version }}}}\n{data}"
     );
     fs::write(folder.join("templates/map.yaml"), map).unwrap();
+    if name == "base" {
+        fs::write(folder.join("templates/led-to.yaml"), WEB).unwrap();
+    }
 }
 
 impl Charts {
@@ -166,7 +171,10 @@ async fn a_private_registry_is_asked_with_the_operators_credentials() {
     let needs = format!(
         "apiVersion: v2\nname: web\nversion: 3.0.0\ndependencies: [{{ name: base, version: 1.1.0, repository: 'oci://{host}/charts' }}]\n"
     );
-    let own = [(".preview.yaml", "version: 1\nhelm: { chart: ./chart }\n"), ("chart/Chart.yaml", needs.as_str())];
+    let own = [
+        (".preview.yaml", "version: 1\nhelm: { chart: ./chart }\nexpose: { service: web, port: 80 }\n"),
+        ("chart/Chart.yaml", needs.as_str()),
+    ];
     let objects = charts.render(&own, &with(REGISTRY_PASSWORD)).await.unwrap();
     assert_eq!(versions(&objects)[0], Some("1.1.0"));
 }
@@ -184,7 +192,10 @@ async fn a_chart_repository_serves_charts_and_what_they_need() {
     let needs = format!(
         "apiVersion: v2\nname: web\nversion: 3.0.0\ndependencies: [{{ name: base, version: ^1.0.0, repository: '{place}' }}]\n"
     );
-    let own = [(".preview.yaml", "version: 1\nhelm: { chart: ./chart }\n"), ("chart/Chart.yaml", needs.as_str())];
+    let own = [
+        (".preview.yaml", "version: 1\nhelm: { chart: ./chart }\nexpose: { service: web, port: 80 }\n"),
+        ("chart/Chart.yaml", needs.as_str()),
+    ];
     let objects = charts.render(&own, &allowed).await.unwrap();
     assert_eq!(versions(&objects)[0], Some("1.1.0"), "the newest of what it takes");
     let lock = "dependencies: [{ name: base, version: 1.0.0, repository: x }]\ndigest: x\n";

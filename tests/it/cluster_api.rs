@@ -232,6 +232,15 @@ async fn what_the_api_server_refuses_is_said_without_its_values() {
     let text = rule(cluster.apply(&namespace, &wrong_type).await);
     assert!(!text.contains(canary), "{text}");
 
+    let mut twice = deployment(&owner);
+    let variable = |value: &str| json!({ "name": "LOG_LEVEL", "value": value });
+    let container = &mut twice.body["spec"]["template"]["spec"]["containers"][0];
+    container["env"] = json!([variable("info"), variable(canary), { "name": "PORT", "value": 8080 }]);
+    let text = rule(cluster.apply(&namespace, &twice).await);
+    assert!(text.contains(".env has two entries of name=LOG_LEVEL; leave one out"), "{text}");
+    assert!(text.contains(".env[name=PORT].value must be text; put it in quotes"), "{text}");
+    assert!(!text.contains(canary), "{text}");
+
     let mut invalid = deployment(&owner);
     invalid.body["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = json!(canary);
     invalid.body["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([{"containerPort": 99_999_999}]);
@@ -279,6 +288,31 @@ async fn pods_are_tried_before_they_are_made() {
     let mut lost = allowed.clone();
     lost.body["spec"]["serviceAccountName"] = json!("nobody");
     assert_eq!(rule(cluster.dry_run_pod(&namespace, &lost).await), "its service account does not exist");
+
+    // As their controller makes them, with the set's own claims, and one for each pod.
+    let mut spec = allowed.body["spec"].clone();
+    let claim = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Mi" } } });
+    spec["volumes"] = json!([{ "name": "scratch", "ephemeral": { "volumeClaimTemplate": { "spec": claim } } }]);
+    let mounts = json!([{ "name": "data", "mountPath": "/data" }, { "name": "scratch", "mountPath": "/scratch" }]);
+    spec["containers"][0]["volumeMounts"] = mounts;
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "set" },
+        "spec": {
+            "serviceName": "set", "selector": { "matchLabels": { "a": "b" } },
+            "volumeClaimTemplates": [{ "metadata": { "name": "data" }, "spec": claim }],
+            "template": { "metadata": { "labels": { "a": "b" } }, "spec": spec },
+        },
+    });
+    let mut set = object(set, &owner);
+    cluster.dry_run_pod(&namespace, &set).await.expect("its claims are there");
+    let container = "/spec/template/spec/containers/0";
+    set.body.pointer_mut(container).unwrap()["volumeMounts"][0]["name"] = json!("nothing");
+    let text = rule(cluster.dry_run_pod(&namespace, &set).await);
+    let mount = "spec.template.spec.containers[0].volumeMounts[0].name";
+    assert_eq!(text, format!("{mount} names something that does not exist"));
+    set.body.pointer_mut(container).unwrap()["env"] = json!([{ "name": "PORT", "value": 8080 }]);
+    let text = rule(cluster.dry_run_pod(&namespace, &set).await);
+    assert_eq!(text, "spec.template.spec.containers.env.value must be text; put it in quotes");
 
     let range = json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "preview"},

@@ -3,9 +3,8 @@
 use std::{path::Path, process::Command};
 
 use previewd::{
-    environment::Cause,
     helm::Helm,
-    recipe::{Files, Policy, Render},
+    recipe::{Files, Mistakes, Policy, Render},
     service::{RecipeRenderer, RenderTarget},
 };
 use serde_json::Value;
@@ -31,10 +30,16 @@ pub fn target() -> RenderTarget {
 const RECIPE: &str = "version: 1\nhelm: { chart: ./chart, values: { commit: '{{ sha }}', host: '{{ host }}' } }\nexpose: { service: web, port: 80 }\n";
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: web }\ndata: { commit: {{ .Values.commit | quote }}, host: {{ .Values.host }} }\n";
 
+/// What the URL leads to, beside what a test is about.
+pub const WEB: &str = "apiVersion: v1\nkind: Service\nmetadata: { name: web }\nspec: { selector: { app: web }, ports: [{ port: 80 }] }\n---\n\
+                   apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec: { selector: { matchLabels: { app: web } }, \
+                   template: { metadata: { labels: { app: web } }, spec: { containers: [{ name: web, image: shop, ports: [{ containerPort: 80 }] }] } } }\n";
+
 /// What becomes of a chart with these files.
-async fn render(recipe: &str, files: &[(&str, &str)]) -> Result<Render, Cause> {
+async fn render(recipe: &str, files: &[(&str, &str)]) -> Result<Render, Mistakes> {
     let mut all =
         Files::from([("chart/Chart.yaml".to_owned(), b"apiVersion: v2\nname: web\nversion: 1.0.0\n".to_vec())]);
+    all.insert("chart/templates/led-to.yaml".to_owned(), WEB.as_bytes().to_vec());
     all.extend(files.iter().map(|(path, text)| (format!("chart/{path}"), text.as_bytes().to_vec())));
     renderer(&[]).await.render(recipe, &all, &target()).await
 }
@@ -67,7 +72,7 @@ async fn a_chart_gets_values_and_what_an_environment_may_hold() {
 /// the repository that one needs.
 #[tokio::test]
 async fn a_chart_is_read_as_helm_reads_it() {
-    let recipe = "version: 1\nhelm: { chart: ./charts/web, values_files: [values.yaml], values: { commit: '{{ sha }}', named: '{{ .Release.Name }}-{{ short_sha }}' } }\n";
+    let recipe = "version: 1\nhelm: { chart: ./charts/web, values_files: [values.yaml], values: { commit: '{{ sha }}', named: '{{ .Release.Name }}-{{ short_sha }}' } }\nexpose: { service: web, port: 80 }\n";
     let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: web, labels: { app: a, app: b } }\ndata:\n  \
                     cache: {{ tpl .Values.cache . }}\n  named: {{ tpl .Values.named . }}\n  twice: {{ .Values.twice }}\n  \
                     common: {{ include \"common.name\" . }}\n";
@@ -78,6 +83,7 @@ async fn a_chart_is_read_as_helm_reads_it() {
         ("values.yaml", "cache: '{{ .Release.Name }}-redis'\ntwice: 1\ntwice: two\n"),
         ("charts/web/Chart.yaml", needs),
         ("charts/web/templates/map.yaml", template),
+        ("charts/web/templates/led-to.yaml", WEB),
         ("charts/web/crds/own.yaml", crd),
         ("charts/web/charts/queue/Chart.yaml", "apiVersion: v2\nname: queue\nversion: 0.1.0\n"),
         ("charts/web/charts/queue/crds/queue.yaml", crd),
@@ -86,7 +92,8 @@ async fn a_chart_is_read_as_helm_reads_it() {
     ];
     let files: Files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
     let render = renderer(&[]).await.render(recipe, &files, &target()).await.unwrap();
-    assert_eq!(render.objects.len(), 1);
+    let kinds: Vec<&str> = render.objects.iter().map(|object| object.kind.as_str()).collect();
+    assert_eq!(kinds, ["ConfigMap", "Service", "Deployment", "Ingress"]);
     let body = &render.objects[0].body;
     assert_eq!(body["metadata"]["labels"]["app"], "b", "the last one counts");
     let data = &body["data"];
@@ -145,13 +152,20 @@ async fn mistakes_are_named_with_their_place() {
         assert_eq!((code, said.as_str()), (1, ""));
         assert_eq!(error, "error: .preview.yaml, line 4: app.prot is not a known key; did you mean app.port?\n");
     }
+    std::fs::write(&path, "version: 1\nttl: soon\napp:\n  image: X!\n  prot: 3\n").unwrap();
+    let (_, _, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
+    assert_eq!(error.lines().count(), 3, "{error}");
+    std::fs::write(&path, "version: 1\napp: { image: 'shop:latest', port: 80 }\n").unwrap();
+    let (code, said, _) = previewd(&["check", folder.path().to_str().unwrap()]).await;
+    assert!(code == 0 && said.contains("\nNote: app.image does not name the commit: "), "{said}");
+    std::fs::write(&path, "version: 1\napp: 1\n").unwrap();
     let (code, said, _) = previewd(&["check", folder.path().to_str().unwrap(), "--output", "json"]).await;
     let verdict: Value = serde_json::from_str(&said).unwrap();
     assert!(code == 1 && verdict["valid"] == false, "{verdict}");
     std::os::unix::fs::symlink("/etc", folder.path().join("chart")).unwrap();
     std::fs::create_dir(folder.path().join("real")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("real/values.yaml")).unwrap();
-    std::fs::write(&path, "version: 1\nhelm: { chart: ./real }\n").unwrap();
+    std::fs::write(&path, "version: 1\nhelm: { chart: ./real }\nexpose: { service: web, port: 80 }\n").unwrap();
     let (code, _, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
     assert!(code == 1 && error.contains("is a link; a chart must be files and folders"), "{error}");
     std::fs::remove_file(folder.path().join("real/values.yaml")).unwrap();
@@ -161,10 +175,9 @@ async fn mistakes_are_named_with_their_place() {
     assert!(code == 1 && error.contains("cannot read the folder"), "{error}");
     std::fs::create_dir_all(folder.path().join("base/templates")).unwrap();
     std::fs::write(folder.path().join("base/Chart.yaml"), "{ apiVersion: v2, name: base, version: 1.0.0 }").unwrap();
-    let map = "{ apiVersion: v1, kind: ConfigMap, metadata: { name: base } }";
-    std::fs::write(folder.path().join("base/templates/map.yaml"), map).unwrap();
+    std::fs::write(folder.path().join("base/templates/web.yaml"), WEB).unwrap();
     let (code, said, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
-    assert!(code == 0 && said.contains("ConfigMap/base"), "{said}{error}");
+    assert!(code == 0 && said.contains("Service/web"), "{said}{error}");
     assert_eq!(previewd(&["check", "/nonexistent"]).await.0, 1);
     assert_eq!(previewd(&["check", ".", "--commit", "abc"]).await.0, 2);
 }

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::{
-    super::{Bytes, Millicores, walls},
-    Refusal, admit_claim, is_set, keys, list, shown,
+    super::{Bytes, Millicores, Object, walls},
+    Review, admit_claim, few, is_set, keys, list, shown,
 };
 
 /// What a pod's spec must leave out: all that reaches out of the pod, or chooses where and before whom it runs.
-const FORBIDDEN_IN_PODS: [&str; 16] = [
+const FORBIDDEN_IN_PODS: [&str; 17] = [
     "hostNetwork",
     "hostPID",
     "hostIPC",
@@ -26,6 +26,8 @@ const FORBIDDEN_IN_PODS: [&str; 16] = [
     // What its containers say is counted and shared; a sum beside it would be neither.
     "resources",
     "ephemeralContainers",
+    // Nobody here would open them.
+    "schedulingGates",
 ];
 
 /// Annotations of pods from which controllers give what no field of a pod gives: other networks than the one that the
@@ -37,10 +39,9 @@ const FORBIDDEN_POD_ANNOTATIONS: [&str; 4] = [
     "iam.amazonaws.com/external-id",
 ];
 
-pub(super) fn admit_annotations(annotations: &Value, path: &str) -> Refusal {
-    match keys(annotations).find(|annotation| FORBIDDEN_POD_ANNOTATIONS.contains(annotation)) {
-        Some(annotation) => Err(format!("{path} must not have {annotation}")),
-        None => Ok(()),
+pub(super) fn admit_annotations(annotations: &Value, path: &str, review: &mut Review<'_>) {
+    for annotation in keys(annotations).filter(|annotation| FORBIDDEN_POD_ANNOTATIONS.contains(annotation)) {
+        review.refuse(format!("{path} must not have {annotation}"));
     }
 }
 
@@ -54,73 +55,72 @@ const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 const VOLUMES: [&str; 7] =
     ["configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
-pub(super) fn admit_pod(spec: &Value, path: &str) -> Refusal {
+pub(super) fn admit_pod(spec: &Value, path: &str, review: &mut Review<'_>) {
     for field in FORBIDDEN_IN_PODS {
         // `false` is what is left out as well.
         if is_set(&spec[field]) && spec[field] != false {
-            return Err(format!("{path}.{field} must not be set"));
+            review.refuse(format!("{path}.{field} must not be set"));
         }
     }
     if list(&spec["containers"]).is_empty() {
-        return Err(format!("{path}.containers must have a container"));
+        review.refuse(format!("{path}.containers must have a container"));
     }
-    admit_security(&spec["securityContext"], &format!("{path}.securityContext"))?;
+    admit_security(&spec["securityContext"], &format!("{path}.securityContext"), review);
     let grace = &spec["terminationGracePeriodSeconds"];
     if is_set(grace) && grace.as_u64().is_none_or(|seconds| seconds > LONGEST_GRACE_SECONDS) {
-        return Err(format!("{path}.terminationGracePeriodSeconds must be at most {LONGEST_GRACE_SECONDS}"));
+        review.refuse(format!("{path}.terminationGracePeriodSeconds must be at most {LONGEST_GRACE_SECONDS}"));
     }
     if is_set(&spec["securityContext"]["sysctls"]) {
-        return Err(format!("{path}.securityContext.sysctls must not be set"));
+        review.refuse(format!("{path}.securityContext.sysctls must not be set"));
     }
     for (index, volume) in list(&spec["volumes"]).iter().enumerate() {
-        admit_volume(volume, &format!("{path}.volumes[{index}]"))?;
+        admit_volume(volume, &format!("{path}.volumes[{index}]"), review);
     }
     for kind in ["initContainers", "containers"] {
         for (index, container) in list(&spec[kind]).iter().enumerate() {
-            admit_container(container, &format!("{path}.{kind}[{index}]"))?;
+            admit_container(container, &format!("{path}.{kind}[{index}]"), review);
         }
     }
-    Ok(())
 }
 
-fn admit_volume(volume: &Value, path: &str) -> Refusal {
-    if let Some(kind) = keys(volume).find(|key| *key != "name" && !VOLUMES.contains(key)) {
-        return Err(format!("{path}.{} must not be set; a volume may be {}", shown(kind), VOLUMES.join(", ")));
+fn admit_volume(volume: &Value, path: &str, review: &mut Review<'_>) {
+    for kind in keys(volume).filter(|key| *key != "name" && !VOLUMES.contains(key)) {
+        review.refuse(format!("{path}.{} must not be set; a volume may be {}", shown(kind), VOLUMES.join(", ")));
     }
     if volume["secret"]["secretName"] == walls::REGISTRY_SECRET {
-        return Err(format!("{path}.secret must not be {}, which is previewd's own", walls::REGISTRY_SECRET));
+        review.refuse(format!("{path}.secret must not be {}, which is previewd's own", walls::REGISTRY_SECRET));
     }
     for (index, source) in list(&volume["projected"]["sources"]).iter().enumerate() {
         for field in ["serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
             if is_set(&source[field]) {
-                return Err(format!("{path}.projected.sources[{index}].{field} must not be set"));
+                review.refuse(format!("{path}.projected.sources[{index}].{field} must not be set"));
             }
         }
         if source["secret"]["name"] == walls::REGISTRY_SECRET {
-            return Err(format!("{path}.projected.sources[{index}].secret is previewd's own"));
+            review.refuse(format!("{path}.projected.sources[{index}].secret is previewd's own"));
         }
     }
     if is_set(&volume["ephemeral"]) {
         admit_claim(
             &volume["ephemeral"]["volumeClaimTemplate"]["spec"],
             &format!("{path}.ephemeral.volumeClaimTemplate.spec"),
-        )?;
+            review,
+        );
     }
-    Ok(())
 }
 
-fn admit_container(container: &Value, path: &str) -> Refusal {
-    admit_security(&container["securityContext"], &format!("{path}.securityContext"))?;
+fn admit_container(container: &Value, path: &str, review: &mut Review<'_>) {
+    admit_security(&container["securityContext"], &format!("{path}.securityContext"), review);
     for (index, port) in list(&container["ports"]).iter().enumerate() {
         for field in ["hostPort", "hostIP"] {
             if is_set(&port[field]) && port[field] != 0 {
-                return Err(format!("{path}.ports[{index}].{field} must not be set"));
+                review.refuse(format!("{path}.ports[{index}].{field} must not be set"));
             }
         }
     }
     for (index, variable) in list(&container["env"]).iter().enumerate() {
         if variable["valueFrom"]["secretKeyRef"]["name"] == walls::REGISTRY_SECRET {
-            return Err(format!(
+            review.refuse(format!(
                 "{path}.env[{index}] must not read {}, which is previewd's own",
                 walls::REGISTRY_SECRET
             ));
@@ -128,27 +128,28 @@ fn admit_container(container: &Value, path: &str) -> Refusal {
     }
     for (index, source) in list(&container["envFrom"]).iter().enumerate() {
         if source["secretRef"]["name"] == walls::REGISTRY_SECRET {
-            return Err(format!(
+            review.refuse(format!(
                 "{path}.envFrom[{index}] must not read {}, which is previewd's own",
                 walls::REGISTRY_SECRET
             ));
         }
     }
     if is_set(&container["volumeDevices"]) {
-        return Err(format!("{path}.volumeDevices must not be set"));
+        review.refuse(format!("{path}.volumeDevices must not be set"));
     }
-    admit_resources(&container["resources"], &format!("{path}.resources"))?;
-    admit_questions(container, path)
+    admit_resources(&container["resources"], &format!("{path}.resources"), review);
+    admit_questions(container, path, review);
 }
 
-fn admit_resources(resources: &Value, path: &str) -> Refusal {
+fn admit_resources(resources: &Value, path: &str, review: &mut Review<'_>) {
     if is_set(&resources["claims"]) {
-        return Err(format!("{path}.claims must not be set"));
+        review.refuse(format!("{path}.claims must not be set"));
     }
     for kind in ["limits", "requests"] {
         for (resource, amount) in resources[kind].as_object().into_iter().flatten() {
             if !RESOURCES.contains(&resource.as_str()) {
-                return Err(format!("{path}.{kind} may only have {}", RESOURCES.join(", ")));
+                review.refuse(format!("{path}.{kind} may only have {}", RESOURCES.join(", ")));
+                continue;
             }
             let is_amount = match amount {
                 Value::Null => true,
@@ -157,11 +158,10 @@ fn admit_resources(resources: &Value, path: &str) -> Refusal {
                 Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
             };
             if !is_amount {
-                return Err(format!("{path}.{kind}.{resource} must be an amount such as 100m or 128Mi"));
+                review.refuse(format!("{path}.{kind}.{resource} must be an amount such as 100m or 128Mi"));
             }
         }
     }
-    Ok(())
 }
 
 fn is_amount(resource: &str, text: &str) -> bool {
@@ -169,48 +169,99 @@ fn is_amount(resource: &str, text: &str) -> bool {
 }
 
 /// The kubelet asks what probes and lifecycle hooks name, from the node and past every wall: they ask their own pod.
-fn admit_questions(container: &Value, path: &str) -> Refusal {
+fn admit_questions(container: &Value, path: &str, review: &mut Review<'_>) {
     let probes = ["livenessProbe", "readinessProbe", "startupProbe"];
     let probes = probes.map(|probe| (probe.to_owned(), &container[probe]));
     let hooks = ["postStart", "preStop"].map(|hook| (format!("lifecycle.{hook}"), &container["lifecycle"][hook]));
     for (place, handler) in probes.into_iter().chain(hooks) {
         for kind in ["httpGet", "tcpSocket"] {
             if is_set(&handler[kind]["host"]) {
-                return Err(format!("{path}.{place}.{kind}.host must not be set"));
+                review.refuse(format!("{path}.{place}.{kind}.host must not be set"));
             }
         }
     }
-    Ok(())
 }
 
 /// Of a pod or of a container: what Pod Security's `restricted` refuses, said before anything is applied.
-fn admit_security(security: &Value, path: &str) -> Refusal {
+fn admit_security(security: &Value, path: &str, review: &mut Review<'_>) {
     for field in ["privileged", "allowPrivilegeEscalation"] {
         if security[field] == true {
-            return Err(format!("{path}.{field} must not be true"));
+            review.refuse(format!("{path}.{field} must not be true"));
         }
     }
     if security["runAsNonRoot"] == false {
-        return Err(format!("{path}.runAsNonRoot must not be false"));
+        review.refuse(format!("{path}.runAsNonRoot must not be false"));
     }
     // As YAML may write it too.
     if security["runAsUser"].as_f64() == Some(0.0) {
-        return Err(format!("{path}.runAsUser must not be 0: nothing runs as root"));
+        review.refuse(format!("{path}.runAsUser must not be 0: nothing runs as root"));
     }
     for field in ["procMount", "windowsOptions", "seLinuxOptions"] {
         if is_set(&security[field]) && security[field] != "Default" {
-            return Err(format!("{path}.{field} must not be set"));
+            review.refuse(format!("{path}.{field} must not be set"));
         }
     }
     if security["seccompProfile"]["type"] == "Unconfined" {
-        return Err(format!("{path}.seccompProfile must not be Unconfined"));
+        review.refuse(format!("{path}.seccompProfile must not be Unconfined"));
     }
     if security["appArmorProfile"]["type"] == "Unconfined" {
-        return Err(format!("{path}.appArmorProfile must not be Unconfined"));
+        review.refuse(format!("{path}.appArmorProfile must not be Unconfined"));
     }
     let added = &security["capabilities"]["add"];
     if list(added).iter().any(|capability| capability != "NET_BIND_SERVICE") {
-        return Err(format!("{path}.capabilities.add may only have NET_BIND_SERVICE"));
+        review.refuse(format!("{path}.capabilities.add may only have NET_BIND_SERVICE"));
     }
-    Ok(())
+}
+
+/// What containers mount has to be there: a volume of the pod, or a claim of a StatefulSet's.
+pub(super) fn admit_mounts(spec: &Value, claims: &Value, path: &str, review: &mut Review<'_>) {
+    let volumes = list(&spec["volumes"]).iter().map(|volume| &volume["name"]);
+    let claims = list(claims).iter().map(|claim| &claim["metadata"]["name"]);
+    let names: Vec<&str> = volumes.chain(claims).filter_map(Value::as_str).collect();
+    for kind in ["initContainers", "containers"] {
+        for (index, container) in list(&spec[kind]).iter().enumerate() {
+            for (place, mount) in list(&container["volumeMounts"]).iter().enumerate() {
+                if mount["name"].as_str().is_some_and(|name| !names.contains(&name)) {
+                    let there = few(names.iter().copied());
+                    review.refuse(format!(
+                        "{path}.{kind}[{index}].volumeMounts[{place}].name names no volume of the pod; there are: {there}"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// What a controller asks of the pods that it makes.
+pub(super) fn admit_workload(object: &Object, review: &mut Review<'_>) {
+    let spec = &object.body["spec"];
+    match object.kind.as_str() {
+        "Deployment" | "StatefulSet" => {
+            let labels = &spec["template"]["metadata"]["labels"];
+            let selector = &spec["selector"];
+            if !is_set(selector) {
+                review.refuse(
+                    "spec.selector must be set: matchLabels with labels that spec.template.metadata.labels has",
+                );
+            }
+            for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+                if labels[key] != *value {
+                    let key = shown(key);
+                    review.refuse(format!(
+                        "spec.selector.matchLabels.{key} must be as spec.template.metadata.labels has it"
+                    ));
+                }
+            }
+            if spec["template"]["spec"]["restartPolicy"].as_str().is_some_and(|policy| policy != "Always") {
+                review.refuse("spec.template.spec.restartPolicy must be Always, or left out");
+            }
+        }
+        "Job" | "CronJob" => {
+            let Some((template, path)) = super::super::pods::template(object) else { return };
+            if !matches!(template["spec"]["restartPolicy"].as_str(), Some("Never" | "OnFailure")) {
+                review.refuse(format!("{path}.spec.restartPolicy must be Never or OnFailure"));
+            }
+        }
+        _ => {}
+    }
 }

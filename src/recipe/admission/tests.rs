@@ -4,14 +4,31 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::super::{Charted, Context, Files, Object, Policy, Recipe, Render, render};
+use super::super::{Charted, Context, Files, Mistakes, Object, Policy, Recipe, Render, render};
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+/// What the URL leads to, beside what a test is about.
+const LED_TO: &str = "
+---
+{ apiVersion: v1, kind: Service, metadata: { name: led-to }, spec: { selector: { led: to }, ports: [{ port: 80 }] } }
+---
+{ apiVersion: apps/v1, kind: Deployment, metadata: { name: led-to }, spec: { selector: { matchLabels: { led: to } },
+  template: { metadata: { labels: { led: to } }, spec: { containers: [{ name: a, image: 'a:{{ sha }}', ports: [{ containerPort: 80 }],
+  resources: { limits: { cpu: 10m, memory: 16Mi } } }] } } } }
+";
+
 /// What becomes of these manifests under `policy`.
 fn rendered_under(yaml: &str, policy: &Policy) -> Result<Render, Cause> {
-    let recipe = Recipe::parse(".preview.yaml", "version: 1\nmanifests: [k8s.yaml]\n").expect("a recipe");
+    let yaml = format!("{yaml}{LED_TO}");
+    render_alone("expose: { service: led-to, port: 80 }", &yaml, policy).map_err(Cause::from)
+}
+
+/// What becomes of these manifests and nothing else, with this of the recipe beside them.
+fn render_alone(more: &str, yaml: &str, policy: &Policy) -> Result<Render, Mistakes> {
+    let recipe = format!("version: 1\nmanifests: [k8s.yaml]\n{more}\n");
+    let recipe = Recipe::parse(".preview.yaml", &recipe).expect("a recipe");
     let repository: RepositoryName = "acme/shop".parse().expect("a repository");
     let namespace: Namespace = Namespace::of_pull_request(42, &repository, 7);
     let commit: CommitSha = COMMIT.parse().expect("a commit");
@@ -83,12 +100,18 @@ fn routes_that_the_operator_has_room_for_are_taken() {
     .expect("a policy");
     let parent = "parentRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: public, namespace: gateways }]";
     for (version, kind, spec) in [
-        ("networking.k8s.io/v1", "Ingress", "ingressClassName: public, rules: [{ host: '{{ host }}' }]".to_owned()),
+        (
+            "networking.k8s.io/v1",
+            "Ingress",
+            "ingressClassName: public, rules: [{ host: '{{ host }}', http: { paths: [{ path: /, pathType: Prefix, \
+             backend: { service: { name: led-to, port: { number: 80 } } } }] } }]"
+                .to_owned(),
+        ),
         (
             "gateway.networking.k8s.io/v1",
             "HTTPRoute",
             format!(
-                "hostnames: ['{{{{ host }}}}'], {parent}, rules: [{{ backendRefs: [{{ group: '', kind: Service, name: a, namespace: '{{{{ namespace }}}}' }}] }}]"
+                "hostnames: ['{{{{ host }}}}'], {parent}, rules: [{{ backendRefs: [{{ group: '', kind: Service, name: led-to, port: 80, namespace: '{{{{ namespace }}}}' }}] }}]"
             ),
         ),
     ] {
@@ -116,9 +139,9 @@ fn what_is_admitted_becomes_previewds_own() {
     let container = &spec["containers"][0];
     assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
     assert_eq!(container["env"][0]["value"], "feature/cart {{");
-    assert_eq!(container["resources"]["limits"], json!({ "cpu": "250m", "memory": "256Mi" }));
+    assert_eq!(container["resources"]["limits"], json!({ "cpu": "240m", "memory": "240Mi" }));
     let pods: Vec<_> = render.making_pods().filter_map(Object::pod).map(|made| (made.pod.name, made.place)).collect();
-    assert_eq!(pods, [("web".to_owned(), "spec.template".to_owned())]);
+    assert_eq!(pods[0], ("web".to_owned(), "spec.template".to_owned()));
     let account =
         "{ apiVersion: v1, kind: ServiceAccount, metadata: { name: web }, automountServiceAccountToken: true }";
     assert_eq!(rendered(account).expect("a render").objects[0].body["automountServiceAccountToken"], false);
@@ -142,4 +165,301 @@ fn a_pod_that_is_tried_has_the_claims_of_its_set() {
             { "name": "data", "persistentVolumeClaim": { "claimName": "data-db-0" } },
         ]),
     );
+}
+
+fn sentences(more: &str, yaml: &str) -> Vec<String> {
+    let mistakes = render_alone(more, yaml, &Policy::default()).expect_err("mistakes");
+    mistakes.causes().map(ToString::to_string).collect()
+}
+
+/// What is exported from a cluster is its own: it is left out, and that is said.
+#[test]
+fn what_another_cluster_added_is_left_out() {
+    let exported = "metadata: { name: x, uid: 6a8f, resourceVersion: '41233', creationTimestamp: '2026-01-05T10:00:00Z', generation: 3, \
+                    managedFields: [{ manager: kubectl }], selfLink: /api, ownerReferences: [{ uid: y }], finalizers: [kubernetes.io/pvc-protection], \
+                    annotations: { kubectl.kubernetes.io/last-applied-configuration: '{}', pv.kubernetes.io/bind-completed: 'yes' } }";
+    let claim = "accessModes: [ReadWriteOnce], resources: { requests: { storage: 16Mi } }";
+    for (kind, spec, kept) in [
+        ("v1, kind: ConfigMap", "data: { A: b }".to_owned(), json!(null)),
+        (
+            "v1, kind: Service",
+            "spec: { clusterIP: 10.0.0.7, clusterIPs: [10.0.0.7], ipFamilies: [IPv4], selector: { led: to }, ports: [{ port: 80 }] }, status: { loadBalancer: {} }".to_owned(),
+            json!({ "selector": { "led": "to" }, "ports": [{ "port": 80 }] }),
+        ),
+        (
+            "v1, kind: PersistentVolumeClaim",
+            format!("spec: {{ {claim}, volumeName: pvc-1 }}, status: {{ phase: Bound }}"),
+            json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "16Mi" } } }),
+        ),
+    ] {
+        let render = rendered(&format!("{{ apiVersion: {kind}, {exported}, {spec} }}")).expect(kind);
+        let body = &render.objects[0].body;
+        let metadata: Vec<&str> =
+            body["metadata"].as_object().expect("metadata").keys().map(String::as_str).collect();
+        assert_eq!((metadata, &body["spec"], &body["status"]), (vec!["labels", "name"], &kept, &json!(null)), "{kind}");
+        assert_eq!(render.notes.len(), 1, "{:?}", render.notes);
+        assert!(render.notes[0].contains("metadata.uid") && render.notes[0].contains("were left out"), "{:?}", render.notes);
+    }
+    let job = "{ apiVersion: batch/v1, kind: Job, metadata: { name: x, labels: { job-name: x } }, spec: { selector: { matchLabels: { controller-uid: y } }, \
+               template: { metadata: { labels: { controller-uid: y, batch.kubernetes.io/job-name: x } }, spec: { restartPolicy: Never, \
+               schedulerName: default-scheduler, volumes: [{ name: kube-api-access-abcde, projected: { sources: [{ serviceAccountToken: { path: token } }] } }], \
+               containers: [{ name: x, image: x, volumeMounts: [{ name: kube-api-access-abcde, mountPath: /var/run/secrets }] }] } } } }";
+    let render = rendered(job).expect("a Job");
+    let spec = &render.objects[0].body["spec"];
+    assert!(spec["selector"].is_null() && spec["template"]["metadata"]["labels"]["controller-uid"].is_null(), "{spec}");
+    assert_eq!(spec["template"]["spec"]["containers"][0]["volumeMounts"], json!([]));
+    assert!(rendered("{ apiVersion: v1, kind: ConfigMap, metadata: { name: kube-root-ca.crt } }").is_ok());
+    // A file that nobody exported means what it says.
+    let service = "{ apiVersion: v1, kind: Service, metadata: { name: x }, spec: { clusterIP: 10.0.0.7, selector: { led: to } } }";
+    assert!(rendered(service).is_err());
+}
+
+#[test]
+fn what_would_hide_a_commit_or_lose_its_data_is_made_safe() {
+    let set = "{ apiVersion: apps/v1, kind: StatefulSet, metadata: { name: db }, spec: { serviceName: db, selector: { matchLabels: { a: b } }, \
+               persistentVolumeClaimRetentionPolicy: { whenScaled: Delete }, updateStrategy: { type: RollingUpdate, rollingUpdate: { partition: 1 } }, \
+               template: { metadata: { labels: { a: b } }, spec: { containers: [{ name: db, image: x }] } } } }";
+    let render = rendered(set).expect("a set");
+    let spec = &render.objects[0].body["spec"];
+    assert_eq!(
+        spec["persistentVolumeClaimRetentionPolicy"],
+        json!({ "whenDeleted": "Retain", "whenScaled": "Retain" })
+    );
+    assert_eq!(spec["updateStrategy"], json!({ "type": "RollingUpdate" }));
+    assert_eq!(render.notes.len(), 2, "{:?}", render.notes);
+    let waiting = set.replace("RollingUpdate, rollingUpdate: { partition: 1 }", "OnDelete");
+    assert_eq!(
+        rendered(&waiting).expect("a set").objects[0].body["spec"]["updateStrategy"],
+        json!({ "type": "RollingUpdate" })
+    );
+    let paused = deployment("", "").replace("spec: { selector", "spec: { paused: true, selector");
+    let render = rendered(&paused).expect("a Deployment");
+    assert!(
+        render.objects[0].body["spec"]["paused"].is_null() && render.notes[0].contains("spec.paused"),
+        "{:?}",
+        render.notes
+    );
+}
+
+#[test]
+fn what_stands_twice_is_merged_or_told_apart() {
+    let twice = deployment(
+        "volumes: [{ name: v, emptyDir: {} }, { name: v, emptyDir: {} }], imagePullSecrets: [{ name: a }, { name: a }],",
+        "env: [{ name: A, value: '1' }, { name: B, value: '2' }, { name: A, value: '3' }], ports: [{ containerPort: 80 }, { containerPort: 80 }], \
+         volumeMounts: [{ name: v, mountPath: /a }, { name: v, mountPath: /a }]",
+    );
+    let render = rendered(&twice).expect("a render");
+    let spec = &render.objects[0].body["spec"]["template"]["spec"];
+    let container = &spec["containers"][0];
+    assert_eq!(container["env"], json!([{ "name": "A", "value": "3" }, { "name": "B", "value": "2" }]));
+    for list in [&container["ports"], &container["volumeMounts"], &spec["volumes"], &spec["imagePullSecrets"]] {
+        assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    }
+    assert_eq!(render.notes.len(), 5, "{:?}", render.notes);
+    for (pod, container, sentence) in [
+        (
+            "",
+            "ports: [{ containerPort: 80 }, { containerPort: 80, name: http, protocol: TCP }]",
+            "spec.template.spec.containers[0].ports[1] has 80/TCP once more; leave one of them out",
+        ),
+        (
+            "volumes: [{ name: v, emptyDir: {} }, { name: v, configMap: { name: a } }],",
+            "",
+            "spec.template.spec.volumes[1] has v once more; leave one of them out",
+        ),
+        (
+            "initContainers: [{ name: web, image: a }],",
+            "",
+            "spec.template.spec.containers[0].name must be another than web, which spec.template.spec.initContainers[0] has",
+        ),
+    ] {
+        let refused = rendered(&deployment(pod, container)).expect_err(sentence).to_string();
+        assert_eq!(refused, format!("Deployment web was refused: {sentence}."));
+    }
+}
+
+#[test]
+fn bare_numbers_and_truths_are_told_where_text_is_asked_for() {
+    let quotes =
+        |field: &str| format!("Deployment web was refused: spec.template.{field} must be text; put it in quotes.");
+    for (container, field) in [
+        ("env: [{ name: A, value: a }, { name: PORT, value: 8080 }]", "spec.containers[0].env[1].value (PORT of web)"),
+        ("env: [{ name: DEBUG, value: yes }]", "spec.containers[0].env[0].value (DEBUG of web)"),
+        ("args: [--port, 8080]", "spec.containers[0].args[1] (of web)"),
+        ("command: [sleep, 1.5]", "spec.containers[0].command[1] (of web)"),
+        (
+            "livenessProbe: { exec: { command: [sleep, 1] } }",
+            "spec.containers[0].livenessProbe.exec.command[1] (of web)",
+        ),
+    ] {
+        assert_eq!(rendered(&deployment("", container)).expect_err(field).to_string(), quotes(field));
+    }
+    for (object, field) in [
+        ("v1, kind: ConfigMap, metadata: { name: x }, data: { PORT: 8080 }", "data.PORT"),
+        ("v1, kind: ConfigMap, metadata: { name: x, labels: { v: 1.2 } }", "metadata.labels.v"),
+        ("v1, kind: ConfigMap, metadata: { name: x, annotations: { debug: true } }", "metadata.annotations.debug"),
+        ("v1, kind: Secret, metadata: { name: x }, stringData: { PIN: 1234 }", "stringData.PIN"),
+    ] {
+        let refused = rendered(&format!("{{ apiVersion: {object} }}")).expect_err(field).to_string();
+        assert!(refused.ends_with(&format!("x was refused: {field} must be text; put it in quotes.")), "{refused}");
+    }
+    let secret = "{ apiVersion: v1, kind: Secret, metadata: { name: x }, data: { a: hunter2! } }";
+    let refused = rendered(secret).expect_err("no base64").to_string();
+    assert_eq!(refused, "Secret x was refused: data.a must be in base64; write text under stringData.");
+}
+
+#[test]
+fn what_is_mounted_selected_or_restarted_has_to_be_there() {
+    for (yaml, rule) in [
+        (
+            deployment("volumes: [{ name: tmp, emptyDir: {} }],", "volumeMounts: [{ name: data, mountPath: /data }]"),
+            "spec.template.spec.containers[0].volumeMounts[0].name names no volume of the pod; there are: tmp",
+        ),
+        (
+            deployment("", "").replace("matchLabels: { a: b }", "matchLabels: { a: c }"),
+            "spec.selector.matchLabels.a must be as spec.template.metadata.labels has it",
+        ),
+        (
+            deployment("", "").replace("selector: { matchLabels: { a: b } },", ""),
+            "spec.selector must be set: matchLabels with labels that spec.template.metadata.labels has",
+        ),
+        (deployment("restartPolicy: Never,", ""), "spec.template.spec.restartPolicy must be Always, or left out"),
+    ] {
+        assert_eq!(rendered(&yaml).expect_err(rule).to_string(), format!("Deployment web was refused: {rule}."));
+    }
+}
+
+/// A Service and what it selects; parts of both may be replaced.
+fn led_to() -> String {
+    let service = "{ apiVersion: v1, kind: Service, metadata: { name: web }, spec: { selector: { a: b }, ports: [{ name: http, port: 80, targetPort: http }] } }";
+    format!("{service}\n---\n{}", deployment("", "ports: [{ name: http, containerPort: 8080 }]"))
+}
+
+const EXPOSE: &str = "expose: { service: web, port: 80 }";
+
+#[test]
+fn a_url_that_leads_nowhere_is_told_by_the_recipe_alone() {
+    assert!(render_alone(EXPOSE, &led_to(), &Policy::default()).is_ok());
+    let in_recipe = |rule: &str| format!(".preview.yaml, line 3: {rule}.");
+    let expose = |recipe: &str| sentences(recipe, &led_to());
+    assert_eq!(
+        expose("expose: { service: shop, port: 80 }"),
+        [in_recipe("expose.service must name a Service of the recipe; there are: web")]
+    );
+    assert_eq!(
+        expose("expose: { service: web, port: 8080 }"),
+        [in_recipe("expose.port must be a port of Service web; it has: 80 (http)")]
+    );
+    let no_route =
+        "expose must say which Service the URL leads to, unless an Ingress or HTTPRoute leads there from {{ host }}";
+    assert_eq!(expose(""), [format!(".preview.yaml, line 1: {no_route}.")]);
+    for (from, to, sentence) in [
+        (
+            "selector: { a: b }, ports",
+            "selector: { a: c }, ports",
+            "Service web was refused: spec.selector must be labels that the pods of one of these have: Deployment web.",
+        ),
+        (
+            "targetPort: http",
+            "targetPort: web",
+            "Service web was refused: spec.ports[0].targetPort must name a port of the pods that it selects; they have: http.",
+        ),
+        (
+            "spec: { selector: { matchLabels",
+            "spec: { replicas: 0, selector: { matchLabels",
+            "Service web was refused: spec.selector selects pods of which there are none; spec.replicas of Deployment web must be more than 0.",
+        ),
+    ] {
+        assert_eq!(sentences(EXPOSE, &led_to().replace(from, to)), [sentence]);
+    }
+    // A container may listen on what it does not declare.
+    let render = render_alone(EXPOSE, &led_to().replace("targetPort: http", "targetPort: 9999"), &Policy::default())
+        .expect("a render");
+    assert!(render.notes.iter().any(|note| note.contains("spec.ports[0].targetPort is 9999")), "{:?}", render.notes);
+}
+
+#[test]
+fn a_route_of_its_own_has_to_lead_to_a_service_that_there_is() {
+    let ingress = |backend: &str| {
+        format!(
+            "{}\n---\n{{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{ name: own }}, spec: {{ rules: [{{ host: '{{{{ host }}}}', \
+             http: {{ paths: [{{ path: /, pathType: Prefix, backend: {{ service: {{ {backend} }} }} }}] }} }}] }} }}",
+            led_to()
+        )
+    };
+    for backend in ["name: web, port: { number: 80 }", "name: web, port: { name: http }"] {
+        assert!(render_alone("", &ingress(backend), &Policy::default()).is_ok(), "{backend}");
+    }
+    let place = "Ingress own was refused: spec.rules[0].http.paths[0].backend.service";
+    for (backend, rule) in [
+        ("name: shop, port: { number: 80 }", "name must name a Service of the recipe; there are: web"),
+        ("name: web, port: { number: 81 }", "port must be a port of Service web; it has: 80 (http)"),
+        ("name: web, port: { name: web }", "port must be a port of Service web; it has: 80 (http)"),
+        ("name: web", "port must be a port of Service web; it has: 80 (http)"),
+    ] {
+        assert_eq!(sentences("", &ingress(backend)), [format!("{place}.{rule}.")]);
+    }
+    let nowhere = "{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: { name: own }, spec: { rules: [{ host: '{{ host }}' }] } }";
+    assert!(sentences("", &format!("{}\n---\n{nowhere}", led_to()))[0].contains("expose must say"));
+}
+
+#[test]
+fn everything_that_is_wrong_with_objects_is_told_at_once() {
+    let yaml = format!(
+        "{}\n---\n{}\n---\n{}",
+        deployment(
+            "hostNetwork: true, nodeName: x,",
+            "env: [{ name: A, value: 1 }], securityContext: { privileged: true }"
+        ),
+        "{ apiVersion: v1, kind: ConfigMap, metadata: { name: x, namespace: other }, data: { a: 1 } }",
+        "{ apiVersion: v1, kind: Pod, metadata: { name: x } }",
+    );
+    let told = sentences("", &yaml);
+    for words in [
+        "spec.hostNetwork",
+        "spec.nodeName",
+        "securityContext.privileged",
+        "(A of web) must be text",
+        "metadata.namespace",
+        "data.a must be text",
+        "no objects of this kind",
+        "expose must say",
+    ] {
+        assert_eq!(told.iter().filter(|sentence| sentence.contains(words)).count(), 1, "{words}: {told:#?}");
+    }
+    assert_eq!(told.len(), 8, "{told:#?}");
+}
+
+#[test]
+fn a_tag_that_is_no_commits_is_noted() {
+    let notes = |image: &str| {
+        let yaml = led_to().replace("image: shop", &format!("image: '{image}'"));
+        render_alone(EXPOSE, &yaml, &Policy::default()).expect("a render").notes
+    };
+    assert_eq!(notes("ghcr.io/acme/shop:{{ sha }}"), Vec::<String>::new());
+    assert_eq!(notes("shop:{{ short_sha }}-slim"), Vec::<String>::new());
+    for image in [
+        "shop:pr-{{ pull_request }}",
+        "shop:pr{{ pull_request }}-web",
+        "shop:feature-cart",
+        "registry:5000/shop",
+        "shop:latest",
+    ] {
+        assert!(notes(image).iter().any(|note| note.contains("name the commit")), "{image}: {:?}", notes(image));
+    }
+}
+
+#[test]
+fn what_no_pod_starts_without_is_noted() {
+    let yaml = deployment(
+        "volumes: [{ name: v, persistentVolumeClaim: { claimName: data } }, { name: c, configMap: { name: kube-root-ca.crt } }],",
+        "envFrom: [{ secretRef: { name: nope } }, { configMapRef: { name: led-to, optional: true } }]",
+    );
+    let notes = rendered(&yaml).expect("a render").notes;
+    let told = |what: &str| {
+        format!(
+            "Deployment web: spec.template.spec names {what}, which the recipe does not make: no pod starts without it."
+        )
+    };
+    assert_eq!(notes, [told("PersistentVolumeClaim data"), told("Secret nope")]);
 }

@@ -92,6 +92,17 @@ async fn what_is_too_large_or_leads_elsewhere_fails_and_can_be_retried() {
         ),
         fails_and_is_mended(
             &life,
+            NewPullRequest::new("Nowhere", "nowhere")
+                .file(".preview.yaml", "version: 1\nmanifests: [k8s/*.yaml]\nexpose: { service: web, port: 80 }\n")
+                .file(
+                    "k8s/web.yaml",
+                    "{ apiVersion: v1, kind: Service, metadata: { name: web }, spec: { selector: { app: web }, ports: [{ port: 80 }] } }\n"
+                ),
+            "object_refused",
+            "Service web was refused: spec.selector selects no pods: the recipe makes none."
+        ),
+        fails_and_is_mended(
+            &life,
             NewPullRequest::new("Much memory", "memory").file(".preview.yaml", &asks),
             "quota_exceeded",
             "The recipe asks for 2Gi of memory, and an environment may have 512Mi."

@@ -15,6 +15,14 @@ use super::{
     objects::in_the_inventory,
 };
 
+/// What a route of a repository's own leads to.
+const LED_TO: &str =
+    "{ apiVersion: v1, kind: Service, metadata: { name: app }, spec: { selector: { led: to }, ports: [{ port: 80 }] } }
+---
+{ apiVersion: apps/v1, kind: Deployment, metadata: { name: app }, spec: { selector: { matchLabels: { led: to } },
+  template: { metadata: { labels: { led: to } }, spec: { containers: [{ name: app, image: 'shop:{{ sha }}' }] } } } }
+";
+
 fn routes(kube: &Client, namespace: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
     Api::namespaced_with(kube.clone(), namespace, &ApiResource::from_gvk(&kind))
@@ -85,16 +93,17 @@ async fn a_gateway_leads_to_a_preview_by_a_route() {
     let own = |rule: &str| {
         NewPullRequest::new("A route", &format!("own-{}", rule.len()))
             .file(".preview.yaml", "version: 1\nmanifests: [route.yaml]\n")
-            .file("route.yaml", &manifests(rule))
+            .file("route.yaml", &format!("{}---\n{LED_TO}", manifests(rule)))
     };
     let github = &life.stand.github;
     let good = "matches: [{ path: { value: /api } }], backendRefs: [{ name: app, port: 80 }]";
     let taken = github.open_pull_request(&life.repository, own(good)).await.unwrap();
-    let refused = github.open_pull_request(&life.repository, own("backendRefs: [{ name: app, port: 70000 }]")).await;
+    let bad = "matches: [{ path: { value: api } }], backendRefs: [{ name: app, port: 80 }]";
+    let refused = github.open_pull_request(&life.repository, own(bad)).await;
     let refused = life.until_status(refused.unwrap(), "failed").await;
     assert_eq!(refused["reason"], "object_refused", "{refused:#}");
     let message = refused["message"].as_str().unwrap();
-    assert!(message.starts_with("HTTPRoute own was refused: spec.rules[0].backendRefs[0].port "), "{message}");
+    assert!(message.starts_with("HTTPRoute own was refused: spec.rules[0].matches[0].path "), "{message}");
     let its_namespace = life.row(&store, taken).await.environment.namespace.to_string();
     let its_routes = self::routes(&life.kube, &its_namespace);
     eventually("its route", SOON, async || its_routes.get_opt("own").await.unwrap()).await;

@@ -9,7 +9,10 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use xtask::{github::Role, testing::eventually};
+use xtask::{
+    github::{NewPullRequest, Role},
+    testing::eventually,
+};
 
 use super::{
     commands::command,
@@ -237,5 +240,99 @@ async fn what_goes_down_is_not_said_to_run() {
     life.until(number, TO_RUNNING, |found| found["status"] == "deploying").await;
     enter(&address, "ok").await;
     life.until_running(number).await;
+    life.finish().await;
+}
+
+/// A set that keeps its data in a claim of its own, in a mode.
+fn set(mode: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{ name: shop }}
+spec:
+  serviceName: shop
+  selector: {{ matchLabels: {{ app: shop }} }}
+  volumeClaimTemplates:
+    - metadata: {{ name: data }}
+      spec: {{ accessModes: [ReadWriteOnce], resources: {{ requests: {{ storage: 16Mi }} }} }}
+  template:
+    metadata: {{ labels: {{ app: shop }} }}
+    spec:
+      containers:
+        - name: shop
+          image: {IMAGE}
+          ports: [{{ containerPort: 8080 }}]
+          env: [{{ name: COMMIT, value: '{{{{ sha }}}}' }}, {{ name: MODE, value: {mode} }}]
+          readinessProbe: {{ httpGet: {{ path: /healthz, port: 8080 }}, periodSeconds: 1 }}
+          volumeMounts: [{{ name: data, mountPath: /data }}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: shop }}
+spec: {{ selector: {{ app: shop }}, ports: [{{ port: 80, targetPort: 8080 }}] }}
+"
+    )
+}
+
+/// The pod of a commit that crashes stands in the way of whatever comes after it, and the claim is nobody's but the set's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_with_a_claim_of_its_own_goes_back_and_on() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "set", "").await;
+    let github = &life.stand.github;
+    let new = NewPullRequest::new("A set", "set")
+        .file(
+            ".preview.yaml",
+            "version: 1\nmanifests: [k8s/*.yaml]\nexpose: { service: shop, port: 80, health: /healthz }\n",
+        )
+        .file("k8s/shop.yaml", &set("ok"));
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let volume = claim(&life, &namespace, "data-shop-0").await.expect("the set's claim");
+
+    github.push(&life.repository, number, &[("k8s/shop.yaml", &set("crash"))]).await.unwrap();
+    life.until(number, TO_RUNNING, |found| found["reason"] == "crash_loop").await;
+    github.push(&life.repository, number, &[("k8s/shop.yaml", &set("ok"))]).await.unwrap();
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    assert_ne!(life.head(number), first);
+
+    // And back, without another commit.
+    github
+        .push(
+            &life.repository,
+            number,
+            &[("k8s/shop.yaml", &set("nonsense").replace(IMAGE, "registry.localhost/shop:root"))],
+        )
+        .await
+        .unwrap();
+    let good = text(&running, "commit").to_owned();
+    until_put_back(&life, number, &good).await;
+    assert_eq!(claim(&life, &namespace, "data-shop-0").await.as_ref(), Some(&volume), "the same volume");
+    life.finish().await;
+}
+
+/// Where the cluster can change a volume's size it does; elsewhere the way out is told, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_of_another_size_asks_for_a_reset() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "sizes", "").await;
+    let sized = |size: &str| app("ok", &format!("volumes: {{ /data: {size} }}"), "");
+    let number = life.open("change", &sized("16Mi")).await;
+    let running = life.until_running(number).await;
+    let namespace = text(&running, "namespace").to_owned();
+    let volume = claim(&life, &namespace, "app-data").await.expect("the volume");
+    for size in ["8Mi", "32Mi"] {
+        push_recipe(&life, number, &sized(size)).await;
+        let head = life.head(number);
+        let failed =
+            life.until(number, TO_RUNNING, |found| found["commit"] == *head && found["status"] == "failed").await;
+        assert_eq!(failed["reason"], "needs_reset", "{size}: {failed:#}");
+        assert!(text(&failed, "message").contains("/preview reset"), "{failed:#}");
+    }
+    push_recipe(&life, number, &sized("16Mi")).await;
+    life.until_running(number).await;
+    assert_eq!(claim(&life, &namespace, "app-data").await.as_ref(), Some(&volume), "the same volume");
     life.finish().await;
 }

@@ -212,6 +212,7 @@ pub const OTHER_KEYS: &[(&[&str], &str)] = &[
 /// Fields of the recipe that are no factor.
 pub const OTHER_FIELDS: &[(&[&str], &str)] = &[
     (&["version"], "there is only 1"),
+    (&["expose.health"], "app.health for what is not an app, read by the same code: lifecycle::meetings"),
     (
         &["helm.repository", "helm.version"],
         "where a chart comes from, which is over before its objects are there: charts",

@@ -170,6 +170,7 @@ pub fn render_of(names: &[&str]) -> Render {
         objects,
         phase_ends: Vec::new(),
         backend: None,
+        notes: Vec::new(),
         pins: Pins::new(),
     }
 }
