@@ -29,7 +29,7 @@ fn routes(kube: &Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// Has the cluster know the Gateway API's kinds, by their own definitions.
-pub(super) async fn define_gateway_api(kube: &Client) {
+pub async fn define_gateway_api(kube: &Client) {
     let texts = tokio::task::spawn_blocking(xtask::cluster::gateway_definitions).await.unwrap().unwrap();
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let definitions: Api<DynamicObject> = Api::all_with(kube.clone(), &ApiResource::from_gvk(&kind));

@@ -181,7 +181,8 @@ impl Life {
         Self::prepare_with(ground, name, Settings { app: Some(keys), ..Settings::default() }).await
     }
 
-    async fn prepare_with(ground: &Ground, name: &str, settings: Settings) -> Self {
+    /// The same with other settings, of which configuration and base domain are the test's own.
+    pub async fn prepare_with(ground: &Ground, name: &str, settings: Settings) -> Self {
         let proxy = ApiProxy::start(ground.cluster.kubeconfig()).await.unwrap();
         proxy.act_as(ACCOUNT);
         let settings = Settings {

@@ -4,16 +4,16 @@ mod away;
 mod bad_input;
 mod browser;
 mod charts;
-mod commands;
+pub mod commands;
 mod crashes;
 mod doctor;
 mod examples;
-mod exposure;
+pub mod exposure;
 mod failures;
 mod gates;
 mod images;
 mod installing;
-mod life;
+pub mod life;
 mod lifetime;
 mod many;
 mod meetings;
@@ -48,15 +48,17 @@ use xtask::testing::{self, eventually};
 use self::life::{Ground, Life, SOON, TO_GONE, node, recipe};
 use super::store::database;
 
-/// The databases to live on: None is SQLite. PostgreSQL is one where `cargo xtask test` started it.
+/// A database of its own on PostgreSQL, where `cargo xtask test` started one.
+pub async fn postgres_database() -> Option<String> {
+    let server = std::env::var(testing::POSTGRES).ok()?;
+    let name = format!("previewd_life_{}", Uuid::new_v4().simple());
+    database::execute_postgres(&format!("{server}/postgres"), &format!("CREATE DATABASE {name}")).await;
+    Some(format!("{server}/{name}"))
+}
+
+/// The databases to live on: None is SQLite.
 async fn databases() -> Vec<Option<String>> {
-    let mut databases = vec![None];
-    if let Ok(server) = std::env::var(testing::POSTGRES) {
-        let name = format!("previewd_life_{}", Uuid::new_v4().simple());
-        database::execute_postgres(&format!("{server}/postgres"), &format!("CREATE DATABASE {name}")).await;
-        databases.push(Some(format!("{server}/{name}")));
-    }
-    databases
+    [None].into_iter().chain(postgres_database().await.map(Some)).collect()
 }
 
 /// Lives the same life on each database, at the same time.
@@ -75,7 +77,7 @@ async fn on_each_database_with(ground: &Ground, name: &str, lines: &str, live: i
     futures::future::join_all(lives).await;
 }
 
-async fn names<K>(life: &Life, namespace: &str) -> Vec<String>
+pub async fn names<K>(life: &Life, namespace: &str) -> Vec<String>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {

@@ -37,7 +37,7 @@ pub const FACTORS: &[Factor] = &[
         &["router.enabled", "ingress.gateway.name", "ingress.gateway.namespace"],
         &[],
     ),
-    factor(&["auto", "forwarded"], &["router.reach"], &[]),
+    factor(&["auto", "direct"], &["router.reach"], &[]),
     factor(&["public", "login"], &["router.login", "public_url"], &[]),
     // Class, certificate and annotations of the Ingress, and annotations that the repository's own may have.
     factor(
@@ -127,7 +127,13 @@ pub const FACTORS: &[Factor] = &[
     factor(
         &["stateless", "postgres"],
         &["database_images.postgres"],
-        &["databases.*.engine", "databases.*.version", "databases.*.storage"],
+        &[
+            "databases.*.engine",
+            "databases.*.version",
+            "databases.*.storage",
+            "databases.*.resources.cpu",
+            "databases.*.resources.memory",
+        ],
     ),
     // Instead of what the image says.
     factor(&["entrypoint", "command"], &[], &["app.command", "app.args", "app.run_as"]),
@@ -227,8 +233,6 @@ pub const OTHER_FIELDS: &[(&[&str], &str)] = &[
             "services.*.resources.memory",
             "services.*.run_as",
             "services.*.volumes",
-            "databases.*.resources.cpu",
-            "databases.*.resources.memory",
             "setup.args",
             "setup.image",
             "setup.resources.cpu",

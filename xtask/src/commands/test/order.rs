@@ -11,7 +11,7 @@ const ALONE: [&str; 3] = ["lifecycle::watching::what_environments_use_", "lifecy
 /// The names of tests that compute for minutes and have a clock of their own.
 const BEHIND: [&str; 1] = ["simulation::every_"];
 /// What is not known of a test that nobody ran yet, in seconds: most of those that take long are on a cluster.
-const GUESSES: [(&str, f32); 2] = [("lifecycle::", 30.0), ("cluster_", 20.0)];
+const GUESSES: [(&str, f32); 3] = [("pairs::rows::", 60.0), ("lifecycle::", 30.0), ("cluster_", 20.0)];
 /// The times of tests that take long, for a machine that has none of its own yet.
 const KNOWN: &str = include_str!("../../../data/test-times.toml");
 const FILE: &str = "test-times.toml";

@@ -21,7 +21,7 @@ const TOUCHES: &[(&str, &[&str])] = &[
     ("examples/", &["it/recipes::", "it/lifecycle::examples::"]),
     ("migrations/", &["it/store::", "it/lifecycle::somebody_elses_"]),
     ("previewd.example.toml", &["it/interfaces::", "it/setup::"]),
-    ("schemas/", &["it/interfaces::"]),
+    ("schemas/", &["it/interfaces::", "it/pairs::every_"]),
     ("src/alerts.rs", &["it/lifecycle::stuck::"]),
     ("src/cli/", &["it/cli::", "it/interfaces::", "it/setup::", "it/lifecycle::doctor::"]),
     (
