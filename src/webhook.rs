@@ -1,5 +1,6 @@
 //! GitHub's webhook: who signed a delivery, and what it changes.
 
+mod comment;
 mod handler;
 mod payload;
 mod signature;

@@ -1,5 +1,6 @@
-//! Commands in comments: run under their author's role on GitHub, and answered by a reaction and, where there is
-//! something to say, by one sentence.
+//! Commands in comments: run under their author's role on GitHub, one after the other, and answered by a reaction to
+//! their comment and, where there is something to say, by one reply. What a command or its answer waits for holds nothing
+//! else up.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,9 @@ use tokio::time::Instant;
 
 use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
-    environment::{Command, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState, Urgency},
+    environment::{
+        Command, CommandKey, CommentKind, CommitPrefix, EnvironmentStatus, Millis, PublicUrl, RepositoryState, Urgency,
+    },
     github::{self, GitHubError},
     identity::{Action, Identity, Permission, Role, may},
     store::{self, Event, EventKind, Interface, Overview, Refusal, Request},
@@ -64,44 +67,67 @@ fn unauthorized(sentence: impl Into<String>) -> Outcome {
 }
 
 impl Pass<'_> {
-    /// Runs what was not run yet, and answers what was not answered.
-    pub(super) async fn run_commands(&mut self, overview: &Overview) -> Result<(), Interrupted> {
+    /// Runs what was not run yet. What was granted is a newer request than the one that this pass works on, and ends it:
+    /// the command after it is run on what that one left. What keeps one from being run, such as GitHub that is away, keeps
+    /// nothing else from being done.
+    pub(super) async fn run_commands(&mut self) -> Result<(), Interrupted> {
+        let store = &self.engine.store;
+        let overview = store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over)?;
         let facts = &overview.pull_request.facts;
         if overview.pull_request.repository_state != RepositoryState::Active {
             return Ok(());
         }
-        let store = &self.engine.store;
-        let mut open = store.open_commands(facts.repository.github_id, facts.number).await?;
-        let mut granted = false;
-        for command in &mut open {
-            if command.accepted.is_none() {
-                let (accepted, answer) = match self.run_command(overview, command).await? {
-                    Outcome::Granted => {
-                        granted = true;
-                        (true, None)
-                    }
-                    Outcome::Settled(answer) => {
-                        store.settle_command(command.comment_id, answer.clone()).await?;
-                        (true, answer)
-                    }
-                    Outcome::Refused(refusal, sentence) => {
-                        let event = event_of(command);
-                        let refused = event.map(|event| (overview.environment.id.clone(), event, refusal));
-                        store.refuse_command(command.comment_id, sentence.clone(), refused).await?;
-                        (false, Some(sentence))
-                    }
-                };
-                (command.accepted, command.answer) = (Some(accepted), answer);
+        let open = store.open_commands(facts.repository.github_id, facts.number).await?;
+        self.has_commands = !open.is_empty();
+        self.app_installation_id = facts.repository.app_installation_id;
+        for command in open.iter().filter(|command| command.accepted.is_none()) {
+            match self.run_command(&overview, command).await {
+                Ok(Outcome::Granted) => return Err(Interrupted::Over),
+                Ok(Outcome::Settled(answer)) => store.settle_command(command.key, answer).await?,
+                Ok(Outcome::Refused(refusal, sentence)) => {
+                    let event = event_of(command);
+                    let refused = event.map(|event| (overview.environment.id.clone(), event, refusal));
+                    store.refuse_command(command.key, sentence, refused).await?;
+                }
+                Err(Interrupted::Over) => return Err(Interrupted::Over),
+                Err(later) => {
+                    self.put_off(later);
+                    return Ok(());
+                }
             }
         }
-        for command in &open {
-            self.answer(overview, command).await?;
+        Ok(())
+    }
+
+    /// Tells the authors of the comments whose commands were all run.
+    pub(super) async fn answer_commands(&mut self) -> Result<(), Interrupted> {
+        if !self.has_commands {
+            return Ok(());
         }
-        // What was granted is a newer request than the one that this pass works on.
-        if granted { Err(Interrupted::Over) } else { Ok(()) }
+        let store = &self.engine.store;
+        let overview = store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over)?;
+        let facts = &overview.pull_request.facts;
+        let open = store.open_commands(facts.repository.github_id, facts.number).await?;
+        let is_of_one = |one: &store::Command, other: &store::Command| {
+            (one.key.kind, one.key.comment_id) == (other.key.kind, other.key.comment_id)
+        };
+        for comment in open.chunk_by(is_of_one) {
+            if comment.iter().all(|command| command.accepted.is_some()) {
+                self.answer(&overview, comment).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn run_command(&mut self, overview: &Overview, stored: &store::Command) -> Result<Outcome, Interrupted> {
+        match stored.key.place {
+            CommandKey::EDITED_IN => return Ok(invalid("What is edited into a comment is not done; write a new one.")),
+            CommandKey::AT_MOST => {
+                let most = CommandKey::AT_MOST;
+                return Ok(invalid(format!("This and what follows it is not done: a comment has {most} commands at most.")));
+            }
+            _ => {}
+        }
         let command = match Command::parse(&stored.line) {
             Ok(command) => command,
             Err(sentence) => return Ok(invalid(sentence)),
@@ -128,7 +154,7 @@ impl Pass<'_> {
         }
         let by = |kind, detail: String| Request {
             event: author.event(kind, detail),
-            command: Some(stored.comment_id),
+            command: Some(stored.key),
             keyed: None,
             expected: None,
         };
@@ -210,39 +236,58 @@ impl Pass<'_> {
         }
     }
 
-    /// Tells the author. A reaction is there once however often it is sent, and a sentence is looked for before.
-    async fn answer(&mut self, overview: &Overview, command: &store::Command) -> Result<(), Interrupted> {
-        match self.send_answer(overview, command).await? {
+    /// Tells the author of a comment what became of its commands. A reaction is there once however often it is sent, and
+    /// a reply is looked for before.
+    async fn answer(&mut self, overview: &Overview, commands: &[store::Command]) -> Result<(), Interrupted> {
+        let Some(first) = commands.first() else { return Ok(()) };
+        match self.send_answer(overview, first.key, commands).await? {
             // Somebody deleted the comment, or the conversation is locked: nobody waits for an answer. What GitHub does not
             // take it never will.
             Ok(()) | Err(GitHubError::NotFound { .. } | GitHubError::Forbidden { .. } | GitHubError::Other { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(self.engine.store.record_answered(command.comment_id).await?)
+        Ok(self.engine.store.record_answered(first.key.kind, first.key.comment_id).await?)
     }
 
     async fn send_answer(
         &mut self,
         overview: &Overview,
-        command: &store::Command,
+        key: CommandKey,
+        commands: &[store::Command],
     ) -> Result<Result<(), GitHubError>, Interrupted> {
         let (github, access) = (&self.engine.github, &access(overview));
-        let reaction = if command.accepted == Some(true) { "+1" } else { "confused" };
-        self.github_write(Urgency::High).await?;
-        if let Err(error) = github.react(access, command.comment_id, reaction).await {
-            return Ok(Err(error));
+        let any_done = commands.iter().any(|command| command.accepted == Some(true));
+        let all_done = commands.iter().all(|command| command.accepted == Some(true));
+        // Whoever may do nothing does not use up what others are told with.
+        let urgency = if any_done { Urgency::High } else { Urgency::Normal };
+        let can_react = key.kind != CommentKind::Review;
+        if can_react {
+            self.github_write(urgency).await?;
+            let reaction = if all_done { "+1" } else { "confused" };
+            if let Err(error) = github.react(access, key.kind, key.comment_id, reaction).await {
+                return Ok(Err(error));
+            }
         }
-        let Some(sentence) = &command.answer else { return Ok(Ok(())) };
-        let marker = github::reply_marker(&self.installation.id, command.comment_id);
+        // A reaction to one command says that it is done.
+        if let ([command], true) = (commands, can_react)
+            && command.answer.is_none()
+        {
+            return Ok(Ok(()));
+        }
+        let marker = github::reply_marker(&self.installation.id, key);
         let number = overview.pull_request.facts.number;
         match self.find_comments(access, number, &marker).await? {
             Ok(found) if found.is_empty() => {}
             Ok(_) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         }
-        let verb = Command::parse(&command.line).map_or("", |command| command.verb());
-        self.github_write(Urgency::High).await?;
-        Ok(github.create_comment(access, number, &github::reply(&marker, verb, sentence)).await.map(drop))
+        let answers = commands.iter().map(|command| {
+            let verb = Command::parse(&command.line).map_or("", |command| command.verb());
+            (verb, command.answer.as_deref().unwrap_or("Accepted."))
+        });
+        let text = github::reply(&marker, answers);
+        self.github_write(urgency).await?;
+        Ok(github.create_comment(access, number, &text).await.map(drop))
     }
 
     /// What GitHub says that somebody may do on the repository.

@@ -26,6 +26,15 @@ impl Interrupted {
     pub fn failed(why: impl fmt::Display) -> Self {
         Self::Failed { why: why.to_string(), retry_after: None }
     }
+
+    /// What ends a pass of which two parts ended early, each for itself: what says more, and else what is over sooner.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Over, _) | (_, Self::Over) => Self::Over,
+            (Self::NotYet(one), Self::NotYet(other)) => Self::NotYet(one.min(other)),
+            (Self::NotYet(_), more) | (more, _) => more,
+        }
+    }
 }
 
 impl From<LeaseLost> for Interrupted {

@@ -78,8 +78,7 @@ impl Pass<'_> {
         let standing = self.engine.store.standing(&environment.id).await?;
 
         let repository = overview.pull_request.repository_state;
-        let has_expired = environment.has_place && environment.lifetime.has_expired(self.lease.now());
-        let hold = if has_expired && environment.hold == Hold::None { Hold::Expired } else { environment.hold };
+        let hold = hold_at(environment, self.lease.now());
         let hold = if self.engine.faults.has(Fault::HoldIgnored) { Hold::None } else { hold };
         let mut recipe = None;
         let decision = match gate_without_recipe(repository, pull_request.state, hold) {
@@ -279,14 +278,15 @@ impl Pass<'_> {
         Ok(in_paths)
     }
 
-    /// The environment and its pull request, confirmed by GitHub where something was asked for since it last was.
+    /// The environment and its pull request, confirmed by GitHub where something was asked for since it last was. What
+    /// goes because somebody asked for that, or because its time is over, goes whatever GitHub answers.
     async fn read_confirmed(&mut self) -> Result<Overview, Interrupted> {
         let store = &self.engine.store;
         let overview = store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over)?;
         if overview.environment.revision != self.lease.revision {
             return Err(Interrupted::Over);
         }
-        if !overview.environment.refresh || self.engine.faults.has(Fault::Unconfirmed) {
+        if !overview.environment.refresh || self.unconfirmed || self.engine.faults.has(Fault::Unconfirmed) {
             return Ok(overview);
         }
         let stored = &overview.pull_request;
@@ -295,12 +295,25 @@ impl Pass<'_> {
             return Ok(overview);
         }
         self.app_installation_id = stored.facts.repository.app_installation_id;
-        self.github_read().await?;
-        let facts = self.engine.github.pull_request(&access(&overview), stored.facts.number).await?;
+        let facts = match self.ask_for_pull_request(&overview).await {
+            Ok(facts) => facts,
+            Err(later) if hold_at(&overview.environment, self.lease.now()) == Hold::None => return Err(later),
+            Err(Interrupted::Over) => return Err(Interrupted::Over),
+            Err(later) => {
+                self.unconfirmed = true;
+                self.put_off(later);
+                return Ok(overview);
+            }
+        };
         match store.confirm_pull_request(&self.lease, facts).await?? {
             Confirmed::News => Err(Interrupted::Over),
             Confirmed::AsStored => store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over),
         }
+    }
+
+    async fn ask_for_pull_request(&mut self, overview: &Overview) -> Result<PullRequestFacts, Interrupted> {
+        self.github_read().await?;
+        Ok(self.engine.github.pull_request(&access(overview), overview.pull_request.facts.number).await?)
     }
 
     /// None where the commit has no recipe.
@@ -491,6 +504,12 @@ fn to_prove(
         }
         (Decision::Gone(_), _) => None,
     }
+}
+
+/// What keeps the environment away, be it that its time is over just now.
+fn hold_at(environment: &Environment, now: Millis) -> Hold {
+    let has_expired = environment.has_place && environment.lifetime.has_expired(now);
+    if has_expired && environment.hold == Hold::None { Hold::Expired } else { environment.hold }
 }
 
 /// Whether a namespace matters although nothing new may start: something runs in it, or it is to go.

@@ -59,6 +59,12 @@ pub(super) struct Pass<'a> {
     pub in_paths: Option<(CommitSha, bool)>,
     /// What was last recorded of its containers' restarts.
     pub restarts: Option<Restarts>,
+    /// GitHub was asked whether what is known is still so, and did not say it: what goes anyhow goes on.
+    pub unconfirmed: bool,
+    /// There are commands on the pull request whose authors wait for an answer.
+    pub has_commands: bool,
+    /// What could not be done, and holds nothing else up.
+    put_off: Option<Interrupted>,
 }
 
 /// How a pass goes on after a step.
@@ -82,13 +88,29 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
         app_installation_id: None,
         in_paths: None,
         restarts: None,
+        unconfirmed: false,
+        has_commands: false,
+        put_off: None,
     };
     // One environment on which previewd breaks down must not be taken up again at once, and for ever.
     let worked = AssertUnwindSafe(async {
-        match pass.take_steps().await {
-            Ok(next) => (next, pass.report().await.err()),
-            Err(interrupted) => (None, Some(interrupted)),
+        let next = match pass.take_steps().await {
+            Ok(next) => {
+                if let Err(interrupted) = pass.report().await {
+                    pass.put_off(interrupted);
+                }
+                next
+            }
+            Err(Interrupted::Over) => return (None, Some(Interrupted::Over)),
+            Err(interrupted) => {
+                pass.put_off(interrupted);
+                None
+            }
+        };
+        if let Err(interrupted) = pass.answer_commands().await {
+            pass.put_off(interrupted);
         }
+        (next, pass.put_off.take())
     });
     let broke_down = || (None, Some(Interrupted::failed("previewd broke down; what it says before this is a defect")));
     let (next, interrupted) = worked.catch_unwind().await.unwrap_or_else(|_| broke_down());
@@ -128,12 +150,20 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
 }
 
 impl Pass<'_> {
+    /// Keeps what ended a part of the pass until the others are done.
+    pub(super) fn put_off(&mut self, interrupted: Interrupted) {
+        self.put_off = Some(match self.put_off.take() {
+            None => interrupted,
+            Some(before) => before.and(interrupted),
+        });
+    }
+
     /// Takes steps until one waits. Gives how long it waits at most; None: until something happens.
     async fn take_steps(&mut self) -> Result<Option<Duration>, Interrupted> {
+        self.run_commands().await?;
         for _ in 0..STEPS_AT_MOST {
             self.engine.faults.stall(Moment::Before).await;
             let observed = self.observe().await?;
-            self.run_commands(&observed.overview).await?;
             let step = next_step(&observed.facts, self.lease.now());
             tracing::debug!(?step, "next step");
             let began = Instant::now();

@@ -53,6 +53,11 @@ impl Pass<'_> {
                 warn!(error = %error, "GitHub does not let previewd comment");
                 environment.comment_id
             }
+            // Neither is that it is gone from a repository that GitHub does not show any more.
+            Err(error @ GitHubError::NotFound { .. }) if environment.status == EnvironmentStatus::Deleted => {
+                warn!(error = %error, "there is nobody to tell that an environment is gone");
+                environment.comment_id
+            }
             Err(error) => return Err(error.into()),
         };
         self.engine.store.record_comment(&self.lease, comment_id, &digest).await??;

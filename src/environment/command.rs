@@ -1,4 +1,4 @@
-//! Commands in comments: `/preview` and what follows on its line.
+//! Commands in comments: `/preview` and what follows on its line, in whatever case.
 
 use std::time::Duration;
 
@@ -26,23 +26,13 @@ pub const OWN_COMMENTS: &str = "<!-- previewd:";
 const KEPT: Duration = Duration::from_secs(48 * 3_600);
 
 impl Command {
-    /// The line of a comment that is for previewd: one that begins with `/preview`. None where there is none, and in what
-    /// previewd writes itself, as a user where it has a token.
-    pub fn line_of(comment: &str) -> Option<&str> {
-        if comment.starts_with(OWN_COMMENTS) {
-            return None;
-        }
-        let is_ours = |line: &&str| {
-            let rest = line.strip_prefix("/preview");
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
-        };
-        comment.lines().find(is_ours).map(str::trim_end)
-    }
-
+    /// Reads a line that begins with `/preview`.
+    ///
     /// # Errors
     ///
     /// A sentence that says what to write instead.
     pub fn parse(line: &str) -> Result<Self, String> {
+        let line = line.to_lowercase();
         let mut words = line.split_whitespace().skip(1);
         let (verb, argument, more) = (words.next().unwrap_or_default(), words.next(), words.next());
         let plain = |command: Self| match argument {
@@ -109,27 +99,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_line_that_begins_with_the_word_is_a_command() {
-        for (comment, line) in [
-            ("/preview deploy", Some("/preview deploy")),
-            ("Thanks!\r\n/preview retry \r\nmore", Some("/preview retry")),
-            ("/preview", Some("/preview")),
-            ("/preview deploy\n/preview delete", Some("/preview deploy")),
-            ("please /preview deploy", None),
-            (" /preview deploy", None),
-            ("> /preview deploy", None),
-            ("/previews", None),
-            ("<!-- previewd:0f3c:42 -->\n/preview approve 0123456", None),
-            ("", None),
-        ] {
-            assert_eq!(Command::line_of(comment), line, "{comment:?}");
-        }
-    }
-
-    #[test]
     fn commands_are_understood_or_explained() {
         let parse = |rest: &str| Command::parse(&format!("/preview {rest}"));
         assert_eq!(parse("deploy"), Ok(Command::Deploy));
+        assert_eq!(parse("Deploy"), Ok(Command::Deploy));
         assert_eq!(parse("  status "), Ok(Command::Status));
         assert_eq!(parse("keep"), Ok(Command::Keep(KEPT)));
         assert_eq!(parse("keep 7d"), Ok(Command::Keep(Duration::from_secs(7 * 86_400))));
@@ -141,7 +114,6 @@ mod tests {
         for (wrong, part) in [
             ("", "There are"),
             ("dance", "There are"),
-            ("DEPLOY", "There are"),
             ("deploy now", "takes nothing"),
             ("keep soon", "must be a duration"),
             ("keep 1h 2h", "takes one word"),

@@ -60,10 +60,23 @@ codes! {
     }
 }
 
-/// A comment with a command in it.
+codes! {
+    /// Where on a pull request somebody says something.
+    CommentKind {
+        /// In its conversation.
+        Comment = "comment",
+        /// With a review, about all of it.
+        Review = "review",
+        /// On a line of its changes.
+        ReviewComment = "review_comment",
+    }
+}
+
+/// A comment with commands in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandComment {
-    /// GitHub's own id, unique over all repositories.
+    pub kind: CommentKind,
+    /// GitHub's own id, unique among all comments of its kind.
     pub comment_id: i64,
     /// Of the repository, at GitHub.
     pub repository_id: i64,
@@ -71,8 +84,27 @@ pub struct CommandComment {
     pub number: i64,
     /// A GitHub login.
     pub author: String,
-    /// The line from `/preview` on.
-    pub line: String,
+    /// The lines from `/preview` on, in their order.
+    pub lines: Vec<String>,
+    /// They were not there before somebody edited it.
+    pub edited: bool,
+}
+
+/// Which command: where it is written, and which of that comment's commands it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandKey {
+    pub kind: CommentKind,
+    /// GitHub's own id, unique among all comments of its kind.
+    pub comment_id: i64,
+    /// From 0 on, or [`Self::EDITED_IN`].
+    pub place: i64,
+}
+
+impl CommandKey {
+    /// What came into a comment when it was edited.
+    pub const EDITED_IN: i64 = -1;
+    /// So many commands of a comment are run. One more is stored, for all that are not.
+    pub const AT_MOST: i64 = 10;
 }
 
 /// What one webhook delivery asks to store.
@@ -87,7 +119,7 @@ pub enum Change {
         /// What the head was before, where the event says so.
         before: Option<CommitSha>,
     },
-    /// Somebody wrote a command.
+    /// Somebody wrote commands.
     Command(CommandComment),
     /// Something was built: an image that is waited for may be there.
     Built {

@@ -9,10 +9,11 @@ use serde_json::json;
 use super::{
     GitHub, GitHubError, RepositoryAccess,
     connection::{Actor, Answer, Call},
+    manifest::EVENTS,
     wire,
 };
 use crate::{
-    environment::{CommitSha, GitHubState, PullRequestFacts, RepositoryFacts, RepositoryName},
+    environment::{CommentKind, CommitSha, GitHubState, PullRequestFacts, RepositoryFacts, RepositoryName},
     text::storable,
 };
 
@@ -404,10 +405,22 @@ impl GitHub {
     }
 
     /// Reacts to a comment, once however often this is asked for.
-    pub async fn react(&self, access: &RepositoryAccess, comment_id: i64, reaction: &str) -> Result<(), GitHubError> {
+    /// GitHub knows none to reviews.
+    pub async fn react(
+        &self,
+        access: &RepositoryAccess,
+        kind: CommentKind,
+        comment_id: i64,
+        reaction: &str,
+    ) -> Result<(), GitHubError> {
         let name = &access.name;
+        let comments = match kind {
+            CommentKind::Comment => "issues/comments",
+            CommentKind::ReviewComment => "pulls/comments",
+            CommentKind::Review => return Ok(()),
+        };
         let tried = &format!("reacting to comment {comment_id} of {name}");
-        let path = format!("/repos/{name}/issues/comments/{comment_id}/reactions");
+        let path = format!("/repos/{name}/{comments}/{comment_id}/reactions");
         let call = Call::write(tried, Method::POST, path, json!({ "content": reaction }));
         self.call(Actor::On(access), call).await.map(drop)
     }
@@ -476,6 +489,20 @@ impl GitHub {
         let path = format!("/repos/{name}/issues/comments/{comment_id}");
         let call = Call { method: Method::DELETE, ..Call::get(tried, path) };
         self.call(Actor::On(access), call).await.map(drop)
+    }
+
+    /// The events that the App is to be told of and is not. None where previewd uses a token, which knows no webhooks.
+    pub async fn events_not_told(&self) -> Result<Vec<&'static str>, GitHubError> {
+        #[derive(Deserialize)]
+        struct App {
+            events: Vec<String>,
+        }
+        if !self.is_app() {
+            return Ok(Vec::new());
+        }
+        let tried = "asking what the App is told of";
+        let App { events } = self.call(Actor::Own, Call::get(tried, "/app")).await?.json(tried)?;
+        Ok(EVENTS.into_iter().filter(|event| !events.iter().any(|told| told == event)).collect())
     }
 
     /// The last webhook that GitHub tried to deliver for a repository, among the App's last hundred. None where there is

@@ -7,7 +7,9 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::environment::{CommitSha, DeploymentStatus, EnvironmentStatus, Millis, OWN_COMMENTS, PublicUrl, Reason};
+use crate::environment::{
+    CommandKey, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, OWN_COMMENTS, PublicUrl, Reason,
+};
 
 /// What the comment tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +53,18 @@ pub fn marker(installation_id: &str, environment_id: &str) -> String {
 }
 
 /// The same for what previewd says to a command.
-pub fn reply_marker(installation_id: &str, comment_id: i64) -> String {
-    format!("{OWN_COMMENTS}{installation_id}:command:{comment_id} -->")
+pub fn reply_marker(installation_id: &str, first: CommandKey) -> String {
+    let CommandKey { kind, comment_id, place } = first;
+    format!("{OWN_COMMENTS}{installation_id}:command:{kind}:{comment_id}:{place} -->")
 }
 
-/// What previewd says to a command.
-pub fn reply(marker: &str, verb: &str, sentence: &str) -> String {
-    let command = format!("/preview {verb}");
-    format!("{marker}\n`{}`: {}\n", command.trim_end(), escaped(sentence))
+/// What previewd says to the commands of a comment: to each verb its sentence.
+pub fn reply<'a>(marker: &str, answers: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let lines = answers.map(|(verb, sentence)| {
+        let command = format!("/preview {verb}");
+        format!("`{}`: {}\n", command.trim_end(), escaped(sentence))
+    });
+    format!("{marker}\n{}", lines.collect::<String>())
 }
 
 /// The longest history in the comment.
@@ -286,8 +292,10 @@ mod tests {
             ..facts(EnvironmentStatus::Running)
         };
         insta::assert_snapshot!("comment_asleep", comment(&asleep));
-        let refusal = reply(&reply_marker("0f3c", 9), "delete", "This needs the role admin; yours here is @member.");
-        insta::assert_snapshot!("reply", refusal);
+        let key = CommandKey { kind: crate::environment::CommentKind::Review, comment_id: 9, place: 0 };
+        let denied = ("delete", "This needs the role admin; yours here is @member.");
+        let replied = reply(&reply_marker("0f3c", key), [("retry", "Accepted."), denied].into_iter());
+        insta::assert_snapshot!("reply", replied);
     }
 
     #[test]

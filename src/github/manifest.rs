@@ -20,6 +20,12 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: usize = 256 << 10;
 
+/// What the App has to be told of. Of installations GitHub tells every App.
+pub const EVENTS: [&str; 5] =
+    ["pull_request", "issue_comment", "pull_request_review", "pull_request_review_comment", "repository"];
+/// What tells besides that an image may be there.
+const BUILT: &str = "workflow_run";
+
 /// What GitHub gives of an App, this one time.
 #[derive(Debug, Deserialize)]
 pub struct NewApp {
@@ -55,7 +61,7 @@ pub fn manifest(name: &str, public_url: &Url, redirect_url: &str) -> Value {
             "deployments": "write",
             "actions": "read",
         },
-        "default_events": ["pull_request", "issue_comment", "repository", "workflow_run"],
+        "default_events": [&EVENTS[..], &[BUILT]].concat(),
     })
 }
 

@@ -16,6 +16,6 @@ pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker, repl
 pub use connection::{CALL_TIMEOUT, GitHub};
 pub use error::GitHubError;
 pub use facts::RepositoryAccess;
-pub use manifest::{NewApp, address, convert, manifest};
+pub use manifest::{EVENTS, NewApp, address, convert, manifest};
 pub(crate) use settings::secrets;
 pub use settings::{AppSettings, GitHubSettings, InvalidGitHubSettings};

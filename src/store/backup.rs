@@ -35,7 +35,7 @@ const TABLES: [(&str, &str); 16] = [
     ("events", "id"),
     ("deliveries", "guid"),
     ("approvals", "pull_request_id, commit_sha"),
-    ("commands", "comment_id"),
+    ("commands", "kind, comment_id, place"),
     ("idempotency", "subject, idempotency_key"),
     ("tokens", "id"),
     ("orphans", "namespace"),

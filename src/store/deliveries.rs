@@ -175,11 +175,13 @@ impl Store {
                     created = take_pull_request!(connection, facts, before, at, now);
                 }
                 Change::Command(comment) => {
-                    diesel::insert_into(commands::table)
-                        .values(NewCommand::of(&comment, &guid, at))
-                        .on_conflict_do_nothing()
-                        .execute(connection)
-                        .await?;
+                    for command in NewCommand::of(&comment, &guid, at) {
+                        diesel::insert_into(commands::table)
+                            .values(command)
+                            .on_conflict_do_nothing()
+                            .execute(connection)
+                            .await?;
+                    }
                     let pull_request = pull_requests::table
                         .filter(pull_requests::repository_id.eq(comment.repository_id))
                         .filter(pull_requests::number.eq(comment.number))

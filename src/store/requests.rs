@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Keyed, Store, StoreError,
+    commands::columns,
     connection::{read, write},
     environments::asked,
     events::{Event, EventRow},
@@ -13,7 +14,7 @@ use super::{
     standings::{StandingChanges, change_standing},
 };
 use crate::{
-    environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestState, Reason},
+    environment::{Cause, CommandKey, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestState, Reason},
     faults::Fault,
 };
 
@@ -21,8 +22,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Request {
     pub event: Event,
-    /// The comment that asked for it, which has its answer by this.
-    pub command: Option<i64>,
+    /// The command that asked for it, which has its answer by this.
+    pub command: Option<CommandKey>,
     /// It is granted once for its key.
     pub keyed: Option<Keyed>,
     /// It is granted only while this is the head.
@@ -47,8 +48,8 @@ macro_rules! grant {
                 .await?;
         }
         diesel::insert_into(events::table).values(EventRow::of(Some(&$id), event, $at)).execute($connection).await?;
-        if let Some(comment_id) = command {
-            diesel::update(commands::table.find(comment_id))
+        if let Some(command) = command {
+            diesel::update(commands::table.find(columns(command)))
                 .set(commands::accepted.eq(true))
                 .execute($connection)
                 .await?;

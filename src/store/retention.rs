@@ -51,7 +51,7 @@ impl Store {
             let mut some = 0;
             if let Some(kept) = retention.deliveries {
                 some += forget!(self, deliveries, guid, received_at, age(kept));
-                some += forget!(self, commands, comment_id, created_at, age(kept));
+                some += forget!(self, commands, delivery_guid, created_at, age(kept));
             }
             if let Some(kept) = retention.events {
                 some += forget!(self, events, id, at, age(kept));

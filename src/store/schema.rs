@@ -203,8 +203,10 @@ diesel::table! {
 }
 
 diesel::table! {
-    commands (comment_id) {
+    commands (kind, comment_id, place) {
+        kind -> Text,
         comment_id -> BigInt,
+        place -> BigInt,
         delivery_guid -> Text,
         repository_id -> BigInt,
         number -> BigInt,

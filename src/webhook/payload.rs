@@ -1,10 +1,12 @@
 //! What a delivery asks to store: facts, as they come.
 
+mod said;
+
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, error::Category};
 
 use crate::{
-    environment::{Change, Command, CommandComment, CommitSha, RepositoryName, RepositoryState},
+    environment::{Change, CommentKind, CommitSha, RepositoryName, RepositoryState},
     github::wire::{self, InvalidField},
     text::storable,
 };
@@ -60,7 +62,9 @@ pub fn parse(event: &str, body: &[u8]) -> Result<Parsed, BadPayload> {
     }
     let parsed = match event {
         "pull_request" => pull_request(read(body)?),
-        "issue_comment" => issue_comment(read(body)?),
+        "issue_comment" => said::said(CommentKind::Comment, read(body)?),
+        "pull_request_review" => said::said(CommentKind::Review, read(body)?),
+        "pull_request_review_comment" => said::said(CommentKind::ReviewComment, read(body)?),
         "repository" => repository(read(body)?),
         "installation" => installation(read(body)?),
         "installation_repositories" => installation_repositories(read(body)?),
@@ -78,36 +82,6 @@ struct PullRequestEvent {
     pull_request: wire::PullRequest,
     before: Option<String>,
     installation: Option<Installation>,
-}
-
-#[derive(Deserialize)]
-struct IssueCommentEvent {
-    action: String,
-    issue: Issue,
-    comment: Comment,
-    repository: wire::Repository,
-    installation: Option<Installation>,
-}
-
-#[derive(Deserialize)]
-struct Issue {
-    number: i64,
-    /// Only where the issue is a pull request.
-    pull_request: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Comment {
-    id: i64,
-    /// None for an account that is gone.
-    user: Option<Commenter>,
-    body: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Commenter {
-    login: String,
-    r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -183,31 +157,6 @@ fn pull_request(event: PullRequestEvent) -> Result<Parsed, BadPayload> {
         head_sha: Some(head_sha),
     })
 }
-
-fn issue_comment(event: IssueCommentEvent) -> Result<Parsed, BadPayload> {
-    let IssueCommentEvent { action, issue, comment, repository, installation } = event;
-    let number = wire::positive(issue.number, || "issue.number".to_owned())?;
-    let comment_id = wire::positive(comment.id, || "comment.id".to_owned())?;
-    let repository = repository.facts("repository", installation.map(|installation| installation.id))?;
-    let line = comment.body.as_deref().and_then(Command::line_of);
-    let change = match (action.as_str(), issue.pull_request, comment.user, line) {
-        // A comment that is edited later was answered already, and one of a bot may be previewd's own.
-        ("created", Some(_), Some(author), Some(line)) if author.r#type == "User" => Change::Command(CommandComment {
-            comment_id,
-            repository_id: repository.github_id,
-            number,
-            author: storable(author.login),
-            line: storable(line.chars().take(LONGEST_LINE).collect()),
-        }),
-        ("created", ..) => NOT_A_COMMAND,
-        _ => ACTION_NOT_USED,
-    };
-    let repository = Some(repository.name);
-    Ok(Parsed { change, action: Some(action), repository, number: Some(number), head_sha: None })
-}
-
-/// No command is longer, in characters.
-const LONGEST_LINE: usize = 200;
 
 fn repository(event: RepositoryEvent) -> Result<Parsed, BadPayload> {
     let RepositoryEvent { action, repository, installation } = event;

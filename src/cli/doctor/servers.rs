@@ -51,8 +51,15 @@ pub(super) async fn github(config: &Config) -> Check {
         Ok(github) => github,
         Err(error) => return Check::fail(NAME, told(&error), "set github.app or github.token"),
     };
-    match github.ready().await {
-        Ok(()) => Check::ok(NAME, format!("{} takes the credentials", config.github.api_url)),
+    match github.ready().await.and(github.events_not_told().await) {
+        Ok(missing) if missing.is_empty() => {
+            Check::ok(NAME, format!("{} takes the credentials", config.github.api_url))
+        }
+        Ok(missing) => Check::warn(
+            NAME,
+            format!("the App is not told of {}", missing.join(", ")),
+            "subscribe it to them (Permissions & events, in its settings)",
+        ),
         Err(error) => Check::fail(NAME, told(&error), "check github.api_url and the credentials"),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use xtask::{
-    github::{Comment, NewPullRequest, Role},
+    github::{Comment, Fault, NewPullRequest, Operation, Role},
     testing::eventually,
 };
 
@@ -82,6 +82,80 @@ async fn commands_are_run_under_their_authors_role() {
     life.until_status(number, "deleted").await;
     assert_eq!(command(&life, number, "ann", "/preview deploy").await, "confused");
     assert!(reply(&life, number, 6).await.contains("is closed"));
+    life.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_heard_in_reviews_and_one_after_the_other() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "reviews").await;
+    let github = &life.stand.github;
+    github.set_role(&life.repository, "ann", Role::Maintain).unwrap();
+    let number = life.open("change", &recipe("ok")).await;
+    life.until_applied(number).await;
+
+    // GitHub has no reactions to reviews.
+    github.review(&life.repository, number, "ann", "Looks good.\n\n/Preview Keep 7d").await.unwrap();
+    assert!(reply(&life, number, 1).await.contains("`/preview keep`: Accepted."));
+    let told = "Not here:\n```\n/preview delete\n```\n<!-- /preview delete -->";
+    github.review_comment(&life.repository, number, "ann", told).await.unwrap();
+    let id = github.review_comment(&life.repository, number, "ann", "/preview status").await.unwrap();
+    assert!(reply(&life, number, 2).await.contains("is deploying"));
+    let reacted = github.review_reactions(&life.repository, id).into_iter().map(|(_, reaction)| reaction);
+    assert_eq!(reacted.collect::<Vec<_>>(), ["+1"]);
+
+    let several = "/preview delete\n/preview status\n/preview deploy\n/preview dance";
+    assert_eq!(command(&life, number, "ann", several).await, "confused");
+    let answer = reply(&life, number, 3).await;
+    let lines: Vec<&str> = answer.lines().skip(1).collect();
+    assert_eq!((lines[0], lines[2]), ("`/preview delete`: Accepted.", "`/preview deploy`: Accepted."), "{answer}");
+    assert!(lines[1].contains("is deleting"), "{answer}");
+    assert!(lines[3].starts_with("`/preview`: There are /preview deploy"), "{answer}");
+    life.until_applied(number).await;
+
+    let id = github.comment(&life.repository, number, "ann", "Thanks.").await.unwrap();
+    github.edit_comment(&life.repository, id, "Thanks.\n/preview delete").await.unwrap();
+    assert!(reply(&life, number, 4).await.contains("What is edited into a comment is not done"));
+    life.until_settled().await;
+    assert_eq!(life.get(number).await["status"], "deploying");
+    assert_eq!(replies(&life, number).len(), 4, "one answer for each");
+    life.finish().await;
+}
+
+/// What is asked for in words is done, and told later; whoever may not is told later as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_waits_holds_nothing_up() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "unanswered").await;
+    let github = &life.stand.github;
+    github.set_role(&life.repository, "ann", Role::Maintain).unwrap();
+    let number = life.open("change", &recipe("ok")).await;
+    life.until_applied(number).await;
+    github.fault(Operation::CreateReaction, Fault::BadGateway);
+    let comment = async |author, text| github.comment(&life.repository, number, author, text).await.unwrap();
+    comment("ann", "/preview status").await;
+    comment("eve", "/preview delete").await;
+    life.push(number).await;
+    life.until_applied(number).await;
+    comment("ann", "/preview reset").await;
+    life.until_applied(number).await;
+    github.close(&life.repository, number).await.unwrap();
+    life.until_status(number, "deleted").await;
+    assert!(replies(&life, number).is_empty());
+    github.reopen(&life.repository, number).await.unwrap();
+    life.until_applied(number).await;
+    comment("ann", "/preview delete").await;
+    life.until_status(number, "deleted").await;
+
+    github.clear_faults();
+    let last = comment("ann", "/preview status").await;
+    let reacted = |comment: &Comment| !comment.reactions.is_empty();
+    eventually("all are told", SOON * 2, async || {
+        let comments = github.comments(&life.repository, number);
+        let asked = comments.iter().filter(|comment| comment.body.starts_with("/preview"));
+        (asked.clone().all(reacted) && asked.clone().any(|comment| comment.id == last)).then_some(())
+    })
+    .await;
     life.finish().await;
 }
 

@@ -7,7 +7,7 @@ use kube::Api;
 use serde_json::json;
 use xtask::{
     agent::{Agent, Answer},
-    github::Role,
+    github::{Fault, Operation, Role},
     testing::eventually,
 };
 
@@ -104,6 +104,39 @@ async fn what_nobody_uses_expires_and_comes_back_when_somebody_wants_it() {
     life.until_status(number, "deleted").await;
     life.push(number).await;
     life.until_applied(number).await;
+    life.finish().await;
+}
+
+/// What is to go does not wait for GitHub, which may not show the repository any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_or_expires_goes_whatever_github_answers() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "unconfirmed").await;
+    let github = &life.stand.github;
+    let expires = life.open("expires", &with("ttl: 15s", &recipe("ok"))).await;
+    life.until_applied(expires).await;
+    github.fault(Operation::GetPullRequest, Fault::NotFound);
+    github.edit_title(&life.repository, expires, "GitHub is to be asked").await.unwrap();
+    assert_eq!(life.until_status(expires, "deleted").await["reason"], "expired");
+    for (number, fault) in [
+        Fault::NotFound,
+        Fault::BadCredentials,
+        Fault::Forbidden,
+        Fault::ServerError,
+        Fault::SecondaryLimit { retry_after: Duration::from_secs(20) },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        github.clear_faults();
+        let number = life.open(&format!("change-{number}"), &recipe("ok")).await;
+        life.until_applied(number).await;
+        github.fault(Operation::GetPullRequest, fault.clone());
+        life.call("delete_preview_environment", number).await.done().unwrap();
+        assert_eq!(life.until_status(number, "deleted").await["reason"], "removed_by_hand", "{fault:?}");
+    }
+    github.clear_faults();
+    assert!(life.namespaces().await.is_empty());
     life.finish().await;
 }
 

@@ -2,7 +2,7 @@
 
 use previewd::{
     environment::{
-        Cause, Change, CommandComment, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts,
+        Cause, Change, CommandComment, CommandKey, CommentKind, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts,
         PullRequestState, Reason, RepositoryFacts,
     },
     store::{DeploymentChanges, EnvironmentChanges, EventKind, NewToken, Record, Refusal, Request, Store},
@@ -186,12 +186,15 @@ async fn a_command_is_stored_once_and_wakes_its_environment() {
         store.release(&lease, None, 0, true).await.unwrap();
         assert!(!store.has_due_environment().await.unwrap());
         let comment = CommandComment {
+            kind: CommentKind::Comment,
             comment_id: 5,
             repository_id: 1,
             number: 7,
             author: "bob".to_owned(),
-            line: "/preview retry".to_owned(),
+            lines: vec!["/preview retry".to_owned()],
+            edited: false,
         };
+        let key = CommandKey { kind: CommentKind::Comment, comment_id: 5, place: 0 };
         for _ in 0..2 {
             tell(&store, Change::Command(comment.clone())).await;
         }
@@ -202,18 +205,33 @@ async fn a_command_is_stored_once_and_wakes_its_environment() {
         assert_eq!((found.len(), found[0].line.as_str(), found[0].accepted), (1, "/preview retry", None));
         assert_eq!(store.open_commands(1, 8).await.unwrap().len(), 1, "of a pull request that nobody knows yet");
 
-        let granted = Request { command: Some(5), ..asks(EventKind::DeletionRequested) };
+        let granted = Request { command: Some(key), ..asks(EventKind::DeletionRequested) };
         assert!(store.request_deletion(&overview.environment.id, granted).await.unwrap());
         assert_eq!(open().await[0].accepted, Some(true));
         let id = overview.environment.id.clone();
         let refused = Some((id, event(EventKind::DeletionRequested), Refusal::Unauthorized));
-        store.refuse_command(5, "no".to_owned(), refused).await.unwrap();
+        store.refuse_command(key, "no".to_owned(), refused).await.unwrap();
         let refusals = database.lines("SELECT refusal AS line FROM events WHERE refusal IS NOT NULL").await;
         assert_eq!(refusals, ["UNAUTHORIZED"]);
         let settled = open().await;
         assert_eq!((settled[0].accepted, settled[0].answer.as_deref()), (Some(false), Some("no")));
-        store.record_answered(5).await.unwrap();
+        store.record_answered(CommentKind::Comment, 5).await.unwrap();
         assert!(open().await.is_empty());
+
+        // The same number among reviews is another comment; of several commands each is kept, in their order.
+        let lines: Vec<String> = (0..20).map(|hours| format!("/preview keep {hours}h")).collect();
+        let review = CommandComment { kind: CommentKind::Review, lines: lines.clone(), ..comment.clone() };
+        tell(&store, Change::Command(review.clone())).await;
+        let kept = open().await;
+        assert_eq!(kept.iter().map(|command| command.key.place).collect::<Vec<_>>(), (0..=10).collect::<Vec<_>>());
+        assert!(kept.iter().zip(&lines).all(|(command, line)| command.line == *line));
+        let key = CommandKey { kind: CommentKind::Review, ..key };
+        store.settle_command(key, None).await.unwrap();
+        store.record_answered(CommentKind::Review, 5).await.unwrap();
+        assert_eq!(open().await.len(), 10, "those that were not run wait");
+        tell(&store, Change::Command(CommandComment { edited: true, ..comment })).await;
+        let places = open().await.into_iter().map(|command| (command.key.kind, command.key.place));
+        assert!(places.into_iter().any(|place| place == (CommentKind::Comment, CommandKey::EDITED_IN)));
     })
     .await;
 }

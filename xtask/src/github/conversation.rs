@@ -22,6 +22,68 @@ impl GitHub {
         Ok(id)
     }
 
+    /// Submits a review with these words as somebody; they need no role. Says the review's id.
+    pub async fn review(&self, repository: &str, number: u64, author: &str, body: &str) -> Result<u64, ControlError> {
+        self.say_in_review(repository, number, author, body, "pull_request_review").await
+    }
+
+    /// Writes on a line of the changes as somebody; they need no role. Says the comment's id.
+    pub async fn review_comment(
+        &self,
+        repository: &str,
+        number: u64,
+        author: &str,
+        body: &str,
+    ) -> Result<u64, ControlError> {
+        self.say_in_review(repository, number, author, body, "pull_request_review_comment").await
+    }
+
+    async fn say_in_review(
+        &self,
+        repository: &str,
+        number: u64,
+        author: &str,
+        body: &str,
+        name: &'static str,
+    ) -> Result<u64, ControlError> {
+        let (id, event) = {
+            let mut state = self.state();
+            state.ensure_user(author, UserKind::User);
+            let comment = new_comment(&mut state, number, author, body, false);
+            let id = comment.id;
+            if name == "pull_request_review_comment" {
+                state.repository_mut(repository)?.review_comments.insert(id, comment.clone());
+            }
+            let (found, pull) = (state.repository(repository)?, state.pull(repository, number)?);
+            let shapes = Shapes { state: &state, api: self.url(), html: self.url() };
+            let payload = payloads::in_review(&shapes, found, pull, &comment, name);
+            (id, Event { name, repository: Some(found.id), installation: found.installation, payload })
+        };
+        self.report(vec![event]).await;
+        Ok(id)
+    }
+
+    /// The reactions to a comment on a line of the changes: (login, content).
+    pub fn review_reactions(&self, repository: &str, id: u64) -> Vec<(String, String)> {
+        let state = self.state();
+        let found = state.find(repository).and_then(|found| found.review_comments.get(&id));
+        found.map(|comment| comment.reactions.clone()).unwrap_or_default()
+    }
+
+    /// Gives a comment other words, as its author.
+    pub async fn edit_comment(&self, repository: &str, id: u64, body: &str) -> Result<(), ControlError> {
+        let event = {
+            let mut state = self.state();
+            let comments = &mut state.repository_mut(repository)?.comments;
+            let comment = comments.get_mut(&id).ok_or(ControlError::NoComment(id))?;
+            let (author, from) = (comment.author.clone(), std::mem::replace(&mut comment.body, body.to_owned()));
+            let more = json!({ "changes": { "body": { "from": from } } });
+            comment_event(self, &state, repository, id, "edited", &author, more)?
+        };
+        self.report(vec![event]).await;
+        Ok(())
+    }
+
     /// A delivery of its own that says once more that a comment was written.
     pub fn delivery_for_comment(&self, repository: &str, id: u64) -> Result<Delivery, ControlError> {
         let event = {
@@ -78,9 +140,16 @@ pub(super) fn add_comment(
     body: &str,
     via_app: bool,
 ) -> Result<u64, ControlError> {
+    let comment = new_comment(state, number, author, body, via_app);
+    let id = comment.id;
+    state.pull_mut(repository, number)?.updated_at = comment.created_at;
+    state.repository_mut(repository)?.comments.insert(id, comment);
+    Ok(id)
+}
+
+fn new_comment(state: &mut State, number: u64, author: &str, body: &str, via_app: bool) -> Comment {
     let (id, now) = (state.next_id(), state.now());
-    state.pull_mut(repository, number)?.updated_at = now;
-    let comment = Comment {
+    Comment {
         id,
         number,
         author: author.to_owned(),
@@ -89,7 +158,5 @@ pub(super) fn add_comment(
         updated_at: now,
         via_app,
         reactions: Vec::new(),
-    };
-    state.repository_mut(repository)?.comments.insert(id, comment);
-    Ok(id)
+    }
 }

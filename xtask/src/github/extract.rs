@@ -57,7 +57,7 @@ pub fn extract_description(whole: &Value, source: &Value) -> anyhow::Result<Valu
 
 /// The examples of the events that matter here.
 pub fn extract_examples(whole: &Value, source: &Value) -> anyhow::Result<Value> {
-    const EVENTS: [&str; 10] = [
+    const EVENTS: [&str; 12] = [
         "check_suite",
         "installation",
         "installation_repositories",
@@ -65,6 +65,8 @@ pub fn extract_examples(whole: &Value, source: &Value) -> anyhow::Result<Value> 
         "package",
         "ping",
         "pull_request",
+        "pull_request_review",
+        "pull_request_review_comment",
         "push",
         "repository",
         "workflow_run",

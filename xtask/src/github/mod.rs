@@ -87,7 +87,16 @@ impl AppOptions {
             slug: slug.to_owned(),
             public_key: public_key.to_owned(),
             permissions: permissions.map(|(name, level)| (name.to_owned(), level.to_owned())).into(),
-            events: ["issue_comment", "pull_request", "repository"].map(str::to_owned).into(),
+            events: [
+                "issue_comment",
+                "pull_request",
+                "pull_request_review",
+                "pull_request_review_comment",
+                "repository",
+                "workflow_run",
+            ]
+            .map(str::to_owned)
+            .into(),
         }
     }
 }

@@ -86,6 +86,8 @@ pub struct Repository {
     pub labels: BTreeMap<String, u64>,
     pub pulls: BTreeMap<u64, PullRequest>,
     pub comments: BTreeMap<u64, Comment>,
+    /// On lines of changes.
+    pub review_comments: BTreeMap<u64, Comment>,
     pub deployments: BTreeMap<u64, Deployment>,
     /// The status of a commit's one workflow run, by the commit.
     pub workflow_runs: BTreeMap<String, String>,

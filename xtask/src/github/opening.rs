@@ -168,6 +168,7 @@ fn fork(state: &mut State, base: u64, owner: &str) -> Result<u64, ControlError> 
         labels: BTreeMap::new(),
         pulls: BTreeMap::new(),
         comments: BTreeMap::new(),
+        review_comments: BTreeMap::new(),
         deployments: BTreeMap::new(),
         workflow_runs: BTreeMap::new(),
         next_number: 1,

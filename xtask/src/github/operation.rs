@@ -43,6 +43,7 @@ macro_rules! operations {
 
 const METADATA: Access = Access::Permission(&["metadata"], "read");
 const PULLS: Access = Access::Permission(&["pull_requests"], "read");
+const PULLS_WRITE: Access = Access::Permission(&["pull_requests"], "write");
 const CONTENTS: Access = Access::Permission(&["contents"], "read");
 // A pull request's conversation takes either permission.
 const TALK_READ: Access = Access::Permission(&["issues", "pull_requests"], "read");
@@ -73,6 +74,7 @@ operations! {
     UpdateComment "PATCH" "/repos/{owner}/{repo}/issues/comments/{comment_id}" TALK;
     DeleteComment "DELETE" "/repos/{owner}/{repo}/issues/comments/{comment_id}" TALK;
     CreateReaction "POST" "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions" TALK;
+    CreateReviewCommentReaction "POST" "/repos/{owner}/{repo}/pulls/comments/{comment_id}/reactions" PULLS_WRITE;
     GetPermission "GET" "/repos/{owner}/{repo}/collaborators/{username}/permission" METADATA;
     ListWorkflowRuns "GET" "/repos/{owner}/{repo}/actions/runs" ACTIONS;
     ListDeployments "GET" "/repos/{owner}/{repo}/deployments" DEPLOYMENTS_READ;

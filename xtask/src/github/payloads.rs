@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::examples::webhook_examples;
 use super::shapes::{Shapes, extend, node_id};
 use super::state::{Comment, Installation, PullRequest, Repository, UserKind};
 
@@ -54,6 +55,29 @@ pub fn issue_comment(
     });
     extend(&mut shape, more);
     extend(&mut shape, envelope(shapes, repository, sender));
+    shape
+}
+
+/// An event of reviews as GitHub publishes one, with these words.
+pub fn in_review(
+    shapes: &Shapes<'_>,
+    repository: &Repository,
+    pull: &PullRequest,
+    comment: &Comment,
+    event: &str,
+) -> Value {
+    let (action, said) = if event == "pull_request_review" { ("submitted", "review") } else { ("created", "comment") };
+    let mut examples = webhook_examples(event).into_iter();
+    let mut shape = examples.find(|example| example["action"] == action).unwrap_or_default();
+    if let Some(members) = shape.as_object_mut() {
+        members.retain(|name, _| name != "organization" && name != "installation");
+    }
+    extend(
+        &mut shape[said],
+        json!({ "id": comment.id, "user": shapes.user(&comment.author), "body": comment.body }),
+    );
+    extend(&mut shape["pull_request"], json!({ "id": pull.id, "number": pull.number }));
+    extend(&mut shape, envelope(shapes, repository, &comment.author));
     shape
 }
 

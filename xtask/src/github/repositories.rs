@@ -39,6 +39,7 @@ impl GitHub {
             labels: BTreeMap::new(),
             pulls: BTreeMap::new(),
             comments: BTreeMap::new(),
+            review_comments: BTreeMap::new(),
             deployments: BTreeMap::new(),
             workflow_runs: BTreeMap::new(),
             next_number: 1,

@@ -120,7 +120,16 @@ async fn every_payload_has_the_published_shape() {
 
 #[test]
 fn shapes_are_compared_deeply() {
-    for event in ["pull_request", "issue_comment", "repository", "installation", "installation_repositories", "ping"] {
+    for event in [
+        "pull_request",
+        "pull_request_review",
+        "pull_request_review_comment",
+        "issue_comment",
+        "repository",
+        "installation",
+        "installation_repositories",
+        "ping",
+    ] {
         assert!(!webhook_examples(event).is_empty(), "{event}");
     }
     let mut payload =

@@ -1,5 +1,7 @@
 //! Comments on pull requests, and reactions to them.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::answer::Answer;
@@ -84,12 +86,16 @@ pub fn delete(github: &GitHub, state: &mut State, call: &Call) -> Result<Answer,
     Ok(Answer::empty(204).event(Some(event)).wrote(id))
 }
 
-pub fn react(state: &mut State, call: &Call) -> Result<Answer, Answer> {
-    let repository = call.repository(state)?;
-    let (name, id) = (repository.full_name(), find(repository, call)?.id);
+pub fn react(
+    state: &mut State,
+    call: &Call,
+    comments: impl Fn(&mut Repository) -> &mut BTreeMap<u64, Comment>,
+) -> Result<Answer, Answer> {
+    let name = call.repository(state)?.full_name();
+    let id = call.params.number("comment_id").ok_or_else(Answer::not_found)?;
     let wanted = (call.caller.login(state), call.text("content").unwrap_or_default().to_owned());
     let changed = state.repository_mut(&name).map_err(refused)?;
-    let comment = changed.comments.get_mut(&id).ok_or_else(Answer::not_found)?;
+    let comment = comments(changed).get_mut(&id).ok_or_else(Answer::not_found)?;
     let known = comment.reactions.iter().position(|reaction| *reaction == wanted);
     let index = known.unwrap_or(comment.reactions.len());
     if known.is_none() {

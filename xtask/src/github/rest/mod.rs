@@ -253,7 +253,10 @@ fn answer(github: &GitHub, call: &Call, rate: limits::Rate) -> Answer {
         Operation::GetComment => comments::get(&state, call),
         Operation::UpdateComment => comments::update(github, &mut state, call),
         Operation::DeleteComment => comments::delete(github, &mut state, call),
-        Operation::CreateReaction => comments::react(&mut state, call),
+        Operation::CreateReaction => comments::react(&mut state, call, |repository| &mut repository.comments),
+        Operation::CreateReviewCommentReaction => {
+            comments::react(&mut state, call, |repository| &mut repository.review_comments)
+        }
         Operation::ListWorkflowRuns => repositories::list_workflow_runs(&state, call),
         Operation::ListDeployments => deployments::list(&state, call),
         Operation::CreateDeployment => deployments::create(&mut state, call),
