@@ -1,7 +1,9 @@
 //! The gate: whether a pull request should have an environment, and for which commit. Every way of asking for one ends
 //! here; nothing else may start a deployment.
 
-use super::{Cause, CommitSha, ForkPolicy, Hold, PullRequestFacts, PullRequestState, RepositoryState, Triggers};
+use super::{
+    Cause, CommitSha, ForkPolicy, Hold, LabelName, PullRequestFacts, PullRequestState, RepositoryState, Triggers,
+};
 
 /// What the gate decides on.
 #[derive(Debug, Clone)]
@@ -11,8 +13,8 @@ pub struct GateFacts<'a> {
     pub hold: Hold,
     /// An admin has approved this very head commit.
     pub approved: bool,
-    /// Somebody asked for the environment in words: what the recipe leaves out by label, branch, paths or for being a
-    /// draft does not count. Whose code may run does.
+    /// Somebody asked for the environment in words: what the recipe's triggers leave out does not count. Whose code may
+    /// run does.
     pub requested: bool,
     /// Something that the pull request changes is among the recipe's paths.
     pub in_paths: bool,
@@ -76,9 +78,13 @@ pub fn gate(facts: &GateFacts<'_>) -> Decision {
     let left_out = if *requested { None } else { left_out(triggers, pull_request, *in_paths) };
     match left_out {
         // What somebody chose for the pull request as a whole takes the environment away again.
-        Some(cause @ (Cause::NotLabelled { .. } | Cause::BranchNotIncluded)) if *exists => {
-            return Decision::Gone(Some(cause));
-        }
+        Some(
+            cause @ (Cause::NotLabelled { .. }
+            | Cause::LabelExcludes { .. }
+            | Cause::BranchNotIncluded
+            | Cause::HeadNotIncluded
+            | Cause::AuthorNotIncluded { .. }),
+        ) if *exists => return Decision::Gone(Some(cause)),
         // What began goes on: the next commit is looked at anew.
         Some(Cause::Draft | Cause::PathsNotIncluded) if *started => {}
         Some(cause) => return Decision::Wait(cause),
@@ -98,9 +104,19 @@ fn left_out(triggers: &Triggers, pull_request: &PullRequestFacts, in_paths: bool
     {
         return Some(Cause::NotLabelled { label: label.as_str().to_owned() });
     }
+    let excludes = |label: &&LabelName| pull_request.labels.iter().any(|set| label.matches(set));
+    if let Some(label) = triggers.exclude_labels.iter().find(excludes) {
+        return Some(Cause::LabelExcludes { label: label.as_str().to_owned() });
+    }
     let into = |branch: &str| triggers.branches.iter().any(|pattern| pattern.matches(branch));
     if !triggers.branches.is_empty() && !into(&pull_request.base_ref) {
         return Some(Cause::BranchNotIncluded);
+    }
+    if !triggers.include_head(&pull_request.head_ref) {
+        return Some(Cause::HeadNotIncluded);
+    }
+    if !triggers.include_author(&pull_request.author) {
+        return Some(Cause::AuthorNotIncluded { author: pull_request.author.clone() });
     }
     if pull_request.draft && !triggers.drafts {
         return Some(Cause::Draft);

@@ -37,7 +37,9 @@ pub use reporting::{GitHubState, ReportTo, github_state};
 pub(crate) use status::codes;
 pub use status::{Cause, DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
 pub use terms::Terms;
-pub use triggers::{BranchPattern, ForkPolicy, LabelName, PathPattern, TriggerSettings, Triggers};
+pub use triggers::{
+    AuthorPattern, BranchPattern, ForkPolicy, HeadPattern, LabelName, PathPattern, TriggerSettings, Triggers,
+};
 
 /// Unix milliseconds, by the database's clock.
 pub type Millis = i64;

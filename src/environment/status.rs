@@ -84,7 +84,10 @@ codes! {
         AwaitingApproval = "awaiting_approval",
         ForkDenied = "fork_denied",
         NotLabelled = "not_labelled",
+        LabelExcludes = "label_excludes",
         BranchNotIncluded = "branch_not_included",
+        HeadNotIncluded = "head_not_included",
+        AuthorNotIncluded = "author_not_included",
         PathsNotIncluded = "paths_not_included",
         Draft = "draft",
         NoRecipe = "no_recipe",
@@ -136,7 +139,15 @@ pub enum Cause {
     NotLabelled {
         label: String,
     },
+    /// One of the labels that keep a pull request without a preview.
+    LabelExcludes {
+        label: String,
+    },
     BranchNotIncluded,
+    HeadNotIncluded,
+    AuthorNotIncluded {
+        author: String,
+    },
     PathsNotIncluded,
     Draft,
     NoRecipe,
@@ -243,7 +254,10 @@ impl Cause {
             Self::AwaitingApproval => Reason::AwaitingApproval,
             Self::ForkDenied => Reason::ForkDenied,
             Self::NotLabelled { .. } => Reason::NotLabelled,
+            Self::LabelExcludes { .. } => Reason::LabelExcludes,
             Self::BranchNotIncluded => Reason::BranchNotIncluded,
+            Self::HeadNotIncluded => Reason::HeadNotIncluded,
+            Self::AuthorNotIncluded { .. } => Reason::AuthorNotIncluded,
             Self::PathsNotIncluded => Reason::PathsNotIncluded,
             Self::Draft => Reason::Draft,
             Self::NoRecipe => Reason::NoRecipe,
@@ -293,7 +307,12 @@ impl std::fmt::Display for Cause {
             Self::NotLabelled { label } => {
                 write!(f, "The pull request does not have the label {label:?}; adding it starts the preview.")
             }
+            Self::LabelExcludes { label } => {
+                write!(f, "The pull request has the label {label:?}, with which it gets no preview.")
+            }
             Self::BranchNotIncluded => write!(f, "Pull requests into this branch get no preview."),
+            Self::HeadNotIncluded => write!(f, "Pull requests from this branch get no preview."),
+            Self::AuthorNotIncluded { author } => write!(f, "Pull requests of {author} get no preview."),
             Self::PathsNotIncluded => {
                 write!(f, "None of the files that the pull request changes are among the paths that get a preview.")
             }
@@ -407,7 +426,10 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(AwaitingApproval),
             Some(ForkDenied),
             Some(NotLabelled),
+            Some(LabelExcludes),
             Some(BranchNotIncluded),
+            Some(HeadNotIncluded),
+            Some(AuthorNotIncluded),
             Some(PathsNotIncluded),
             Some(Draft),
             Some(NoRecipe),
@@ -455,11 +477,22 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(Expired),
             Some(AccessRevoked),
             Some(NotLabelled),
+            Some(LabelExcludes),
             Some(BranchNotIncluded),
+            Some(HeadNotIncluded),
+            Some(AuthorNotIncluded),
             Some(NamespaceStuck),
         ],
-        EnvironmentStatus::Deleted => {
-            &[None, Some(RemovedByHand), Some(Expired), Some(AccessRevoked), Some(NotLabelled), Some(BranchNotIncluded)]
-        }
+        EnvironmentStatus::Deleted => &[
+            None,
+            Some(RemovedByHand),
+            Some(Expired),
+            Some(AccessRevoked),
+            Some(NotLabelled),
+            Some(LabelExcludes),
+            Some(BranchNotIncluded),
+            Some(HeadNotIncluded),
+            Some(AuthorNotIncluded),
+        ],
     }
 }

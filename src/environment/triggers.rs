@@ -28,6 +28,9 @@ pub struct TriggerSettings {
     /// Only pull requests with this label. Empty: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<LabelName>,
+    /// No pull request with one of these labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude_labels: Option<Vec<LabelName>>,
     /// Whether drafts are deployed too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drafts: Option<bool>,
@@ -37,6 +40,14 @@ pub struct TriggerSettings {
     /// Only pull requests into these branches, such as `main` or `release/*`. Empty: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branches: Option<Vec<BranchPattern>>,
+    /// Only pull requests from these branches; `!dependabot/**` takes branches out again, and of several patterns that
+    /// match a branch the last one counts. Empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_branches: Option<Vec<HeadPattern>>,
+    /// Only pull requests of these authors, by their logins; `!*[bot]` takes all bots out, and of several patterns that
+    /// match an author the last one counts. Empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authors: Option<Vec<AuthorPattern>>,
     /// Only pull requests that change one of these files, such as `src/**`; `!docs/**` takes files out again, and of
     /// several patterns that match a file the last one counts. Empty: all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,35 +58,55 @@ pub struct TriggerSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Triggers {
     pub label: Option<LabelName>,
+    pub exclude_labels: Vec<LabelName>,
     pub drafts: bool,
     pub forks: ForkPolicy,
     pub branches: Vec<BranchPattern>,
+    pub head_branches: Vec<HeadPattern>,
+    pub authors: Vec<AuthorPattern>,
     pub paths: Vec<PathPattern>,
 }
 
 impl Triggers {
     /// `recipe` over `defaults`; of forks at most what `most` lets in.
     pub fn new(recipe: &TriggerSettings, defaults: &TriggerSettings, most: ForkPolicy) -> Self {
+        fn list<T: Clone>(recipe: &Option<Vec<T>>, defaults: &Option<Vec<T>>) -> Vec<T> {
+            recipe.as_ref().or(defaults.as_ref()).cloned().unwrap_or_default()
+        }
         let label = recipe.label.as_ref().or(defaults.label.as_ref());
-        let branches = recipe.branches.as_ref().or(defaults.branches.as_ref());
         Self {
             label: label.filter(|label| !label.0.is_empty()).cloned(),
+            exclude_labels: list(&recipe.exclude_labels, &defaults.exclude_labels),
             drafts: recipe.drafts.or(defaults.drafts).unwrap_or(true),
             forks: recipe.forks.or(defaults.forks).unwrap_or(ForkPolicy::Approve).min(most),
-            branches: branches.cloned().unwrap_or_default(),
-            paths: recipe.paths.as_ref().or(defaults.paths.as_ref()).cloned().unwrap_or_default(),
+            branches: list(&recipe.branches, &defaults.branches),
+            head_branches: list(&recipe.head_branches, &defaults.head_branches),
+            authors: list(&recipe.authors, &defaults.authors),
+            paths: list(&recipe.paths, &defaults.paths),
         }
     }
 
     /// Whether a pull request that changes this file is one for a preview.
     pub fn include_path(&self, path: &str) -> bool {
-        let last = self.paths.iter().rev().find(|pattern| pattern.pattern.0.is_match(path));
-        match (last, self.paths.first()) {
-            (Some(pattern), _) => !pattern.excludes,
-            // Where the first takes files out, it takes them out of all.
-            (None, first) => first.is_none_or(|first| first.excludes),
-        }
+        let_in(self.paths.iter().map(|pattern| &pattern.0), path)
     }
+
+    /// Whether a pull request from this branch is one for a preview.
+    pub fn include_head(&self, branch: &str) -> bool {
+        let_in(self.head_branches.iter().map(|pattern| &pattern.0), branch)
+    }
+
+    /// Whether a pull request of this author, a login, is one for a preview.
+    pub fn include_author(&self, login: &str) -> bool {
+        let_in(self.authors.iter().map(|pattern| &pattern.0), login)
+    }
+}
+
+/// Whether a list lets something in: of several patterns that match the last one counts.
+fn let_in<'a>(choices: impl DoubleEndedIterator<Item = &'a Choice> + Clone, text: &str) -> bool {
+    let last = choices.clone().rev().find(|choice| choice.pattern.0.is_match(text));
+    // Where the first takes something out, it takes it out of all.
+    last.map_or_else(|| choices.clone().next().is_none_or(|first| first.excludes), |choice| !choice.excludes)
 }
 
 /// A label of GitHub's: 50 characters at most. Upper and lower case are the same to GitHub.
@@ -131,6 +162,17 @@ impl Pattern {
         (1..=longest).contains(&text.len()).then(|| Self(glob.compile_matcher()))
     }
 
+    /// The same of one in which only `*` is a pattern: bots' logins have brackets.
+    fn of_login(text: &str) -> Option<Self> {
+        let is_login = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '[' | ']' | '*');
+        if !(1..=LONGEST_LOGIN).contains(&text.len()) || !text.chars().all(is_login) {
+            return None;
+        }
+        let escaped: Vec<String> = text.split('*').map(globset::escape).collect();
+        let glob = GlobBuilder::new(&escaped.join("*")).case_insensitive(true).build().ok()?;
+        Some(Self(glob.compile_matcher()))
+    }
+
     fn as_str(&self) -> &str {
         self.0.glob().glob()
     }
@@ -142,41 +184,65 @@ impl PartialEq for Pattern {
     }
 }
 
-/// Files, or with `!` before them files that do not count: `*` stands for anything but a slash, `**` for anything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", inline)]
-pub struct PathPattern {
+/// A pattern, or with `!` before it one of what does not count.
+#[derive(Debug, Clone, PartialEq)]
+struct Choice {
     pattern: Pattern,
     excludes: bool,
+    /// As it was written.
+    text: String,
+}
+
+/// Patterns that may have a `!` before them: how each is made of what follows it, and its rule.
+macro_rules! choices {
+    ($($(#[$attribute:meta])* $name:ident: $pattern:expr, $rule:literal;)*) => {$(
+        $(#[$attribute])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schemars(with = "String", inline)]
+        pub struct $name(Choice);
+
+        impl FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, &'static str> {
+                let (pattern, excludes) = text.strip_prefix('!').map_or((text, false), |pattern| (pattern, true));
+                let pattern: Option<Pattern> = $pattern(pattern);
+                let pattern = pattern.ok_or($rule)?;
+                Ok(Self(Choice { pattern, excludes, text: text.to_owned() }))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, &'static str> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from($name(choice): $name) -> Self {
+                choice.text
+            }
+        }
+    )*};
 }
 
 /// The longest path that Linux takes.
 const LONGEST_PATH: usize = 4_096;
+/// Logins have at most 39 characters, and those of bots some more.
+const LONGEST_LOGIN: usize = 100;
 
-impl FromStr for PathPattern {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let (pattern, excludes) = text.strip_prefix('!').map_or((text, false), |pattern| (pattern, true));
-        let pattern = Pattern::new(pattern, LONGEST_PATH);
-        let pattern = pattern.ok_or("must be a path or a pattern such as src/** or !docs/**")?;
-        Ok(Self { pattern, excludes })
-    }
-}
-
-impl TryFrom<String> for PathPattern {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        text.parse()
-    }
-}
-
-impl From<PathPattern> for String {
-    fn from(PathPattern { pattern, excludes }: PathPattern) -> Self {
-        format!("{}{}", if excludes { "!" } else { "" }, pattern.as_str())
-    }
+choices! {
+    /// Files, or with `!` before them files that do not count: `*` stands for anything but a slash, `**` for anything.
+    PathPattern: |text| Pattern::new(text, LONGEST_PATH), "must be a path or a pattern such as src/** or !docs/**";
+    /// Branches, or with `!` before them branches that do not count, in the same way.
+    HeadPattern: |text| Pattern::new(text, LONGEST_BRANCH),
+        "must be a branch or a pattern such as feature/* or !dependabot/**";
+    /// Logins, or with `!` before them logins that do not count: `*` stands for anything, and nothing else for more than
+    /// itself. Upper and lower case are the same to GitHub.
+    AuthorPattern: Pattern::of_login, "must be a login or a pattern such as ann or !*[bot]";
 }
 
 /// Git's own limit on the file that a branch is.
@@ -254,13 +320,45 @@ mod tests {
             (&["src/**", "!src/gen/**", "src/gen/keep.rs"], "src/gen/keep.rs", true),
         ] {
             let paths = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
-            let triggers = Triggers { label: None, drafts: true, forks: ForkPolicy::Deny, branches: Vec::new(), paths };
+            let triggers = Triggers { paths, ..all() };
             assert_eq!(triggers.include_path(path), expected, "{patterns:?} {path}");
         }
         assert_eq!(String::from("!a/**".parse::<PathPattern>().unwrap()), "!a/**");
         for wrong in ["", "!", "a["] {
             assert!(wrong.parse::<PathPattern>().is_err(), "{wrong}");
         }
+    }
+
+    fn all() -> Triggers {
+        Triggers::new(&TriggerSettings::default(), &TriggerSettings::default(), ForkPolicy::Allow)
+    }
+
+    #[test]
+    fn bots_have_brackets_in_their_logins() {
+        let none: &[&str] = &[];
+        for (patterns, login, expected) in [
+            (none, "dependabot[bot]", true),
+            (&["!*[bot]"], "dependabot[bot]", false),
+            (&["!*[bot]"], "Renovate[Bot]", false),
+            (&["!*[bot]"], "robot", true),
+            (&["!*[bot]", "renovate[bot]"], "renovate[bot]", true),
+            (&["!dependabot[bot]"], "dependabot[bot]", false),
+            (&["!dependabot[bot]"], "renovate[bot]", true),
+            (&["ann", "bob"], "Ann", true),
+            (&["ann", "bob"], "eve", false),
+            (&["*"], "eve", true),
+        ] {
+            let authors = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+            let triggers = Triggers { authors, ..all() };
+            assert_eq!(triggers.include_author(login), expected, "{patterns:?} {login}");
+        }
+        assert_eq!(String::from("!*[bot]".parse::<AuthorPattern>().unwrap()), "!*[bot]");
+        for wrong in ["", "!", "a b", "a/b", "{a,b}"] {
+            assert!(wrong.parse::<AuthorPattern>().is_err(), "{wrong}");
+        }
+        let head_branches = vec!["!dependabot/**".parse().unwrap()];
+        let triggers = Triggers { head_branches, ..all() };
+        assert!(!triggers.include_head("dependabot/cargo/serde-1.0.1") && triggers.include_head("change"));
     }
 
     #[test]

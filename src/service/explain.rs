@@ -79,7 +79,7 @@ impl Standing {
             findings.push("GitHub does not let previewd comment on the pull request.".to_owned());
         }
         if environment.requested {
-            findings.push("Somebody asked for it, so label, draft, branch and paths do not count.".to_owned());
+            findings.push("Somebody asked for it, so the triggers do not count.".to_owned());
         }
         if pull_request.facts.from_fork {
             findings.push("The pull request comes from a fork: its recipe is the base branch's.".to_owned());
@@ -269,6 +269,10 @@ fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
                 "Push the branch to the repository itself, or allow forks in the recipe and the limits."
             }
             Reason::NotLabelled => "Add the label, or ask for it with create_preview_environment.",
+            Reason::LabelExcludes => "Take that label away, or ask for it with create_preview_environment.",
+            Reason::HeadNotIncluded | Reason::AuthorNotIncluded => {
+                "Ask for it with create_preview_environment, or change the recipe's triggers."
+            }
             Reason::BranchNotIncluded => "Change the base branch, or ask for it with create_preview_environment.",
             Reason::PathsNotIncluded => "Change one of those files, or ask for it with create_preview_environment.",
             Reason::Draft => "Mark it ready for review, or ask for it with create_preview_environment.",

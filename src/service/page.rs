@@ -171,7 +171,15 @@ impl Service {
         let is_left_out = environment.status == EnvironmentStatus::Pending
             && matches!(
                 environment.reason,
-                Some(Reason::NotLabelled | Reason::BranchNotIncluded | Reason::PathsNotIncluded | Reason::Draft)
+                Some(
+                    Reason::NotLabelled
+                        | Reason::LabelExcludes
+                        | Reason::BranchNotIncluded
+                        | Reason::HeadNotIncluded
+                        | Reason::AuthorNotIncluded
+                        | Reason::PathsNotIncluded
+                        | Reason::Draft
+                )
             );
         let is_open = facts.state == PullRequestState::Open;
         Possible {

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use super::*;
-use crate::environment::{BranchPattern, CommitSha, RepositoryFacts};
+use crate::environment::{AuthorPattern, BranchPattern, CommitSha, HeadPattern, RepositoryFacts};
 
 fn head() -> CommitSha {
     "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit")
@@ -34,6 +34,8 @@ fn pull_request() -> PullRequestFacts {
 // Made once: there are many cases.
 static PULL_REQUEST: LazyLock<PullRequestFacts> = LazyLock::new(pull_request);
 static MAIN: LazyLock<BranchPattern> = LazyLock::new(|| "main".parse().expect("a pattern"));
+static NOT_CHANGE: LazyLock<HeadPattern> = LazyLock::new(|| "!chan*".parse().expect("a pattern"));
+static NOT_ANN: LazyLock<AuthorPattern> = LazyLock::new(|| "!ann".parse().expect("a pattern"));
 
 /// One case as a row of a table: what is, and what is said.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,25 @@ struct Case {
     no_drafts: bool,
     only_main: bool,
     forks: ForkPolicy,
+    /// What of the pull request the triggers take out.
+    out: Option<Out>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Out {
+    Label,
+    Head,
+    Author,
+}
+
+impl Out {
+    fn cause(self) -> Cause {
+        match self {
+            Self::Label => Cause::LabelExcludes { label: "wip".to_owned() },
+            Self::Head => Cause::HeadNotIncluded,
+            Self::Author => Cause::AuthorNotIncluded { author: "ann".to_owned() },
+        }
+    }
 }
 
 const USUAL: Case = Case {
@@ -76,6 +97,7 @@ const USUAL: Case = Case {
     no_drafts: false,
     only_main: false,
     forks: ForkPolicy::Approve,
+    out: None,
 };
 
 fn decide(case: Case) -> Decision {
@@ -83,6 +105,9 @@ fn decide(case: Case) -> Decision {
         PullRequestFacts { state: case.state, from_fork: case.fork, draft: case.draft, ..PULL_REQUEST.clone() };
     if !case.labelled {
         pull_request.labels = vec!["bug".to_owned()];
+    }
+    if case.out == Some(Out::Label) {
+        pull_request.labels.push("WIP".to_owned());
     }
     if !case.into_main {
         pull_request.base_ref = "legacy".to_owned();
@@ -92,6 +117,9 @@ fn decide(case: Case) -> Decision {
         drafts: !case.no_drafts,
         forks: case.forks,
         branches: if case.only_main { vec![MAIN.clone()] } else { Vec::new() },
+        exclude_labels: vec!["wip".to_owned().try_into().expect("a label")],
+        head_branches: if case.out == Some(Out::Head) { vec![NOT_CHANGE.clone()] } else { Vec::new() },
+        authors: if case.out == Some(Out::Author) { vec![NOT_ANN.clone()] } else { Vec::new() },
         paths: Vec::new(),
     };
     gate(&GateFacts {
@@ -107,8 +135,9 @@ fn decide(case: Case) -> Decision {
     })
 }
 
-/// Every combination of what the gate looks at: 3 · 3 · 3 · 3 · 2^13 of them.
+/// Every combination of what the gate looks at, 3 · 3 · 3 · 3 · 2^13 of them: what takes a pull request out in turn.
 fn every_case() -> impl Iterator<Item = Case> {
+    const IN_TURN: [Option<Out>; 5] = [None, Some(Out::Label), None, Some(Out::Head), Some(Out::Author)];
     let bits = 0..1_u32 << 13;
     RepositoryState::ALL.iter().flat_map(move |&repository| {
         let bits = bits.clone();
@@ -137,6 +166,7 @@ fn every_case() -> impl Iterator<Item = Case> {
                             only_main: bit(10),
                             requested: bit(11),
                             in_paths: bit(12),
+                            out: IN_TURN[bits as usize % IN_TURN.len()],
                         }
                     })
                 })
@@ -183,6 +213,7 @@ fn only_what_every_trigger_lets_in_is_deployed() {
             && (case.requested
                 || (!case.asks_label || case.labelled)
                     && (!case.only_main || case.into_main)
+                    && case.out.is_none()
                     && (!case.no_drafts || !case.draft || case.started)
                     && (case.in_paths || case.started))
             && match (case.fork, case.forks) {
@@ -273,6 +304,14 @@ fn each_refusal_has_its_reason() {
         (Case { state: PullRequestState::Merged, exists: true, ..USUAL }, Decision::Gone(None)),
         (Case { repository: RepositoryState::Suspended, ..USUAL }, gone(Cause::AccessRevoked)),
     ];
+    for out in [Out::Label, Out::Head, Out::Author] {
+        let case = Case { out: Some(out), ..USUAL };
+        assert_eq!(decide(case), wait(out.cause()));
+        assert_eq!(decide(Case { fork: true, approved: true, ..case }), wait(out.cause()));
+        assert_eq!(decide(Case { exists: true, started: true, ..case }), gone(out.cause()), "chosen for all of it");
+        assert_eq!(decide(Case { requested: true, exists: true, ..case }), Decision::Deploy(head()));
+        assert_eq!(decide(Case { requested: true, fork: true, ..case }), wait(Cause::AwaitingApproval));
+    }
     assert!(table.len() >= 60);
     for (case, expected) in table {
         assert_eq!(decide(case), expected, "{case:?}");

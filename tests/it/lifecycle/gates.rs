@@ -127,6 +127,35 @@ async fn a_label_brings_the_preview_and_takes_it_away() {
     life.finish().await;
 }
 
+/// Bots open many pull requests, for which nobody builds an image; a label takes one out; words bring it all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_triggers_take_out_gets_no_preview_unless_somebody_asks() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "taken-out").await;
+    let github = &life.stand.github;
+    let recipe = triggered("authors: ['!*[bot]'], head_branches: ['!renovate/**'], exclude_labels: [wip]");
+    let of_bot = NewPullRequest::new("Bump", "bump").author("dependabot[bot]").file(".preview.yaml", &recipe);
+    let of_bot = github.open_pull_request(&life.repository, of_bot).await.unwrap();
+    let waiting = life.until(of_bot, life::SOON, |found| found["reason"] == "author_not_included").await;
+    assert!(waiting["message"].as_str().unwrap().contains("dependabot[bot]"), "{waiting:#}");
+    let from_branch = life.open("renovate/serde", &recipe).await;
+    life.until(from_branch, life::SOON, |found| found["reason"] == "head_not_included").await;
+    life.until_settled().await;
+    assert!(life.namespaces().await.is_empty() && life.comments(of_bot).is_empty());
+
+    let number = life.open("change", &recipe).await;
+    life.until_applied(number).await;
+    github.label(&life.repository, number, "WIP").await.unwrap();
+    assert_eq!(life.until_status(number, "deleted").await["reason"], "label_excludes");
+    github.unlabel(&life.repository, number, "WIP").await.unwrap();
+    life.until_applied(number).await;
+
+    let asked = serde_json::json!({ "repository": life.repository, "pull_request": of_bot });
+    life.ask("create_preview_environment", asked).await.done().unwrap();
+    life.until_applied(of_bot).await;
+    life.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draft_waits_where_the_recipe_says_so() {
     let Some(ground) = life::api_only().await else { return };
