@@ -10,7 +10,7 @@ use crate::{
         Urgency, github_state,
     },
     faults::Fault,
-    github::{self, CommentDeployment, CommentFacts, GitHubError, RepositoryAccess},
+    github::{self, CommentDeployment, CommentFacts, GitHubError, GitRef, RepositoryAccess},
     store::{Deployment, Environment, Overview},
 };
 
@@ -178,12 +178,11 @@ impl Pass<'_> {
             GitHubState::InProgress => Urgency::Normal,
             GitHubState::Success | GitHubState::Failure | GitHubState::Inactive => Urgency::High,
         };
-        let name = environment.namespace.as_str();
         let github_id = match deployment.github_id {
             Some(known) => known,
             None => {
                 self.github_read().await?;
-                let found = match github.find_deployment(access, &deployment.commit, name).await {
+                let found = match github.find_deployment(access, &deployment.commit, &environment.namespace).await {
                     Ok(found) => found,
                     Err(error) => return Ok(Err(error)),
                 };
@@ -194,13 +193,10 @@ impl Pass<'_> {
                         store.record_github_deployment(&self.lease, &deployment.id, None, Some(state)).await??;
                         return Ok(Ok(()));
                     }
-                    None => {
-                        self.github_write(urgency).await?;
-                        match github.create_deployment(access, &deployment.commit, name).await {
-                            Ok(created) => created,
-                            Err(error) => return Ok(Err(error)),
-                        }
-                    }
+                    None => match self.create_deployment(overview, &deployment.commit, urgency).await? {
+                        Ok(created) => created,
+                        Err(error) => return Ok(Err(error)),
+                    },
                 };
                 let recorded =
                     store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), None).await?;
@@ -224,6 +220,37 @@ impl Pass<'_> {
         }
         store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), Some(state)).await??;
         Ok(Ok(()))
+    }
+
+    /// Tells GitHub of a deployment. It shows on the pull request what was made for the branch, and takes that for
+    /// whatever the branch is at by then.
+    async fn create_deployment(
+        &mut self,
+        overview: &Overview,
+        commit: &CommitSha,
+        urgency: Urgency,
+    ) -> Result<Result<i64, GitHubError>, Interrupted> {
+        let (github, access, preview) = (&self.engine.github, &access(overview), &overview.environment.namespace);
+        let facts = &overview.pull_request.facts;
+        // The branch of a fork is in another repository.
+        if !facts.from_fork && facts.head_sha == *commit {
+            self.github_write(urgency).await?;
+            match github.create_deployment(access, GitRef::Branch(&facts.head_ref), preview).await {
+                Ok((created, of)) if of == commit.as_str() => return Ok(Ok(created)),
+                Ok((of_another, _)) => {
+                    self.github_write(urgency).await?;
+                    let ended = github.set_deployment_state(access, of_another, GitHubState::Inactive, None, "").await;
+                    if let Err(error) = ended {
+                        warn!(%error, "a deployment of a newer commit cannot be ended; it goes on with that commit");
+                    }
+                }
+                // The branch is gone.
+                Err(GitHubError::NotFound { .. } | GitHubError::Other { .. }) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        self.github_write(urgency).await?;
+        Ok(github.create_deployment(access, GitRef::Commit(commit), preview).await.map(|(created, _)| created))
     }
 
     /// Made when the lease no longer held: another process has made one as well, or found this one.

@@ -125,6 +125,8 @@ pub enum Change {
     Built {
         /// Of the repository, at GitHub.
         repository_id: i64,
+        /// What it was built of. None where GitHub does not say it.
+        commit: Option<CommitSha>,
     },
     /// Renamed, transferred, or its default branch changed.
     Repository(RepositoryFacts),

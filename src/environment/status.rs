@@ -353,7 +353,12 @@ impl std::fmt::Display for Cause {
                 write!(f, "The image {image} of container {container} cannot be pulled.")
             }
             Self::ImageMissing { image } => {
-                write!(f, "The image {image} did not come into its registry; push it, then retry.")
+                write!(
+                    f,
+                    "The image {image} did not come into its registry; push it, then retry. In a workflow that runs on \
+                     pull_request, github.sha is a merge commit and not this one, which is \
+                     github.event.pull_request.head.sha."
+                )
             }
             Self::CrashLoop { container, restarts, exit_code: None } => {
                 write!(f, "Container {container} keeps crashing ({restarts} restarts).")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     GitHub, GitHubError, RepositoryAccess,
@@ -13,12 +13,18 @@ use super::{
     wire,
 };
 use crate::{
-    environment::{CommentKind, CommitSha, GitHubState, PullRequestFacts, RepositoryFacts, RepositoryName},
+    environment::{CommentKind, CommitSha, GitHubState, Namespace, PullRequestFacts, RepositoryFacts, RepositoryName},
     text::storable,
 };
 
 /// The longest recipe in bytes; one that is longer is read no further.
 pub const RECIPE_LIMIT: usize = 64 << 10;
+
+/// Previews of a repository are deployments to one environment of this name: environments stay on GitHub for ever, and
+/// only a repository's administrators may delete them.
+const ENVIRONMENT: &str = "preview";
+/// What of a deployment says which preview it is of.
+const PAYLOAD: &str = "preview";
 
 /// "The number of results per page (max 100)".
 const PER_PAGE: usize = 100;
@@ -530,34 +536,54 @@ impl GitHub {
         }))
     }
 
-    /// The deployment of a commit to an environment of ours, if GitHub has one; the oldest, should there be several.
+    /// The deployment of a commit to the preview in this namespace, if GitHub has one; the oldest, should there be
+    /// several.
     pub async fn find_deployment(
         &self,
         access: &RepositoryAccess,
         commit: &CommitSha,
-        environment: &str,
+        preview: &Namespace,
     ) -> Result<Option<i64>, GitHubError> {
+        #[derive(Deserialize)]
+        struct Found {
+            id: i64,
+            #[serde(default)]
+            payload: Value,
+        }
         let name = &access.name;
         let tried = &format!("listing the deployments of {name} at {}", commit.short());
-        let environment = query_value(environment);
-        let path = format!("/repos/{name}/deployments?sha={commit}&environment={environment}&per_page={PER_PAGE}");
-        let found: Vec<Created> = self.call(Actor::On(access), Call::get(tried, path)).await?.json(tried)?;
-        Ok(found.iter().map(|deployment| deployment.id).min())
+        let path = format!("/repos/{name}/deployments?sha={commit}&environment={ENVIRONMENT}&per_page={PER_PAGE}");
+        let found: Vec<Found> = self.call(Actor::On(access), Call::get(tried, path)).await?.json(tried)?;
+        let payload = json!({ PAYLOAD: preview.as_str() });
+        // GitHub gives a payload back as it came, or as the text of it.
+        let is_its = |found: &&Found| found.payload == payload || found.payload == json!(payload.to_string());
+        Ok(found.iter().filter(is_its).map(|deployment| deployment.id).min())
     }
 
-    /// Tells GitHub of a deployment; returns its number. After [`GitHubError::Away`] it may exist all the same: look with
-    /// [`Self::find_deployment`] before sending it again.
+    /// Tells GitHub of a deployment of `place` to the preview in this namespace; returns its number, and the commit that
+    /// GitHub took it for. After [`GitHubError::Away`] it may exist all the same: look with [`Self::find_deployment`]
+    /// before sending it again.
     pub async fn create_deployment(
         &self,
         access: &RepositoryAccess,
-        commit: &CommitSha,
-        environment: &str,
-    ) -> Result<i64, GitHubError> {
+        place: GitRef<'_>,
+        preview: &Namespace,
+    ) -> Result<(i64, String), GitHubError> {
+        #[derive(Deserialize)]
+        struct Made {
+            id: i64,
+            sha: String,
+        }
         let name = &access.name;
-        let tried = &format!("telling {name} of a deployment of {}", commit.short());
+        let tried = &format!("telling {name} of a deployment");
+        let reference = match place {
+            GitRef::Commit(commit) => commit.as_str(),
+            GitRef::Branch(branch) => branch,
+        };
         let body = json!({
-            "ref": commit.as_str(),
-            "environment": environment,
+            "ref": reference,
+            "environment": ENVIRONMENT,
+            "payload": { PAYLOAD: preview.as_str() },
             "description": "Preview",
             "transient_environment": true,
             "production_environment": false,
@@ -566,7 +592,8 @@ impl GitHub {
             "required_contexts": [],
         });
         let call = Call::write(tried, Method::POST, format!("/repos/{name}/deployments"), body);
-        Ok(self.call(Actor::On(access), call).await?.json::<Created>(tried)?.id)
+        let Made { id, sha } = self.call(Actor::On(access), call).await?.json(tried)?;
+        Ok((id, sha))
     }
 
     /// Tells GitHub how a deployment is. `description`: at most 140 characters.

@@ -13,7 +13,8 @@ use crate::{environment::ReportTo, identity::LoginSettings};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitHubSettings {
-    /// GitHub's REST API. For GitHub Enterprise Server: `https://{host}/api/v3`.
+    /// GitHub's REST API. For GitHub Enterprise Server: `https://{host}/api/v3`; with data residency:
+    /// `https://api.{name}.ghe.com`.
     #[serde(default = "GitHubSettings::default_api_url")]
     #[schemars(with = "String", url)]
     pub api_url: Url,
@@ -102,11 +103,15 @@ impl GitHubSettings {
         ReportTo::Comment
     }
 
-    /// GitHub as browsers see it: `https://github.com`, or the host of a GitHub Enterprise Server.
+    /// GitHub as browsers see it: `https://github.com`, `https://{name}.ghe.com`, or the host of a GitHub Enterprise
+    /// Server.
     pub fn web_url(&self) -> Url {
         let mut web = self.api_url.clone();
         web.set_path("");
-        if web.host_str() == Some("api.github.com") && web.set_host(Some("github.com")).is_err() {
+        let host = web.host_str().and_then(|host| host.strip_prefix("api."));
+        // A server of the operator's own may be called anything, and has its API below the host of its pages.
+        let host = host.filter(|host| *host == "github.com" || host.ends_with(".ghe.com")).map(str::to_owned);
+        if host.is_some() && web.set_host(host.as_deref()).is_err() {
             return self.api_url.clone();
         }
         web
@@ -244,6 +249,20 @@ mod tests {
         let app = AppSettings { id: 1, private_key: Some(SecretString::from(pem)), private_key_path: None };
         let settings = GitHubSettings { app: Some(app), ..GitHubSettings::default() };
         assert_eq!(settings.credentials().err().map(|error| error.key), Some("github.app.private_key"));
+    }
+
+    #[test]
+    fn pages_are_where_browsers_find_them() {
+        for (api, web) in [
+            ("https://api.github.com", "https://github.com/"),
+            ("https://api.acme.ghe.com", "https://acme.ghe.com/"),
+            ("https://api.acme.ghe.com/", "https://acme.ghe.com/"),
+            ("https://github.acme.com/api/v3", "https://github.acme.com/"),
+            ("https://api.acme.com/api/v3", "https://api.acme.com/"),
+            ("http://127.0.0.1:8080/api/v3", "http://127.0.0.1:8080/"),
+        ] {
+            assert_eq!(settings(&format!("api_url = '{api}'")).web_url().as_str(), web);
+        }
     }
 
     #[test]

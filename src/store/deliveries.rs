@@ -7,17 +7,18 @@ use super::{
     Store, StoreError,
     commands::NewCommand,
     connection::{read, write},
-    environments::{NewEnvironment, Trigger, apply_trigger},
+    environments::{NewEnvironment, Trigger, apply_trigger, asked},
     events::{EventKind, EventRow},
     facts::{
         Freshness, free_name, freshness, lock_repository, lock_row, store_pull_request, store_repository, trigger,
     },
     pull_requests::{PullRequestRow, RepositoryRow},
     repair::LISTING,
-    schema::{commands, deliveries, environments, events, installation, leases, pull_requests, repositories},
+    requests::{plain_status, renew},
+    schema::{commands, deliveries, deployments, environments, events, installation, leases, pull_requests, repositories},
 };
 use crate::environment::{
-    Change, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, Reason, RepositoryFacts,
+    Change, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, Reason, RepositoryFacts,
     RepositoryName, RepositoryState,
 };
 
@@ -192,11 +193,29 @@ impl Store {
                         .execute(connection)
                         .await?;
                 }
-                Change::Built { repository_id } => {
+                Change::Built { repository_id, commit } => {
                     one_at_a_time!(connection);
                     let its = pull_requests::table
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .select(pull_requests::github_id);
+                    // What failed before the image was there tries again: not every registry says that it is missing.
+                    let failed: Vec<(String, String)> = environments::table
+                        .inner_join(pull_requests::table)
+                        .filter(pull_requests::repository_id.eq(repository_id))
+                        .filter(pull_requests::state.eq(PullRequestState::Open.code()))
+                        .filter(environments::status.eq(EnvironmentStatus::Failed.code()))
+                        .filter(environments::reason.eq(Reason::ImagePullFailed.code()))
+                        .select((environments::id, pull_requests::head_sha))
+                        .load(connection)
+                        .await?;
+                    let is_built = |head: &String| commit.as_ref().is_none_or(|commit| commit.as_str() == head);
+                    for (id, _) in failed.into_iter().filter(|(_, head)| is_built(head)) {
+                        diesel::update(environments::table.find(&id))
+                            .set((plain_status!(EnvironmentStatus::Pending), asked!(now, at)))
+                            .execute(connection)
+                            .await?;
+                        renew!(connection, id);
+                    }
                     diesel::update(environments::table)
                         .filter(environments::reason.eq(Reason::WaitingForImage.code()))
                         .filter(environments::pull_request_id.eq_any(its))

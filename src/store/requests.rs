@@ -104,6 +104,8 @@ macro_rules! plain_status {
     };
 }
 
+pub(super) use {plain_status, renew};
+
 /// What is asked for is granted only for the commit that it expects: where another is the head, each of these gives false
 /// and writes nothing.
 impl Store {

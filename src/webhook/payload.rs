@@ -95,8 +95,15 @@ struct RepositoryEvent {
 #[derive(Deserialize)]
 struct BuildEvent {
     action: String,
+    #[serde(alias = "check_suite")]
+    workflow_run: Option<Run>,
     /// Missing where a package is of no repository.
     repository: Option<wire::Repository>,
+}
+
+#[derive(Deserialize)]
+struct Run {
+    head_sha: String,
 }
 
 #[derive(Deserialize)]
@@ -171,10 +178,13 @@ fn repository(event: RepositoryEvent) -> Result<Parsed, BadPayload> {
 }
 
 fn built(event: BuildEvent) -> Result<Parsed, BadPayload> {
-    let BuildEvent { action, repository } = event;
+    let BuildEvent { action, workflow_run, repository } = event;
+    let commit = workflow_run.and_then(|run| run.head_sha.parse().ok());
     let facts = repository.map(|repository| repository.facts("repository", None)).transpose()?;
     let change = match (action.as_str(), &facts) {
-        ("completed" | "published" | "updated", Some(facts)) => Change::Built { repository_id: facts.github_id },
+        ("completed" | "published" | "updated", Some(facts)) => {
+            Change::Built { repository_id: facts.github_id, commit }
+        }
         ("completed" | "published" | "updated", None) => NO_REPOSITORY,
         _ => ACTION_NOT_USED,
     };

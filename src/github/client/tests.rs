@@ -435,15 +435,23 @@ async fn roles_changed_files_and_deployments() {
     assert_eq!(changes("src/main.rs").await, Page { found: None, more: false });
 
     let head = scene.facts().await.head_sha;
-    let find = async || scene.github.find_deployment(&scene.access, &head, "pr-1").await.unwrap();
+    let preview = "pr-1".parse().unwrap();
+    let find = async || scene.github.find_deployment(&scene.access, &head, &preview).await.unwrap();
     assert_eq!(find().await, None);
-    let made = scene.github.create_deployment(&scene.access, &head, "pr-1").await.unwrap();
-    assert_eq!(find().await, Some(made));
+    let create = async |place, preview: &str| {
+        scene.github.create_deployment(&scene.access, place, &preview.parse().unwrap()).await.unwrap()
+    };
+    // Two pull requests of one branch have the same head.
+    create(GitRef::Commit(&head), "pr-2").await;
+    assert_eq!(find().await, None);
+    let (made, of) = create(GitRef::Branch(&scene.facts().await.head_ref), "pr-1").await;
+    assert_eq!((find().await, of.as_str()), (Some(made), head.as_str()));
     let long = "x".repeat(200);
     let state = GitHubState::Success;
     let url = Some("https://pr-1.preview.example.com");
     scene.github.set_deployment_state(&scene.access, made, state, url, &long).await.unwrap();
-    assert_eq!(scene.loopback.deployments(SHOP)[0].statuses[0].state, "success");
+    let told = scene.loopback.deployments(SHOP).pop().expect("the newest");
+    assert_eq!((told.statuses[0].state.as_str(), told.environment.as_str()), ("success", "preview"));
     assert_eq!(scene.loopback.violations(), Vec::<String>::new());
 }
 

@@ -35,7 +35,8 @@ async fn githubs_deployments_say_what_serves() {
     until(vec![(first.clone(), vec!["in_progress", "success"])]).await;
     let told = github.deployments(&life.repository).remove(0);
     assert!(told.transient && !told.production);
-    assert_eq!(told.environment, running["namespace"]);
+    assert_eq!((told.environment.as_str(), told.reference.as_str()), ("preview", "change"));
+    assert_eq!(told.payload["preview"], running["namespace"]);
     assert_eq!(
         told.statuses[1].environment_url.trim_end_matches('/'),
         running["url"].as_str().unwrap().trim_end_matches('/')

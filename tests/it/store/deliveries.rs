@@ -2,7 +2,7 @@
 
 use previewd::{
     environment::{
-        Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts, PullRequestState,
+        Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts, PullRequestState, Reason,
         RepositoryFacts, RepositoryState,
     },
     store::{DeploymentChanges, EnvironmentChanges, EventKind, Overview, Record, RecordedDelivery, Store, StoreError},
@@ -448,6 +448,36 @@ async fn a_commit_wakes_the_engine_of_its_process() {
         store.made_due().await;
         store.wake(&overview.environment.namespace).await.unwrap();
         store.made_due().await;
+    })
+    .await;
+}
+
+/// Not every registry says that it does not have an image: the commit fails for want of it, and its build ends later.
+#[tokio::test]
+async fn what_failed_for_its_image_tries_again_when_its_build_ends() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        let (id, head) = (&overview.environment.id, &overview.pull_request.facts.head_sha);
+        let cause = Cause::ImagePullFailed { container: "app".to_owned(), image: "shop".to_owned() };
+        let ended = DeploymentChanges { status: Some(DeploymentStatus::Failed.code()), ..DeploymentChanges::default() };
+        let failed = Record {
+            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause))),
+            deployment: Some((head.clone(), ended)),
+            ..Record::default()
+        };
+        store.record(&lease, failed).await.unwrap().unwrap();
+        store.release(&lease, None, 0, true).await.unwrap();
+        let built = async |commit: &CommitSha| {
+            tell(&store, Change::Built { repository_id: 1, commit: Some(commit.clone()) }).await;
+            let environment = environment_of(&store, 7).await.environment;
+            (environment.status, environment.reason, store.has_due_environment().await.unwrap())
+        };
+        let of_another = built(&commit(9)).await;
+        assert_eq!(of_another, (EnvironmentStatus::Failed, Some(Reason::ImagePullFailed), false));
+        assert_eq!(built(head).await, (EnvironmentStatus::Pending, None, true));
+        let row = store.deployment(id, head).await.unwrap().unwrap();
+        assert_eq!(row.status, DeploymentStatus::Cancelled, "the plan begins a new round");
     })
     .await;
 }
