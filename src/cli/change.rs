@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use previewd::{
     environment::{CommitSha, EnvironmentStatus},
-    service::{EnvironmentDetail, EnvironmentReference, EnvironmentSummary, KeepDuration},
+    service::{EnvironmentReference, EnvironmentSummary, KeepDuration, Kept},
 };
 use serde_json::{Value, json};
 
 use super::{
     Global,
     client::{Client, pull_request},
-    output::{Output, print, print_json, text},
+    output::{Output, print, print_json, say, text},
 };
 
 // What every change takes. No doc comment: it would stand before those of the commands.
@@ -69,15 +69,15 @@ pub async fn keep(Keep { change, duration }: Keep, global: Global) -> anyhow::Re
     let mut arguments = change.arguments();
     arguments["duration"] = duration.into();
     let client = Client::connect(&global).await?;
-    let kept: EnvironmentSummary = client.call("keep_preview_environment", arguments).await?;
+    let kept: Kept = client.call("keep_preview_environment", arguments).await?;
     match change.output {
         Output::Json => print_json(&kept)?,
         Output::Table => {
-            let named = json!({ "environment": change.environment.to_string() });
-            let detail: EnvironmentDetail = client.call("get_preview_environment", named).await?;
-            print(&super::wait::sentence(&kept))?;
-            // The operator's limits may have given it less than was asked for, or more.
-            print(&match (detail.expires_at, kept.status) {
+            print(&super::wait::sentence(&kept.summary))?;
+            if let Some(note) = &kept.note {
+                say(&format!("({note})\n"));
+            }
+            print(&match (kept.expires_at, kept.summary.status) {
                 (Some(at), _) => format!("unused it goes at {at}\n"),
                 (None, EnvironmentStatus::Running | EnvironmentStatus::Failed) => "it does not expire\n".to_owned(),
                 (None, _) => "it does not expire before it is deployed\n".to_owned(),

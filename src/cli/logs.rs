@@ -86,7 +86,8 @@ pub async fn run(args: Args, global: Global) -> anyhow::Result<ExitCode> {
         }
     }
     if logs.containers.iter().all(|log| log.lines.is_empty() && log.no_log.is_none()) {
-        notes += &format!("(no lines; it is {})\n", logs.status);
+        let why = logs.note.as_ref().map(|note| format!(". {note}")).unwrap_or_default();
+        notes += &format!("(no lines; it is {}{why})\n", logs.status);
     }
     if let Some(commit) = &logs.kept_of {
         notes += &format!("(kept of commit {}, which failed)\n", short_commit(commit));

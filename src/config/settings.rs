@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::environment::{
-    BaseDomain, Capacity, ForkPolicy, InvalidName, Lifespan, Millis, RepositoryName, TeamCapacity,
+    BaseDomain, Capacity, ForkPolicy, InvalidName, Lifespan, Millis, RepositoryName, TeamCapacity, sleep_after,
 };
 use crate::recipe::ImageReference;
 
@@ -67,6 +67,12 @@ impl Limits {
         now.saturating_add(self.ttl.millis().map_or(asked, |most| asked.min(most)))
     }
 
+    /// The longest for which somebody may keep an environment, where that is less than `duration`.
+    pub fn less_than(&self, duration: Duration) -> Option<Lifespan> {
+        let asked = Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX);
+        self.ttl.millis().is_some_and(|most| most < asked).then_some(self.ttl)
+    }
+
     /// How many environments there may be at once, with what `teams` may have.
     pub fn capacity(&self, teams: &BTreeMap<String, Team>) -> Capacity {
         let of_team = |(name, team): (&String, &Team)| {
@@ -99,7 +105,8 @@ impl Default for Limits {
 pub struct LifetimeSettings {
     /// How long after its last commit or use an environment goes: `72h`, or `never`.
     pub ttl: Lifespan,
-    /// How long after its last use an environment sleeps: `8h`, or `never`.
+    /// How long after its last use an environment sleeps: `8h`, a minute at least, or `never`.
+    #[serde(deserialize_with = "sleep_after")]
     pub sleep_after: Lifespan,
 }
 

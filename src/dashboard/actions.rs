@@ -85,7 +85,7 @@ pub(super) async fn keep(
     let answer = async {
         let ChangeRequest { environment, expected_commit, idempotency_key } = change(&environment, None)?;
         let request = KeepRequest { environment, duration, expected_commit, idempotency_key };
-        dashboard.service.keep(&who.identity, request).await
+        dashboard.service.keep(&who.identity, request).await.map(|kept| kept.summary)
     };
     done(&who, answer.await)
 }

@@ -155,6 +155,7 @@ impl Pass<'_> {
         let by = |kind, detail: String| Request {
             event: author.event(kind, detail),
             command: Some(stored.key),
+            answer: None,
             keyed: None,
             expected: None,
         };
@@ -179,7 +180,8 @@ impl Pass<'_> {
             }
             Command::Retry => {
                 let asked = store.request_retry(id, by(EventKind::RetryRequested, head.to_string())).await?;
-                let sentence = format!("It is {status}; only what failed or sleeps is retried.");
+                let why = environment.message.as_ref().map(|why| format!(" {why}")).unwrap_or_default();
+                let sentence = format!("It is {status}; only what failed or sleeps is retried.{why}");
                 granted(asked, invalid(sentence))
             }
             Command::Reset => {
@@ -192,7 +194,10 @@ impl Pass<'_> {
             }
             Command::Keep(duration) => {
                 let until = self.engine.limits.kept_until(self.lease.now(), *duration);
-                let asked = store.request_keeping(id, until, by(EventKind::KeepingRequested, time(until))).await?;
+                let longest = self.engine.limits.less_than(*duration);
+                let answer = longest.map(|longest| format!("It is kept for {longest}, the longest here."));
+                let request = Request { answer, ..by(EventKind::KeepingRequested, time(until)) };
+                let asked = store.request_keeping(id, until, request).await?;
                 granted(asked, invalid(format!("It is {status}; there is nothing to keep.")))
             }
             Command::Approve(prefix) => self.approve(overview, prefix, by).await?,

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo, Unit};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::Millis;
 
@@ -48,6 +48,15 @@ impl Lifespan {
             (own, most) => Self(own.or(most)),
         }
     }
+}
+
+/// Reads how long after its last use something sleeps: a minute at least, because uses are counted to the minute.
+pub fn sleep_after<'de, D: Deserializer<'de>, T: From<Lifespan>>(deserializer: D) -> Result<T, D::Error> {
+    let span = Lifespan::deserialize(deserializer)?;
+    if span.0.is_some_and(|duration| duration < Duration::from_secs(60)) {
+        return Err(D::Error::custom("must be a minute at least, such as 30m or 8h, or never"));
+    }
+    Ok(span.into())
 }
 
 impl FromStr for Lifespan {

@@ -24,7 +24,7 @@ pub use command::{Command, CommitPrefix, OWN_COMMENTS};
 pub use facts::{Change, CommandComment, CommandKey, CommentKind, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
 pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL, MANAGED_BY};
-pub use lifetime::{Lifespan, Lifetime, parse_duration};
+pub use lifetime::{Lifespan, Lifetime, parse_duration, sleep_after};
 pub use names::{BaseDomain, CommitSha, InvalidName, Namespace, PublicUrl, RepositoryName, is_dns_label, short_commit};
 pub use obstacle::Obstacle;
 pub use patience::{Patience, Wait};

@@ -14,7 +14,7 @@ pub(super) const NAME: &str = "create_preview_environment";
 const WORDS: Words = Words {
     name: NAME,
     title: "Create a preview environment",
-    description: "Asks for a preview of an open pull request that has none: left out by label, draft, branch or paths, expired, deleted or unheard of. Others come by themselves, and a fork's commit still needs approval. Needs the role member; answers at once.",
+    description: "Asks for a preview of an open pull request that has none: left out by its triggers, expired, deleted or unheard of. Others come by themselves, and a fork's commit still needs approval. Needs the role member; answers at once.",
     effect: Effect::Adds,
 };
 

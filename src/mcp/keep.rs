@@ -7,7 +7,7 @@ use super::{
     server::{Caller, Server},
     tool::{self, Effect, Words},
 };
-use crate::service::{EnvironmentSummary, KeepRequest, ServiceError};
+use crate::service::{KeepRequest, Kept, ServiceError};
 
 pub(super) const NAME: &str = "keep_preview_environment";
 
@@ -22,8 +22,14 @@ pub(super) fn route() -> ToolRoute<Server> {
     tool::route(WORDS, keep)
 }
 
-async fn keep(caller: Caller, request: KeepRequest) -> Result<(EnvironmentSummary, String), ServiceError> {
-    let summary = caller.service.keep(&caller.identity, request).await?;
-    let text = describe(&summary);
-    Ok((summary, text))
+async fn keep(caller: Caller, request: KeepRequest) -> Result<(Kept, String), ServiceError> {
+    let kept = caller.service.keep(&caller.identity, request).await?;
+    let mut text = describe(&kept.summary);
+    if let Some(at) = &kept.expires_at {
+        text.push_str(&format!(" Unused it goes at {at}."));
+    }
+    if let Some(note) = &kept.note {
+        text.push_str(&format!(" {note}"));
+    }
+    Ok((kept, text))
 }

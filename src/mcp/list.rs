@@ -31,11 +31,11 @@ fn describe(list: &EnvironmentList) -> String {
     let shown = list.environments.len();
     let statuses: Vec<_> =
         list.count_by_status().into_iter().map(|(status, count)| format!("{count} {status}")).collect();
+    let environments = if shown == 1 { "environment" } else { "environments" };
+    let found = format!("{shown} preview {environments}: {}", statuses.join(", "));
     match (shown, list.left_out) {
         (0, _) => "No preview environments match.".to_owned(),
-        (_, 0) => format!("{shown} preview environments: {}.", statuses.join(", ")),
-        (_, left_out) => {
-            format!("{shown} preview environments: {}; {left_out} more with next_cursor.", statuses.join(", "))
-        }
+        (_, 0) => format!("{found}."),
+        (_, left_out) => format!("{found}; {left_out} more with next_cursor."),
     }
 }

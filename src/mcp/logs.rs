@@ -33,9 +33,10 @@ async fn logs(caller: Caller, request: LogsRequest) -> Result<(EnvironmentLogs, 
 }
 
 fn describe(logs: &EnvironmentLogs) -> String {
-    let EnvironmentLogs { environment, status, containers, kept_of, lines_left_out, .. } = logs;
+    let EnvironmentLogs { environment, status, note, containers, kept_of, lines_left_out, .. } = logs;
     if containers.is_empty() {
-        return format!("No container of {environment} has a log; it is {status}.");
+        let note = note.as_ref().map(|note| format!(" {note}")).unwrap_or_default();
+        return format!("No container of {environment} has a log; it is {status}.{note}");
     }
     let lines: usize = containers.iter().map(|container| container.lines.len()).sum();
     let mut text = format!("{lines} lines of {} containers of {environment}, which is {status}", containers.len());

@@ -14,7 +14,7 @@ use super::{
         VariableName,
     },
 };
-use crate::environment::{Cause, Lifespan, ReportTo, TriggerSettings};
+use crate::environment::{Cause, Lifespan, ReportTo, TriggerSettings, sleep_after};
 
 /// What to run for every pull request of a repository: the file `.preview.yaml` at its root.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,8 +29,8 @@ pub struct Recipe {
     /// How long after its last commit or use an environment goes, such as `72h`, or `never`. The operator may set a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Lifespan>,
-    /// How long after its last use an environment sleeps, such as `8h`, or `never`. A retry wakes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How long after its last use an environment sleeps, such as `8h`, a minute at least, or `never`. A retry wakes it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "sleep_after")]
     pub sleep_after: Option<Lifespan>,
     /// How the pull request is told of its preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -68,6 +68,19 @@ pub struct EnvironmentSummary {
     pub pull_request: PullRequestSummary,
 }
 
+/// An environment that somebody keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Kept {
+    #[serde(flatten)]
+    pub summary: EnvironmentSummary,
+    /// When it goes unless somebody uses it or keeps it longer, RFC 3339. Absent where it does not, or not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// What is different from what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
 /// The pull request that an environment is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PullRequestSummary {
@@ -161,6 +174,9 @@ pub struct EnvironmentLogs {
     pub environment: String,
     pub namespace: String,
     pub status: EnvironmentStatus,
+    /// Why nothing of it runs, where that has a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Those of the newest pod first.
     pub containers: Vec<ContainerLogs>,
     /// The commit whose deployment failed, where these are the last lines that were kept of it because nothing of it is

@@ -4,13 +4,13 @@ use sha2::{Digest, Sha256};
 
 use super::{
     ChangeRequest, CreateRequest, EnvironmentReference, EnvironmentSummary, ExpectedCommit, IdempotencyKey,
-    KeepRequest, Repository, Service, ServiceError, answers, now,
+    KeepRequest, Kept, Repository, Service, ServiceError, answers, now,
 };
 use crate::{
-    environment::{CommitSha, EnvironmentStatus, PullRequestState, RepositoryName},
+    environment::{CommitSha, PullRequestState, RepositoryName},
     github::{GitHubError, RepositoryAccess},
     identity::{Action, Identity, Permission, may},
-    store::{EventKind, Keyed, Overview, Request, StoreError},
+    store::{Environment, EventKind, Keyed, Overview, Request, StoreError},
 };
 
 /// A change that somebody asks for.
@@ -24,7 +24,7 @@ struct Change<'a> {
     /// What tells it from another change of the same kind.
     detail: Option<String>,
     /// What is said where the environment is not in a state for it. None: it is as if it was done.
-    otherwise: fn(EnvironmentStatus) -> Option<ServiceError>,
+    otherwise: fn(&Environment) -> Option<ServiceError>,
 }
 
 impl Service {
@@ -44,7 +44,7 @@ impl Service {
     /// Asks for a new round of attempts at the head commit, whose deployment failed, or for what sleeps to wake.
     pub async fn retry(&self, identity: &Identity, request: ChangeRequest) -> Result<EnvironmentSummary, ServiceError> {
         let mut change = Change::of(identity, Action::Retry, EventKind::RetryRequested, request);
-        change.otherwise = |status| Some(ServiceError::not_failed(status));
+        change.otherwise = |environment| Some(ServiceError::not_failed(environment.status, environment.reason));
         self.change(change, async |overview, request| {
             self.store().request_retry(&overview.environment.id, request).await
         })
@@ -52,18 +52,25 @@ impl Service {
     }
 
     /// Keeps an environment for so long at least, from now on.
-    pub async fn keep(&self, identity: &Identity, request: KeepRequest) -> Result<EnvironmentSummary, ServiceError> {
+    pub async fn keep(&self, identity: &Identity, request: KeepRequest) -> Result<Kept, ServiceError> {
         let KeepRequest { environment, duration, expected_commit, idempotency_key } = request;
         let duration = duration.unwrap_or_default();
         let request = ChangeRequest { environment, expected_commit, idempotency_key };
         let mut change = Change::of(identity, Action::Keep, EventKind::KeepingRequested, request);
         change.detail = Some(format!("for {} s", duration.seconds()));
-        change.otherwise = |status| Some(ServiceError::nothing_to_keep(status));
-        let until = self.shared.parts.limits.kept_until(self.store().clock().await?, duration.into());
-        self.change(change, async |overview, request| {
+        change.otherwise = |environment| Some(ServiceError::nothing_to_keep(environment.status));
+        let (limits, reference) = (&self.shared.parts.limits, change.environment.clone());
+        let until = limits.kept_until(self.store().clock().await?, duration.into());
+        let keep = async |overview: &Overview, request| {
             self.store().request_keeping(&overview.environment.id, until, request).await
+        };
+        let summary = self.change(change, keep).await?;
+        let overview = self.find(identity, &reference, Action::Inspect).await?;
+        Ok(Kept {
+            summary,
+            expires_at: answers::expires_at(&overview.environment),
+            note: limits.less_than(duration.into()).map(|longest| format!("It is kept for {longest}, the longest here.")),
         })
-        .await
     }
 
     /// Asks for an environment of an open pull request, whatever its recipe leaves out and whatever was held back. One
@@ -201,7 +208,7 @@ impl Service {
         }
         // A push may have come between the look and the request.
         refuse_stale(&overview, expected.as_ref())?;
-        match otherwise(overview.environment.status) {
+        match otherwise(&overview.environment) {
             Some(error) => Err(error),
             None => Ok(self.summary(&overview, now())),
         }

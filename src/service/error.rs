@@ -4,10 +4,10 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::EnvironmentReference;
+use super::{EnvironmentReference, explain::remedy};
 use crate::{
     cluster::ClusterError,
-    environment::{CommitSha, EnvironmentStatus, InvalidName},
+    environment::{CommitSha, EnvironmentStatus, InvalidName, Reason},
     github::GitHubError,
     identity::{Action, Role},
     store::{Refusal, StoreError},
@@ -136,8 +136,10 @@ impl ServiceError {
         }
     }
 
-    pub(super) fn not_failed(status: EnvironmentStatus) -> Self {
+    pub(super) fn not_failed(status: EnvironmentStatus, reason: Option<Reason>) -> Self {
         let next_action = match status {
+            // Nothing is under way where it waits for somebody.
+            EnvironmentStatus::Pending | EnvironmentStatus::Deploying if reason.is_some() => remedy(status, reason),
             EnvironmentStatus::Pending | EnvironmentStatus::Deploying => "Wait: a deployment is under way.",
             EnvironmentStatus::Running => "There is nothing to do: the newest commit is running.",
             EnvironmentStatus::Failed => "Ask again.",
@@ -309,6 +311,30 @@ impl From<ClusterError> for ServiceError {
                 false,
                 "Tell the operator to look at previewd's log.",
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_somebody_is_not_said_to_be_under_way() {
+        use EnvironmentStatus::{Deploying, Pending, Running};
+        for (status, reason, expected) in [
+            (Pending, Some(Reason::AwaitingApproval), "An admin looks at the commit"),
+            (Pending, Some(Reason::NoRecipe), "Push a .preview.yaml"),
+            (Pending, Some(Reason::Draft), "Mark it ready for review"),
+            (Pending, Some(Reason::NotLabelled), "Add the label"),
+            (Pending, Some(Reason::WaitingForImage), "Wait for the build"),
+            (Pending, Some(Reason::QueuedForCapacity), "Close or delete a preview"),
+            (Pending, None, "Wait: a deployment is under way."),
+            (Deploying, Some(Reason::CrashLoop), "Wait: it is tried three times"),
+            (Running, None, "There is nothing to do"),
+        ] {
+            let next_action = ServiceError::not_failed(status, reason).next_action;
+            assert!(next_action.starts_with(expected), "{status} {reason:?}: {next_action}");
         }
     }
 }

@@ -251,7 +251,7 @@ fn state(summary: &EnvironmentSummary) -> (String, String) {
 }
 
 /// What would change where an environment stands.
-fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
+pub(super) fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
     match (status, reason) {
         (EnvironmentStatus::Running, None) => "Nothing has to be done: a push brings the next commit by itself.",
         (EnvironmentStatus::Deleting, _) => "Wait: it is gone within minutes, and operators are told where it is not.",

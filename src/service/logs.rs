@@ -175,6 +175,7 @@ mod tests {
             environment: "acme/shop#7".to_owned(),
             namespace: "pr-7".to_owned(),
             status: crate::environment::EnvironmentStatus::Running,
+            note: None,
             containers: vec![
                 container("web", &["2026-11-26T05:00:00.1Z a", "2026-11-26T05:00:00.12Z c"]),
                 container("db", &["2026-11-26T05:00:00.11Z b", "2026-11-26T05:00:01Z d"]),

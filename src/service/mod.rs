@@ -23,7 +23,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 pub use answers::{
     Addresses, ContainerLogs, DeploymentSummary, EnvironmentDetail, EnvironmentList, EnvironmentLogs,
-    EnvironmentSummary, PullRequestSummary, ReadinessSummary, rfc3339,
+    EnvironmentSummary, Kept, PullRequestSummary, ReadinessSummary, rfc3339,
 };
 pub use error::{ErrorCode, ServiceError};
 pub use events::{EventList, EventSummary, EventsRequest};
@@ -190,6 +190,7 @@ impl Service {
             environment: answers::name_of(&overview.pull_request.facts),
             namespace: overview.environment.namespace.to_string(),
             status: overview.environment.status,
+            note: overview.environment.message.filter(|_| containers.is_empty()),
             containers,
             kept_of: kept_of.map(|commit| commit.to_string()),
             lines_left_out,

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{EnvironmentSummary, ExpectedCommit, Service, ServiceError, WaitRequest, WaitUntil, now};
 use crate::{
-    environment::{EnvironmentStatus, Reason},
+    environment::{CommitSha, EnvironmentStatus, Reason},
     identity::{Action, Identity},
 };
 
@@ -54,9 +54,17 @@ impl Service {
             let at_commit = commit.as_ref().is_none_or(|ExpectedCommit(commit)| summary.commit == commit.as_str());
             let progress = progress(until, summary.status, summary.reason);
             let is_over = began.elapsed() >= LONGEST_WAIT;
-            if (at_commit && progress != Progress::UnderWay) || is_over {
+            let superseded = match &commit {
+                Some(ExpectedCommit(commit)) if !at_commit => {
+                    let known = self.store().deployment(&overview.environment.id, commit).await?;
+                    known.map(|_| superseded(commit, &overview.pull_request.facts.head_sha))
+                }
+                Some(_) | None => None,
+            };
+            if (at_commit && progress != Progress::UnderWay) || superseded.is_some() || is_over {
                 let done = at_commit && progress == Progress::Done;
-                let next_action = (!done).then(|| next_action(at_commit, progress).to_owned());
+                let otherwise = || superseded.unwrap_or_else(|| next_action(at_commit, progress).to_owned());
+                let next_action = (!done).then(otherwise);
                 let waited_seconds = began.elapsed().as_secs();
                 return Ok(Waited { summary, done, waited_seconds, next_action });
             }
@@ -71,6 +79,11 @@ impl Service {
     }
 }
 
+/// What is said of a commit that was the head before.
+fn superseded(commit: &CommitSha, head: &CommitSha) -> String {
+    format!("Commit {} was superseded by {}; wait for that one.", commit.short(), head.short())
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Done,
@@ -81,6 +94,8 @@ enum Progress {
 
 fn progress(until: WaitUntil, status: EnvironmentStatus, reason: Option<Reason>) -> Progress {
     match (until, status) {
+        // Its URL answers nobody but browsers, which wake it.
+        (WaitUntil::Running, EnvironmentStatus::Running) if reason == Some(Reason::Asleep) => Progress::Stopped,
         (WaitUntil::Running | WaitUntil::Settled, EnvironmentStatus::Running) => Progress::Done,
         (WaitUntil::Deleted | WaitUntil::Settled, EnvironmentStatus::Deleted) => Progress::Done,
         (WaitUntil::Settled, EnvironmentStatus::Failed) => Progress::Done,
@@ -114,6 +129,7 @@ mod tests {
         let approval = Some(Reason::AwaitingApproval);
         let table = [
             (Running, None, [Done, Done, Stopped]),
+            (Running, Some(Reason::Asleep), [Done, Stopped, Stopped]),
             (Failed, Some(Reason::CrashLoop), [Done, Stopped, Stopped]),
             (Deleted, None, [Done, Stopped, Done]),
             (Deleting, None, [UnderWay, UnderWay, UnderWay]),

@@ -24,6 +24,8 @@ pub struct Request {
     pub event: Event,
     /// The command that asked for it, which has its answer by this.
     pub command: Option<CommandKey>,
+    /// What its author is told besides.
+    pub answer: Option<String>,
     /// It is granted once for its key.
     pub keyed: Option<Keyed>,
     /// It is granted only while this is the head.
@@ -32,14 +34,14 @@ pub struct Request {
 
 impl From<Event> for Request {
     fn from(event: Event) -> Self {
-        Self { event, command: None, keyed: None, expected: None }
+        Self { event, command: None, answer: None, keyed: None, expected: None }
     }
 }
 
 /// Records inside a transaction that something was asked for, and granted.
 macro_rules! grant {
     ($connection:expr, $id:expr, $request:expr, $at:expr) => {{
-        let Request { event, command, keyed, expected: _ } = &$request;
+        let Request { event, command, answer, keyed, expected: _ } = &$request;
         if let Some(keyed) = keyed {
             // Of two at once one finds its key taken, and nothing of it is written.
             diesel::insert_into(idempotency::table)
@@ -50,7 +52,7 @@ macro_rules! grant {
         diesel::insert_into(events::table).values(EventRow::of(Some(&$id), event, $at)).execute($connection).await?;
         if let Some(command) = command {
             diesel::update(commands::table.find(columns(command)))
-                .set(commands::accepted.eq(true))
+                .set((commands::accepted.eq(true), commands::answer.eq(answer)))
                 .execute($connection)
                 .await?;
         }

@@ -76,12 +76,13 @@ async fn commands_are_run_under_their_authors_role() {
     let lifetime = life.row(&store, number).await.environment.lifetime;
     let kept = lifetime.keep_until.unwrap() - store.clock().await.unwrap();
     assert!((29 * 86_400_000..=30 * 86_400_000).contains(&kept), "the operator's limit is 30 days: {kept}");
-    assert_eq!(replies(&life, number).len(), 5);
+    assert!(reply(&life, number, 6).await.contains("It is kept for 30d, the longest here."));
+    assert_eq!(replies(&life, number).len(), 6);
 
     github.close(&life.repository, number).await.unwrap();
     life.until_status(number, "deleted").await;
     assert_eq!(command(&life, number, "ann", "/preview deploy").await, "confused");
-    assert!(reply(&life, number, 6).await.contains("is closed"));
+    assert!(reply(&life, number, 7).await.contains("is closed"));
     life.finish().await;
 }
 

@@ -144,9 +144,11 @@ async fn what_is_deleted_or_expires_goes_whatever_github_answers() {
 async fn what_nobody_uses_sleeps_and_is_woken() {
     let Some(ground) = life::node().await else { return };
     let mut life = Life::prepare(ground, "sleep", None).await;
-    life.configure("[lifetime]\nsleep_after = \"5s\"\n");
+    life.configure("[lifetime]\nsleep_after = \"1m\"\n");
     life.begin().await;
     let number = life.open("change", &with("ttl: 100s", &recipe("ok"))).await;
+    life.until_running(number).await;
+    life.fall_asleep();
     let asleep = life
         .until(number, TO_RUNNING + SOON, |found| found["status"] == "running" && found["reason"] == "asleep")
         .await;
@@ -159,7 +161,11 @@ async fn what_nobody_uses_sleeps_and_is_woken() {
     life.until(number, TO_RUNNING, |found| found["status"] == "running" && found["reason"].is_null()).await;
     assert_eq!(replicas().await, Some(1));
     assert!(life.page(&life.get(number).await).await.contains(&life.head(number)));
+    life.fall_asleep();
     life.until(number, SOON, |found| found["reason"] == "asleep").await;
+    let printed = life.call("get_preview_logs", number).await.done().unwrap();
+    assert!(printed["containers"] == json!([]) && printed["note"].as_str().unwrap().contains("It sleeps"), "{printed:#}");
+    life.fall_asleep();
     // The warning comes a quarter of its time before it goes.
     let deadline = Duration::from_secs(200);
     xtask::testing::eventually("a warning", deadline, async || {

@@ -216,9 +216,10 @@ async fn what_is_begun_anew_is_not_said_to_run_before_it_does() {
 async fn a_push_that_does_not_start_wakes_what_slept() {
     let Some(ground) = life::node().await else { return };
     let life = start(ground, "asleep", "").await;
-    let number = life.open("change", &app("ok", "", "sleep_after: 3s\n")).await;
+    let number = life.open("change", &app("ok", "", "sleep_after: 1m\n")).await;
     life.until_running(number).await;
     let first = life.head(number);
+    life.fall_asleep();
     life.until(number, TO_RUNNING, |found| found["reason"] == "asleep").await;
     push_recipe(&life, number, "version: [").await;
     let failed = until_put_back(&life, number, &first).await;

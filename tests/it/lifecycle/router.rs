@@ -383,9 +383,11 @@ fn recipe_of_crash() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opening_what_sleeps_wakes_it() {
     let Some(ground) = life::node().await else { return };
-    let life = start(ground, "woken", "port_forward", "[lifetime]\nsleep_after = \"5s\"\n").await;
+    let life = start(ground, "woken", "port_forward", "[lifetime]\nsleep_after = \"1m\"\n").await;
     let number = life.open("change", &recipe("ok")).await;
     let is_asleep = |found: &Value| found["status"] == "running" && found["reason"] == "asleep";
+    life.until_running(number).await;
+    life.fall_asleep();
     let host = host_of(&life.until(number, TO_RUNNING + SOON, is_asleep).await);
 
     // What the router knows of it may be a second old.
