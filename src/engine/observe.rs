@@ -92,7 +92,7 @@ impl Pass<'_> {
                 let kept = deployment.as_ref().and_then(|deployment| deployment.recipe.as_deref());
                 let recipe_text = read.or(kept).and_then(|text| Recipe::parse(RECIPE_FILE, text).ok());
                 let triggers = self.engine.triggers_of(recipe_text.as_ref());
-                self.remember(environment, recipe_text.as_ref(), &triggers).await?;
+                self.remember(&overview, recipe_text.as_ref(), &triggers).await?;
                 let started = deployment.as_ref().is_some_and(has_started);
                 // What waits for its images was let in before, and asks nobody again.
                 let waits = deployment.as_ref().is_some_and(|row| row.awaited_images.is_some());
@@ -102,6 +102,7 @@ impl Pass<'_> {
                     hold,
                     approved: pull_request.from_fork && self.is_approved(pull_request).await?,
                     requested: environment.requested,
+                    renamed: overview.renamed_label().is_some(),
                     in_paths: started
                         || waits
                         || environment.requested
@@ -229,15 +230,21 @@ impl Pass<'_> {
     /// the environment, how long it lasts, and how the pull request is told.
     async fn remember(
         &self,
-        environment: &Environment,
+        overview: &Overview,
         recipe: Option<&Recipe>,
         triggers: &Triggers,
     ) -> Result<(), Interrupted> {
+        let Overview { environment, pull_request } = overview;
         let Engine { lifetime, limits, report_to, .. } = self.engine;
         let terms = Terms {
             ttl: recipe.and_then(|recipe| recipe.ttl).unwrap_or(lifetime.ttl).at_most(limits.ttl).millis(),
             sleep_after: recipe.and_then(|recipe| recipe.sleep_after).unwrap_or(lifetime.sleep_after).millis(),
             report_to: recipe.and_then(|recipe| recipe.report).unwrap_or(*report_to),
+            label_id: triggers.label.as_ref().and_then(|label| {
+                let known = environment.terms.and_then(|terms| terms.label_id);
+                let known = known.filter(|_| environment.trigger_label.as_deref() == Some(label.as_str()));
+                pull_request.facts.label_id(label).or(known)
+            }),
         };
         let label = triggers.label.as_ref().map(LabelName::as_str);
         if (environment.trigger_label.as_deref(), environment.terms) == (label, Some(terms)) {

@@ -486,6 +486,7 @@ fn compared(facts: &PullRequestFacts) -> PullRequestFacts {
     facts.github_updated_at = 0;
     facts.title.clear();
     facts.labels.sort();
+    facts.label_ids.sort_unstable();
     facts
 }
 
@@ -529,6 +530,7 @@ mod tests {
             draft: false,
             state: PullRequestState::Open,
             labels: vec!["one".to_owned(), "two".to_owned()],
+            label_ids: vec![1, 2],
             github_updated_at: 5,
         }
     }

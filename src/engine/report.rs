@@ -287,6 +287,9 @@ impl Pass<'_> {
             serving_commit: environment.serving_commit.clone(),
             attempt,
             attempts: ATTEMPTS,
+            renamed_label: overview
+                .renamed_label()
+                .map(|name| (environment.trigger_label.clone().unwrap_or_default(), name.to_owned())),
             deployments: deployments
                 .iter()
                 .map(|deployment| CommentDeployment {

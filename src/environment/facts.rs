@@ -1,6 +1,6 @@
 //! What GitHub said last about a pull request and its repository: stored as it comes, interpreted by the gate only.
 
-use super::{CommitSha, Millis, RepositoryName, codes};
+use super::{CommitSha, LabelName, Millis, RepositoryName, codes};
 
 /// A repository, as a webhook or the API describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,18 @@ pub struct PullRequestFacts {
     pub draft: bool,
     pub state: PullRequestState,
     pub labels: Vec<String>,
+    /// GitHub's own ids of the labels, in their order. Empty where they were not heard of yet.
+    pub label_ids: Vec<i64>,
     /// One-second resolution, as GitHub has it.
     pub github_updated_at: Millis,
+}
+
+impl PullRequestFacts {
+    /// GitHub's id of a label that the pull request has.
+    pub fn label_id(&self, label: &LabelName) -> Option<i64> {
+        let mut labels = self.labels.iter().zip(&self.label_ids);
+        labels.find(|(name, _)| label.matches(name)).map(|(_, id)| *id)
+    }
 }
 
 codes! {

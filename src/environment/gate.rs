@@ -16,6 +16,8 @@ pub struct GateFacts<'a> {
     /// Somebody asked for the environment in words: what the recipe's triggers leave out does not count. Whose code may
     /// run does.
     pub requested: bool,
+    /// The pull request still has the label by which it was let in, under another name.
+    pub renamed: bool,
     /// Something that the pull request changes is among the recipe's paths.
     pub in_paths: bool,
     /// The head commit has begun before: what would only keep it from starting comes too late.
@@ -64,7 +66,8 @@ pub fn gate_without_recipe(repository: RepositoryState, state: PullRequestState,
 
 /// Decides, from facts alone.
 pub fn gate(facts: &GateFacts<'_>) -> Decision {
-    let GateFacts { repository, pull_request, hold, approved, requested, in_paths, started, exists, recipe } = facts;
+    let GateFacts { repository, pull_request, hold, approved, requested, renamed, in_paths, started, exists, recipe } =
+        facts;
     if let Some(decision) = gate_without_recipe(*repository, pull_request.state, *hold) {
         return decision;
     }
@@ -75,7 +78,9 @@ pub fn gate(facts: &GateFacts<'_>) -> Decision {
     if pull_request.from_fork && triggers.forks == ForkPolicy::Deny {
         return Decision::Wait(Cause::ForkDenied);
     }
-    let left_out = if *requested { None } else { left_out(triggers, pull_request, *in_paths) };
+    // Who renamed a label in the repository's settings took nothing from a pull request.
+    let has_label = *exists && *renamed;
+    let left_out = if *requested { None } else { left_out(triggers, pull_request, has_label, *in_paths) };
     match left_out {
         // What somebody chose for the pull request as a whole takes the environment away again.
         Some(
@@ -98,8 +103,14 @@ pub fn gate(facts: &GateFacts<'_>) -> Decision {
 }
 
 /// Why the recipe, or the operator, gives this pull request no preview.
-fn left_out(triggers: &Triggers, pull_request: &PullRequestFacts, in_paths: bool) -> Option<Cause> {
+fn left_out(
+    triggers: &Triggers,
+    pull_request: &PullRequestFacts,
+    has_label: bool,
+    in_paths: bool,
+) -> Option<Cause> {
     if let Some(label) = &triggers.label
+        && !has_label
         && !pull_request.labels.iter().any(|set| label.matches(set))
     {
         return Some(Cause::NotLabelled { label: label.as_str().to_owned() });

@@ -13,4 +13,7 @@ pub struct Terms {
     pub sleep_after: Option<Millis>,
     /// How the pull request is told of it.
     pub report_to: ReportTo,
+    /// GitHub's id of the label that the recipe asks for, as the pull request last had it.
+    #[serde(default)]
+    pub label_id: Option<i64>,
 }

@@ -32,6 +32,8 @@ pub struct CommentFacts {
     pub attempt: i64,
     /// How many attempts a round has.
     pub attempts: i64,
+    /// What the label that the recipe asks for is called by now, where it was renamed: the old name and the new one.
+    pub renamed_label: Option<(String, String)>,
     /// Newest first. The first five are shown.
     pub deployments: Vec<CommentDeployment>,
 }
@@ -81,6 +83,14 @@ pub fn comment(facts: &CommentFacts) -> String {
     }
     if let Some(at) = facts.expires_at {
         let _ = writeln!(text, "\nIt goes at {} UTC unless somebody uses it; `/preview keep 48h` keeps it.", time(at));
+    }
+
+    if let Some((from, to)) = &facts.renamed_label {
+        let (from, to) = (escaped(from), escaped(to));
+        let _ = writeln!(
+            text,
+            "\nThe label “{from}” is called “{to}” by now. This preview stays; for others `.preview.yaml` must name it so."
+        );
     }
 
     if !deployments.is_empty() {
@@ -232,6 +242,7 @@ mod tests {
             serving_commit: Some(commit('b')),
             attempt: 1,
             attempts: 3,
+            renamed_label: None,
             deployments: vec![
                 deployment('c', newest, 0),
                 deployment('b', DeploymentStatus::Succeeded, 1),

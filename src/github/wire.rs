@@ -70,7 +70,9 @@ struct RepositoryId {
 
 #[derive(Debug, Deserialize)]
 pub struct Label {
-    pub name: String,
+    #[serde(default)]
+    id: i64,
+    name: String,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -121,6 +123,7 @@ impl PullRequest {
                 (State::Closed, None) => PullRequestState::Closed,
                 (State::Closed, Some(_)) => PullRequestState::Merged,
             },
+            label_ids: labels.iter().map(|label| label.id).collect(),
             labels: labels.into_iter().map(|label| storable(label.name)).collect(),
             github_updated_at: time(&updated_at, || format!("{path}.updated_at"))?,
             repository,

@@ -81,6 +81,13 @@ impl Standing {
         if environment.requested {
             findings.push("Somebody asked for it, so the triggers do not count.".to_owned());
         }
+        if let Some(name) = overview.renamed_label() {
+            findings.push(format!(
+                "The label that its recipe asks for is called {:?} by now; it stays, and new ones need the new name in the \
+                 recipe.",
+                plain(name),
+            ));
+        }
         if pull_request.facts.from_fork {
             findings.push("The pull request comes from a fork: its recipe is the base branch's.".to_owned());
         }

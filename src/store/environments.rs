@@ -179,6 +179,16 @@ pub struct Overview {
 }
 
 impl Overview {
+    /// What the label is called by now that the recipe asked for and that the pull request still has. None where it has
+    /// its name, or is gone.
+    pub fn renamed_label(&self) -> Option<&str> {
+        let facts = &self.pull_request.facts;
+        let (asked, id) = (self.environment.trigger_label.as_ref()?, self.environment.terms?.label_id?);
+        let mut labels = facts.labels.iter().zip(&facts.label_ids);
+        let (name, _) = labels.find(|(_, of)| **of == id)?;
+        (name.to_lowercase() != *asked).then_some(name)
+    }
+
     fn from_rows(
         (environment, pull_request, repository): (EnvironmentRow, PullRequestRow, RepositoryRow),
     ) -> Result<Self, StoreError> {

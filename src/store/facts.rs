@@ -167,6 +167,7 @@ macro_rules! store_pull_request {
                     pull_requests::draft.eq(row.draft),
                     pull_requests::state.eq(&row.state),
                     pull_requests::labels.eq(&row.labels),
+                    pull_requests::label_ids.eq(&row.label_ids),
                     pull_requests::github_updated_at.eq(row.github_updated_at),
                     pull_requests::updated_at.eq(row.updated_at),
                 ))

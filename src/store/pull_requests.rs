@@ -41,6 +41,7 @@ pub(super) struct PullRequestRow {
     pub github_updated_at: Millis,
     pub created_at: Millis,
     pub updated_at: Millis,
+    pub label_ids: String,
 }
 
 /// A repository as the rows have it.
@@ -132,6 +133,7 @@ impl PullRequestRow {
             github_updated_at: facts.github_updated_at,
             created_at: now,
             updated_at: now,
+            label_ids: serde_json::Value::from(facts.label_ids.clone()).to_string(),
         }
     }
 
@@ -152,6 +154,7 @@ impl PullRequestRow {
                 draft: self.draft,
                 state: from_code(&self.state, PullRequestState::from_code)?,
                 labels: serde_json::from_str(&self.labels).map_err(unreadable)?,
+                label_ids: serde_json::from_str(&self.label_ids).map_err(unreadable)?,
                 github_updated_at: self.github_updated_at,
             },
         })

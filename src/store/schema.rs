@@ -45,6 +45,7 @@ diesel::table! {
         github_updated_at -> BigInt,
         created_at -> BigInt,
         updated_at -> BigInt,
+        label_ids -> Text,
     }
 }
 

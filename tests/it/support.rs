@@ -256,6 +256,7 @@ impl Stand {
             draft: false,
             state: PullRequestState::Open,
             labels: Vec::new(),
+            label_ids: Vec::new(),
             github_updated_at: self.store.clock().await.unwrap(),
         };
         let delivery = Delivery {

@@ -27,6 +27,7 @@ fn pull_request() -> PullRequestFacts {
         draft: false,
         state: PullRequestState::Open,
         labels: vec!["Preview".to_owned()],
+        label_ids: vec![1],
         github_updated_at: 0,
     }
 }
@@ -60,6 +61,8 @@ struct Case {
     forks: ForkPolicy,
     /// What of the pull request the triggers take out.
     out: Option<Out>,
+    /// The label has another name since.
+    renamed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,6 +101,7 @@ const USUAL: Case = Case {
     only_main: false,
     forks: ForkPolicy::Approve,
     out: None,
+    renamed: false,
 };
 
 fn decide(case: Case) -> Decision {
@@ -128,6 +132,7 @@ fn decide(case: Case) -> Decision {
         hold: case.hold,
         approved: case.approved,
         requested: case.requested,
+        renamed: case.renamed,
         in_paths: case.in_paths,
         started: case.started,
         exists: case.exists,
@@ -167,6 +172,7 @@ fn every_case() -> impl Iterator<Item = Case> {
                             requested: bit(11),
                             in_paths: bit(12),
                             out: IN_TURN[bits as usize % IN_TURN.len()],
+                            renamed: false,
                         }
                     })
                 })
@@ -312,6 +318,10 @@ fn each_refusal_has_its_reason() {
         assert_eq!(decide(Case { requested: true, exists: true, ..case }), Decision::Deploy(head()));
         assert_eq!(decide(Case { requested: true, fork: true, ..case }), wait(Cause::AwaitingApproval));
     }
+    let renamed = Case { asks_label: true, labelled: false, renamed: true, exists: true, ..USUAL };
+    assert_eq!(decide(renamed), Decision::Deploy(head()), "it is the same label");
+    assert_eq!(decide(Case { no_drafts: true, draft: true, ..renamed }), wait(Cause::Draft));
+    assert_eq!(decide(Case { exists: false, ..renamed }), wait(not_labelled()), "what is new goes by the name");
     assert!(table.len() >= 60);
     for (case, expected) in table {
         assert_eq!(decide(case), expected, "{case:?}");

@@ -111,6 +111,7 @@ fn a_pull_request_is_stored_as_github_says_it() {
         draft: false,
         state: PullRequestState::Open,
         labels: vec!["preview".to_owned(), "ünïcode".to_owned()],
+        label_ids: vec![1, 2],
         // 2019-05-15T15:20:33Z
         github_updated_at: 1_557_933_633_000,
     };

@@ -127,6 +127,29 @@ async fn a_label_brings_the_preview_and_takes_it_away() {
     life.finish().await;
 }
 
+/// No pull request hears of it when somebody renames a label in the repository's settings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_label_takes_no_preview_away() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "renamed").await;
+    let github = &life.stand.github;
+    let recipe = triggered("label: preview");
+    let new = NewPullRequest::new("Change", "change").label("preview").file(".preview.yaml", &recipe);
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until_applied(number).await;
+    github.rename_label(&life.repository, "preview", "deploy me").unwrap();
+    life.push(number).await;
+    life.until_applied(number).await;
+    life.until_commented(number, "is called “deploy me” by now").await;
+    let asked = serde_json::json!({ "repository": life.repository, "pull_request": number });
+    let explained = life.ask("explain_preview_environment", asked).await.done().unwrap();
+    assert!(explained["findings"].to_string().contains("deploy me"), "{explained:#}");
+
+    github.unlabel(&life.repository, number, "deploy me").await.unwrap();
+    assert_eq!(life.until_status(number, "deleted").await["reason"], "not_labelled");
+    life.finish().await;
+}
+
 /// Bots open many pull requests, for which nobody builds an image; a label takes one out; words bring it all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_triggers_take_out_gets_no_preview_unless_somebody_asks() {

@@ -42,6 +42,7 @@ pub fn pull_request(number: i64) -> PullRequestFacts {
         draft: false,
         state: PullRequestState::Open,
         labels: vec!["preview".to_owned()],
+        label_ids: vec![1],
         github_updated_at: 100_000,
     }
 }

@@ -126,6 +126,19 @@ impl GitHub {
         .await
     }
 
+    /// Renames a label in the repository's settings, of which no pull request is told.
+    pub fn rename_label(&self, repository: &str, from: &str, to: &str) -> Result<(), ControlError> {
+        let mut state = self.state();
+        let found = state.repository_mut(repository)?;
+        let id = found.labels.remove(from);
+        let id = id.ok_or_else(|| ControlError::Refused(format!("no label {from}")))?;
+        found.labels.insert(to.to_owned(), id);
+        for name in found.pulls.values_mut().flat_map(|pull| &mut pull.labels).filter(|name| *name == from) {
+            to.clone_into(name);
+        }
+        Ok(())
+    }
+
     pub async fn edit_title(&self, repository: &str, number: u64, title: &str) -> Result<(), ControlError> {
         let from = self.pull_request(repository, number)?.title;
         let more = json!({ "changes": { "title": { "from": from } } });
