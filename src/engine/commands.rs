@@ -124,7 +124,9 @@ impl Pass<'_> {
             CommandKey::EDITED_IN => return Ok(invalid("What is edited into a comment is not done; write a new one.")),
             CommandKey::AT_MOST => {
                 let most = CommandKey::AT_MOST;
-                return Ok(invalid(format!("This and what follows it is not done: a comment has {most} commands at most.")));
+                return Ok(invalid(format!(
+                    "This and what follows it is not done: a comment has {most} commands at most."
+                )));
             }
             _ => {}
         }

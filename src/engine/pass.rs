@@ -391,8 +391,17 @@ impl Pass<'_> {
         self.sent = false;
     }
 
+    /// Nothing more is sent to GitHub once it asked for silence.
+    fn not_silenced(&self) -> Result<(), Interrupted> {
+        match &self.put_off {
+            Some(Interrupted::Silenced { why: _, wait }) => Err(Interrupted::NotYet(*wait)),
+            _ => Ok(()),
+        }
+    }
+
     /// Before each read from GitHub.
     pub(super) async fn github_read(&mut self) -> Result<(), Interrupted> {
+        self.not_silenced()?;
         if let Budget::After(wait) = self.engine.store.may_read(self.app_installation_id).await? {
             return Err(Interrupted::NotYet(wait));
         }
@@ -401,6 +410,7 @@ impl Pass<'_> {
 
     /// Before each write to GitHub, which counts.
     pub(super) async fn github_write(&mut self, urgency: Urgency) -> Result<(), Interrupted> {
+        self.not_silenced()?;
         self.fence(github::CALL_TIMEOUT).await?;
         match self.engine.store.take_write(self.app_installation_id, urgency).await? {
             Budget::Now => Ok(()),

@@ -118,6 +118,7 @@ impl CommandKey {
 }
 
 /// What one webhook delivery asks to store.
+#[expect(clippy::large_enum_variant, reason = "there is one of it for each delivery, and it is moved twice")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The delivery itself and nothing else; the reason is a code of ours.

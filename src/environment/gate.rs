@@ -103,12 +103,7 @@ pub fn gate(facts: &GateFacts<'_>) -> Decision {
 }
 
 /// Why the recipe, or the operator, gives this pull request no preview.
-fn left_out(
-    triggers: &Triggers,
-    pull_request: &PullRequestFacts,
-    has_label: bool,
-    in_paths: bool,
-) -> Option<Cause> {
+fn left_out(triggers: &Triggers, pull_request: &PullRequestFacts, has_label: bool, in_paths: bool) -> Option<Cause> {
     if let Some(label) = &triggers.label
         && !has_label
         && !pull_request.labels.iter().any(|set| label.matches(set))

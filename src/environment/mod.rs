@@ -21,7 +21,10 @@ mod triggers;
 pub use budget::{Urgency, WRITES_A_MINUTE, WRITES_AN_HOUR, Window, Writes};
 pub use capacity::{Capacity, Place, Scope, TeamCapacity};
 pub use command::{Command, CommitPrefix, OWN_COMMENTS};
-pub use facts::{Change, CommandComment, CommandKey, CommentKind, Hold, PullRequestFacts, PullRequestState, RepositoryFacts, RepositoryState};
+pub use facts::{
+    Change, CommandComment, CommandKey, CommentKind, Hold, PullRequestFacts, PullRequestState, RepositoryFacts,
+    RepositoryState,
+};
 pub use gate::{Decision, GateFacts, RecipeFacts, gate, gate_without_recipe};
 pub use labels::{COMMIT_LABEL, ENVIRONMENT_LABEL, HOOK, INSTALLATION_LABEL, MANAGED_BY};
 pub use lifetime::{Lifespan, Lifetime, parse_duration, sleep_after};

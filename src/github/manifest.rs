@@ -44,6 +44,7 @@ pub struct NewApp {
 /// where GitHub leads to with the code.
 pub fn manifest(name: &str, public_url: &Url, redirect_url: &str) -> Value {
     let callback = login_callback(public_url);
+    let events = [&EVENTS[..], &[BUILT]].concat();
     let public_url = public_url.as_str().trim_end_matches('/');
     json!({
         "name": name,
@@ -61,7 +62,7 @@ pub fn manifest(name: &str, public_url: &Url, redirect_url: &str) -> Value {
             "deployments": "write",
             "actions": "read",
         },
-        "default_events": [&EVENTS[..], &[BUILT]].concat(),
+        "default_events": events,
     })
 }
 

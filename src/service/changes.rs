@@ -69,7 +69,9 @@ impl Service {
         Ok(Kept {
             summary,
             expires_at: answers::expires_at(&overview.environment),
-            note: limits.less_than(duration.into()).map(|longest| format!("It is kept for {longest}, the longest here.")),
+            note: limits
+                .less_than(duration.into())
+                .map(|longest| format!("It is kept for {longest}, the longest here.")),
         })
     }
 

@@ -15,11 +15,13 @@ use super::{
     pull_requests::{PullRequestRow, RepositoryRow},
     repair::LISTING,
     requests::{plain_status, renew},
-    schema::{commands, deliveries, deployments, environments, events, installation, leases, pull_requests, repositories},
+    schema::{
+        commands, deliveries, deployments, environments, events, installation, leases, pull_requests, repositories,
+    },
 };
 use crate::environment::{
-    Change, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, Reason, RepositoryFacts,
-    RepositoryName, RepositoryState,
+    Change, DeploymentStatus, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, Reason,
+    RepositoryFacts, RepositoryName, RepositoryState,
 };
 
 /// One webhook request, as its headers and its payload name it.

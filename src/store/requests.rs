@@ -14,7 +14,9 @@ use super::{
     standings::{StandingChanges, change_standing},
 };
 use crate::{
-    environment::{Cause, CommandKey, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestState, Reason},
+    environment::{
+        Cause, CommandKey, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, PullRequestState, Reason,
+    },
     faults::Fault,
 };
 

@@ -137,11 +137,10 @@ mod tests {
             ("/Preview Deploy", &["/Preview Deploy"]),
             ("/PREVIEW\tkeep 7d", &["/PREVIEW\tkeep 7d"]),
             ("   /preview deploy", &["/preview deploy"]),
-            ("/preview deploy\n/preview keep 7d\n\ntext\n\n/preview status", &[
-                "/preview deploy",
-                "/preview keep 7d",
-                "/preview status",
-            ]),
+            (
+                "/preview deploy\n/preview keep 7d\n\ntext\n\n/preview status",
+                &["/preview deploy", "/preview keep 7d", "/preview status"],
+            ),
             ("/preview approve `0123456`", &["/preview approve 0123456"]),
             ("/preview keep **7d**", &["/preview keep 7d"]),
             ("- login\n- logout\n/preview deploy", &["/preview deploy"]),

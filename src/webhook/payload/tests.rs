@@ -144,10 +144,14 @@ fn only_a_push_has_a_head_before() {
     }
 }
 
+fn joined<'a>(some: &[(&'a str, Value)], others: &[(&'a str, Value)]) -> Vec<(&'a str, Value)> {
+    [some, others].concat()
+}
+
 /// What a comment asks for, whichever kind it is of.
 fn asked(event: &str, action: &str, changes: &[(&str, Value)]) -> Change {
     let payload = example(event, if event == "pull_request_review" { "submitted" } else { "created" });
-    let body = changed(payload, &[&[("/action", json!(action))], changes].concat());
+    let body = changed(payload, &joined(&[("/action", json!(action))], changes));
     let parsed = parse(event, &body).unwrap();
     assert!(parsed.repository.is_some() && parsed.number.is_some(), "{event}");
     parsed.change
@@ -165,29 +169,37 @@ fn commands_are_heard_wherever_something_is_said() {
         let user = format!("/{said}/user/type");
         let of_pull_request = ("/issue/pull_request", json!({}));
         let subject: &[_] = if event == "issue_comment" { std::slice::from_ref(&of_pull_request) } else { &[] };
-        let with = |changes: &[(&str, Value)]| [subject, changes].concat();
-        let Change::Command(CommandComment { kind: found, comment_id, number, author, lines, edited, .. }) =
-            asked(event, action, &with(&[(&body, json!("Fine.\n/Preview deploy\n/preview keep 7d\n> /preview delete"))]))
-        else {
+        let Change::Command(CommandComment { kind: found, comment_id, number, author, lines, edited, .. }) = asked(
+            event,
+            action,
+            &joined(subject, &[(&body, json!("Fine.\n/Preview deploy\n/preview keep 7d\n> /preview delete"))]),
+        ) else {
             panic!("{event}");
         };
-        assert_eq!((found, lines, edited), (kind, vec!["/Preview deploy".to_owned(), "/preview keep 7d".to_owned()], false));
+        assert_eq!(
+            (found, lines, edited),
+            (kind, vec!["/Preview deploy".to_owned(), "/preview keep 7d".to_owned()], false)
+        );
         assert!(comment_id > 0 && number > 0 && !author.is_empty(), "{event}");
 
         for none in [json!("please /preview deploy"), json!(null)] {
-            assert_eq!(asked(event, action, &with(&[(&body, none)])), NOT_A_COMMAND, "{event}");
+            assert_eq!(asked(event, action, &joined(subject, &[(&body, none)])), NOT_A_COMMAND, "{event}");
         }
-        let of_a_bot = with(&[(&body, json!("/preview deploy")), (&user, json!("Bot"))]);
+        let of_a_bot = joined(subject, &[(&body, json!("/preview deploy")), (&user, json!("Bot"))]);
         assert_eq!(asked(event, action, &of_a_bot), NOT_A_COMMAND, "{event}");
-        assert_eq!(asked(event, "deleted", &with(&[(&body, json!("/preview deploy"))])), ACTION_NOT_USED, "{event}");
+        assert_eq!(
+            asked(event, "deleted", &joined(subject, &[(&body, json!("/preview deploy"))])),
+            ACTION_NOT_USED,
+            "{event}"
+        );
 
         let before = ("/changes", json!({ "body": { "from": "/preview status" } }));
-        let edited = with(&[(&body, json!("/preview status\n/preview delete")), before.clone()]);
+        let edited = joined(subject, &[(&body, json!("/preview status\n/preview delete")), before.clone()]);
         let Change::Command(CommandComment { lines, edited: true, .. }) = asked(event, "edited", &edited) else {
             panic!("{event}");
         };
         assert_eq!(lines, ["/preview delete"], "{event}");
-        let unchanged = with(&[(&body, json!("Please.\n/preview status")), before]);
+        let unchanged = joined(subject, &[(&body, json!("Please.\n/preview status")), before]);
         assert_eq!(asked(event, "edited", &unchanged), NOT_A_COMMAND, "{event}");
     }
     let of_an_issue = asked("issue_comment", "created", &[("/comment/body", json!("/preview deploy"))]);

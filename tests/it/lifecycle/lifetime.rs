@@ -164,7 +164,10 @@ async fn what_nobody_uses_sleeps_and_is_woken() {
     life.fall_asleep();
     life.until(number, SOON, |found| found["reason"] == "asleep").await;
     let printed = life.call("get_preview_logs", number).await.done().unwrap();
-    assert!(printed["containers"] == json!([]) && printed["note"].as_str().unwrap().contains("It sleeps"), "{printed:#}");
+    assert!(
+        printed["containers"] == json!([]) && printed["note"].as_str().unwrap().contains("It sleeps"),
+        "{printed:#}"
+    );
     life.fall_asleep();
     // The warning comes a quarter of its time before it goes.
     let deadline = Duration::from_secs(200);

@@ -2,8 +2,8 @@
 
 use previewd::{
     environment::{
-        Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts, PullRequestState, Reason,
-        RepositoryFacts, RepositoryState,
+        Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts, PullRequestState,
+        Reason, RepositoryFacts, RepositoryState,
     },
     store::{DeploymentChanges, EnvironmentChanges, EventKind, Overview, Record, RecordedDelivery, Store, StoreError},
 };

@@ -2,8 +2,8 @@
 
 use previewd::{
     environment::{
-        Cause, Change, CommandComment, CommandKey, CommentKind, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts,
-        PullRequestState, Reason, RepositoryFacts,
+        Cause, Change, CommandComment, CommandKey, CommentKind, CommitSha, DeploymentStatus, EnvironmentStatus, Hold,
+        PullRequestFacts, PullRequestState, Reason, RepositoryFacts,
     },
     store::{DeploymentChanges, EnvironmentChanges, EventKind, NewToken, Record, Refusal, Request, Store},
 };

@@ -72,10 +72,7 @@ pub fn in_review(
     if let Some(members) = shape.as_object_mut() {
         members.retain(|name, _| name != "organization" && name != "installation");
     }
-    extend(
-        &mut shape[said],
-        json!({ "id": comment.id, "user": shapes.user(&comment.author), "body": comment.body }),
-    );
+    extend(&mut shape[said], json!({ "id": comment.id, "user": shapes.user(&comment.author), "body": comment.body }));
     extend(&mut shape["pull_request"], json!({ "id": pull.id, "number": pull.number }));
     extend(&mut shape, envelope(shapes, repository, &comment.author));
     shape
