@@ -21,9 +21,9 @@ use crate::{
 
 /// Service, ingress controller and DNS learn of a ready pod within this time; before, nothing is wrong. In milliseconds.
 const TOLD_AFTER: Millis = 5_000;
-/// So long a chart's pods have to become ready before its last hooks run all the same, in milliseconds: helm by itself
+/// This part of an attempt a chart's pods have to become ready before its last hooks run all the same: helm by itself
 /// waits for none, and there are pods that wait for what these hooks do.
-const READY_BEFORE_HOOKS: Millis = 20_000;
+const READY_BEFORE_HOOKS: Millis = 4;
 
 /// What a step works on.
 pub(super) struct Observed {
@@ -444,7 +444,11 @@ impl Pass<'_> {
         }
         let Some(render) = self.engine.store.render(&environment.id, &row.commit).await? else { return Ok(None) };
         let next = usize::try_from(row.phase).unwrap_or(0);
-        Ok(workloads.newest_pod_at().filter(|_| render.has_last_hooks(next)).map(|at| at + READY_BEFORE_HOOKS))
+        let patience = self.engine.patience.attempt.millis();
+        Ok(workloads
+            .newest_pod_at()
+            .filter(|_| render.has_last_hooks(next))
+            .map(|at| at + patience / READY_BEFORE_HOOKS))
     }
 
     /// What runs of what is applied, and how far it is.

@@ -106,7 +106,7 @@ pub struct DeploymentFacts {
     pub phase: i64,
     /// All of them are, and nothing of another commit.
     pub applied: bool,
-    /// When the next one comes even though what is there is not ready: it has hooks that may be waited for.
+    /// When the next one comes at the latest although what is there is not ready: its hooks may be waited for.
     pub hooks_at: Option<Millis>,
 }
 
@@ -526,7 +526,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
         return Step::RemoveBlockingPods;
     }
     let progress = facts.progress.clone().unwrap_or(Progress::Progressing);
-    if deployment.hooks_at.is_some_and(|at| now >= at) && may_wait_for_hooks(&progress) {
+    if deployment.hooks_at.is_some_and(|at| may_wait_for_hooks(&progress, now >= at)) {
         return Step::Apply { phase, restart_pods };
     }
     match progress {
@@ -573,12 +573,14 @@ fn end_attempt(facts: &Facts, deployment: &DeploymentFacts, cause: Cause, now: M
     }
 }
 
-/// Whether what is not ready may be so because something has not run yet.
-fn may_wait_for_hooks(progress: &Progress) -> bool {
+/// Whether what is not ready may be so because something has not run yet. `late`: it had time to become ready.
+fn may_wait_for_hooks(progress: &Progress, late: bool) -> bool {
     match progress {
         Progress::Progressing
-        | Progress::Stumbling(Cause::NotReadyInTime { .. } | Cause::CrashLoop { .. } | Cause::ContainerConfig { .. })
-        | Progress::AttemptOver(Cause::CrashLoop { .. }) => true,
+        | Progress::Stumbling(Cause::NotReadyInTime { .. } | Cause::CrashLoop { .. } | Cause::ContainerConfig { .. }) => {
+            late
+        }
+        Progress::AttemptOver(Cause::CrashLoop { .. }) => true,
         Progress::Ready
         | Progress::Stumbling(_)
         | Progress::Unproved { .. }

@@ -259,8 +259,13 @@ fn each_state_has_its_step() {
             "what may wait for a chart's last hooks",
             Facts {
                 progress: Some(Progress::AttemptOver(crash())),
-                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW + 1), ..deploying(1) }))
             },
+            Step::Apply { phase: 1, restart_pods: false },
+        ),
+        (
+            "what gets no further without them",
+            facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) })),
             Step::Apply { phase: 1, restart_pods: false },
         ),
         (
