@@ -49,8 +49,10 @@ struct Profile {
 pub async fn build(root: &Path) -> Result<Vec<Program>> {
     let mut command = Command::from(cargo());
     command.args(["test", "--workspace", "--locked", "--lib", "--bins", "--tests", "--no-run"]);
-    command.args(["--message-format", "json-render-diagnostics"]).current_dir(root).stderr(Stdio::inherit());
-    let built = command.output().await.context("cannot run cargo")?;
+    command.args(["--message-format", "json-render-diagnostics"]).current_dir(root);
+    // Not `output`, which would keep what people are to read while it compiles.
+    let cargo = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let built = cargo.wait_with_output().await.context("cannot run cargo")?;
     if !built.status.success() {
         std::process::exit(built.status.code().unwrap_or(1));
     }
