@@ -36,7 +36,7 @@ pub use follow::{Following, LogEnd, LogSource};
 pub use log_text::{LogLine, SHOWN_OF_LINE};
 pub use logs::{CONTAINERS_AT_MOST, ContainerLog, LogRequest, Logs, NoLog, SEARCHED_LINES};
 pub use namespaces::{Creation, Deletion, LabelledNamespace, NamespaceState, Terminating};
-pub use objects::Standing;
+pub use objects::{Standing, is_claim_of};
 pub use permissions::cluster_role;
 pub use pods::PodState;
 pub use reach::Endpoint;

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::{
     api::{ApiResource, GetParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Resource},
     core::{DynamicObject, GroupVersion, Request as Build},
@@ -26,6 +26,13 @@ pub enum Standing {
     Stays,
     /// Somebody deleted it before: it is gone once what holds it lets go.
     Goes,
+}
+
+/// Whether a claim's name is one that a StatefulSet's controller gives: the template's, the set's and the pod's number.
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#stable-storage>
+pub fn is_claim_of(claim: &str, stateful_set: &str) -> bool {
+    let pod = claim.rsplit_once('-').filter(|(_, ordinal)| ordinal.parse::<u32>().is_ok());
+    pod.and_then(|(rest, _)| rest.strip_suffix(stateful_set)).is_some_and(|rest| rest.len() > 1 && rest.ends_with('-'))
 }
 
 impl Cluster {
@@ -68,6 +75,20 @@ impl Cluster {
         let Some(body) = self.send_optional(&call, metadata_only(request)).await? else { return Ok(None) };
         let found: PartialObjectMeta = parse(&call, &body)?;
         Ok(Some(found.metadata.annotations.unwrap_or_default()))
+    }
+
+    /// The names of the claims that a StatefulSet's controller made by its templates. It leaves them behind.
+    pub async fn claims_of(
+        &self,
+        namespace: &Namespace,
+        owner: &Owner,
+        stateful_set: &str,
+    ) -> Result<Vec<String>, ClusterError> {
+        let selected = ListParams::default().labels(&owner.selector());
+        let request = Build::new(PersistentVolumeClaim::url_path(&(), Some(namespace.as_str()))).list(&selected);
+        let claims: Vec<PersistentVolumeClaim> = self.list(namespace, request, "PersistentVolumeClaims").await?;
+        let names = claims.into_iter().filter_map(|claim| claim.metadata.name);
+        Ok(names.filter(|name| is_claim_of(name, stateful_set)).collect())
     }
 
     /// The values of the environment's Secrets in base64, by name and key. None are there where there is no namespace.
@@ -129,6 +150,22 @@ fn resource(call: &Call<'_>, namespace: &Namespace, api_version: &str, kind: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_of_a_stateful_set_are_known_by_their_names() {
+        for (claim, set, is_its) in [
+            ("data-shop-0", "shop", true),
+            ("data-shop-12", "shop", true),
+            ("my-data-my-shop-0", "my-shop", true),
+            ("data-shop", "shop", false),
+            ("data-shop-a", "shop", false),
+            ("data-workshop-0", "shop", false),
+            ("shop-0", "shop", false),
+            ("-shop-0", "shop", false),
+        ] {
+            assert_eq!(is_claim_of(claim, set), is_its, "{claim} of {set}");
+        }
+    }
 
     #[test]
     fn every_kind_of_a_recipe_has_its_path() {

@@ -27,18 +27,11 @@ const RULES: [Rule; 16] = [
     Rule { group: "", resources: &["pods/portforward"], verbs: &["get", "create"] },
     Rule {
         group: "",
-        resources: &[
-            "configmaps",
-            "limitranges",
-            "persistentvolumeclaims",
-            "resourcequotas",
-            "serviceaccounts",
-            "services",
-        ],
+        resources: &["configmaps", "limitranges", "resourcequotas", "serviceaccounts", "services"],
         verbs: APPLIED,
     },
-    // What a chart or a database made up is read, so that it stays what it is.
-    Rule { group: "", resources: &["secrets"], verbs: APPLIED_AND_LISTED },
+    // What a chart or a database made up is read, so that it stays what it is; and which claims a StatefulSet left.
+    Rule { group: "", resources: &["persistentvolumeclaims", "secrets"], verbs: APPLIED_AND_LISTED },
     Rule { group: "apps", resources: &["deployments", "statefulsets"], verbs: APPLIED_AND_WATCHED },
     Rule { group: "apps", resources: &["replicasets"], verbs: &["list"] },
     Rule { group: "batch", resources: &["jobs"], verbs: APPLIED_AND_WATCHED },

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cluster::{
         CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, blocking_pods,
-        completed_jobs, jobs_to_restart, pods_to_restart, running,
+        completed_jobs, is_claim_of, jobs_to_restart, pods_to_restart, running,
     },
     environment::{Cause, CommitSha, Namespace, NamespaceFacts},
     recipe::{Object, RUN, Render, STAYS, room},
@@ -303,13 +303,20 @@ impl Pass<'_> {
         let (mut deleted, mut kept) = (Vec::new(), Vec::new());
         for key in leftovers.map(|object| object.key) {
             let ObjectKey { api_version, kind, name } = &key;
-            // One that is applied in another version of its kind is the same object.
-            if !applied.iter().any(|object| object.key.is_same_object(&key)) {
+            // One that is applied in another version of its kind is the same object, and a claim may be back in use.
+            let has_a_part = |object: &Inventoried| {
+                let is_of_set = object.key.kind == "StatefulSet" && key.is_volume();
+                object.key.is_same_object(&key) || (is_of_set && is_claim_of(name, &object.key.name))
+            };
+            if !applied.iter().any(has_a_part) {
                 self.fence(CALL_TIMEOUT).await?;
                 let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
                 if there.is_some_and(|annotations| annotations.contains_key(STAYS)) {
                     kept.push(key);
                     continue;
+                }
+                if kind == "StatefulSet" {
+                    self.leave_claims(environment, name).await?;
                 }
                 self.fence(CALL_TIMEOUT).await?;
                 self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
@@ -320,6 +327,18 @@ impl Pass<'_> {
             self.engine.store.settle_inventory(&self.lease, &deleted, &kept).await??;
         }
         Ok(deleted.into_iter().filter(ObjectKey::is_volume).map(|key| key.name).collect())
+    }
+
+    /// Notes the claims of a StatefulSet that goes: like other volumes they go once it is sure that nothing comes back to
+    /// them.
+    async fn leave_claims(&mut self, environment: &Environment, stateful_set: &str) -> Result<(), Interrupted> {
+        let owner = self.owner(&environment.id);
+        self.fence(CALL_TIMEOUT).await?;
+        let claims = self.engine.cluster.claims_of(&environment.namespace, &owner, stateful_set).await?;
+        if !claims.is_empty() {
+            self.engine.store.leave_claims(&self.lease, &claims).await??;
+        }
+        Ok(())
     }
 
     /// Deletes what a chart wants gone once the hook `job` has failed.

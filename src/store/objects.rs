@@ -344,6 +344,35 @@ impl Store {
         }
     }
 
+    /// Takes in claims that nothing applied any more has a part in: they are superfluous.
+    pub async fn leave_claims(&self, lease: &Lease, names: &[String]) -> Result<Result<(), LeaseLost>, StoreError> {
+        let lease = lease.clone();
+        let names = names.to_vec();
+        write!(self, |connection| {
+            if !lease_held!(connection, lease) {
+                return Ok(Err(LeaseLost));
+            }
+            for name in &names {
+                let row = ObjectRow {
+                    environment_id: lease.environment_id.clone(),
+                    api_version: "v1".to_owned(),
+                    kind: "PersistentVolumeClaim".to_owned(),
+                    name: name.clone(),
+                    digest: String::new(),
+                    phase: SUPERFLUOUS,
+                    done: false,
+                };
+                diesel::insert_into(objects::table)
+                    .values(&row)
+                    .on_conflict((objects::environment_id, objects::api_version, objects::kind, objects::name))
+                    .do_nothing()
+                    .execute(connection)
+                    .await?;
+            }
+            Ok(Ok(()))
+        })
+    }
+
     /// Takes out what was `deleted`. What is `kept` is in the namespace for as long as there is one.
     pub async fn settle_inventory(
         &self,

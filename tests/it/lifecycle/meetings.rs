@@ -105,6 +105,41 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
     life.finish().await;
 }
 
+/// Its controller leaves them behind, and they count against the quota.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_of_a_stateful_set_that_is_left_out_go_once_the_next_commit_runs() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "left-claims", "").await;
+    let set = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{ name: shop }}\nspec:\n  selector: {{ app: shop }}\n  ports: [{{ port: 80, \
+         targetPort: 8080 }}]\n---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{ name: shop }}\nspec:\n  serviceName: \
+         shop\n  selector: {{ matchLabels: {{ app: shop }} }}\n  template:\n    metadata: {{ labels: {{ app: shop }} }}\n    spec:\n      \
+         containers:\n        - name: shop\n          image: {IMAGE}\n          env: [{{ name: COMMIT, value: '{{{{ sha }}}}' }}]\n          \
+         volumeMounts: [{{ name: data, mountPath: /data }}]\n          resources: {{ limits: {{ cpu: 100m, memory: 64Mi }} }}\n  \
+         volumeClaimTemplates:\n    - metadata: {{ name: data }}\n      spec: {{ accessModes: [ReadWriteOnce], resources: {{ requests: {{ \
+         storage: 16Mi }} }} }}\n"
+    );
+    let new = NewPullRequest::new("A set", "set")
+        .file(".preview.yaml", "version: 1\nmanifests: [set.yaml]\nexpose: { service: shop, port: 80 }\n")
+        .file("set.yaml", &set);
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let volume = claim(&life, &namespace, "data-shop-0").await.expect("the volume");
+
+    push_recipe(&life, number, &app("crash", "", "")).await;
+    until_put_back(&life, number, &first).await;
+    assert_eq!(claim(&life, &namespace, "data-shop-0").await.as_ref(), Some(&volume), "the same volume");
+
+    push_recipe(&life, number, &app("ok", "", "")).await;
+    life.until_running(number).await;
+    eventually("the claim goes", SOON, async || claim(&life, &namespace, "data-shop-0").await.is_none().then_some(()))
+        .await;
+    life.until_settled().await;
+    assert!(life.steps(&namespace).contains(&"volumes_removed".to_owned()), "it is said afterwards");
+    life.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_needs_less_takes_the_place_of_one_that_had_almost_all() {
     let Some(ground) = life::node().await else { return };
