@@ -167,6 +167,7 @@ pub fn engine(
         cluster: cluster.clone(),
         github: github.clone(),
         base_domain: config.base_domain.clone(),
+        public_url: config.public_url.clone(),
         policy: Arc::new(config.policy()),
         triggers: config.triggers.clone(),
         lifetime: config.lifetime.clone(),

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     Global,
     client::Client,
-    output::{Output, print, print_json, table},
+    output::{Output, as_commands, print, print_json, table},
 };
 
 /// Show one environment with its deployments
@@ -38,6 +38,9 @@ pub async fn run(Args { environment, output }: Args, global: Global) -> anyhow::
             text += &line("status", summary.status.code());
             if let Some(message) = &summary.message {
                 text += &line("because", message);
+            }
+            if let Some(next_action) = &detail.next_action {
+                text += &line("next", &as_commands(next_action));
             }
             if let Some(url) = &summary.url {
                 text += &line("url", url);

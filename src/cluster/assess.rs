@@ -2,16 +2,19 @@
 //!
 //! Only pods of a Deployment's newest template count: what the last commit's pods do is not this attempt's matter.
 
+mod pods;
+
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
-    batch::v1::Job,
-    core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod},
+    batch::v1::{Job, JobCondition},
+    core::v1::Pod,
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
 
-use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal};
+use self::pods::{CLOCK_DIFFERENCE, has_condition, of_pod, worse};
+use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal, words::Said};
 use crate::{
-    environment::{Cause, HOOK, Millis, Progress},
+    environment::{Cause, HOOK, JobEnd, Millis, Progress},
     recipe::{
         ONCE,
         room::{CountedPod, PodLimits, Running},
@@ -32,16 +35,46 @@ pub struct Expected<'a> {
     pub attempt_deadline: Millis,
     /// By the same clock.
     pub now: Millis,
+    pub tasks: Tasks,
 }
 
-/// So many restarts of one container end an attempt.
-const RESTARTS_AT_MOST: i32 = 3;
-/// A container that runs has this long, counted from the attempt's beginning, until it is called not ready.
-const NOT_READY_AFTER: Millis = 15_000;
+impl Expected<'_> {
+    fn said<'a>(&self, workloads: &'a Workloads) -> Said<'a> {
+        Said { events: &workloads.events, since: self.attempt_started_at - CLOCK_DIFFERENCE }
+    }
+}
+
+/// What Jobs are for that are no hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tasks {
+    /// They are the recipe's own `seed` and `setup`; whether it has databases.
+    Recipes { databases: bool },
+    /// They are the repository's own.
+    Repositorys,
+}
+
 /// An attempt with no more time than this left ends with what its jobs have not done.
 const LATE: Millis = 5_000;
-/// The clocks of the database, the API server and the nodes differ, and Kubernetes' times are whole seconds.
-const CLOCK_DIFFERENCE: Millis = 5_000;
+/// A pod that is not ready for longer than this, or was not made, is asked about.
+const EXPLAINED_AFTER: Millis = 5_000;
+/// Pods that end have this long, beyond their grace, until what waits for their room is told that there is none.
+const ENDING_AT_MOST: Millis = 10_000;
+
+/// Whether something is not as it should be, and has not been for a moment only: events may say why.
+pub fn needs_explaining(workloads: &Workloads, now: Millis) -> bool {
+    fn is_old(object: &impl ResourceExt, now: Millis) -> bool {
+        object.meta().creation_timestamp.as_ref().is_some_and(|time| now - time.0.as_millisecond() >= EXPLAINED_AFTER)
+    }
+    let has_pods = |owner: Option<String>| workloads.pods.iter().any(|pod| is_controlled_by(pod, owner.clone()));
+    let is_unready = |pod: &Pod| !is_over(pod) && !has_condition(pod, "Ready", "True") && is_old(pod, now);
+    let sets = workloads.stateful_sets.iter().filter(|set| {
+        let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let there = set.status.as_ref().map_or(0, |status| status.replicas);
+        there < wanted && is_old(*set, now)
+    });
+    let jobs = workloads.jobs.iter().filter(|job| !is_finished(job) && !has_pods(job.uid()) && is_old(*job, now));
+    workloads.pods.iter().any(is_unready) || sets.count() > 0 || jobs.count() > 0
+}
 
 /// How far the expected workloads are. The worst finding decides; of equal ones the first.
 pub fn assess(workloads: &Workloads, expected: &Expected<'_>) -> Progress {
@@ -129,7 +162,7 @@ pub fn running(workloads: &Workloads) -> Running {
         let digest = |object: &K| object.annotations().get(APPLIED).cloned();
         objects.iter().filter_map(|it| Some((kind.to_owned(), it.name_any(), digest(it)?))).collect()
     }
-    let Workloads { deployments, stateful_sets, jobs, replica_sets: _, pods } = workloads;
+    let Workloads { deployments, stateful_sets, jobs, replica_sets: _, pods, events: _ } = workloads;
     let applied =
         [applied("Deployment", deployments), applied("StatefulSet", stateful_sets), applied("Job", jobs)].concat();
     Running { pods: pods.iter().filter(|pod| !is_over(pod)).map(|pod| counted(workloads, pod)).collect(), applied }
@@ -153,19 +186,6 @@ fn reference(pod: &Pod) -> Option<PodReference> {
     Some(PodReference { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? })
 }
 
-fn worse(one: Progress, other: Progress) -> Progress {
-    let rank = |progress: &Progress| match progress {
-        Progress::Ready => 0,
-        Progress::Progressing => 1,
-        // Whatever else is wrong tells more than that.
-        Progress::Stumbling(Cause::NotReadyInTime { .. }) => 2,
-        Progress::Stumbling(_) | Progress::Unproved { .. } => 3,
-        Progress::AttemptOver(_) => 4,
-        Progress::Failed(_) => 5,
-    };
-    if rank(&other) > rank(&one) { other } else { one }
-}
-
 fn of_deployment(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
     let Some(deployment) = deployment_named(workloads, name) else { return Progress::Progressing };
     if !is_observed(deployment) {
@@ -183,8 +203,9 @@ fn of_deployment(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> 
             Progress::Ready
         };
     }
-    let of_pods = pods().map(|pod| of_pod(pod, expected)).reduce(worse).unwrap_or(Progress::Progressing);
-    worse(of_pod_creation(workloads, deployment, replica_set), of_pods)
+    let said = expected.said(workloads);
+    let of_pods = pods().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing);
+    worse(of_pod_creation(workloads, deployment, replica_set, expected.now), of_pods)
 }
 
 fn deployment_named<'a>(workloads: &'a Workloads, name: &str) -> Option<&'a Deployment> {
@@ -245,7 +266,12 @@ fn of_stateful_set(workloads: &Workloads, name: &str, expected: &Expected<'_>) -
     if is_newest && status.replicas == wanted && status.ready_replicas.unwrap_or_default() == wanted {
         return Progress::Ready;
     }
-    newest_pods_of(workloads, set).map(|pod| of_pod(pod, expected)).reduce(worse).unwrap_or(Progress::Progressing)
+    let said = expected.said(workloads);
+    let mut pods = newest_pods_of(workloads, set).map(|pod| of_pod(pod, said, expected)).peekable();
+    if pods.peek().is_none() {
+        return of_creation_events("StatefulSet", name, set.uid(), workloads, expected);
+    }
+    pods.reduce(worse).unwrap_or(Progress::Progressing)
 }
 
 /// Whether the controller has seen what was applied last.
@@ -267,32 +293,82 @@ fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progres
     if has_job_condition(job, "Complete") {
         return Progress::Ready;
     }
+    let said = expected.said(workloads);
     let pods = || workloads.pods.iter().filter(|pod| is_controlled_by(*pod, job.uid()));
-    let failed = |exit_code| {
-        let name = name.to_owned();
-        if job.annotations().contains_key(HOOK) {
-            Cause::HookFailed { job: name, exit_code }
-        } else {
-            Cause::SetupFailed { job: name, exit_code }
+    let failed = |end| {
+        let job_name = name.to_owned();
+        match expected.tasks {
+            _ if job.annotations().contains_key(HOOK) => Cause::HookFailed { job: job_name, end },
+            Tasks::Recipes { databases } => Cause::SetupFailed { job: job_name, end, databases },
+            Tasks::Repositorys => Cause::JobFailed { job: job_name, end },
         }
     };
-    if has_job_condition(job, "Failed") || has_job_condition(job, "FailureTarget") {
-        return Progress::AttemptOver(failed(pods().filter_map(exit_code).next()));
+    let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let started = started.or(job.metadata.creation_timestamp.as_ref()).map(|time| time.0.as_millisecond());
+    let started = started.unwrap_or(expected.attempt_started_at).max(expected.attempt_started_at);
+    let worked_for = |until: Millis| JobEnd::OutOfTime { seconds: (until - started).max(0) / 1_000 };
+    if let Some(condition) = job_condition(job, "Failed").or_else(|| job_condition(job, "FailureTarget")) {
+        let out_of_memory = pods().filter_map(pods::out_of_memory).next();
+        let ended = condition.last_transition_time.as_ref().map_or(expected.now, |time| time.0.as_millisecond());
+        let is_late = condition.reason.as_deref() == Some("DeadlineExceeded");
+        let end = match pods().filter_map(exit_code).next() {
+            _ if is_late => worked_for(ended),
+            Some(code) => JobEnd::ExitCode(code),
+            None => JobEnd::Failed,
+        };
+        return Progress::AttemptOver(out_of_memory.unwrap_or_else(|| failed(end)));
     }
-    let of_pods = pods().map(|pod| of_pod(pod, expected)).reduce(worse).unwrap_or(Progress::Progressing);
+    if pods().next().is_none() {
+        let why = of_creation_events("Job", name, job.uid(), workloads, expected);
+        let is_late = expected.attempt_deadline - expected.now <= LATE;
+        return if why == Progress::Progressing && is_late { Progress::Stumbling(failed(JobEnd::NoPod)) } else { why };
+    }
+    let of_pods = pods().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing);
     match of_pods {
         // It is no server: it works for as long as it takes, ready or not, and is late at the end of the attempt.
-        Progress::Progressing | Progress::Stumbling(Cause::NotReadyInTime { .. }) => {
+        Progress::Progressing | Progress::Stumbling(Cause::NotReadyYet { .. }) => {
             let left = expected.attempt_deadline - expected.now;
-            if left <= LATE { Progress::Stumbling(failed(None)) } else { Progress::Progressing }
+            if left <= LATE { Progress::Stumbling(failed(worked_for(expected.now))) } else { Progress::Progressing }
         }
         progress => progress,
     }
 }
 
+fn is_finished(job: &Job) -> bool {
+    ["Complete", "Failed", "FailureTarget"].iter().any(|kind| has_job_condition(job, kind))
+}
+
 fn has_job_condition(job: &Job, kind: &str) -> bool {
-    let conditions = job.status.iter().flat_map(|status| &status.conditions).flatten();
-    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
+    job_condition(job, kind).is_some()
+}
+
+fn job_condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
+    let mut conditions = job.status.iter().flat_map(|status| &status.conditions).flatten();
+    conditions.find(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// What keeps the controller of a Job or a StatefulSet from making its pods: only its events say it, and not whether it
+/// is so still.
+fn of_creation_events(
+    kind: &str,
+    name: &str,
+    uid: Option<String>,
+    workloads: &Workloads,
+    expected: &Expected<'_>,
+) -> Progress {
+    let events = expected.said(workloads).of(uid.as_deref(), &["FailedCreate"]);
+    let Some(message) = events.first().and_then(|event| event.message.as_deref()) else { return Progress::Progressing };
+    match refusal::of_pod_creation(kind, name, message) {
+        None => Progress::Progressing,
+        Some(refusal::Verdict::Wait(why)) => {
+            Progress::Stumbling(Cause::NotTaken { kind: kind.to_owned(), name: name.to_owned(), why })
+        }
+        Some(refusal::Verdict::Refused(Cause::QuotaExceeded { .. })) if something_ends(workloads, expected.now) => {
+            Progress::Progressing
+        }
+        Some(refusal::Verdict::Refused(cause @ Cause::QuotaExceeded { .. })) => Progress::Stumbling(cause),
+        Some(refusal::Verdict::Refused(cause) | refusal::Verdict::Immutable(cause)) => Progress::Failed(cause),
+    }
 }
 
 /// Of the first container that ended badly.
@@ -330,6 +406,7 @@ fn of_pod_creation(
     workloads: &Workloads,
     deployment: &Deployment,
     replica_set: &PartialObjectMeta<ReplicaSet>,
+    now: Millis,
 ) -> Progress {
     let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let failure = conditions.iter().find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
@@ -344,12 +421,29 @@ fn of_pod_creation(
         return Progress::Progressing;
     }
     match refusal::of_pod_creation("Deployment", &deployment.name_any(), message) {
-        None | Some(refusal::Verdict::Wait(_)) => Progress::Progressing,
+        None => Progress::Progressing,
+        Some(refusal::Verdict::Wait(why)) => {
+            let since = failure.and_then(|condition| condition.last_transition_time.as_ref());
+            let is_new = since.is_some_and(|since| now - since.0.as_millisecond() < EXPLAINED_AFTER);
+            let (kind, name) = ("Deployment".to_owned(), deployment.name_any());
+            if is_new { Progress::Progressing } else { Progress::Stumbling(Cause::NotTaken { kind, name, why }) }
+        }
+        // The room comes by itself.
+        Some(refusal::Verdict::Refused(Cause::QuotaExceeded { .. })) if something_ends(workloads, now) => {
+            Progress::Progressing
+        }
         Some(refusal::Verdict::Refused(cause @ Cause::QuotaExceeded { .. })) if something_leaves(workloads) => {
             Progress::Stumbling(cause)
         }
         Some(refusal::Verdict::Refused(cause) | refusal::Verdict::Immutable(cause)) => Progress::Failed(cause),
     }
+}
+
+/// Whether pods are about to be gone, and the room that they have with them.
+fn something_ends(workloads: &Workloads, now: Millis) -> bool {
+    let gone_at = |pod: &Pod| Some(pod.metadata.deletion_timestamp.as_ref()?.0.as_millisecond());
+    // That time is the end of their grace.
+    workloads.pods.iter().filter_map(gone_at).any(|at| now < at + ENDING_AT_MOST)
 }
 
 /// Whether pods are there that make room in the quota by going: those that shut down, those of older templates, and
@@ -360,187 +454,4 @@ fn something_leaves(workloads: &Workloads) -> bool {
     workloads.pods.iter().any(|pod| {
         pod.metadata.deletion_timestamp.is_some() || !staying.iter().any(|owner| is_controlled_by(pod, owner.clone()))
     })
-}
-
-fn has_condition(pod: &Pod, kind: &str, status: &str) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == kind && condition.status == status)
-}
-
-fn of_pod(pod: &Pod, expected: &Expected<'_>) -> Progress {
-    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return Progress::Progressing };
-    if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        // Evicted or refused by its node: another pod takes its place.
-        return Progress::Progressing;
-    }
-    let is_unschedulable = status.conditions.iter().flatten().any(|condition| {
-        condition.type_ == "PodScheduled"
-            && condition.status == "False"
-            && condition.reason.as_deref() == Some("Unschedulable")
-    });
-    if is_unschedulable {
-        return Progress::Stumbling(Cause::Unschedulable);
-    }
-    let created = pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
-    let init = seen(spec.init_containers.as_deref(), status.init_container_statuses.as_deref(), Role::Init);
-    let main = seen(Some(&spec.containers), status.container_statuses.as_deref(), Role::Main);
-    init.chain(main)
-        .map(|container| of_container(&container, created, expected))
-        .reduce(worse)
-        .unwrap_or(Progress::Progressing)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// Runs to its end before the others begin.
-    Init,
-    /// Keeps running, as init containers that restart always do.
-    Main,
-}
-
-struct Seen<'a> {
-    container: &'a Container,
-    status: &'a ContainerStatus,
-    role: Role,
-}
-
-fn seen<'a>(
-    containers: Option<&'a [Container]>,
-    statuses: Option<&'a [ContainerStatus]>,
-    role: Role,
-) -> impl Iterator<Item = Seen<'a>> {
-    let statuses = statuses.unwrap_or_default();
-    containers.unwrap_or_default().iter().filter_map(move |container| {
-        let status = statuses.iter().find(|status| status.name == container.name)?;
-        let role = if container.restart_policy.as_deref() == Some("Always") { Role::Main } else { role };
-        Some(Seen { container, status, role })
-    })
-}
-
-fn of_container(seen: &Seen<'_>, pod_created: Millis, expected: &Expected<'_>) -> Progress {
-    let Seen { container, status, role } = seen;
-    if status.ready {
-        return Progress::Progressing;
-    }
-    let nothing = ContainerState::default();
-    let state = status.state.as_ref().unwrap_or(&nothing);
-    let waiting = state.waiting.as_ref().map_or(Progress::Progressing, |waiting| of_waiting(container, waiting));
-    if waiting != Progress::Progressing {
-        return waiting;
-    }
-    let before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    if let Some(terminated) = state.terminated.as_ref().or(before) {
-        let crash = of_crash(seen, terminated, pod_created, expected);
-        if crash != Progress::Progressing {
-            return crash;
-        }
-    }
-    let waited = expected.now - expected.attempt_started_at;
-    if state.running.is_some() && *role == Role::Main && waited >= NOT_READY_AFTER {
-        let (container, seconds) = (Some(container.name.clone()), waited / 1000);
-        return Progress::Stumbling(Cause::NotReadyInTime { container, seconds });
-    }
-    Progress::Progressing
-}
-
-/// The kubelet's reasons: `pkg/kubelet/images/types.go` and `pkg/kubelet/kuberuntime/kuberuntime_container.go`.
-fn of_waiting(container: &Container, waiting: &ContainerStateWaiting) -> Progress {
-    let message = waiting.message.as_deref().unwrap_or_default();
-    let pull_failed = || Cause::ImagePullFailed { container: container.name.clone(), image: shown_image(container) };
-    match waiting.reason.as_deref().unwrap_or_default() {
-        "ErrImagePull"
-        | "ImagePullBackOff"
-        | "RegistryUnavailable"
-        | "ImageInspectError"
-        | "SignatureValidationFailed" => Progress::Stumbling(pull_failed()),
-        "InvalidImageName" | "ErrImageNeverPull" => Progress::Failed(pull_failed()),
-        "CreateContainerConfigError" => of_configuration(&container.name, message),
-        "CreateContainerError" if message.contains("no command specified") => {
-            Progress::Failed(Cause::ContainerConfig { container: container.name.clone(), missing: None })
-        }
-        _ => Progress::Progressing,
-    }
-}
-
-/// `pkg/kubelet/kuberuntime/security_context.go` and `pkg/kubelet/kubelet_pods.go`.
-fn of_configuration(container: &str, message: &str) -> Progress {
-    let container = container.to_owned();
-    if message.contains("non-numeric user") {
-        let missing = Some("a numeric USER in its image".to_owned());
-        return Progress::Failed(Cause::ContainerConfig { container, missing });
-    }
-    if message.contains("runAsNonRoot") || message.contains("non-root policy") {
-        return Progress::Failed(Cause::RunsAsRoot { container });
-    }
-    if message.contains("timed out waiting") {
-        // The kubelet has not got the object from the API server yet.
-        return Progress::Progressing;
-    }
-    Progress::Failed(Cause::ContainerConfig { container, missing: missing_source(message) })
-}
-
-/// `configmap "web" not found`, or `couldn't find key KEY in ConfigMap NAMESPACE/web`.
-fn missing_source(message: &str) -> Option<String> {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name.len() <= 253
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-    };
-    for (word, kind) in [("configmap", "ConfigMap"), ("secret", "Secret")] {
-        let object = message.split_once(&format!("{word} \"")).and_then(|(_, rest)| rest.split_once("\" not found"));
-        if let Some((name, _)) = object.filter(|(name, _)| is_name(name)) {
-            return Some(format!("the {kind} {name}"));
-        }
-        let (_, rest) = message.split_once("couldn't find key ").unwrap_or_default();
-        if let Some((key, rest)) = rest.split_once(&format!(" in {kind} ")) {
-            let (_, name) = rest.split_once('/')?;
-            return (is_name(key) && is_name(name)).then(|| format!("the key {key} in the {kind} {name}"));
-        }
-    }
-    None
-}
-
-fn of_crash(
-    Seen { container, status, role }: &Seen<'_>,
-    terminated: &ContainerStateTerminated,
-    pod_created: Millis,
-    expected: &Expected<'_>,
-) -> Progress {
-    if *role == Role::Init && terminated.exit_code == 0 {
-        return Progress::Progressing;
-    }
-    let attempt_began = expected.attempt_started_at - CLOCK_DIFFERENCE;
-    let ended = terminated.finished_at.as_ref().map_or(Millis::MAX, |time| time.0.as_millisecond());
-    if ended < attempt_began {
-        return Progress::Progressing;
-    }
-    let is_out_of_memory = terminated.reason.as_deref() == Some("OOMKilled");
-    let (name, restarts) = (container.name.clone(), status.restart_count);
-    let cause = if is_out_of_memory {
-        Cause::OutOfMemory { container: name, limit: memory_limit(container) }
-    } else {
-        Cause::CrashLoop { container: name, restarts, exit_code: Some(terminated.exit_code) }
-    };
-    // How many restarts of an older pod fall into this attempt cannot be told; its deadline judges those.
-    if restarts >= RESTARTS_AT_MOST && pod_created >= attempt_began {
-        Progress::AttemptOver(cause)
-    } else if restarts > 0 || is_out_of_memory {
-        Progress::Stumbling(cause)
-    } else {
-        Progress::Progressing
-    }
-}
-
-fn memory_limit(container: &Container) -> Option<String> {
-    Some(container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.clone())
-}
-
-/// The API server takes almost anything as an image's name; what is none is not shown.
-fn shown_image(container: &Container) -> String {
-    let image = container.image.as_deref().unwrap_or_default();
-    let is_image = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/' | b':' | b'@' | b'_' | b'-');
-    if !image.is_empty() && image.len() <= 300 && image.bytes().all(is_image) {
-        return image.to_owned();
-    }
-    "named in the recipe".to_owned()
 }

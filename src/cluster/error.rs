@@ -46,6 +46,33 @@ pub enum ClusterError {
     Unexpected { call: String, why: String },
 }
 
+impl ClusterError {
+    /// The same for people, without its period: what the cluster did, and to which call.
+    pub fn trouble(&self) -> String {
+        match self {
+            Self::Away { call, why, retry_after: _ } => {
+                let status = why.strip_prefix(ANSWERED).map(|rest| rest.split([' ', ':']).next().unwrap_or_default());
+                match status {
+                    Some(status) => format!("the cluster answered {status} to \"{call}\""),
+                    None => format!("the cluster gave no answer to \"{call}\""),
+                }
+            }
+            Self::NotTaken { cause, retry_after: _ } | Self::Refused(cause) | Self::Immutable(cause) => {
+                cause.to_string().trim_end_matches('.').to_owned()
+            }
+            Self::NamespaceTerminating => "the namespace is being removed".to_owned(),
+            Self::NamespaceGone => "the namespace does not exist any more".to_owned(),
+            Self::Forbidden { call } => format!("previewd's account in the cluster may not do this: {call}"),
+            Self::Unexpected { call, why: _ } => {
+                format!("the cluster's answer to \"{call}\" makes no sense to previewd")
+            }
+        }
+    }
+}
+
+/// How the texts of answers begin.
+const ANSWERED: &str = "the API server answered ";
+
 /// What a request is for, in words: `apply Deployment web in pr-7-shop-…`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
@@ -177,7 +204,7 @@ impl Failure {
 
 fn explain_status(call: &Call<'_>, status: &Status) -> String {
     let Status { code, reason, message, .. } = status;
-    let mut text = format!("the API server answered {code}");
+    let mut text = format!("{ANSWERED}{code}");
     if !reason.is_empty() {
         text.push_str(&format!(" {reason}"));
     }

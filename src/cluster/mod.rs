@@ -21,6 +21,7 @@ mod settings;
 mod surroundings;
 mod usage;
 mod watch;
+mod words;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,8 @@ use std::collections::BTreeMap;
 use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 
 pub use assess::{
-    Expected, assess, blocking_pods, completed_jobs, has_completed, is_down, jobs_to_restart, pods_to_restart, running,
+    Expected, Tasks, assess, blocking_pods, completed_jobs, has_completed, is_down, jobs_to_restart, needs_explaining,
+    pods_to_restart, running,
 };
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;

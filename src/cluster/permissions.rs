@@ -18,7 +18,7 @@ const APPLIED: &[&str] = &["get", "create", "patch", "delete"];
 const APPLIED_AND_LISTED: &[&str] = &["get", "list", "create", "patch", "delete"];
 const APPLIED_AND_WATCHED: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     Rule { group: "", resources: &["namespaces"], verbs: &["get", "list", "watch", "create", "delete"] },
     // Created as dry runs only.
     Rule { group: "", resources: &["pods"], verbs: &["list", "watch", "create", "delete"] },
@@ -40,6 +40,8 @@ const RULES: [Rule; 16] = [
     Rule { group: "policy", resources: &["poddisruptionbudgets"], verbs: APPLIED },
     Rule { group: "networking.k8s.io", resources: &["ingresses", "networkpolicies"], verbs: APPLIED },
     Rule { group: "gateway.networking.k8s.io", resources: &["httproutes"], verbs: APPLIED },
+    // Why something does not come up.
+    Rule { group: "", resources: &["events"], verbs: &["list"] },
     // Which pods are ready behind a Service.
     Rule { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list"] },
     // What environments use. Where there is no such API, this allows nothing.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
     batch::v1::Job,
-    core::v1::Pod,
+    core::v1::{Event, Pod},
 };
 use kube::{
     api::{ListParams, PartialObjectMeta, Resource},
@@ -33,6 +33,9 @@ impl WorkloadKind {
     }
 }
 
+/// An environment has a few dozen; containers that crash for an hour make hundreds.
+const EVENTS_AT_MOST: u32 = 1_000;
+
 /// What runs in an environment.
 #[derive(Debug, Clone, Default)]
 pub struct Workloads {
@@ -42,6 +45,8 @@ pub struct Workloads {
     /// Only what ties pods to Deployments: owner, revision.
     pub replica_sets: Vec<PartialObjectMeta<ReplicaSet>>,
     pub pods: Vec<Pod>,
+    /// What was said of all of them, where that was read.
+    pub events: Vec<Event>,
 }
 
 /// One pod, as it was when it was seen: the next one of the same name has another UID.
@@ -88,6 +93,14 @@ impl Cluster {
             stateful_sets,
             jobs,
         )?;
-        Ok(Workloads { deployments, stateful_sets, jobs, replica_sets, pods })
+        Ok(Workloads { deployments, stateful_sets, jobs, replica_sets, pods, events: Vec::new() })
+    }
+
+    /// The events of an environment's namespace: one request. They say why something does not come up; what they do not
+    /// say stays unsaid, so that whoever may not read them, or gets no answer, goes on without.
+    pub async fn events(&self, namespace: &Namespace) -> Vec<Event> {
+        let request = Build::new(Event::url_path(&(), Some(namespace.as_str())));
+        let newest = ListParams::default().limit(EVENTS_AT_MOST);
+        self.list(namespace, request.list(&newest), "Events").await.unwrap_or_default()
     }
 }

@@ -54,7 +54,8 @@ pub struct Config {
     /// Address and port of the HTTP server.
     #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
-    /// The server's own address as people and agents outside reach it. Its host is allowed for MCP.
+    /// The server's own address as people and agents outside reach it. Its host is allowed for MCP, and comments link to
+    /// pages there.
     #[serde(deserialize_with = "settings::web_address")]
     #[schemars(with = "Option<String>", url)]
     pub public_url: Option<Url>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     interrupted::{Interrupted, NotApplied},
-    observe::{Observed, expected},
+    observe::{Observed, expected, tasks_of},
     pass::Pass,
 };
 use crate::{
@@ -273,7 +273,8 @@ impl Pass<'_> {
         self.fence(CALL_TIMEOUT).await?;
         let workloads = self.engine.cluster.workloads(namespace, &owner, &kinds).await?;
         let attempt_deadline = observed.deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
-        let expected = expected(&waited_for, attempt_deadline, self.engine.patience, self.lease.now());
+        let tasks = tasks_of(observed.deployment.as_ref());
+        let expected = expected(&waited_for, (attempt_deadline, tasks), self.engine.patience, self.lease.now());
         for name in jobs_to_restart(&workloads, &expected) {
             let key = ObjectKey { api_version: "batch/v1".to_owned(), kind: "Job".to_owned(), name };
             self.remove(namespace, &key).await?;

@@ -15,16 +15,19 @@ pub(super) enum Interrupted {
     /// The lease is lost, or something newer was asked for: whoever holds the row goes on.
     Over,
     /// Something that a pass needs is away, or does not do what it should. The next pass tries again.
-    Failed { why: String, retry_after: Option<Duration> },
+    /// `why` is for the log; `trouble` is for whoever asks why nothing happens, and quotes nobody.
+    Failed { why: String, trouble: String, retry_after: Option<Duration> },
     /// Something takes its time, such as what GitHub lets write or an object that goes, and nothing is wrong.
     NotYet(Duration),
     /// GitHub asked for silence.
-    Silenced { why: String, wait: Duration },
+    Silenced { why: String, trouble: String, wait: Duration },
 }
 
 impl Interrupted {
+    /// `why`: in words of previewd's own.
     pub fn failed(why: impl fmt::Display) -> Self {
-        Self::Failed { why: why.to_string(), retry_after: None }
+        let why = why.to_string();
+        Self::Failed { trouble: why.trim_end_matches('.').to_owned(), why, retry_after: None }
     }
 
     /// What ends a pass of which two parts ended early, each for itself: what says more, and else what is over sooner.
@@ -45,7 +48,8 @@ impl From<LeaseLost> for Interrupted {
 
 impl From<StoreError> for Interrupted {
     fn from(error: StoreError) -> Self {
-        Self::failed(format_args!("{:#}", anyhow::Error::from(error)))
+        let trouble = "previewd's database failed".to_owned();
+        Self::Failed { why: format!("{:#}", anyhow::Error::from(error)), trouble, retry_after: None }
     }
 }
 
@@ -55,7 +59,7 @@ impl From<ClusterError> for Interrupted {
             ClusterError::Away { retry_after, .. } | ClusterError::NotTaken { retry_after, .. } => *retry_after,
             _ => None,
         };
-        Self::Failed { why: error.to_string(), retry_after }
+        Self::Failed { why: error.to_string(), trouble: error.trouble(), retry_after }
     }
 }
 
@@ -63,9 +67,9 @@ impl From<GitHubError> for Interrupted {
     fn from(error: GitHubError) -> Self {
         match &error {
             GitHubError::RateLimited { retry_after, .. } => {
-                Self::Silenced { why: error.to_string(), wait: *retry_after }
+                Self::Silenced { why: error.to_string(), trouble: error.trouble(), wait: *retry_after }
             }
-            _ => Self::failed(error),
+            _ => Self::Failed { why: error.to_string(), trouble: error.trouble(), retry_after: None },
         }
     }
 }

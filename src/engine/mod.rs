@@ -28,6 +28,7 @@ use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
+use url::Url;
 use uuid::Uuid;
 
 pub use commands::Roles;
@@ -64,6 +65,8 @@ pub struct Engine {
     pub cluster: Cluster,
     pub github: GitHub,
     pub base_domain: BaseDomain,
+    /// Where people reach the dashboard. None: nobody is led there.
+    pub public_url: Option<Url>,
     pub policy: Arc<Policy>,
     /// For recipes that leave it open.
     pub triggers: TriggerSettings,

@@ -5,12 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::{Engine, interrupted::Interrupted, pass::Pass, probe::Question, records::Seen, usage};
 use crate::{
     cluster::{
-        self, Expected, NamespaceState, Owner, Terminating, WorkloadKind, Workloads, assess, blocking_pods,
-        has_completed, is_down,
+        self, Expected, NamespaceState, Owner, Tasks, Terminating, WorkloadKind, Workloads, assess, blocking_pods,
+        has_completed, is_down, needs_explaining,
     },
     environment::{
-        Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hold,
-        Images, LabelName, Leftovers, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts,
+        Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hitches,
+        Hold, Images, LabelName, Leftovers, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts,
         Readiness, RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
     },
     faults::Fault,
@@ -33,6 +33,8 @@ pub(super) struct Observed {
     /// Read in this pass, because the row has none.
     pub recipe: Option<Result<String, Cause>>,
     pub standing: Standing,
+    /// Of the attempt that is under way.
+    pub hitches: Hitches,
     pub namespace_uid: Option<String>,
     pub workloads: Option<Workloads>,
     /// Of the head commit, where it is ready.
@@ -76,6 +78,10 @@ impl Pass<'_> {
         let deployment = self.engine.store.deployment(&environment.id, &pull_request.head_sha).await?;
 
         let standing = self.engine.store.standing(&environment.id).await?;
+        let hitches = match environment.status {
+            EnvironmentStatus::Deploying => self.engine.store.hitches(&environment.id).await?,
+            _ => Hitches::default(),
+        };
 
         let repository = overview.pull_request.repository_state;
         let hold = hold_at(environment, self.lease.now());
@@ -141,8 +147,9 @@ impl Pass<'_> {
                 let expected = waited_for(&known, phases);
                 // What earlier commits left may be in the way of it.
                 let kinds: Vec<_> = known.iter().filter_map(|object| WorkloadKind::of(&object.key.kind)).collect();
+                let tasks = tasks_of(deployment.as_ref());
                 let (workloads, progress, is_down) =
-                    self.read_workloads(environment, &expected, &kinds, since, &owner).await?;
+                    self.read_workloads(environment, &expected, &kinds, (since, tasks), &owner).await?;
                 self.remember_what_is_done(&known, &workloads).await?;
                 (Some(workloads), Some(progress), is_down)
             }
@@ -223,7 +230,7 @@ impl Pass<'_> {
             jitter: jitter(environment, deployment.as_ref()),
             patience: self.engine.patience,
         };
-        Ok(Observed { overview, deployment, recipe, standing, namespace_uid, workloads, readiness, facts })
+        Ok(Observed { overview, deployment, recipe, standing, hitches, namespace_uid, workloads, readiness, facts })
     }
 
     /// Keeps in the row what the recipe says and others need, who do not read it: which label means that somebody wants
@@ -457,12 +464,16 @@ impl Pass<'_> {
         environment: &Environment,
         waited_for: &[(WorkloadKind, String)],
         kinds: &[WorkloadKind],
-        attempt_deadline: Option<Millis>,
+        (attempt_deadline, tasks): (Option<Millis>, Tasks),
         owner: &Owner,
     ) -> Result<(Workloads, Progress, bool), Interrupted> {
         self.fence(cluster::CALL_TIMEOUT).await?;
-        let workloads = self.engine.cluster.workloads(&environment.namespace, owner, kinds).await?;
-        let expected = expected(waited_for, attempt_deadline, self.engine.patience, self.lease.now());
+        let mut workloads = self.engine.cluster.workloads(&environment.namespace, owner, kinds).await?;
+        if needs_explaining(&workloads, self.lease.now()) {
+            self.fence(cluster::CALL_TIMEOUT).await?;
+            workloads.events = self.engine.cluster.events(&environment.namespace).await;
+        }
+        let expected = expected(waited_for, (attempt_deadline, tasks), self.engine.patience, self.lease.now());
         let progress = assess(&workloads, &expected);
         let is_down = is_down(&workloads, &expected);
         Ok((workloads, progress, is_down))
@@ -544,12 +555,22 @@ fn jitter(environment: &Environment, deployment: Option<&Deployment>) -> f64 {
 
 pub(super) fn expected(
     workloads: &[(WorkloadKind, String)],
-    attempt_deadline: Option<Millis>,
+    (attempt_deadline, tasks): (Option<Millis>, Tasks),
     patience: Patience,
     now: Millis,
 ) -> Expected<'_> {
-    let deadline = attempt_deadline.unwrap_or(now);
-    Expected { workloads, attempt_started_at: deadline - patience.attempt.millis(), attempt_deadline: deadline, now }
+    let attempt_deadline = attempt_deadline.unwrap_or(now);
+    let attempt_started_at = attempt_deadline - patience.attempt.millis();
+    Expected { workloads, attempt_started_at, attempt_deadline, now, tasks }
+}
+
+/// What the Jobs of the head commit are for.
+pub(super) fn tasks_of(deployment: Option<&Deployment>) -> Tasks {
+    let text = deployment.and_then(|deployment| deployment.recipe.as_deref());
+    match text.and_then(|text| Recipe::parse(RECIPE_FILE, text).ok()) {
+        Some(recipe) if recipe.app.is_some() => Tasks::Recipes { databases: !recipe.databases.is_empty() },
+        Some(_) | None => Tasks::Repositorys,
+    }
 }
 
 /// Whether the recipe must be read from GitHub: not where the row keeps it, nor where nothing is started any more.

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     cluster::{CALL_TIMEOUT, WorkloadKind},
     environment::{
-        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Millis, Place, Step, Urgency, next_step,
-        not_taken, wait_after_failures,
+        Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Hitch, Millis, Place, Step, Urgency,
+        next_step, not_taken, wait_after_failures,
     },
     faults::{Fault, Moment},
     github,
@@ -95,12 +95,13 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
     // One environment on which previewd breaks down must not be taken up again at once, and for ever.
     let worked = AssertUnwindSafe(async {
         let next = match pass.take_steps().await {
-            Ok(next) => {
-                if let Err(interrupted) = pass.report().await {
+            Ok(next) => match pass.report().await {
+                Ok(wish) => next.into_iter().chain(wish).min(),
+                Err(interrupted) => {
                     pass.put_off(interrupted);
+                    next
                 }
-                next
-            }
+            },
             Err(Interrupted::Over) => return (None, Some(Interrupted::Over)),
             Err(interrupted) => {
                 pass.put_off(interrupted);
@@ -121,14 +122,16 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
         // Where somebody else has the row, or made it due, this changes nothing; where time ran out, the next pass is owed.
         Some(Interrupted::Over) => (Some(Duration::ZERO), 0, "lost"),
         Some(Interrupted::NotYet(wait)) => (at_the_latest(wait), claimed.failures, "postponed"),
-        Some(Interrupted::Silenced { why, wait }) => {
+        Some(Interrupted::Silenced { why, trouble, wait }) => {
+            pass.keep_trouble(&trouble).await;
             warn!(error = why, retry_in_seconds = wait.as_secs(), "GitHub asked for silence");
             if let Err(error) = engine.store.block_github(pass.app_installation_id, wait).await {
                 warn!(error = %error, "could not tell the others that GitHub asked for silence");
             }
             (at_the_latest(wait), claimed.failures, "postponed")
         }
-        Some(Interrupted::Failed { why, retry_after }) => {
+        Some(Interrupted::Failed { why, trouble, retry_after }) => {
+            pass.keep_trouble(&trouble).await;
             let failures = claimed.failures + 1;
             let wait = retry_after.unwrap_or_default().max(wait_after_failures(failures));
             warn!(error = why, failures, retry_in_seconds = wait.as_secs(), "a pass failed");
@@ -192,7 +195,7 @@ impl Pass<'_> {
         let record = match step {
             Step::Settle { until } => return Ok(Turn::Wait(until.map(|until| self.until(until)))),
             Step::Await { until, cause } => {
-                self.show_while_waiting(environment, &observed.facts.decision, cause.as_ref()).await?;
+                self.show_while_waiting(observed, cause.as_ref()).await?;
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
             Step::AskForPlace => return self.ask_for_place(environment).await,
@@ -298,8 +301,7 @@ impl Pass<'_> {
     async fn is_not_taken(&mut self, observed: &Observed, cause: Cause) -> Result<Turn, Interrupted> {
         let step = not_taken(&observed.facts, cause, self.lease.now());
         if let Step::Await { until, cause } = &step {
-            let environment = &observed.overview.environment;
-            self.show_while_waiting(environment, &observed.facts.decision, cause.as_ref()).await?;
+            self.show_while_waiting(observed, cause.as_ref()).await?;
             return Ok(Turn::Wait(Some(self.until(*until))));
         }
         self.keep_logs(observed).await?;
@@ -332,7 +334,14 @@ impl Pass<'_> {
         }
     }
 
-    fn until(&self, moment: Millis) -> Duration {
+    /// For whoever asks why nothing happens.
+    async fn keep_trouble(&self, trouble: &str) {
+        if let Err(error) = self.engine.store.record_trouble(&self.lease, trouble).await {
+            warn!(error = %error, "could not keep what a pass failed of");
+        }
+    }
+
+    pub(super) fn until(&self, moment: Millis) -> Duration {
         Duration::from_millis(u64::try_from(moment - self.lease.now()).unwrap_or(0))
     }
 
@@ -394,7 +403,7 @@ impl Pass<'_> {
     /// Nothing more is sent to GitHub once it asked for silence.
     fn not_silenced(&self) -> Result<(), Interrupted> {
         match &self.put_off {
-            Some(Interrupted::Silenced { why: _, wait }) => Err(Interrupted::NotYet(*wait)),
+            Some(Interrupted::Silenced { wait, .. }) => Err(Interrupted::NotYet(*wait)),
             _ => Ok(()),
         }
     }
@@ -419,19 +428,17 @@ impl Pass<'_> {
     }
 
     /// While something is awaited, the row shows what it was last seen to wait for.
-    async fn show_while_waiting(
-        &self,
-        environment: &Environment,
-        decision: &Decision,
-        cause: Option<&Cause>,
-    ) -> Result<(), Interrupted> {
-        let Some(cause) = cause else { return Ok(()) };
+    async fn show_while_waiting(&self, observed: &Observed, cause: Option<&Cause>) -> Result<(), Interrupted> {
+        let environment = &observed.overview.environment;
+        let Some(cause) = cause else { return self.show_that_it_goes_on(observed).await };
         let message = cause.to_string();
-        if environment.message.as_deref() == Some(&message) {
+        let is_noted = environment.status != EnvironmentStatus::Deploying
+            || observed.hitches.now.as_ref() == Some(&Hitch::from(cause));
+        if environment.message.as_deref() == Some(&message) && is_noted {
             return Ok(());
         }
         let is_news = matches!(cause, Cause::NamespaceStuck { .. }) && environment.reason != Some(cause.reason());
-        let status = match (decision, environment.status) {
+        let status = match (&observed.facts.decision, environment.status) {
             (Decision::Gone(_), _) => EnvironmentStatus::Deleting,
             (Decision::Deploy(_) | Decision::Wait(_), EnvironmentStatus::Pending) => EnvironmentStatus::Pending,
             (Decision::Deploy(_) | Decision::Wait(_), _) => EnvironmentStatus::Deploying,
@@ -444,6 +451,21 @@ impl Pass<'_> {
             self.engine
                 .alerts
                 .tell(format!("previewd cannot remove the namespace {}. {message}", environment.namespace));
+        }
+        Ok(())
+    }
+
+    /// Nothing is in the way of the attempt. What was is shown until that has lasted: it may only come and go.
+    async fn show_that_it_goes_on(&self, observed: &Observed) -> Result<(), Interrupted> {
+        let environment = &observed.overview.environment;
+        // Between two attempts the status keeps showing why the one before ended.
+        let is_under_way = observed.deployment.as_ref().is_some_and(|row| row.retry_at.is_none());
+        if environment.status != EnvironmentStatus::Deploying || !is_under_way {
+            return Ok(());
+        }
+        let lasts = observed.hitches.are_over(self.lease.now());
+        if observed.hitches.now.is_some() || (lasts && environment.reason.is_some()) {
+            self.record(records::nothing_in_the_way(lasts)).await?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! What a step leaves in the rows. Pure: from the step and what was seen to the record of it.
 
 use crate::{
-    environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, Readiness, Reason, Step},
+    environment::{
+        Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hitch, Hold, Millis, Readiness, Reason, Step,
+    },
     store::{DeploymentChanges, EnvironmentChanges, Event, EventKind, Record},
 };
 
@@ -82,8 +84,10 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
                 started_at: first.started_at.filter(|_| *attempt == 1),
                 ..first
             };
+            let shown = EnvironmentChanges::status(EnvironmentStatus::Deploying, None);
             Record {
-                environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, None)),
+                // What was in the way of the attempt before is told until it is seen that it is not any more.
+                environment: Some(if *attempt == 1 { shown.begins() } else { shown }),
                 deployment: Some((head(), changes)),
                 end_others: Some(DeploymentStatus::Superseded),
                 event: event(EventKind::Deploying, format!("{} attempt {attempt}", seen.head)),
@@ -96,7 +100,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
         Step::EndAttempt { cause, retry_at } => {
             let changes = DeploymentChanges { retry_at: Some(Some(*retry_at)), ..Default::default() };
             Record {
-                environment: Some(EnvironmentChanges::status(EnvironmentStatus::Deploying, Some(cause))),
+                environment: Some(stumbling(cause, EnvironmentStatus::Deploying)),
                 deployment: Some((head(), changes.cause(Some(cause)))),
                 event: event(EventKind::AttemptFailed, format!("attempt {}: {cause}", seen.attempt)),
                 ..Record::default()
@@ -236,7 +240,21 @@ pub(super) fn in_line(cause: &Cause, is_news: bool) -> Record {
 
 /// What it was last seen to wait for, while something is under way.
 pub(super) fn waiting_for(cause: &Cause, status: EnvironmentStatus) -> Record {
-    shown(EnvironmentChanges::status(status, Some(cause)))
+    shown(stumbling(cause, status))
+}
+
+fn stumbling(cause: &Cause, status: EnvironmentStatus) -> EnvironmentChanges {
+    EnvironmentChanges::status(status, Some(cause)).stumbles(Some(&Hitch::from(cause)))
+}
+
+/// Nothing is in the way of the attempt now. `lasts`: for so long that nothing is shown any more.
+pub(super) fn nothing_in_the_way(lasts: bool) -> Record {
+    let changes = if lasts {
+        EnvironmentChanges::status(EnvironmentStatus::Deploying, None)
+    } else {
+        EnvironmentChanges::default()
+    };
+    shown(changes.stumbles(None))
 }
 
 impl Seen<'_> {

@@ -1,24 +1,29 @@
 //! Reporting: the one comment on the pull request, and GitHub's deployments, say what is true. Written only where that
 //! differs from what was written last.
 
+use std::time::Duration;
+
 use tracing::warn;
 
 use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
     environment::{
-        ATTEMPTS, CommitSha, DeploymentStatus, EnvironmentStatus, GitHubState, Millis, PublicUrl, Reason, ReportTo,
-        Urgency, github_state,
+        ATTEMPTS, Audience, CommitSha, DeploymentStatus, EnvironmentStatus, GitHubState, Hitch, Hitches, Millis,
+        PublicUrl, Reason, ReportTo, Telling, Urgency, github_state, remedy,
     },
     faults::Fault,
-    github::{self, CommentDeployment, CommentFacts, GitHubError, GitRef, RepositoryAccess},
-    store::{Deployment, Environment, Overview},
+    github::{self, CommentDeployment, CommentFacts, CommentLog, GitHubError, GitRef, RepositoryAccess},
+    store::{Deployment, Environment, KeptLog, Overview},
 };
 
 /// How many deployments the comment shows.
 const HISTORY: i64 = 5;
+/// How many lines of a log it shows.
+const SHOWN_LINES: usize = 20;
 
 impl Pass<'_> {
-    pub(super) async fn report(&mut self) -> Result<(), Interrupted> {
+    /// Gives how soon there may be more to say.
+    pub(super) async fn report(&mut self) -> Result<Option<Duration>, Interrupted> {
         let store = &self.engine.store;
         let overview = store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over)?;
         let environment = &overview.environment;
@@ -28,20 +33,46 @@ impl Pass<'_> {
         }
         self.app_installation_id = overview.pull_request.facts.repository.app_installation_id;
         let deployments = store.deployments_of(&environment.id, HISTORY).await?;
+        let (hitches, wish) = self.decide_what_to_tell(environment).await?;
         // What was told once is told to its end, whatever the recipe says by then.
         let report_to = environment.terms.map_or(self.engine.report_to, |terms| terms.report_to);
         let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
-        if (report_to.comments() || has_comment) && is_worth_telling(&overview, &deployments) {
-            self.report_by_comment(&overview, &deployments).await?;
+        if (report_to.comments() || has_comment) && is_worth_telling(&overview, &deployments, &hitches) {
+            self.report_by_comment(&overview, &deployments, hitches.told()).await?;
         }
         let head = &overview.pull_request.facts.head_sha;
         let deployments = store.deployments_to_report(&environment.id, head, report_to.deployments()).await?;
-        self.report_by_deployments(&overview, &deployments, report_to).await
+        self.report_by_deployments(&overview, &deployments, report_to, hitches.told()).await?;
+        Ok(wish)
     }
 
-    async fn report_by_comment(&mut self, overview: &Overview, deployments: &[Deployment]) -> Result<(), Interrupted> {
+    /// What is in the way of the attempt that is under way, and what people are told of it from now on. Also how soon that
+    /// may change.
+    async fn decide_what_to_tell(&self, environment: &Environment) -> Result<(Hitches, Option<Duration>), Interrupted> {
+        if environment.status != EnvironmentStatus::Deploying {
+            return Ok((Hitches::default(), None));
+        }
+        let mut hitches = self.engine.store.hitches(&environment.id).await?;
+        let wish = match hitches.telling(self.lease.now()) {
+            Telling::AsBefore => None,
+            Telling::Tell(told) => {
+                self.engine.store.record_told(&self.lease, &told).await??;
+                hitches.told = Some(told);
+                None
+            }
+            Telling::Later(at) => Some(self.until(at)),
+        };
+        Ok((hitches, wish))
+    }
+
+    async fn report_by_comment(
+        &mut self,
+        overview: &Overview,
+        deployments: &[Deployment],
+        told: Option<&Hitch>,
+    ) -> Result<(), Interrupted> {
         let environment = &overview.environment;
-        let text = github::comment(&self.comment_facts(overview, deployments));
+        let text = github::comment(&self.comment_facts(overview, deployments, told).await?);
         let digest = github::digest(&text);
         if environment.comment_digest.as_deref() == Some(&digest) {
             return Ok(());
@@ -140,25 +171,41 @@ impl Pass<'_> {
         overview: &Overview,
         deployments: &[Deployment],
         report_to: ReportTo,
+        told: Option<&Hitch>,
     ) -> Result<(), Interrupted> {
+        let head = &overview.pull_request.facts.head_sha;
         let environment = &overview.environment;
         let serving = environment.serving_commit.as_ref();
         // The oldest first: what served before is ended before anything is said of what comes after it.
         for deployment in deployments {
             let state = github_state(environment.status, deployment.status, &deployment.commit, serving);
-            let Some(state) = state.filter(|state| deployment.github_state != Some(*state)) else { continue };
+            let description = match state {
+                Some(GitHubState::InProgress) if deployment.commit == *head => {
+                    told.map(|hitch| hitch.sentence.as_str())
+                }
+                Some(GitHubState::Failure) => deployment.message.as_deref(),
+                _ => None,
+            };
+            let description = description.unwrap_or_default();
+            let is_news = |state: &GitHubState| {
+                let shown = deployment.github_description.as_deref().unwrap_or_default();
+                deployment.github_state != Some(*state) || (*state == GitHubState::InProgress && shown != description)
+            };
+            let Some(state) = state.filter(is_news) else { continue };
             // GitHub cannot have one of what never began.
             let may_exist = deployment.started_at.is_some() || state != GitHubState::Inactive;
             if deployment.github_id.is_none() && !(report_to.deployments() && may_exist) {
                 continue;
             }
-            match self.report_deployment(overview, deployment, state).await? {
+            match self.report_deployment(overview, deployment, state, description).await? {
                 Ok(()) => {}
                 // A permission that is missing, or a deployment that somebody deleted: nobody waits for it.
                 Err(error @ (GitHubError::Forbidden { .. } | GitHubError::NotFound { .. })) => {
                     warn!(error = %error, "GitHub does not let previewd report deployments");
                     let (store, github_id) = (&self.engine.store, deployment.github_id);
-                    store.record_github_deployment(&self.lease, &deployment.id, github_id, Some(state)).await??;
+                    store
+                        .record_github_deployment(&self.lease, &deployment.id, github_id, Some((state, description)))
+                        .await??;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -171,11 +218,14 @@ impl Pass<'_> {
         overview: &Overview,
         deployment: &Deployment,
         state: GitHubState,
+        description: &str,
     ) -> Result<Result<(), GitHubError>, Interrupted> {
         let (github, store) = (&self.engine.github, &self.engine.store);
         let (access, environment) = (&access(overview), &overview.environment);
         let urgency = match state {
-            GitHubState::InProgress => Urgency::Normal,
+            GitHubState::InProgress if description.is_empty() => Urgency::Normal,
+            // What people can do something about.
+            GitHubState::InProgress => Urgency::High,
             GitHubState::Success | GitHubState::Failure | GitHubState::Inactive => Urgency::High,
         };
         let github_id = match deployment.github_id {
@@ -190,7 +240,9 @@ impl Pass<'_> {
                     Some(found) => found,
                     // It ended before GitHub was told of it, and no answer got lost.
                     None if state == GitHubState::Inactive => {
-                        store.record_github_deployment(&self.lease, &deployment.id, None, Some(state)).await??;
+                        store
+                            .record_github_deployment(&self.lease, &deployment.id, None, Some((state, description)))
+                            .await??;
                         return Ok(Ok(()));
                     }
                     None => match self.create_deployment(overview, &deployment.commit, urgency).await? {
@@ -209,16 +261,18 @@ impl Pass<'_> {
         };
         let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
         let url = (state == GitHubState::Success).then(|| url.as_str());
-        let description = deployment.message.as_deref().unwrap_or_default();
+        let page = self.page_of(environment);
         self.github_write(urgency).await?;
         // Should the answer get lost, nobody knows what GitHub shows: it is told again, whatever it is then.
         if deployment.github_state.is_some() {
             store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), None).await??;
         }
-        if let Err(error) = github.set_deployment_state(access, github_id, state, url, description).await {
+        let told = github.set_deployment_state(access, github_id, state, url, page.as_deref(), description).await;
+        if let Err(error) = told {
             return Ok(Err(error));
         }
-        store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), Some(state)).await??;
+        let shown = Some((state, description));
+        store.record_github_deployment(&self.lease, &deployment.id, Some(github_id), shown).await??;
         Ok(Ok(()))
     }
 
@@ -239,7 +293,7 @@ impl Pass<'_> {
                 Ok((created, of)) if of == commit.as_str() => return Ok(Ok(created)),
                 Ok((of_another, _)) => {
                     self.github_write(urgency).await?;
-                    let ended = github.set_deployment_state(access, of_another, GitHubState::Inactive, None, "").await;
+                    let ended = github.set_deployment_state(access, of_another, GitHubState::Inactive, None, None, "").await;
                     if let Err(error) = ended {
                         warn!(%error, "a deployment of a newer commit cannot be ended; it goes on with that commit");
                     }
@@ -263,7 +317,7 @@ impl Pass<'_> {
         let row = self.engine.store.deployment(&overview.environment.id, commit).await?;
         if row.is_some_and(|row| row.github_id != Some(github_id)) {
             let (github, access) = (&self.engine.github, access(overview));
-            let ended = github.set_deployment_state(&access, github_id, GitHubState::Inactive, None, "").await;
+            let ended = github.set_deployment_state(&access, github_id, GitHubState::Inactive, None, None, "").await;
             if let Err(error) = ended {
                 warn!(%error, "a deployment that is there twice cannot be ended");
             }
@@ -271,17 +325,30 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn comment_facts(&self, overview: &Overview, deployments: &[Deployment]) -> CommentFacts {
+    async fn comment_facts(
+        &self,
+        overview: &Overview,
+        deployments: &[Deployment],
+        told: Option<&Hitch>,
+    ) -> Result<CommentFacts, Interrupted> {
         let environment = &overview.environment;
         let head = &overview.pull_request.facts.head_sha;
         let attempt = deployments.iter().find(|deployment| &deployment.commit == head).map_or(0, |row| row.attempt);
-        CommentFacts {
+        let log = match environment.status {
+            EnvironmentStatus::Failed => self.log_to_show(environment, head).await?,
+            _ => None,
+        };
+        Ok(CommentFacts {
             installation_id: self.installation.id.clone(),
             environment_id: environment.id.clone(),
             status: environment.status,
             reason: environment.reason,
             expires_at: self.expiry_to_warn_of(environment),
             cause_message: environment.message.clone(),
+            told: told.map(|hitch| hitch.sentence.clone()),
+            next_step: next_step_to_show(environment, told),
+            log,
+            page: self.page_of(environment),
             url: Some(PublicUrl::of(&environment.namespace, &self.engine.base_domain)),
             commit: head.clone(),
             serving_commit: environment.serving_commit.clone(),
@@ -299,11 +366,40 @@ impl Pass<'_> {
                     status: deployment.status,
                 })
                 .collect(),
-        }
+        })
     }
-}
 
-impl Pass<'_> {
+    /// The end of what the container printed that the message names, or the only one of which something was kept.
+    async fn log_to_show(
+        &self,
+        environment: &Environment,
+        head: &CommitSha,
+    ) -> Result<Option<CommentLog>, Interrupted> {
+        if !environment.reason.is_some_and(is_in_a_log) {
+            return Ok(None);
+        }
+        let kept = self.engine.store.kept_logs(&environment.id, head).await?;
+        let said = environment.message.as_deref().unwrap_or_default();
+        let is_named = |log: &&KeptLog| {
+            let KeptLog { pod, container, body: _ } = log;
+            let of_job = said.split_once("The job ").and_then(|(_, rest)| rest.split_whitespace().next());
+            said.contains(&format!("ontainer {container} ")) || of_job.is_some_and(|job| pod.starts_with(job))
+        };
+        let shown = kept.iter().find(is_named).or(if kept.len() == 1 { kept.first() } else { None });
+        Ok(shown.map(|log| {
+            let lines: Vec<&str> = log.body.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+            // Each begins with its time.
+            let lines = last.iter().map(|line| line.split_once(' ').map_or(*line, |(_, text)| text).to_owned());
+            CommentLog { container: log.container.clone(), lines: lines.collect() }
+        }))
+    }
+
+    fn page_of(&self, environment: &Environment) -> Option<String> {
+        let public_url = self.engine.public_url.as_ref()?;
+        Some(format!("{}/environments/{}", public_url.as_str().trim_end_matches('/'), environment.id))
+    }
+
     fn expiry_to_warn_of(&self, environment: &Environment) -> Option<Millis> {
         let is_there = matches!(environment.status, EnvironmentStatus::Running | EnvironmentStatus::Failed);
         let warns_at = environment.lifetime.warns_at().filter(|_| is_there && environment.has_place)?;
@@ -315,14 +411,43 @@ impl Pass<'_> {
 fn urgency_of(environment: &Environment) -> Urgency {
     match (environment.status, environment.reason) {
         (EnvironmentStatus::Pending, Some(Reason::QueuedForCapacity)) => Urgency::Low,
-        (EnvironmentStatus::Pending, Some(_)) => Urgency::High,
+        (EnvironmentStatus::Pending | EnvironmentStatus::Deploying, Some(_)) => Urgency::High,
         (EnvironmentStatus::Pending | EnvironmentStatus::Deploying | EnvironmentStatus::Deleting, _) => Urgency::Normal,
         (EnvironmentStatus::Running | EnvironmentStatus::Failed | EnvironmentStatus::Deleted, _) => Urgency::High,
     }
 }
 
+/// Whether something that ran may have said why.
+fn is_in_a_log(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::SetupFailed
+            | Reason::HookFailed
+            | Reason::JobFailed
+            | Reason::CrashLoop
+            | Reason::OutOfMemory
+            | Reason::NotReadyInTime
+            | Reason::UrlUnreachable
+    )
+}
+
+/// What people can do about it now.
+fn next_step_to_show(environment: &Environment, told: Option<&Hitch>) -> Option<String> {
+    let reason = match environment.status {
+        EnvironmentStatus::Failed => environment.reason,
+        EnvironmentStatus::Deploying => {
+            // It may only start slowly.
+            Some(told.map(|hitch| hitch.reason).filter(|reason| *reason != Reason::NotReadyInTime)?)
+        }
+        // The text says how to approve.
+        EnvironmentStatus::Pending => Some(environment.reason.filter(|reason| *reason != Reason::AwaitingApproval)?),
+        EnvironmentStatus::Running | EnvironmentStatus::Deleting | EnvironmentStatus::Deleted => return None,
+    };
+    Some(remedy(environment.status, reason, Audience::PullRequest))
+}
+
 /// Nothing is said on a pull request before something was deployed for it, and nothing while it is only about to be.
-fn is_worth_telling(overview: &Overview, deployments: &[Deployment]) -> bool {
+fn is_worth_telling(overview: &Overview, deployments: &[Deployment], hitches: &Hitches) -> bool {
     let environment = &overview.environment;
     let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
     match environment.status {
@@ -331,7 +456,7 @@ fn is_worth_telling(overview: &Overview, deployments: &[Deployment]) -> bool {
             let head = &overview.pull_request.facts.head_sha;
             let row = deployments.iter().find(|deployment| &deployment.commit == head);
             let waited = row.and_then(|row| row.awaited_images.as_ref()).is_some_and(|images| !images.is_empty());
-            !(waited && has_comment)
+            !(waited && has_comment) || hitches.told.is_some()
         }
         EnvironmentStatus::Running | EnvironmentStatus::Failed => true,
         EnvironmentStatus::Pending => match environment.reason {
@@ -339,7 +464,7 @@ fn is_worth_telling(overview: &Overview, deployments: &[Deployment]) -> bool {
             Some(Reason::AwaitingApproval | Reason::QueuedForCapacity | Reason::WaitingForImage) => true,
             reason => has_comment && reason.is_some(),
         },
-        EnvironmentStatus::Deleting => false,
+        EnvironmentStatus::Deleting => has_comment && environment.reason == Some(Reason::NamespaceStuck),
         EnvironmentStatus::Deleted => has_comment,
     }
 }

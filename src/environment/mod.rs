@@ -3,6 +3,7 @@
 
 mod budget;
 mod capacity;
+mod cause;
 mod command;
 mod facts;
 mod gate;
@@ -13,13 +14,17 @@ mod obstacle;
 mod patience;
 mod plan;
 mod readiness;
+mod remedy;
 mod reporting;
 mod status;
+mod symptom;
+mod telling;
 mod terms;
 mod triggers;
 
 pub use budget::{Urgency, WRITES_A_MINUTE, WRITES_AN_HOUR, Window, Writes};
 pub use capacity::{Capacity, Place, Scope, TeamCapacity};
+pub use cause::Cause;
 pub use command::{Command, CommitPrefix, OWN_COMMENTS};
 pub use facts::{
     Change, CommandComment, CommandKey, CommentKind, Hold, PullRequestFacts, PullRequestState, RepositoryFacts,
@@ -36,9 +41,12 @@ pub use plan::{
     wait_after_failures,
 };
 pub use readiness::{PROBE_HEADER, PROBER, Readiness, RunningImage, UrlAnswer};
+pub use remedy::{Audience, remedy};
 pub use reporting::{GitHubState, ReportTo, github_state};
 pub(crate) use status::codes;
-pub use status::{Cause, DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
+pub use status::{DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
+pub use symptom::{FailedProbe, Hindrance, JobEnd, ProbeKind, ProbeResult, PullFailure, StartFailure, VolumeProblem};
+pub use telling::{Hitch, Hitches, Telling, Told};
 pub use terms::Terms;
 pub use triggers::{
     AuthorPattern, BranchPattern, ForkPolicy, HeadPattern, LabelName, PathPattern, TriggerSettings, Triggers,

@@ -542,7 +542,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
         }
         Progress::Progressing if now >= deadline => {
             let seconds = facts.patience.attempt.seconds();
-            end_attempt(facts, deployment, Cause::NotReadyInTime { container: None, seconds }, now)
+            end_attempt(facts, deployment, Cause::NotReadyInTime { container: None, seconds, probe: None }, now)
         }
         Progress::Unproved { cause, told } => {
             Step::Await { until: deadline.min(now + millis(ASK_AGAIN)), cause: told.then_some(cause) }
@@ -566,6 +566,7 @@ pub fn not_taken(facts: &Facts, cause: Cause, now: Millis) -> Step {
 }
 
 fn end_attempt(facts: &Facts, deployment: &DeploymentFacts, cause: Cause, now: Millis) -> Step {
+    let cause = cause.in_the_end();
     if deployment.attempt >= ATTEMPTS {
         Step::Fail { cause }
     } else {
@@ -596,6 +597,8 @@ fn is_in_a_pod(reason: Reason) -> bool {
         Reason::ImagePullFailed
             | Reason::SetupFailed
             | Reason::HookFailed
+            | Reason::JobFailed
+            | Reason::VolumeUnavailable
             | Reason::CrashLoop
             | Reason::OutOfMemory
             | Reason::NotReadyInTime

@@ -596,13 +596,15 @@ impl GitHub {
         Ok((id, sha))
     }
 
-    /// Tells GitHub how a deployment is. `description`: at most 140 characters.
+    /// Tells GitHub how a deployment is. `url`: of what runs; `log_url`: of what tells more. `description`: at most 140
+    /// characters are shown.
     pub async fn set_deployment_state(
         &self,
         access: &RepositoryAccess,
         deployment_id: i64,
         state: GitHubState,
         url: Option<&str>,
+        log_url: Option<&str>,
         description: &str,
     ) -> Result<(), GitHubError> {
         let name = &access.name;
@@ -615,6 +617,9 @@ impl GitHub {
         });
         if let Some(url) = url {
             body["environment_url"] = json!(url);
+        }
+        if let Some(log_url) = log_url {
+            body["log_url"] = json!(log_url);
         }
         let path = format!("/repos/{name}/deployments/{deployment_id}/statuses");
         self.call(Actor::On(access), Call::write(tried, Method::POST, path, body)).await.map(drop)

@@ -1,7 +1,7 @@
 //! The text of previewd's one comment on a pull request. Pure.
 //!
-//! The text is written to GitHub only when it changes, and may change twice a push. So it is the same for everything
-//! between a push and its end: whatever waits, whichever attempt is under way, and at whatever time.
+//! The text is written to GitHub only when it changes, and changes twice a push where nothing is in the way. So it is the
+//! same for everything between a push and its end: whichever attempt is under way, and at whatever time.
 
 use std::fmt::Write;
 
@@ -23,6 +23,14 @@ pub struct CommentFacts {
     pub expires_at: Option<Millis>,
     /// The sentence of the cause behind the status. Left out of the text while an attempt is under way.
     pub cause_message: Option<String>,
+    /// What is in the way of an attempt that is under way, in a sentence without figures that go on counting.
+    pub told: Option<String>,
+    /// What somebody can do, as Markdown of previewd's own.
+    pub next_step: Option<String>,
+    /// The end of the log of what failed.
+    pub log: Option<CommentLog>,
+    /// The environment's page on the dashboard.
+    pub page: Option<String>,
     pub url: Option<PublicUrl>,
     /// The commit that the status is about.
     pub commit: CommitSha,
@@ -36,6 +44,14 @@ pub struct CommentFacts {
     pub renamed_label: Option<(String, String)>,
     /// Newest first. The first five are shown.
     pub deployments: Vec<CommentDeployment>,
+}
+
+/// What a container printed last, with its secrets hidden.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentLog {
+    pub container: String,
+    /// Oldest first.
+    pub lines: Vec<String>,
 }
 
 /// One line of the comment's table.
@@ -92,6 +108,13 @@ pub fn comment(facts: &CommentFacts) -> String {
             "\nThe label “{from}” is called “{to}” by now. This preview stays; for others `.preview.yaml` must name it so."
         );
     }
+    // Writing to a String cannot fail.
+    if let Some(next_step) = &facts.next_step {
+        let _ = writeln!(text, "\n{next_step}");
+    }
+    if let Some(log) = &facts.log {
+        write_log(&mut text, log);
+    }
 
     if !deployments.is_empty() {
         text.push_str("\n| Commit | Result | Time (UTC) |\n| --- | --- | --- |\n");
@@ -102,14 +125,16 @@ pub fn comment(facts: &CommentFacts) -> String {
         let message = message.as_ref().filter(|_| *status == DeploymentStatus::Failed);
         let message = message.filter(|_| !(facts.status == EnvironmentStatus::Failed && *commit == facts.commit));
         let message = message.map(|message| format!(": {}", escaped(message))).unwrap_or_default();
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "| `{}` | {result}{message} | {} |", commit.short(), time(*at));
+    }
+    if let Some(page) = &facts.page {
+        let _ = writeln!(text, "\n[Details, logs and events]({page})");
     }
     text
 }
 
 fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
-    let CommentFacts { status, cause_message, url, commit, serving_commit, attempt, attempts, .. } = facts;
+    let CommentFacts { status, cause_message, told, url, commit, serving_commit, attempt, attempts, .. } = facts;
     let commit_code = format!("`{}`", commit.short());
     let cause = cause_message.as_deref().map(escaped);
     let serving = match (serving_commit, url) {
@@ -123,7 +148,10 @@ fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
             Some(cause) => ("⏸️ Preview is waiting", format!("Commit {commit_code}: {cause}{serving}")),
             None => deploying(&commit_code),
         },
-        EnvironmentStatus::Deploying => deploying(&commit_code),
+        EnvironmentStatus::Deploying => match told.as_deref().map(escaped) {
+            Some(told) => (DEPLOYING, format!("Commit {commit_code}: {told}{serving}")),
+            None => deploying(&commit_code),
+        },
         EnvironmentStatus::Running if facts.reason == Some(Reason::Asleep) => {
             ("💤 Preview sleeps", format!("Commit {commit_code}: {}", cause.unwrap_or_default()))
         }
@@ -148,10 +176,28 @@ fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
 /// The only cause of a removal that has no sentence of its own.
 const PULL_REQUEST_CLOSED: &str = "The pull request is closed.";
 
-/// The same for everything that is under way. It says nothing of attempts, nor of the commit that serves meanwhile:
-/// both change before the deployment ends.
+const DEPLOYING: &str = "⏳ Preview is being deployed";
+
+/// The same for everything that is under way and has nothing in its way. It says nothing of attempts, nor of the commit
+/// that serves meanwhile: both change before the deployment ends.
 fn deploying(commit_code: &str) -> (&'static str, String) {
-    ("⏳ Preview is being deployed", format!("Commit {commit_code} is on its way."))
+    (DEPLOYING, format!("Commit {commit_code} is on its way."))
+}
+
+/// The longest line of a log that is shown.
+const LONGEST_LINE: usize = 200;
+
+/// In a fence that no line can end, folded.
+fn write_log(text: &mut String, CommentLog { container, lines }: &CommentLog) {
+    let longest_run = |line: &String| line.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(lines.iter().map(longest_run).max().unwrap_or(0).max(2) + 1);
+    let _ = write!(text, "\n<details><summary>The end of the log of {}</summary>\n\n{fence}text\n", escaped(container));
+    for line in lines {
+        let turns = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let line: String = line.chars().filter(|c| !c.is_control() && !turns(c)).take(LONGEST_LINE).collect();
+        let _ = writeln!(text, "{line}");
+    }
+    let _ = write!(text, "{fence}\n\n</details>\n");
 }
 
 fn result(status: DeploymentStatus) -> &'static str {
@@ -204,7 +250,7 @@ pub fn digest(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::{BaseDomain, Namespace};
+    use crate::environment::{Audience, BaseDomain, Namespace, remedy};
 
     const HOUR: Millis = 3_600_000;
     /// 2026-11-23, 18:05:09 UTC.
@@ -237,6 +283,10 @@ mod tests {
             reason: None,
             expires_at: None,
             cause_message: None,
+            told: None,
+            next_step: None,
+            log: None,
+            page: None,
             url: Some(PublicUrl::of(&namespace, &base_domain)),
             commit: commit('c'),
             serving_commit: Some(commit('b')),
@@ -322,6 +372,31 @@ mod tests {
         assert_eq!(comment(&facts(EnvironmentStatus::Pending)), deploying);
         assert_eq!(digest(&comment(&stumbled)), digest(&deploying));
         assert_ne!(digest(&comment(&facts(EnvironmentStatus::Running))), digest(&deploying));
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_told_with_what_still_answers() {
+        let told = CommentFacts {
+            told: Some("The image ghcr.io/acme/shop:1 of container app cannot be pulled: its registry does not have it (not found).".to_owned()),
+            next_step: Some(remedy(EnvironmentStatus::Deploying, Some(Reason::ImagePullFailed), Audience::PullRequest)),
+            page: Some("https://previewd.example.com/environments/42".to_owned()),
+            ..facts(EnvironmentStatus::Deploying)
+        };
+        insta::assert_snapshot!("comment_told", comment(&told));
+    }
+
+    #[test]
+    fn a_failure_shows_the_end_of_the_log() {
+        let lines = ["starting", "panic: ``` @team </details> <!-- x -->", "\u{202e}gpj.exe", "last"];
+        let failed = CommentFacts {
+            cause_message: Some("Container web keeps crashing (3 restarts, last exit code 1).".to_owned()),
+            attempt: 3,
+            next_step: Some(remedy(EnvironmentStatus::Failed, Some(Reason::CrashLoop), Audience::PullRequest)),
+            log: Some(CommentLog { container: "web".to_owned(), lines: lines.map(str::to_owned).to_vec() }),
+            page: Some("https://previewd.example.com/environments/42".to_owned()),
+            ..facts(EnvironmentStatus::Failed)
+        };
+        insta::assert_snapshot!("comment_failed_with_log", comment(&failed));
     }
 
     #[test]

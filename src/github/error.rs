@@ -71,11 +71,36 @@ impl GitHubError {
         }
     }
 
+    /// The same for people, without its period: what GitHub did, and to which question.
+    pub fn trouble(&self) -> String {
+        match self {
+            Self::Away { tried, how } => match how.strip_prefix(STATUS) {
+                Some(status) => format!("GitHub answered {status} to {tried}"),
+                None if how == NOT_GITHUB => format!("something else than GitHub answered to {tried}"),
+                None => format!("GitHub gave no answer to {tried}"),
+            },
+            Self::RateLimited { tried, retry_after } => {
+                format!("GitHub's rate limit is used up for {} s, which it answered to {tried}", retry_after.as_secs())
+            }
+            Self::NotFound { tried } => format!("GitHub answered 404 to {tried}; previewd may lack access"),
+            Self::Forbidden { tried } => format!("GitHub answered 403 to {tried}; a permission may be missing"),
+            Self::Unauthorized { tried } => {
+                format!("GitHub answered 401 to {tried}; previewd's credentials are refused")
+            }
+            Self::Other { tried, what } => match what.strip_prefix(STATUS) {
+                Some(status) => format!("GitHub answered {status} to {tried}"),
+                None => format!("GitHub's answer to {tried} makes no sense to previewd"),
+            },
+        }
+    }
+
     pub(super) fn away(tried: &str, how: impl ToString) -> Self {
         Self::Away { tried: tried.to_owned(), how: how.to_string() }
     }
 }
 
+/// How the texts of answers begin.
+const STATUS: &str = "status ";
 /// A proxy's page, or a body that was cut short.
 pub(super) const NOT_GITHUB: &str = "the answer is not GitHub's JSON";
 
@@ -137,6 +162,23 @@ mod tests {
         ] {
             assert_eq!(sorted(status, &[], "secret"), expected);
             assert!(!expected.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn people_hear_what_github_did_and_to_what() {
+        let tried = || "reading acme/shop#7".to_owned();
+        for (error, expected) in [
+            (sorted(502, &[], "secret"), "GitHub answered 502 to reading"),
+            (sorted(422, &[], "secret"), "GitHub answered 422 to reading"),
+            (sorted(404, &[], ""), "GitHub answered 404 to reading; previewd may lack access"),
+            (
+                GitHubError::away(&tried(), "error trying to connect: s3cret.example: Connection refused"),
+                "GitHub gave no answer to reading acme/shop#7",
+            ),
+            (GitHubError::away(&tried(), NOT_GITHUB), "something else than GitHub answered to reading acme/shop#7"),
+        ] {
+            assert_eq!(error.trouble(), expected);
         }
     }
 

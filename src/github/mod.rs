@@ -12,7 +12,7 @@ pub(crate) mod wire;
 pub use client::{
     Entry, EntryKind, FailedDelivery, GitRef, Listing, Page, RECIPE_LIMIT, RepositoryFile, SentDelivery, Workflows,
 };
-pub use comment::{CommentDeployment, CommentFacts, comment, digest, marker, reply, reply_marker};
+pub use comment::{CommentDeployment, CommentFacts, CommentLog, comment, digest, marker, reply, reply_marker};
 pub use connection::{CALL_TIMEOUT, GitHub};
 pub use error::GitHubError;
 pub use facts::RepositoryAccess;

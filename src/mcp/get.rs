@@ -23,7 +23,10 @@ pub(super) fn route() -> ToolRoute<Server> {
 
 async fn get(caller: Caller, request: GetRequest) -> Result<(EnvironmentDetail, String), ServiceError> {
     let detail = caller.service.get(&caller.identity, request).await?;
-    let text = describe(&detail.summary);
+    let mut text = describe(&detail.summary);
+    if let Some(next_action) = &detail.next_action {
+        text.push_str(&format!(" {next_action}"));
+    }
     Ok((detail, text))
 }
 

@@ -10,8 +10,8 @@ use url::Url;
 use super::usage::{Figures, UsageSummary};
 use crate::{
     environment::{
-        BaseDomain, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, PullRequestFacts,
-        PullRequestState, Readiness, Reason, RunningImage,
+        Audience, BaseDomain, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, PublicUrl, PullRequestFacts,
+        PullRequestState, Readiness, Reason, RunningImage, remedy,
     },
     store::{Deployment, Environment, Overview},
 };
@@ -111,6 +111,9 @@ pub struct EnvironmentDetail {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<String>,
     pub usage: UsageSummary,
+    /// What would change where it stands. Absent where nothing has to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_action: Option<String>,
     /// The last five, newest first.
     pub deployments: Vec<DeploymentSummary>,
 }
@@ -264,6 +267,7 @@ impl EnvironmentDetail {
         Self {
             summary,
             usage,
+            next_action: next_action(environment.status, environment.reason),
             id: environment.id.clone(),
             branch: plain(&pull_request.facts.head_ref),
             pull_request_state: pull_request.facts.state,
@@ -290,6 +294,12 @@ impl From<Deployment> for DeploymentSummary {
             readiness: deployment.readiness.as_ref().map(ReadinessSummary::from),
         }
     }
+}
+
+/// None where nothing has to be done.
+fn next_action(status: EnvironmentStatus, reason: Option<Reason>) -> Option<String> {
+    let has_to = (status, reason) != (EnvironmentStatus::Running, None);
+    has_to.then(|| remedy(status, reason, Audience::Tools))
 }
 
 /// When it goes unless somebody uses or keeps it.

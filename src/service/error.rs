@@ -4,10 +4,10 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EnvironmentReference, explain::remedy};
+use super::EnvironmentReference;
 use crate::{
     cluster::ClusterError,
-    environment::{CommitSha, EnvironmentStatus, InvalidName, Reason},
+    environment::{Audience, CommitSha, EnvironmentStatus, InvalidName, Reason, remedy},
     github::GitHubError,
     identity::{Action, Role},
     store::{Refusal, StoreError},
@@ -139,19 +139,21 @@ impl ServiceError {
     pub(super) fn not_failed(status: EnvironmentStatus, reason: Option<Reason>) -> Self {
         let next_action = match status {
             // Nothing is under way where it waits for somebody.
-            EnvironmentStatus::Pending | EnvironmentStatus::Deploying if reason.is_some() => remedy(status, reason),
-            EnvironmentStatus::Pending | EnvironmentStatus::Deploying => "Wait: a deployment is under way.",
-            EnvironmentStatus::Running => "There is nothing to do: the newest commit is running.",
-            EnvironmentStatus::Failed => "Ask again.",
+            EnvironmentStatus::Pending | EnvironmentStatus::Deploying if reason.is_some() => {
+                remedy(status, reason, Audience::Tools)
+            }
+            EnvironmentStatus::Pending | EnvironmentStatus::Deploying => "Wait: a deployment is under way.".to_owned(),
+            EnvironmentStatus::Running => "There is nothing to do: the newest commit is running.".to_owned(),
+            EnvironmentStatus::Failed => "Ask again.".to_owned(),
             EnvironmentStatus::Deleting | EnvironmentStatus::Deleted => {
-                "Push a commit or reopen the pull request to bring the environment back."
+                "Push a commit or reopen the pull request to bring the environment back.".to_owned()
             }
         };
         Self {
             code: ErrorCode::InvalidInput,
             message: format!("environment: its status is {status}, and only what failed or sleeps can be retried"),
             retryable: false,
-            next_action: next_action.to_owned(),
+            next_action,
         }
     }
 
@@ -330,7 +332,7 @@ mod tests {
             (Pending, Some(Reason::WaitingForImage), "Wait for the build"),
             (Pending, Some(Reason::QueuedForCapacity), "Close or delete a preview"),
             (Pending, None, "Wait: a deployment is under way."),
-            (Deploying, Some(Reason::CrashLoop), "Wait: it is tried three times"),
+            (Deploying, Some(Reason::CrashLoop), "It is tried three times"),
             (Running, None, "There is nothing to do"),
         ] {
             let next_action = ServiceError::not_failed(status, reason).next_action;

@@ -11,16 +11,19 @@ use super::{
     now,
 };
 use crate::{
-    environment::{EnvironmentStatus, PullRequestState, Reason, RepositoryName, short_commit},
+    environment::{Audience, EnvironmentStatus, Millis, PullRequestState, RepositoryName, remedy, short_commit},
     github::{GitHubError, RepositoryAccess},
     identity::{Action, Identity, Permission, may},
-    store::Overview,
+    store::{Overview, Trouble},
+    text::age,
 };
 
 /// How much of each history is shown.
 const DEPLOYMENTS: i64 = 3;
 const DELIVERIES: i64 = 5;
 const EVENTS: i64 = 10;
+/// What went wrong this long ago may still be why nothing is seen to happen.
+const RECENT: Millis = 120_000;
 
 /// Why a pull request's preview is as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,16 +68,18 @@ pub struct Standing {
 }
 
 impl Standing {
-    pub(super) fn of(overview: &Overview, summary: &EnvironmentSummary) -> Self {
+    pub(super) fn of(
+        overview: &Overview,
+        summary: &EnvironmentSummary,
+        trouble: Option<&Trouble>,
+        now: Millis,
+        audience: Audience,
+    ) -> Self {
         let Overview { environment, pull_request } = overview;
-        let (explanation, next_action) = state(summary);
+        let explanation = state(summary);
+        let next_action = remedy(summary.status, summary.reason, audience);
         let mut findings = Vec::new();
-        if environment.failures > 0 {
-            findings.push(format!(
-                "The last {} passes over it failed, because GitHub, the cluster or the database was away; it is tried again.",
-                environment.failures
-            ));
-        }
+        findings.extend(trouble_to_show(environment.failures, trouble, now));
         if environment.comment_id.is_none() && environment.comment_digest.is_some() {
             findings.push("GitHub does not let previewd comment on the pull request.".to_owned());
         }
@@ -143,7 +148,9 @@ impl Service {
         let id = &overview.environment.id;
         let now = now();
         let summary = self.summary(overview, now);
-        let Standing { explanation, next_action, findings, expires_at } = Standing::of(overview, &summary);
+        let trouble = self.store().trouble(id).await?;
+        let Standing { explanation, next_action, findings, expires_at } =
+            Standing::of(overview, &summary, trouble.as_ref(), now, Audience::Tools);
         let figures = self.figures(&[id.as_str()], now).await?.remove(id).unwrap_or_default();
         let summary = summary.with(figures);
         let events = self.store().events_of(id, EVENTS).await?;
@@ -236,76 +243,41 @@ impl Service {
     }
 }
 
-/// Where an environment stands, and what would change it.
-fn state(summary: &EnvironmentSummary) -> (String, String) {
-    let EnvironmentSummary { status, reason, message, commit, serving_commit, url, .. } = summary;
-    let said = message.as_deref().unwrap_or_default();
-    let explanation = match (status, serving_commit) {
-        (EnvironmentStatus::Running, _) if reason.is_none() => {
-            format!("Commit {} is running at {}", short_commit(commit), url.as_deref().unwrap_or_default())
+/// What kept the passes over an environment from their work, where it still does.
+fn trouble_to_show(failures: i64, trouble: Option<&Trouble>, now: Millis) -> Option<String> {
+    let said = trouble.map(|Trouble { what, at }| {
+        let mut what = plain(what);
+        if let Some(first) = what.get(..1).map(str::to_uppercase) {
+            what.replace_range(..1, &first);
         }
-        (status, Some(serving)) if serving != commit => {
-            format!(
-                "Commit {} is {status}: {said} Commit {} still serves.",
-                short_commit(commit),
-                short_commit(serving)
-            )
-        }
-        (status, _) if said.is_empty() => format!("Commit {} is {status}.", short_commit(commit)),
-        (status, _) => format!("Commit {} is {status}: {said}", short_commit(commit)),
-    };
-    (explanation, remedy(*status, *reason).to_owned())
-}
-
-/// What would change where an environment stands.
-pub(super) fn remedy(status: EnvironmentStatus, reason: Option<Reason>) -> &'static str {
-    match (status, reason) {
-        (EnvironmentStatus::Running, None) => "Nothing has to be done: a push brings the next commit by itself.",
-        (EnvironmentStatus::Deleting, _) => "Wait: it is gone within minutes, and operators are told where it is not.",
-        (EnvironmentStatus::Pending | EnvironmentStatus::Deploying, None) => {
-            "Wait with wait_for_preview_environment: it takes minutes at most."
-        }
-        (EnvironmentStatus::Deploying, Some(_)) => "Wait: it is tried three times, ten minutes at most.",
-        (EnvironmentStatus::Deleted, None) => "Reopen the pull request: its preview comes by itself.",
-        (EnvironmentStatus::Failed, None) => "Retry it, or push a commit that mends it.",
-        (_, Some(reason)) => match reason {
-            Reason::QueuedForCapacity => "Close or delete a preview that nobody needs, or wait for a place.",
-            Reason::WaitingForImage => "Wait for the build that pushes the image, and see that it pushes this name.",
-            Reason::AwaitingApproval => "An admin looks at the commit and comments /preview approve with its digits.",
-            Reason::ForkDenied => {
-                "Push the branch to the repository itself, or allow forks in the recipe and the limits."
-            }
-            Reason::NotLabelled => "Add the label, or ask for it with create_preview_environment.",
-            Reason::LabelExcludes => "Take that label away, or ask for it with create_preview_environment.",
-            Reason::HeadNotIncluded | Reason::AuthorNotIncluded => {
-                "Ask for it with create_preview_environment, or change the recipe's triggers."
-            }
-            Reason::BranchNotIncluded => "Change the base branch, or ask for it with create_preview_environment.",
-            Reason::PathsNotIncluded => "Change one of those files, or ask for it with create_preview_environment.",
-            Reason::Draft => "Mark it ready for review, or ask for it with create_preview_environment.",
-            Reason::NoRecipe => "Push a .preview.yaml to the root of the repository.",
-            Reason::InvalidRecipe | Reason::ObjectRefused | Reason::QuotaExceeded => {
-                "Push a commit that mends the recipe as the message says."
-            }
-            Reason::ClusterError => "An operator looks at what the message names; then retry.",
-            Reason::NamespaceTaken => "An operator removes that namespace; then retry.",
-            Reason::RunsAsRoot | Reason::ContainerConfig => "Push a commit that mends the image or the recipe.",
-            Reason::NeedsReset => "Comment /preview reset, which empties its volumes; or take the change back.",
-            Reason::ChartFailed => "Push a commit that mends the chart or its values; `helm template` shows more.",
-            Reason::SetupFailed | Reason::HookFailed => {
-                "Read the job's log, and mend its command or what it runs; then push or retry."
-            }
-            Reason::ImagePullFailed => "Push the image, or mend its name in the recipe; then retry.",
-            Reason::CrashLoop | Reason::OutOfMemory | Reason::NotReadyInTime => {
-                "Read get_preview_logs, then push a commit that mends it; retry only where the cause lay outside."
-            }
-            Reason::UrlUnreachable => "Mend what the message names; then push, or retry.",
-            Reason::Unschedulable => "An operator gives the cluster room; then retry.",
-            Reason::Asleep => "Retry it: that wakes it.",
-            Reason::NamespaceTerminating => "Wait with wait_for_preview_environment: it begins anew within a minute.",
-            Reason::NamespaceStuck => "An operator frees what the message names.",
-            Reason::Expired | Reason::RemovedByHand => "Push a commit, or ask for it with create_preview_environment.",
-            Reason::AccessRevoked => "Give previewd access to the repository again.",
-        },
+        format!("{what}, {} ago", age((now - at) / 1_000))
+    });
+    let is_recent = trouble.is_some_and(|trouble| now - trouble.at < RECENT);
+    match (failures, said) {
+        (0, Some(said)) if is_recent => Some(format!("{said}; it goes on by itself.")),
+        (0, _) => None,
+        (1, Some(said)) => Some(format!("{said}; it is tried again.")),
+        (_, Some(said)) => Some(format!("{said}; {failures} tries in a row failed, and it is tried again.")),
+        (_, None) => Some(format!("The last {failures} tries of something failed; it is tried again.")),
     }
 }
+
+/// Where an environment stands.
+fn state(summary: &EnvironmentSummary) -> String {
+    let EnvironmentSummary { status, reason, message, commit, serving_commit, url, .. } = summary;
+    let commit_is = format!("Commit {} is {status}", short_commit(commit));
+    let said = match message {
+        None if *status == EnvironmentStatus::Running && reason.is_none() => {
+            return format!("{commit_is} at {}", url.as_deref().unwrap_or_default());
+        }
+        None => format!("{commit_is}."),
+        Some(message) => format!("{commit_is}: {message}"),
+    };
+    match serving_commit {
+        Some(serving) if serving != commit => format!("{said} Commit {} still serves.", short_commit(serving)),
+        Some(_) | None => said,
+    }
+}
+
+#[cfg(test)]
+mod tests;

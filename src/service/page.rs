@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cluster::{Owner, PodState},
-    environment::{EnvironmentStatus, PullRequestState, Reason, RepositoryName},
+    environment::{Audience, EnvironmentStatus, PullRequestState, Reason, RepositoryName},
     identity::{Action, Identity, Permission, may},
     store::{EnvironmentFilter, EnvironmentOrder, ObjectKey, Overview, UsageBucket},
 };
@@ -138,7 +138,8 @@ impl Service {
             self.store().deployments_of(id, DEPLOYMENTS).await?.into_iter().map(DeploymentSummary::from).collect();
         let Used { figures, summary, buckets } = self.usage(id, now).await?;
         let summarized = self.summary(&overview, now);
-        let standing = Standing::of(&overview, &summarized);
+        let trouble = self.store().trouble(id).await?;
+        let standing = Standing::of(&overview, &summarized, trouble.as_ref(), now, Audience::Page);
         let newest = deployments.iter().take(usize::try_from(DEPLOYMENTS_SHOWN).unwrap_or_default()).cloned().collect();
         let detail = EnvironmentDetail::of(summarized.with(figures), &overview, newest, summary);
         let events = self.store().events_of(id, EVENTS).await?;

@@ -32,6 +32,7 @@ pub(super) struct DeploymentRow {
     finished_at: Option<Millis>,
     github_id: Option<i64>,
     github_state: Option<String>,
+    github_description: Option<String>,
     readiness: Option<String>,
     awaited_images: Option<String>,
     images_deadline: Option<Millis>,
@@ -60,6 +61,8 @@ pub struct Deployment {
     pub github_id: Option<i64>,
     /// The state that was written there last.
     pub github_state: Option<GitHubState>,
+    /// What was written beside it.
+    pub github_description: Option<String>,
     /// What showed that it ran. None before it did, and where another version wrote it.
     pub readiness: Option<Readiness>,
     /// The images that were missing when somebody first looked. None: nobody looked in this round.
@@ -90,6 +93,7 @@ impl TryFrom<DeploymentRow> for Deployment {
             finished_at: row.finished_at,
             github_id: row.github_id,
             github_state: row.github_state.as_deref().and_then(GitHubState::from_code),
+            github_description: row.github_description,
             readiness: row.readiness.as_deref().and_then(|proof| serde_json::from_str(proof).ok()),
             awaited_images: row.awaited_images.as_deref().and_then(|images| serde_json::from_str(images).ok()),
             images_deadline: row.images_deadline,
@@ -147,20 +151,26 @@ impl Store {
         rows.into_iter().map(Deployment::try_from).collect()
     }
 
-    /// Records what GitHub has of a deployment.
+    /// Records what GitHub has of a deployment: its number there, and the state and description that it shows. None: it is
+    /// not known.
     pub async fn record_github_deployment(
         &self,
         lease: &Lease,
         deployment_id: &str,
         github_id: Option<i64>,
-        state: Option<GitHubState>,
+        shown: Option<(GitHubState, &str)>,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let (lease, deployment_id) = (lease.clone(), deployment_id.to_owned());
+        let (state, description) = shown.map(|(state, description)| (state.code(), description.to_owned())).unzip();
         let written = write!(self, |connection| {
             let held = environments::table.filter(held(&lease)).select(environments::id);
             diesel::update(deployments::table.find(&deployment_id))
                 .filter(deployments::environment_id.eq_any(held))
-                .set((deployments::github_id.eq(github_id), deployments::github_state.eq(state.map(GitHubState::code))))
+                .set((
+                    deployments::github_id.eq(github_id),
+                    deployments::github_state.eq(state),
+                    deployments::github_description.eq(&description),
+                ))
                 .execute(connection)
                 .await
         })?;

@@ -55,6 +55,6 @@ pub use repair::{ListTag, SweepPeriods, SweptRepository};
 pub use requests::Request;
 pub use retention::Retention;
 pub use sessions::{NewSession, SessionKind};
-pub use standings::Standing;
+pub use standings::{Standing, Trouble};
 pub use tokens::{NewToken, Token};
 pub use usage::{Restarts, SAMPLE_FRESH, SAMPLED_EVERY, Sampling, Usage, UsageBucket};

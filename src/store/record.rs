@@ -9,11 +9,13 @@ use super::{
     connection::write,
     events::EventRow,
     lease::held_unasked,
-    schema::{deployments, environments, events, renders},
+    schema::{deployments, environments, events, renders, standings},
     standings::{StandingChanges, change_standing},
 };
 use crate::{
-    environment::{Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, Millis, Readiness, Reason, Terms},
+    environment::{
+        Cause, CommitSha, DeploymentStatus, EnvironmentStatus, Hitch, Hold, Millis, Readiness, Reason, Terms,
+    },
     faults::Fault,
 };
 
@@ -100,6 +102,18 @@ impl EnvironmentChanges {
     pub fn ran(mut self) -> Self {
         self.standing.fresh = Some(false);
         self.down(None)
+    }
+
+    /// What is in the way of what is under way. None: nothing is.
+    pub fn stumbles(mut self, hitch: Option<&Hitch>) -> Self {
+        self.standing.set_hitch(hitch);
+        self
+    }
+
+    /// A deployment begins, of which nobody was told anything.
+    pub fn begins(mut self) -> Self {
+        self.standing.begin_telling();
+        self
     }
 
     /// From now on its time without use counts.
@@ -241,8 +255,15 @@ impl Store {
                         .execute(connection)
                         .await?;
                 }
+                if let Some(hitch) = &changes.standing.hitch {
+                    let known = standings::table.find(&lease.environment_id).select(standings::hitch);
+                    let known: Option<Option<String>> = known.first(connection).await.optional()?;
+                    if changes.standing.hitch_since.is_none() && known.flatten() != *hitch {
+                        changes.standing.hitch_since = Some(Some(at));
+                    }
+                }
                 if changes.standing != StandingChanges::default() {
-                    change_standing!(connection, lease.environment_id, changes.standing);
+                    change_standing!(connection, lease.environment_id, changes.standing.clone());
                 }
                 diesel::update(environments::table.find(&lease.environment_id))
                     .set(changes)

@@ -93,6 +93,11 @@ diesel::table! {
         fresh -> Bool,
         reset_at -> Nullable<BigInt>,
         down_since -> Nullable<BigInt>,
+        hitch -> Nullable<Text>,
+        hitch_since -> Nullable<BigInt>,
+        told -> Nullable<Text>,
+        trouble -> Nullable<Text>,
+        trouble_at -> Nullable<BigInt>,
     }
 }
 
@@ -119,6 +124,7 @@ diesel::table! {
         awaited_images -> Nullable<Text>,
         images_deadline -> Nullable<BigInt>,
         phase -> BigInt,
+        github_description -> Nullable<Text>,
     }
 }
 
@@ -325,5 +331,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     events,
     kept_logs,
     usage_samples,
-    deliveries
+    deliveries,
+    standings
 );

@@ -19,7 +19,7 @@ use kube::{
 use previewd::{
     cluster::{
         CALL_TIMEOUT, Cluster, ClusterError, Creation, Deletion, Expected, KubernetesSettings, LogRequest,
-        NamespaceState, NoLog, Owner, PodReference, WorkloadKind, assess, pods_to_restart,
+        NamespaceState, NoLog, Owner, PodReference, Tasks, WorkloadKind, assess, pods_to_restart,
     },
     environment::{Cause, ENVIRONMENT_LABEL, INSTALLATION_LABEL, Namespace, Obstacle, Progress},
     masking::Mask,
@@ -349,7 +349,13 @@ async fn pods_are_tried_before_they_are_made() {
 async fn rollouts_are_read_and_judged() {
     let (cluster, namespace, owner) = environment("pr-5-rollout").await;
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
-    let expected = Expected { workloads: &web, attempt_started_at: 0, attempt_deadline: 180_000, now: 60_000 };
+    let expected = Expected {
+        workloads: &web,
+        attempt_started_at: 0,
+        attempt_deadline: 180_000,
+        now: 60_000,
+        tasks: Tasks::Repositorys,
+    };
     cluster.apply(&namespace, &deployment(&owner)).await.expect("applied");
     let workloads = eventually("the pod is made", async || {
         let workloads = cluster.workloads(&namespace, &owner, &[]).await.expect("read");

@@ -8,9 +8,12 @@ use std::{
 use futures::future::join_all;
 use previewd::{
     cluster::{
-        Cluster, Creation, Expected, KubernetesSettings, LogRequest, NamespaceState, NoLog, Owner, WorkloadKind, assess,
+        Cluster, Creation, Expected, KubernetesSettings, LogRequest, NamespaceState, NoLog, Owner, Tasks, WorkloadKind,
+        assess,
     },
-    environment::{Cause, ENVIRONMENT_LABEL, INSTALLATION_LABEL, Namespace, Progress},
+    environment::{
+        Cause, ENVIRONMENT_LABEL, Hindrance, INSTALLATION_LABEL, Namespace, ProbeResult, Progress, PullFailure,
+    },
     masking::Mask,
     recipe::Object,
 };
@@ -77,13 +80,15 @@ impl Environment {
     }
 
     async fn progress(&self) -> Progress {
-        let workloads = self.cluster.workloads(&self.namespace, &self.owner, &[]).await.expect("read");
+        let mut workloads = self.cluster.workloads(&self.namespace, &self.owner, &[]).await.expect("read");
+        workloads.events = self.cluster.events(&self.namespace).await;
         let web = [(WorkloadKind::Deployment, "web".to_owned())];
         let expected = Expected {
             workloads: &web,
             attempt_started_at: self.started_at,
             attempt_deadline: self.started_at + 180_000,
             now: now(),
+            tasks: Tasks::Repositorys,
         };
         assess(&workloads, &expected)
     }
@@ -156,12 +161,16 @@ async fn containers_are_judged_by_what_they_do() {
         (
             "no-image",
             json!({"image": absent}),
-            Progress::Stumbling(Cause::ImagePullFailed { container: app(), image: absent.to_owned() }),
+            Progress::Stumbling(Cause::ImagePullFailed {
+                container: app(),
+                image: absent.to_owned(),
+                why: PullFailure::Unreachable,
+            }),
         ),
         (
             "no-room",
             json!({"resources": {"requests": {"cpu": "500"}, "limits": {"cpu": "500"}}}),
-            Progress::Stumbling(Cause::Unschedulable),
+            Progress::Stumbling(Cause::Unschedulable { hindrances: vec![Hindrance::Cpu] }),
         ),
         (
             "crash",
@@ -198,7 +207,13 @@ async fn containers_are_judged_by_what_they_do() {
     }));
     let never_ready = async {
         let environment = Environment::start(&cluster, "never-ready", mode("never-ready")).await;
-        environment.until(|progress| matches!(progress, Progress::Stumbling(Cause::NotReadyInTime { .. }))).await;
+        let is_answered = |progress: &Progress| match progress {
+            Progress::Stumbling(Cause::NotReadyYet { probe: Some(probe), .. }) => {
+                matches!(probe.result, ProbeResult::Answered(_))
+            }
+            _ => false,
+        };
+        environment.until(is_answered).await;
     };
     let ready = async {
         let environment = Environment::start(&cluster, "ready", json!({})).await;

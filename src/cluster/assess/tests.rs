@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::environment::{EnvironmentStatus, legal_reasons};
+use crate::environment::{
+    EnvironmentStatus, FailedProbe, Hindrance, Obstacle, ProbeKind, ProbeResult, PullFailure, StartFailure,
+    VolumeProblem, legal_reasons,
+};
 
 /// 2026-11-23T18:00:00Z
 const START: Millis = 1_795_456_800_000;
@@ -83,18 +86,30 @@ fn replica_failure(message: &str) -> Value {
 
 fn judge(workloads: &Workloads) -> Progress {
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
-    assess(
+    assess(workloads, &at(60, &web))
+}
+
+/// So many seconds into the attempt.
+fn at(seconds: Millis, workloads: &[(WorkloadKind, String)]) -> Expected<'_> {
+    Expected {
         workloads,
-        &Expected { workloads: &web, attempt_started_at: START, attempt_deadline: END, now: START + 60_000 },
-    )
+        attempt_started_at: START,
+        attempt_deadline: END,
+        now: START + seconds * 1_000,
+        tasks: Tasks::Repositorys,
+    }
 }
 
 fn crash_loop(restarts: i32, exit_code: i32) -> Cause {
     Cause::CrashLoop { container: "app".to_owned(), restarts, exit_code: Some(exit_code) }
 }
 
-fn pull_failed(image: &str) -> Cause {
-    Cause::ImagePullFailed { container: "app".to_owned(), image: image.to_owned() }
+fn pull_failed(image: &str, why: PullFailure) -> Cause {
+    Cause::ImagePullFailed { container: "app".to_owned(), image: image.to_owned(), why }
+}
+
+fn not_taken(why: Obstacle) -> Cause {
+    Cause::NotTaken { kind: "Deployment".to_owned(), name: "web".to_owned(), why }
 }
 
 fn container_config(missing: Option<&str>) -> Cause {
@@ -127,7 +142,7 @@ fn rollouts() {
     let unready = json!({"availableReplicas": 0, "unavailableReplicas": 1});
     let alone = |container| rollout(unready.clone(), vec![pod(2, container)]);
     let running = json!({"ready": true, "started": true, "state": {"running": {}}});
-    let not_ready = Cause::NotReadyInTime { container: Some("app".into()), seconds: 60 };
+    let not_ready = Cause::NotReadyYet { container: "app".into(), seconds: 58, of: 178, probe: None };
 
     let table: Vec<(&str, Workloads, Progress)> = vec![
         ("nothing is there yet", Workloads::default(), Progressing),
@@ -189,13 +204,13 @@ fn rollouts() {
         ("being created", alone(waiting("ContainerCreating", "")), Progressing),
         (
             "the image cannot be pulled",
-            alone(waiting("ErrImagePull", "401")),
-            Stumbling(pull_failed("ghcr.io/acme/shop:abc")),
+            alone(waiting("ErrImagePull", "unexpected status from HEAD request: 401 Unauthorized")),
+            Stumbling(pull_failed("ghcr.io/acme/shop:abc", PullFailure::Denied)),
         ),
         (
             "the image could not be pulled for a while",
             alone(waiting("ImagePullBackOff", "Back-off pulling image")),
-            Stumbling(pull_failed("ghcr.io/acme/shop:abc")),
+            Stumbling(pull_failed("ghcr.io/acme/shop:abc", PullFailure::Unsaid)),
         ),
         (
             "the image's name is none, and is not shown",
@@ -205,7 +220,7 @@ fn rollouts() {
                     pod.spec.as_mut().unwrap().containers[0].image = Some("[click](http://x)".into());
                 })],
             ),
-            Failed(pull_failed("named in the recipe")),
+            Failed(pull_failed("named in the recipe", PullFailure::NoName)),
         ),
         (
             "root in the image",
@@ -325,7 +340,7 @@ fn rollouts() {
                     }]}));
                 })],
             ),
-            Stumbling(Cause::Unschedulable),
+            Stumbling(Cause::Unschedulable { hindrances: vec![Hindrance::Cpu] }),
         ),
         (
             "a pod that shuts down does not count",
@@ -372,6 +387,35 @@ fn rollouts() {
             Stumbling(over_quota()),
         ),
         (
+            "over the quota while an old pod ends",
+            rollout(
+                replica_failure(QUOTA),
+                vec![with(pod(1, running.clone()), |pod| {
+                    pod.metadata.deletion_timestamp = from(json!("2026-11-23T18:01:10Z"));
+                })],
+            ),
+            Progressing,
+        ),
+        (
+            "over the quota while an old pod does not end",
+            rollout(
+                replica_failure(QUOTA),
+                vec![with(pod(1, running.clone()), |pod| {
+                    pod.metadata.deletion_timestamp = from(json!("2026-11-23T18:00:10Z"));
+                })],
+            ),
+            Stumbling(over_quota()),
+        ),
+        (
+            "a command that its image does not have",
+            alone(crashed(1, 128, "StartError", IN_ATTEMPT)).also(|workloads| {
+                let statuses = workloads.pods[0].status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+                let last = statuses[0].last_state.as_mut().unwrap().terminated.as_mut().unwrap();
+                last.message = Some("runc create failed: exec: \"/nope\": no such file or directory".into());
+            }),
+            Failed(Cause::CannotStart { container: "app".into(), why: StartFailure::NotThere }),
+        ),
+        (
             "an older ReplicaSet is over the quota",
             rollout(replica_failure(&QUOTA.replace("web-2-", "web-1-")), vec![]),
             Progressing,
@@ -394,7 +438,7 @@ fn rollouts() {
                 ),
                 vec![],
             ),
-            Progressing,
+            Stumbling(not_taken(Obstacle::QuotaNotCounted)),
         ),
         (
             "a webhook of the cluster is away",
@@ -402,7 +446,7 @@ fn rollouts() {
                 replica_failure("Internal error occurred: failed calling webhook \"x.example.com\": timeout"),
                 vec![],
             ),
-            Progressing,
+            Stumbling(not_taken(Obstacle::Webhook { name: Some("x.example.com".into()) })),
         ),
         (
             "a webhook of the cluster denies the pods",
@@ -439,7 +483,7 @@ fn the_worst_deployment_decides() {
     workloads.deployments.push(other);
     workloads.pods.push(pod(2, crashed(3, 1, "Error", IN_ATTEMPT)));
     let web = ["web", "worker"].map(|name| (WorkloadKind::Deployment, name.to_owned()));
-    let expected = Expected { workloads: &web, attempt_started_at: START, attempt_deadline: END, now: START };
+    let expected = at(0, &web);
     assert_eq!(assess(&workloads, &expected), Progress::AttemptOver(crash_loop(3, 1)));
 }
 
@@ -451,42 +495,225 @@ fn pods_that_are_not_ready_are_started_anew() {
     });
     let workloads = rollout(json!({}), vec![pod(1, json!({})), pod(2, json!({})), ready]);
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
-    let expected = Expected { workloads: &web, attempt_started_at: START, attempt_deadline: END, now: START };
+    let expected = at(0, &web);
     let restarted = pods_to_restart(&workloads, &expected);
     assert_eq!(restarted, [PodReference { name: "web-2-x".into(), uid: "pod-2".into() }]);
 }
 
-/// What runs to its end has the whole of an attempt for it, whether its container says that it is ready or not.
+/// A change to what a row holds.
+trait Also: Sized {
+    fn also(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+impl Also for Workloads {}
+
+fn unready(container: Value) -> Workloads {
+    rollout(json!({"availableReplicas": 0, "unavailableReplicas": 1}), vec![pod(2, container)])
+}
+
+/// Times count from when the container began, which may be long after the attempt did.
 #[test]
-fn a_job_is_late_at_the_end_of_an_attempt() {
-    let job = |annotations: Value| -> Job {
-        from(json!({"metadata": {"name": "work", "uid": "work", "annotations": annotations}, "spec": {"template": {}}}))
+fn what_starts_late_is_not_late() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let started = unready(json!({"state": {"running": {"startedAt": "2026-11-23T18:01:25Z"}}}));
+    let not_ready =
+        |seconds, of| Progress::Stumbling(Cause::NotReadyYet { container: "app".into(), seconds, of, probe: None });
+    assert_eq!(assess(&started, &at(86, &web)), Progress::Progressing, "a second after its start");
+    assert_eq!(assess(&started, &at(101, &web)), not_ready(16, 95));
+    assert_eq!(assess(&started, &at(180, &web)), not_ready(95, 95));
+    let Progress::Stumbling(cause) = assess(&started, &at(101, &web)) else { panic!("it stumbles") };
+    assert_eq!(cause.to_string(), "Container app is not ready yet, 16 s of 95 s.");
+    let ended = "Container app runs, but was not ready within the 16 seconds that it had.";
+    assert_eq!(cause.in_the_end().to_string(), ended);
+    // What ran before the attempt began has had nothing of it.
+    let older = unready(json!({"state": {"running": {"startedAt": BEFORE}}}));
+    assert_eq!(assess(&older, &at(10, &web)), Progress::Progressing);
+    assert_eq!(assess(&older, &at(20, &web)), not_ready(20, 180));
+}
+
+#[test]
+fn a_pod_that_no_node_takes_is_told_after_a_while() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let waits = unready(json!({})).also(|workloads| {
+        workloads.pods[0].status = from(json!({"phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/1 nodes are available: persistentvolumeclaim \"data\" not found.",
+        }]}));
+        workloads.pods[0].metadata.creation_timestamp = from(json!("2026-11-23T18:01:00Z"));
+    });
+    assert_eq!(assess(&waits, &at(65, &web)), Progress::Progressing);
+    let missing = Cause::VolumeUnavailable { name: Some("data".into()), why: VolumeProblem::Missing };
+    assert_eq!(assess(&waits, &at(70, &web)), Progress::Stumbling(missing));
+}
+
+fn event(object: Value, reason: &str, message: &str) -> k8s_openapi::api::core::v1::Event {
+    from(json!({
+        "metadata": {}, "involvedObject": object, "reason": reason, "message": message, "lastTimestamp": IN_ATTEMPT,
+    }))
+}
+
+/// What another revision's pods stumble over is not this commit's matter, nor is what was said in another attempt.
+#[test]
+fn only_the_pods_own_events_count() {
+    let refused = "Readiness probe failed: dial tcp 10.0.0.5:8080: connect: connection refused";
+    let app = |uid: &str| json!({"kind": "Pod", "uid": uid, "fieldPath": "spec.containers{app}"});
+    let probed = |container: Value, uid: &str| {
+        unready(container).also(|workloads| {
+            let spec = workloads.pods[0].spec.as_mut().unwrap();
+            spec.containers[0].readiness_probe = from(json!({"tcpSocket": {"port": 8080}}));
+            spec.containers[0].liveness_probe = from(json!({"tcpSocket": {"port": 8080}}));
+            workloads.events = vec![
+                event(app(uid), "Unhealthy", refused),
+                event(app(uid), "Unhealthy", &refused.replace("Readiness", "Liveness")),
+            ];
+        })
     };
-    let runs = with(pod(2, json!({"ready": true, "state": {"running": {}}})), |pod| {
+    let running = json!({"state": {"running": {}}});
+    let probe = |kind| FailedProbe { kind, target: Some("port 8080".into()), result: ProbeResult::Refused };
+    let not_ready =
+        |probe| Progress::Stumbling(Cause::NotReadyYet { container: "app".into(), seconds: 58, of: 178, probe });
+    assert_eq!(judge(&probed(running.clone(), "pod-2")), not_ready(Some(probe(ProbeKind::Readiness))));
+    assert_eq!(judge(&probed(running.clone(), "pod-1")), not_ready(None));
+    let before = probed(running, "pod-2").also(|workloads| {
+        for event in &mut workloads.events {
+            event.last_timestamp = from(json!(BEFORE));
+        }
+    });
+    assert_eq!(judge(&before), not_ready(None));
+    // It is the node that ends it.
+    let killed = Cause::KilledByProbe { container: "app".into(), restarts: 1, probe: probe(ProbeKind::Liveness) };
+    assert_eq!(judge(&probed(crashed(1, 137, "Error", IN_ATTEMPT), "pod-2")), Progress::Stumbling(killed));
+    assert_eq!(judge(&probed(crashed(1, 1, "Error", IN_ATTEMPT), "pod-2")), Progress::Stumbling(crash_loop(1, 1)));
+}
+
+#[test]
+fn volumes_are_asked_for_while_containers_are_made() {
+    let missing = "MountVolume.SetUp failed for volume \"cfg\" : configmap \"settings\" not found";
+    let mounting = |uid: &str| {
+        unready(waiting("ContainerCreating", "")).also(|workloads| {
+            workloads.pods[0].status.as_mut().unwrap().conditions =
+                from(json!([{"type": "PodScheduled", "status": "True"}]));
+            workloads.events = vec![event(json!({"kind": "Pod", "uid": uid}), "FailedMount", missing)];
+        })
+    };
+    assert_eq!(judge(&mounting("pod-2")), Progress::Stumbling(container_config(Some("the ConfigMap settings"))));
+    assert_eq!(judge(&mounting("pod-1")), Progress::Progressing);
+}
+
+#[test]
+fn what_does_not_come_up_is_asked_about() {
+    let asks = |workloads: &Workloads, seconds: Millis| needs_explaining(workloads, START + seconds * 1_000);
+    let running = unready(json!({"state": {"running": {}}}));
+    assert!(!asks(&running, 6) && asks(&running, 7), "the pod was made 2 s into the attempt");
+    let ready = running.clone().also(|workloads| {
+        workloads.pods[0].status.as_mut().unwrap().conditions = from(json!([{"type": "Ready", "status": "True"}]));
+    });
+    assert!(!asks(&ready, 60));
+    let work = job(json!({}), json!({}));
+    assert!(asks(&Workloads { jobs: vec![work], ..Workloads::default() }, 60), "a Job without a pod");
+    let done = job(json!({}), json!({"conditions": [{"type": "Complete", "status": "True"}]}));
+    assert!(!asks(&Workloads { jobs: vec![done], ..Workloads::default() }, 60));
+}
+
+/// The Job `work`, which began 30 s into the attempt.
+fn job(annotations: Value, status: Value) -> Job {
+    let mut all = json!({"startTime": IN_ATTEMPT});
+    all.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+    from(json!({
+        "metadata": {"name": "work", "uid": "work", "annotations": annotations, "creationTimestamp": IN_ATTEMPT},
+        "spec": {"template": {}}, "status": all,
+    }))
+}
+
+fn of_work(container: Value) -> Pod {
+    with(pod(2, container), |pod| {
         pod.metadata.owner_references = from(json!([
             {"apiVersion": "batch/v1", "kind": "Job", "name": "work", "uid": "work", "controller": true}
         ]));
+    })
+}
+
+/// What runs to its end has the whole of an attempt for it, whether its container says that it is ready or not, and its
+/// time counts from its own beginning.
+#[test]
+fn a_job_is_late_at_the_end_of_an_attempt() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let runs = of_work(json!({"ready": true, "state": {"running": {}}}));
+    let name = || "work".to_owned();
+    let end = JobEnd::OutOfTime { seconds: 150 };
+    let table = [
+        (json!({}), Tasks::Recipes { databases: true }, Cause::SetupFailed { job: name(), end, databases: true }),
+        (json!({}), Tasks::Repositorys, Cause::JobFailed { job: name(), end }),
+        (json!({"helm.sh/hook": "pre-install"}), Tasks::Repositorys, Cause::HookFailed { job: name(), end }),
+    ];
+    for (annotations, tasks, cause) in table {
+        let jobs = vec![job(annotations, json!({}))];
+        let workloads = Workloads { jobs, pods: vec![runs.clone()], ..Workloads::default() };
+        let after = |seconds| assess(&workloads, &Expected { tasks, ..at(seconds, &work) });
+        assert_eq!(after(170), Progress::Progressing);
+        assert_eq!(after(180), Progress::Stumbling(cause));
+    }
+}
+
+/// A Job whose pod was never made changed nothing, and has no log.
+#[test]
+fn a_job_without_a_pod_is_told_by_what_keeps_it_from_one() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let databases = Tasks::Recipes { databases: true };
+    let alone = Workloads { jobs: vec![job(json!({}), json!({}))], ..Workloads::default() };
+    let after =
+        |workloads: &Workloads, seconds| assess(workloads, &Expected { tasks: databases, ..at(seconds, &work) });
+    assert_eq!(after(&alone, 60), Progress::Progressing);
+    let Progress::Stumbling(cause) = after(&alone, 180) else { panic!("it stumbles") };
+    assert_eq!(cause.to_string(), "The job work did not begin: the cluster made no pod of it.");
+    let message = format!("Error creating: {}", QUOTA.replace("web-2-abcde", "work-abcde"));
+    let over = alone.also(|workloads| workloads.events = vec![event(json!({"uid": "work"}), "FailedCreate", &message)]);
+    assert_eq!(after(&over, 60), Progress::Stumbling(over_quota()));
+    let ending = over.clone().also(|workloads| {
+        workloads.pods = vec![with(pod(1, json!({"ready": true})), |pod| {
+            pod.metadata.deletion_timestamp = from(json!("2026-11-23T18:01:00Z"));
+        })];
     });
-    let setup = Cause::SetupFailed { job: "work".to_owned(), exit_code: None };
-    let hook = Cause::HookFailed { job: "work".to_owned(), exit_code: None };
-    for (annotations, cause) in [(json!({}), setup), (json!({"helm.sh/hook": "pre-install"}), hook)] {
-        for pods in [vec![], vec![runs.clone()]] {
-            let workloads = Workloads { jobs: vec![job(annotations.clone())], pods, ..Workloads::default() };
-            let work = [(WorkloadKind::Job, "work".to_owned())];
-            let after = |seconds: Millis| {
-                assess(
-                    &workloads,
-                    &Expected {
-                        workloads: &work,
-                        attempt_started_at: START,
-                        attempt_deadline: END,
-                        now: START + seconds * 1_000,
-                    },
-                )
-            };
-            assert_eq!(after(170), Progress::Progressing);
-            assert_eq!(after(180), Progress::Stumbling(cause.clone()));
+    assert_eq!(after(&ending, 60), Progress::Progressing, "the room comes by itself");
+}
+
+#[test]
+fn a_job_that_failed_says_of_what() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let failed = |reason: &str| {
+        json!({"conditions": [
+            {"type": "Failed", "status": "True", "reason": reason, "lastTransitionTime": "2026-11-23T18:00:50Z"}
+        ]})
+    };
+    let ended = |exit_code: i32, reason: &str| {
+        of_work(json!({"state": {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": IN_ATTEMPT}}}))
+    };
+    let judged = |reason: &str, pods: Vec<Pod>| {
+        let workloads = Workloads { jobs: vec![job(json!({}), failed(reason))], pods, ..Workloads::default() };
+        let tasks = Tasks::Recipes { databases: false };
+        match assess(&workloads, &Expected { tasks, ..at(60, &work) }) {
+            Progress::AttemptOver(cause) => cause.to_string(),
+            other => panic!("{other:?}"),
         }
+    };
+    for (reason, pods, expected) in [
+        ("BackoffLimitExceeded", vec![ended(2, "Error")], "The job work ended with exit code 2; its log says why."),
+        ("BackoffLimitExceeded", vec![], "The job work failed; its log says why."),
+        (
+            "BackoffLimitExceeded",
+            vec![ended(137, "OOMKilled")],
+            "Container app ran out of memory at its limit of 64Mi.",
+        ),
+        (
+            "DeadlineExceeded",
+            vec![ended(143, "Error")],
+            "The job work did not end within the 20 seconds that it had; its log says how far it came.",
+        ),
+    ] {
+        assert_eq!(judged(reason, pods), expected);
     }
 }
 

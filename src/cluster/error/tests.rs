@@ -588,3 +588,14 @@ fn a_pod_is_refused_in_the_name_of_what_makes_it_with_what_to_write() {
         assert_eq!(classify(&call, &answer), ClusterError::Refused(refused));
     }
 }
+
+#[test]
+fn people_hear_what_the_cluster_did_and_to_what() {
+    let namespace: Namespace = "pr-7".parse().unwrap();
+    let call = Call::new("list", "Pods", "").in_namespace(&namespace);
+    let status =
+        Status { code: 503, reason: "ServiceUnavailable".into(), message: "s3cret".into(), ..Default::default() };
+    assert_eq!(classify(&call, &status).trouble(), "the cluster answered 503 to \"list Pods in pr-7\"");
+    let refused = call.away("tcp connect error to 10.0.0.1: Connection refused");
+    assert_eq!(refused.trouble(), "the cluster gave no answer to \"list Pods in pr-7\"");
+}

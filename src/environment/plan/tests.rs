@@ -2,6 +2,11 @@ use super::*;
 
 const NOW: Millis = 1_000_000_000;
 
+/// No node has room.
+fn unschedulable() -> Cause {
+    Cause::Unschedulable { hindrances: Vec::new() }
+}
+
 fn commit() -> CommitSha {
     "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit")
 }
@@ -117,7 +122,7 @@ fn each_state_has_its_step() {
         progress: Some(progress),
         ..facts(Some(DeploymentFacts { attempt_deadline: Some(NOW), ..deploying(attempt) }))
     };
-    let never_ready = Cause::NotReadyInTime { container: None, seconds: 180 };
+    let never_ready = Cause::NotReadyInTime { container: None, seconds: 180, probe: None };
     let table = [
         ("no place yet", Facts { has_place: false, ..facts(None) }, Step::AskForPlace),
         ("a new commit", facts(None), Step::CreateDeployment { commit: commit() }),
@@ -186,8 +191,8 @@ fn each_state_has_its_step() {
         ("a rollout", progress(Progress::Progressing), look_again.clone()),
         (
             "a stumble",
-            progress(Progress::Stumbling(Cause::Unschedulable)),
-            Step::Await { until: NOW + 10_000, cause: Some(Cause::Unschedulable) },
+            progress(Progress::Stumbling(unschedulable())),
+            Step::Await { until: NOW + 10_000, cause: Some(unschedulable()) },
         ),
         ("ready", progress(Progress::Ready), Step::Succeed),
         (
@@ -246,8 +251,8 @@ fn each_state_has_its_step() {
         ),
         (
             "the second deadline",
-            late(2, Progress::Stumbling(Cause::Unschedulable)),
-            Step::EndAttempt { cause: Cause::Unschedulable, retry_at: NOW + 30_000 },
+            late(2, Progress::Stumbling(unschedulable())),
+            Step::EndAttempt { cause: unschedulable(), retry_at: NOW + 30_000 },
         ),
         ("the third deadline", late(3, Progress::Progressing), Step::Fail { cause: never_ready }),
         (
@@ -504,7 +509,7 @@ fn whoever_sets_it_is_patient_for_longer_or_not() {
     assert_eq!(next_step(&begins, NOW), Step::BeginAttempt { attempt: 1, deadline: NOW + 600_000 });
 
     let last = DeploymentFacts { attempt_deadline: Some(NOW), ..deploying(3) };
-    let cause = Cause::NotReadyInTime { container: None, seconds: 600 };
+    let cause = Cause::NotReadyInTime { container: None, seconds: 600, probe: None };
     assert_eq!(next_step(&Facts { patience, ..facts(Some(last)) }, NOW), Step::Fail { cause });
 
     let goes = |since| Facts {
@@ -599,7 +604,7 @@ fn an_attempt_begins_once_its_images_are_there() {
 
 #[test]
 fn what_the_cluster_does_not_take_is_tried_for_as_long_as_the_attempt_lasts() {
-    let cause = || Cause::Unschedulable;
+    let cause = unschedulable;
     let with = |deadline, attempt| {
         let row = DeploymentFacts { attempt_deadline: Some(deadline), phase: 0, applied: false, ..deploying(attempt) };
         not_taken(&facts(Some(row)), cause(), NOW)

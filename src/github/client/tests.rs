@@ -449,9 +449,12 @@ async fn roles_changed_files_and_deployments() {
     let long = "x".repeat(200);
     let state = GitHubState::Success;
     let url = Some("https://pr-1.preview.example.com");
-    scene.github.set_deployment_state(&scene.access, made, state, url, &long).await.unwrap();
+    let log_url = Some("https://previewd.example.com/environments/1");
+    scene.github.set_deployment_state(&scene.access, made, state, url, log_url, &long).await.unwrap();
     let told = scene.loopback.deployments(SHOP).pop().expect("the newest");
-    assert_eq!((told.statuses[0].state.as_str(), told.environment.as_str()), ("success", "preview"));
+    let shown = &told.statuses[0];
+    assert_eq!((shown.state.as_str(), Some(shown.log_url.as_str())), ("success", log_url));
+    assert_eq!(told.environment, "preview");
     assert_eq!(scene.loopback.violations(), Vec::<String>::new());
 }
 

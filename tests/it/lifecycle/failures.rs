@@ -47,7 +47,12 @@ async fn a_container_that_ends_is_tried_three_times() {
     // With so little that it ends before it can have been ready, however slow the machine is.
     let (crash, oom) = (recipe("crash"), recipe("oom").replace("64Mi", "24Mi"));
     tokio::join!(
-        fails(&life, "crash", &crash, "crash_loop", "Container app keeps crashing", 3),
+        async {
+            let failed = fails(&life, "crash", &crash, "crash_loop", "Container app keeps crashing", 3).await;
+            let number = failed["environment"].as_str().unwrap().rsplit_once('#').unwrap().1.parse().unwrap();
+            let comment = life.until_commented(number, "The end of the log of app").await;
+            assert!(comment.contains("panic: the basket is on fire"), "{comment}");
+        },
         fails(&life, "oom", &oom, "out_of_memory", "Container app ran out of memory at its limit of 24Mi", 3),
     );
     life.finish().await;
@@ -58,9 +63,23 @@ async fn an_image_that_cannot_run_is_named() {
     let Some(ground) = node().await else { return };
     let life = Life::start(ground, "images").await;
     let missing = async {
-        let number = life.open("missing", &recipe_of("127.0.0.1:1/absent:1", "ok")).await;
+        let absent = format!("{}report: both\n", recipe_of("127.0.0.1:1/absent:1", "ok"));
+        let number = life.open("missing", &absent).await;
         let stumbles = |found: &Value| found["status"] == "deploying" && found["reason"] == "image_pull_failed";
         let seen = life.until(number, TO_STUMBLE, stumbles).await;
+        // Whoever looks at the pull request knows it soon after, and what to do, while it is still tried.
+        let known = Instant::now();
+        let why = "cannot be pulled: its registry cannot be reached";
+        let comment = life.until_commented(number, why).await;
+        assert!(known.elapsed() < Duration::from_secs(30), "{:?}", known.elapsed());
+        assert!(comment.contains("is being deployed") && comment.contains("Push the image"), "{comment}");
+        eventually("GitHub's deployment says it", SOON, async || {
+            let told =
+                life.stand.github.deployments(&life.repository).into_iter().find(|it| it.sha == life.head(number))?;
+            let newest = told.statuses.last()?;
+            (newest.state == "in_progress" && newest.description.contains("127.0.0.1:1/absent:1")).then_some(())
+        })
+        .await;
         assert!(seen["message"].as_str().unwrap().contains("127.0.0.1:1/absent:1"), "{seen:#}");
         // A commit that runs takes over from one that never did.
         life.stand.github.push(&life.repository, number, &[(".preview.yaml", &recipe("ok"))]).await.unwrap();
@@ -95,7 +114,13 @@ async fn another_machines_image_and_a_port_that_nobody_listens_on_are_named() {
     let other = recipe_of(&image.name, "ok");
     tokio::join!(
         stumbles(&life, "machine", &other, "image_pull_failed", &image.name),
-        stumbles(&life, "nobody", &nobody, "not_ready_in_time", "see its health path"),
+        stumbles(
+            &life,
+            "nobody",
+            &nobody,
+            "not_ready_in_time",
+            "(GET /healthz on port 8081) is refused the connection"
+        ),
     );
     life.finish().await;
 }
@@ -152,8 +177,9 @@ async fn a_hook_that_never_ends_fails_after_three_attempts() {
         (&"hook_failed".into(), &3.into()),
         "{failed:#}"
     );
-    assert_eq!(failed["message"], "The job waits did not end in time; its log says how far it came.");
-    life.until_commented(number, "did not end in time").await;
+    let said = failed["message"].as_str().unwrap();
+    assert!(said.starts_with("The job waits did not end within the "), "{failed:#}");
+    life.until_commented(number, "The job waits did not end within the ").await;
     // It can be tried once more, and a hook that ends lets the rest begin.
     life.call("retry_preview_deployment", number).await.done().unwrap();
     life.until(number, SOON, |found| found["status"] == "deploying").await;
@@ -209,7 +235,7 @@ async fn an_application_that_is_never_ready_fails_after_three_attempts() {
     life.configure(PATIENCE);
     life.begin().await;
     let began = Instant::now();
-    let sentence = "was not ready within";
+    let sentence = "its readiness probe (GET /healthz on port 8080) is answered with 503";
     let failed = fails(&life, "never", &recipe("never-ready"), "not_ready_in_time", sentence, 3).await;
     // Three times thirty seconds, and the waits between them: ten and thirty.
     assert!((SOON * 2..SOON * 4).contains(&began.elapsed()), "{:?}", began.elapsed());

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use previewd::{
-    cluster::{Cluster, ClusterError, Creation, Deletion, Expected, NamespaceState, Owner, WorkloadKind, assess},
+    cluster::{
+        Cluster, ClusterError, Creation, Deletion, Expected, NamespaceState, Owner, Tasks, WorkloadKind, assess,
+    },
     environment::{Cause, Namespace, Progress},
     recipe::Object,
 };
@@ -59,6 +61,7 @@ async fn progress(cluster: &Cluster, namespace: &Namespace, seconds: i64) -> Pro
         attempt_started_at: 1_800_000_000_000,
         attempt_deadline: 1_800_000_180_000,
         now,
+        tasks: Tasks::Repositorys,
     };
     assess(&workloads, &expected)
 }
@@ -90,7 +93,7 @@ async fn an_application_becomes_ready_or_stumbles_as_its_image_says() {
     cluster.apply(&namespace, &deployment("registry.invalid/never-ready:1")).await.unwrap();
     sleep(Duration::from_secs(60)).await;
     let never = progress(&cluster, &namespace, 80).await;
-    assert!(matches!(never, Progress::Stumbling(Cause::NotReadyInTime { .. })), "{never:?}");
+    assert!(matches!(never, Progress::Stumbling(Cause::NotReadyYet { .. })), "{never:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -217,6 +217,7 @@ impl World {
             cluster: Cluster::with_client(self.kubernetes.client(number)),
             github: self.way_to_github(number),
             base_domain: config.base_domain.clone(),
+            public_url: config.public_url.clone(),
             policy: Arc::new(config.policy()),
             triggers: config.triggers.clone(),
             lifetime: config.lifetime.clone(),

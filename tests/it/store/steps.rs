@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use previewd::{
-    environment::{Cause, DeploymentStatus, EnvironmentStatus, GitHubState, PullRequestState, Reason},
+    environment::{
+        Cause, DeploymentStatus, EnvironmentStatus, GitHubState, Hitch, Hitches, PullRequestState, Reason, Told,
+    },
     recipe::Render,
     store::{Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, Record, Store},
 };
@@ -265,7 +267,7 @@ async fn what_may_have_come_late_is_looked_at_again() {
             .unwrap()
             .unwrap();
         let deployment = store.deployment(&lease.environment_id, &commit(1)).await.unwrap().unwrap();
-        let told = store.record_github_deployment(&lease, &deployment.id, Some(9), Some(GitHubState::Success));
+        let told = store.record_github_deployment(&lease, &deployment.id, Some(9), Some((GitHubState::Success, "")));
         told.await.unwrap().unwrap();
         store.record_comment(&lease, Some(5), "digest").await.unwrap().unwrap();
         store.release(&lease, None, 0, true).await.unwrap();
@@ -281,6 +283,42 @@ async fn what_may_have_come_late_is_looked_at_again() {
         );
         let deployment = store.deployment(&lease.environment_id, &commit(1)).await.unwrap().unwrap();
         assert_eq!((deployment.github_id, deployment.github_state), (Some(9), None));
+    })
+    .await;
+}
+
+/// What is in the way is known with its time, and stays told until a deployment begins anew.
+#[tokio::test]
+async fn what_is_in_the_way_is_kept_with_its_time() {
+    for_each_database(async |database| {
+        let store = database.store();
+        tell_of(&store, &pull_request(7)).await;
+        let lease = claim(&store).await;
+        let crashes = |restarts| {
+            let cause = Cause::CrashLoop { container: "app".to_owned(), restarts, exit_code: Some(1) };
+            Some(Hitch::from(&cause))
+        };
+        let record = async |changes: EnvironmentChanges| {
+            let record = Record { environment: Some(changes), ..Record::default() };
+            store.record(&lease, record).await.unwrap().unwrap();
+            store.hitches(&lease.environment_id).await.unwrap()
+        };
+        let stumbles = |hitch: Option<Hitch>| EnvironmentChanges::default().stumbles(hitch.as_ref());
+
+        let first = record(stumbles(crashes(1))).await;
+        assert!(first.now.is_some() && first.since.is_some() && first.told.is_none(), "{first:?}");
+        assert_eq!(record(stumbles(crashes(2))).await, first, "the same, whatever it counts");
+        let told = Told::Hitch(crashes(3).unwrap());
+        store.record_told(&lease, &told).await.unwrap().unwrap();
+        let over = record(stumbles(None)).await;
+        assert_eq!((over.now, over.told), (None, Some(told)));
+        assert!(over.since >= first.since);
+        assert_eq!(record(EnvironmentChanges::default().begins()).await, Hitches::default());
+
+        assert_eq!(store.trouble(&lease.environment_id).await.unwrap(), None);
+        store.record_trouble(&lease, "GitHub answered 502 to reading acme/shop#7").await.unwrap();
+        let trouble = store.trouble(&lease.environment_id).await.unwrap().unwrap();
+        assert_eq!(trouble.what, "GitHub answered 502 to reading acme/shop#7");
     })
     .await;
 }

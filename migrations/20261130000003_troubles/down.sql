@@ -1,0 +1,2 @@
+ALTER TABLE standings DROP COLUMN trouble_at;
+ALTER TABLE standings DROP COLUMN trouble;
