@@ -293,7 +293,8 @@ impl Pass<'_> {
                 Ok((created, of)) if of == commit.as_str() => return Ok(Ok(created)),
                 Ok((of_another, _)) => {
                     self.github_write(urgency).await?;
-                    let ended = github.set_deployment_state(access, of_another, GitHubState::Inactive, None, None, "").await;
+                    let ended =
+                        github.set_deployment_state(access, of_another, GitHubState::Inactive, None, None, "").await;
                     if let Err(error) = ended {
                         warn!(%error, "a deployment of a newer commit cannot be ended; it goes on with that commit");
                     }

@@ -2,8 +2,8 @@
 
 use previewd::{
     environment::{
-        Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullRequestFacts, PullRequestState,
-        Reason, RepositoryFacts, RepositoryState,
+        Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullFailure, PullRequestFacts,
+        PullRequestState, Reason, RepositoryFacts, RepositoryState,
     },
     store::{DeploymentChanges, EnvironmentChanges, EventKind, Overview, Record, RecordedDelivery, Store, StoreError},
 };
@@ -459,7 +459,8 @@ async fn what_failed_for_its_image_tries_again_when_its_build_ends() {
         let store = database.store();
         let (lease, overview) = claimed_environment(&store).await;
         let (id, head) = (&overview.environment.id, &overview.pull_request.facts.head_sha);
-        let cause = Cause::ImagePullFailed { container: "app".to_owned(), image: "shop".to_owned() };
+        let (container, image) = ("app".to_owned(), "shop".to_owned());
+        let cause = Cause::ImagePullFailed { container, image, why: PullFailure::Denied };
         let ended = DeploymentChanges { status: Some(DeploymentStatus::Failed.code()), ..DeploymentChanges::default() };
         let failed = Record {
             environment: Some(EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause))),
