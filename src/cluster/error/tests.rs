@@ -517,6 +517,7 @@ fn what_does_not_have_its_form_is_told_with_its_fields_and_what_to_write() {
             "each item of spec.template.spec.containers must have name",
         ),
         (typed(&format!(".data.{CANARY}!: expected string, got 1")), "it does not have the form of its kind"),
+        (typed(&format!("{CANARY}: field not declared in schema")), "it does not have the form of its kind"),
         (
             pod("json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string"),
             "spec.template.spec.containers.env.value must be text; put it in quotes",

@@ -153,7 +153,8 @@ fn of_typed_patch(place: &str, problems: &str) -> String {
 }
 
 fn of_typed_problem(place: &str, line: &str) -> Option<String> {
-    let (field, said) = read_field(line)?;
+    // What does not begin so is no field, and may be a value.
+    let (field, said) = line.starts_with('.').then(|| read_field(line))??;
     let (field, said) = (placed(place, &field), said.strip_prefix(": ")?);
     let rule = match said {
         _ if said.starts_with("field not declared in schema") => return Some(format!("it has no field {field}")),
