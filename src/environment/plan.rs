@@ -384,6 +384,8 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
     }
     match deployment.status {
         DeploymentStatus::Pending => first_attempt(facts, deployment, now),
+        // Somebody had it deleted and thought better of it before anything was.
+        DeploymentStatus::Deploying if facts.status != EnvironmentStatus::Deploying => Step::ShowOutcome,
         DeploymentStatus::Deploying => attempt_step(facts, deployment, now),
         DeploymentStatus::Failed if has_namespace && is_ready => match facts.leftovers {
             Leftovers::Objects => Step::Prune { volumes: false },

@@ -19,7 +19,8 @@ pub async fn command(life: &Life, number: u64, author: &str, text: &str) -> Stri
     let github = &life.stand.github;
     let id = github.comment(&life.repository, number, author, text).await.unwrap();
     let is_it = |comment: &Comment| comment.id == id;
-    eventually(&format!("a reaction to {text:?}"), SOON, async || {
+    // Whoever is refused waits for the next minute's writes, once those of this one are used up.
+    eventually(&format!("a reaction to {text:?}"), SOON * 3, async || {
         let comment = github.comments(&life.repository, number).into_iter().find(is_it).unwrap();
         comment.reactions.into_iter().next().map(|(_, reaction)| reaction)
     })
@@ -192,7 +193,7 @@ async fn comments_ask_the_same_table() {
             let denied = ours < action.needs();
             if denied {
                 assert_eq!(reaction, "confused", "{login} wants to {text}");
-                eventually("a denial", SOON, async || (denials() == before + 1).then_some(())).await;
+                eventually("a denial", SOON * 3, async || (denials() == before + 1).then_some(())).await;
             }
             life.until_settled().await;
             assert_eq!(denials(), before + usize::from(denied), "{login} wants to {text}: {reaction}");

@@ -235,7 +235,7 @@ async fn an_application_that_is_never_ready_fails_after_three_attempts() {
     life.configure(PATIENCE);
     life.begin().await;
     let began = Instant::now();
-    let sentence = "its readiness probe (GET /healthz on port 8080) is answered with 503";
+    let sentence = "probe (GET /healthz on port 8080) is answered with 503";
     let failed = fails(&life, "never", &recipe("never-ready"), "not_ready_in_time", sentence, 3).await;
     // Three times thirty seconds, and the waits between them: ten and thirty.
     assert!((SOON * 2..SOON * 4).contains(&began.elapsed()), "{:?}", began.elapsed());
