@@ -92,7 +92,7 @@ async fn an_application_becomes_ready_or_stumbles_as_its_image_says() {
     assert!(matches!(crashes, Progress::AttemptOver(Cause::CrashLoop { .. })), "{crashes:?}");
     cluster.apply(&namespace, &deployment("registry.invalid/never-ready:1")).await.unwrap();
     sleep(Duration::from_secs(60)).await;
-    let never = progress(&cluster, &namespace, 80).await;
+    let never = progress(&cluster, &namespace, 140).await;
     assert!(matches!(never, Progress::Stumbling(Cause::NotReadyYet { .. })), "{never:?}");
 }
 

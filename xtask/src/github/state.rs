@@ -63,8 +63,10 @@ impl State {
         self.users.get(&login.to_lowercase())
     }
 
+    /// An account of this login; whose name says that it is a bot's is one.
     pub fn ensure_user(&mut self, login: &str, kind: UserKind) -> &User {
         let id = self.next_id();
+        let kind = if login.ends_with("[bot]") { UserKind::Bot } else { kind };
         self.users.entry(login.to_lowercase()).or_insert_with(|| User { id, login: login.to_owned(), kind })
     }
 
