@@ -127,7 +127,8 @@ async fn claims_of_a_stateful_set_that_is_left_out_go_once_the_next_commit_runs(
     let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
     let volume = claim(&life, &namespace, "data-shop-0").await.expect("the volume");
 
-    push_recipe(&life, number, &app("crash", "", "")).await;
+    let broken = app("ok", "", "services: { worker: { image: registry.localhost/shop:root, port: 8080 } }\n");
+    push_recipe(&life, number, &broken).await;
     until_put_back(&life, number, &first).await;
     assert_eq!(claim(&life, &namespace, "data-shop-0").await.as_ref(), Some(&volume), "the same volume");
 
