@@ -129,7 +129,16 @@ async fn claims_of_a_stateful_set_that_is_left_out_go_once_the_next_commit_runs(
 
     let broken = app("ok", "", "services: { worker: { image: registry.localhost/shop:root, port: 8080 } }\n");
     push_recipe(&life, number, &broken).await;
-    until_put_back(&life, number, &first).await;
+    let is_back = |found: &Value| found["status"] == "failed" && found["serving_commit"] == first.as_str();
+    let found = life.until(number, TO_RUNNING, is_back).await;
+    // Its route leads to another Service again, which what serves Ingresses learns a moment later.
+    let pods: Api<Pod> = Api::namespaced(life.kube.clone(), &namespace);
+    eventually("nothing else runs", SOON, async || {
+        let left = pods.list(&ListParams::default()).await.unwrap().items;
+        left.iter().all(|pod| pod.name_any() == "shop-0").then_some(())
+    })
+    .await;
+    eventually("its page", SOON, async || life.page(&found).await.contains(&first).then_some(())).await;
     assert_eq!(claim(&life, &namespace, "data-shop-0").await.as_ref(), Some(&volume), "the same volume");
 
     push_recipe(&life, number, &app("ok", "", "")).await;
