@@ -86,8 +86,9 @@ async fn an_image_that_cannot_run_is_named() {
         let running = life.until_running(number).await;
         assert_eq!(running["deployments"][1]["status"], "superseded", "{running:#}");
     };
+    // Not a branch that is called as the tag is: that would be pulled anew.
     let root = recipe_of("registry.localhost/shop:root", "ok");
-    tokio::join!(missing, fails(&life, "root", &root, "runs_as_root", "runs as root", 1));
+    tokio::join!(missing, fails(&life, "privileged", &root, "runs_as_root", "runs as root", 1));
     life.finish().await;
 }
 
