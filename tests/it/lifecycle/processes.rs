@@ -10,6 +10,7 @@ use futures::future::join_all;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Namespace, Pod},
+    discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -45,14 +46,9 @@ fn make_pods_ready(client: Client, installation: String) -> JoinHandle<()> {
             let listed = pods.list(&labelled).await.map(|list| list.items).unwrap_or_default();
             let is_waiting = |pod: &&Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Running");
             let made_ready = listed.iter().filter(is_waiting).map(async |pod| {
-                // Without an address a Service has nothing behind it, however ready its pods are.
-                let digits = pod.uid().map_or(0, |uid| uid.bytes().fold(0u32, |sum, b| sum.wrapping_mul(31) + u32::from(b)));
-                let address = format!("10.{}.{}.{}", digits >> 16 & 255, digits >> 8 & 255, digits & 255);
                 let container = pod.spec.as_ref().map(|spec| &spec.containers[0]);
                 let status = json!({ "status": {
                     "phase": "Running",
-                    "podIP": address,
-                    "podIPs": [{ "ip": address }],
                     "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": previewd::service::rfc3339(0) }],
                     "containerStatuses": [{
                         "name": container.map(|container| &container.name),
@@ -63,6 +59,19 @@ fn make_pods_ready(client: Client, installation: String) -> JoinHandle<()> {
                 let namespaced: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
                 // One that is gone by now needs nothing.
                 let _ = namespaced.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await;
+                // The controller puts only pods of nodes that it knows behind a Service.
+                let slices: Api<EndpointSlice> =
+                    Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+                let slice = json!({
+                    "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                    "metadata": { "name": "played", "labels": { "kubernetes.io/service-name": "app" } },
+                    "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
+                    "endpoints": [{
+                        "addresses": ["10.0.0.1"], "conditions": { "ready": true },
+                        "targetRef": { "kind": "Pod", "name": pod.name_any(), "namespace": pod.namespace() },
+                    }],
+                });
+                let _ = slices.patch("played", &PatchParams::apply("test").force(), &Patch::Apply(&slice)).await;
             });
             join_all(made_ready).await;
             tokio::time::sleep(Duration::from_millis(200)).await;
