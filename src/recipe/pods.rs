@@ -11,6 +11,9 @@ const DRAIN_SECONDS: i64 = 2;
 /// How long a pod must stay ready before it counts: one that answers its first probe and then runs out of memory or ends
 /// would otherwise be called running, in whichever instant somebody looks.
 const STAYS_READY_SECONDS: u32 = 3;
+/// How long a Job that ended stays at least: longer than the time between two looks of previewd, a process that dies in
+/// between included. One that is gone before anybody saw it end would be run again.
+const STAYS_ENDED_SECONDS: u64 = 60;
 
 /// Where a kind has its pod template; None for what makes no pods.
 pub(super) fn template_path(kind: &str) -> Option<&'static str> {
@@ -61,6 +64,11 @@ pub(super) fn take_over(object: &mut Object, context: &Context<'_>) {
     // Jobs are labelled like what they make.
     if let Some(template) = object.body.pointer_mut("/spec/jobTemplate") {
         merge(&mut template["metadata"]["labels"], &labels);
+    }
+    if let Some(stays) = object.body.pointer_mut("/spec/ttlSecondsAfterFinished")
+        && stays.as_u64().is_some_and(|seconds| seconds < STAYS_ENDED_SECONDS)
+    {
+        *stays = json!(STAYS_ENDED_SECONDS);
     }
     let serves = matches!(object.kind.as_str(), "Deployment" | "StatefulSet");
     if serves {
