@@ -3,8 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use diesel::{
-    dsl::sql,
-    expression::SqlLiteral,
     sql_types::{BigInt, Nullable},
     sqlite::SqliteConnection,
 };
@@ -19,7 +17,7 @@ use diesel_async::{
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 
-use super::{environments::lower_utils, postgres};
+use super::{clock::Moment, environments::lower_utils, postgres};
 use crate::{environment::Millis, faults::Faults, sealing::Keys};
 
 pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection, Statements>;
@@ -180,38 +178,29 @@ impl Store {
         self.due.notify_one();
     }
 
-    /// The database's clock, so that leases mean the same to every process. Unix milliseconds.
-    pub(super) fn now(&self) -> SqlLiteral<BigInt> {
+    /// The database's clock, so that leases mean the same to every process.
+    pub(super) fn now(&self) -> Moment<BigInt> {
         self.now_plus(Duration::ZERO)
     }
 
-    pub(super) fn now_plus(&self, wait: Duration) -> SqlLiteral<BigInt> {
-        sql(&self.clock_moved_by(wait.as_millis() as i64))
+    pub(super) fn now_plus(&self, wait: Duration) -> Moment<BigInt> {
+        self.clock_moved_by(Some(wait.as_millis() as i64))
     }
 
-    pub(super) fn now_minus(&self, since: Duration) -> SqlLiteral<BigInt> {
-        sql(&self.clock_moved_by(-(since.as_millis() as i64)))
+    pub(super) fn now_minus(&self, since: Duration) -> Moment<BigInt> {
+        self.clock_moved_by(Some(-(since.as_millis() as i64)))
     }
 
     /// The moment after `wait`, or NULL.
-    pub(super) fn now_plus_or_never(&self, wait: Option<Duration>) -> SqlLiteral<Nullable<BigInt>> {
-        match wait {
-            Some(wait) => sql(&self.clock_moved_by(wait.as_millis() as i64)),
-            None => sql("NULL"),
-        }
+    pub(super) fn now_plus_or_never(&self, wait: Option<Duration>) -> Moment<Nullable<BigInt>> {
+        self.clock_moved_by(wait.map(|wait| wait.as_millis() as i64))
     }
 
-    fn clock_moved_by(&self, milliseconds: i64) -> String {
+    fn clock_moved_by<T>(&self, milliseconds: Option<i64>) -> Moment<T> {
         match (&self.clock, &self.pools) {
-            (Clock::Given(clock), _) => format!("({})", clock() + milliseconds),
-            (Clock::Database, Pools::Sqlite { .. }) => {
-                format!("(CAST(unixepoch('subsec') * 1000 AS BIGINT) + {milliseconds})")
-            }
-            // Not clock_timestamp(): it may change within a statement, so that no index is used for what is compared
-            // with it.
-            (Clock::Database, Pools::Postgres(_)) => {
-                format!("(CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT) + {milliseconds})")
-            }
+            (Clock::Given(clock), _) => Moment::at(milliseconds.map(|milliseconds| clock() + milliseconds)),
+            (Clock::Database, Pools::Sqlite { .. }) => Moment::by_sqlite(milliseconds),
+            (Clock::Database, Pools::Postgres(_)) => Moment::by_postgres(milliseconds),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod backup;
 mod budgets;
+mod clock;
 mod commands;
 mod connection;
 mod deliveries;
