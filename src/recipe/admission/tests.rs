@@ -66,6 +66,20 @@ fn deployment(pod: &str, container: &str) -> String {
     )
 }
 
+/// One that its own TTL takes away before anybody saw it end would be run again.
+#[test]
+fn a_job_that_ended_stays_until_it_was_seen() {
+    for (asked, stays) in [(0, 60), (59, 60), (60, 60), (3_600, 3_600)] {
+        let job = format!(
+            "{{ apiVersion: batch/v1, kind: Job, metadata: {{ name: x }}, spec: {{ ttlSecondsAfterFinished: {asked}, \
+             template: {{ spec: {{ restartPolicy: Never, containers: [{{ name: x, image: shop }}] }} }} }} }}"
+        );
+        let render = rendered(&job).expect("it is taken");
+        let job = render.objects.iter().find(|object| object.kind == "Job").expect("the Job");
+        assert_eq!(job.body["spec"]["ttlSecondsAfterFinished"], stays, "{asked}");
+    }
+}
+
 #[test]
 fn what_charts_write_to_leave_something_out_is_left_out() {
     for pod in [
