@@ -26,6 +26,18 @@ pub fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
     }
 }
 
+/// With a capital letter at its beginning.
+pub fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
+}
+
+/// What went wrong, as a sentence that says that it is tried again.
+pub fn tried_again(trouble: &str) -> String {
+    let trouble: String = trouble.chars().filter(|character| !character.is_control()).collect();
+    format!("{}; it is tried again.", capitalized(&trouble))
+}
+
 /// Text as HTML shows it, in elements and in quoted attributes. Control characters go.
 pub fn escape_html(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
@@ -51,6 +63,15 @@ pub fn storable(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trouble_is_told_as_a_sentence() {
+        assert_eq!(
+            tried_again("the cluster gave no answer to \"read\n Pod\""),
+            "The cluster gave no answer to \"read Pod\"; it is tried again."
+        );
+        assert_eq!(capitalized(""), "");
+    }
 
     #[test]
     fn ages_are_short() {

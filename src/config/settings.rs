@@ -67,10 +67,11 @@ impl Limits {
         now.saturating_add(self.ttl.millis().map_or(asked, |most| asked.min(most)))
     }
 
-    /// The longest for which somebody may keep an environment, where that is less than `duration`.
-    pub fn less_than(&self, duration: Duration) -> Option<Lifespan> {
+    /// What is told where an environment is kept for less than `duration`, which somebody asked for.
+    pub fn shortfall(&self, duration: Duration) -> Option<String> {
         let asked = Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX);
-        self.ttl.millis().is_some_and(|most| most < asked).then_some(self.ttl)
+        let is_less = self.ttl.millis().is_some_and(|most| most < asked);
+        is_less.then(|| format!("It is kept for {}, the longest here.", self.ttl))
     }
 
     /// How many environments there may be at once, with what `teams` may have.

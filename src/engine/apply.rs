@@ -13,26 +13,24 @@ use crate::{
         CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, blocking_pods,
         completed_jobs, is_claim_of, jobs_to_restart, pods_to_restart, running,
     },
-    environment::{Cause, CommitSha, Namespace, NamespaceFacts},
-    recipe::{Object, RUN, Render, STAYS, room},
+    environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle},
+    recipe::{ONCE, Object, RUN, Render, STAYS, room},
     store::{Environment, Inventoried, Made, ObjectKey},
 };
 
 /// How long a pass waits for an object to go that is made anew, and how often it looks.
 const GOES: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
-/// How soon the next pass looks whether it is gone.
-const LOOK_AT_WHAT_GOES: Duration = Duration::from_secs(1);
 
 /// How many commits are looked at for one that ran.
 const LOOKS_BACK: i64 = 100;
 
 /// How far an attempt has come.
-pub(super) enum Applied {
-    /// So many phases are in the cluster. `digest`: of what is there, where that is everything.
-    Phases { phases: i64, digest: Option<String> },
-    /// What ran before ends first: the quota has no room for both.
-    MakesRoom,
+pub(super) struct Applied {
+    /// So many phases are in the cluster.
+    pub phases: i64,
+    /// Of what is there, where that is everything.
+    pub digest: Option<String>,
 }
 
 impl Pass<'_> {
@@ -69,15 +67,19 @@ impl Pass<'_> {
             // to go back to, what served may have left volumes.
             let had_served = good.is_none() && self.has_served(environment).await?;
             self.remove_leftovers(environment, |key| match &good {
-                Some(good) => key.is_among(good.applied()),
+                Some(good) => key.is_among(good.applied()) || is_claimed_by(good, key),
                 None => had_served && key.is_volume(),
             })
             .await?;
         }
-        if !self.has_room(observed, good.as_ref(), &made.render, phase).await? {
-            return Ok(Applied::MakesRoom);
-        }
         let objects = phases.get(phase).copied().unwrap_or_default();
+        if !self.has_room(observed, good.as_ref(), &made.render, phase).await? {
+            // It makes room, which takes until pods are gone.
+            let makes_pods = |object: &&Object| WorkloadKind::of(&object.kind).is_some();
+            let first = objects.iter().find(makes_pods).or(objects.first());
+            let first = first.ok_or_else(|| Interrupted::failed("an empty phase has no room"))?;
+            return Err(NotApplied::not_yet(&ObjectKey::of(first), Obstacle::NoRoom));
+        }
         for object in made.render.departing(phase) {
             self.remove(&environment.namespace, &ObjectKey::of(object)).await?;
         }
@@ -89,7 +91,7 @@ impl Pass<'_> {
             self.put(&environment.namespace, object, &done).await?;
         }
         let is_last = phase + 1 >= phases.len();
-        Ok(Applied::Phases { phases: phase as i64 + 1, digest: is_last.then(|| made.render.digest()) })
+        Ok(Applied { phases: phase as i64 + 1, digest: is_last.then(|| made.render.digest()) })
     }
 
     /// Puts back what was applied for a commit that ran. Gives whether it still, or already, serves.
@@ -115,7 +117,11 @@ impl Pass<'_> {
         // What ran to its end is not run again, unless it went with its namespace.
         let render = if fresh { render } else { render.lasting() };
         for object in &render.objects {
-            self.put(&environment.namespace, object, &done).await?;
+            match self.put(&environment.namespace, object, &done).await {
+                // A volume that grew since serves an older commit as well.
+                Err(NotApplied::Refused(Cause::NeedsReset { .. })) => {}
+                put => put?,
+            }
         }
         let owner = self.owner(&environment.id);
         let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet];
@@ -175,13 +181,11 @@ impl Pass<'_> {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(namespace, wall).await?;
         }
-        for object in render.making_pods() {
+        for object in render.to_try() {
             self.fence(CALL_TIMEOUT).await?;
-            match self.engine.cluster.dry_run_pod(namespace, object).await {
+            match self.engine.cluster.dry_run_pod(namespace, &object).await {
                 // The pods of the commit before may still hold the quota; the sum was checked when rendering.
                 Ok(()) | Err(ClusterError::Refused(Cause::QuotaExceeded { .. })) => {}
-                // A ServiceAccount of the recipe's own comes with its objects.
-                Err(ClusterError::Refused(Cause::ObjectRefused { .. })) if render.has_account_of(object) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -207,17 +211,39 @@ impl Pass<'_> {
         match self.engine.cluster.apply(namespace, object).await {
             Ok(Standing::Stays) => return Ok(()),
             // What was put into it would go with it.
-            Ok(Standing::Goes) => return Err(NotApplied::Interrupted(Interrupted::NotYet(LOOK_AT_WHAT_GOES))),
+            Ok(Standing::Goes) => return Err(NotApplied::not_yet(&ObjectKey::of(object), Obstacle::Goes)),
             Err(ClusterError::Immutable(_)) if object.kind == "PersistentVolumeClaim" => {
                 let (kind, name) = (object.kind.clone(), object.name.clone());
                 return Err(NotApplied::Refused(Cause::NeedsReset { kind, name }));
             }
-            Err(ClusterError::Immutable(_)) => {}
+            Err(ClusterError::Immutable(_)) => self.grow_claims(namespace, object).await?,
             Err(error) => return Err(error.into()),
         }
         self.remove(namespace, &ObjectKey::of(object)).await?;
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.apply(namespace, object).await?;
+        Ok(())
+    }
+
+    /// Has the claims that a StatefulSet's pods have already be as large as its templates say: its controller makes claims,
+    /// and changes none.
+    async fn grow_claims(&mut self, namespace: &Namespace, object: &Object) -> Result<(), NotApplied> {
+        for claim in object.claims() {
+            self.fence(CALL_TIMEOUT).await?;
+            let Object { api_version, kind, name, body: _ } = &claim;
+            if self.engine.cluster.annotations(namespace, api_version, kind, name).await?.is_none() {
+                continue;
+            }
+            self.fence(CALL_TIMEOUT).await?;
+            match self.engine.cluster.apply(namespace, &claim).await {
+                Ok(_) => {}
+                Err(ClusterError::Immutable(_)) => {
+                    let (kind, name) = (kind.clone(), name.clone());
+                    return Err(NotApplied::Refused(Cause::NeedsReset { kind, name }));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 
@@ -259,7 +285,7 @@ impl Pass<'_> {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Err(NotApplied::Interrupted(Interrupted::NotYet(Duration::from_secs(1))))
+        Err(NotApplied::not_yet(key, Obstacle::Goes))
     }
 
     /// Has the pods that failed made anew, and the Jobs that did not do their work.
@@ -286,9 +312,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Deletes what earlier commits left, or all of it but volumes. Gives the names of the volumes that went.
+    /// Deletes what earlier commits left, or all of it but what only holds something. Gives the names of the volumes that went.
     pub(super) async fn prune(&mut self, environment: &Environment, volumes: bool) -> Result<Vec<String>, Interrupted> {
-        self.remove_leftovers(environment, |key| key.is_volume() && !volumes).await
+        self.remove_leftovers(environment, |key| key.only_holds() && !volumes).await
     }
 
     /// Deletes what is in the inventory and not in what is applied, but for what `stays` for now, and what a chart leaves
@@ -302,7 +328,7 @@ impl Pass<'_> {
         let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
         let leftovers = others.into_iter().filter(|object| object.is_superfluous() && !stays(&object.key));
         let (mut deleted, mut kept) = (Vec::new(), Vec::new());
-        for key in leftovers.map(|object| object.key) {
+        for Inventoried { key, done, .. } in leftovers {
             let ObjectKey { api_version, kind, name } = &key;
             // One that is applied in another version of its kind is the same object, and a claim may be back in use.
             let has_a_part = |object: &Inventoried| {
@@ -312,15 +338,22 @@ impl Pass<'_> {
             if !applied.iter().any(has_a_part) {
                 self.fence(CALL_TIMEOUT).await?;
                 let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
-                if there.is_some_and(|annotations| annotations.contains_key(STAYS)) {
+                let says = |annotation| there.as_ref().is_some_and(|annotations| annotations.contains_key(annotation));
+                if says(STAYS) {
                     kept.push(key);
                     continue;
                 }
+                // That it was done is known for as long as what it was done to is there.
+                let is_done_once = done && says(ONCE);
                 if kind == "StatefulSet" {
                     self.leave_claims(environment, name).await?;
                 }
                 self.fence(CALL_TIMEOUT).await?;
                 self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
+                if is_done_once {
+                    kept.push(key);
+                    continue;
+                }
             }
             deleted.push(key);
         }
@@ -435,4 +468,10 @@ impl Pass<'_> {
     pub(super) fn owner(&self, environment_id: &str) -> Owner {
         Owner { installation_id: self.installation.id.clone(), environment_id: environment_id.to_owned() }
     }
+}
+
+/// Whether a claim is one of a StatefulSet of `render`.
+fn is_claimed_by(render: &Render, key: &ObjectKey) -> bool {
+    let is_its = |object: &Object| object.kind == "StatefulSet" && is_claim_of(&key.name, &object.name);
+    key.is_volume() && render.objects.iter().any(is_its)
 }

@@ -196,8 +196,7 @@ impl Pass<'_> {
             }
             Command::Keep(duration) => {
                 let until = self.engine.limits.kept_until(self.lease.now(), *duration);
-                let longest = self.engine.limits.less_than(*duration);
-                let answer = longest.map(|longest| format!("It is kept for {longest}, the longest here."));
+                let answer = self.engine.limits.shortfall(*duration);
                 let request = Request { answer, ..by(EventKind::KeepingRequested, time(until)) };
                 let asked = store.request_keeping(id, until, request).await?;
                 granted(asked, invalid(format!("It is {status}; there is nothing to keep.")))

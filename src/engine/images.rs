@@ -18,7 +18,7 @@ use crate::{
     store::{Deployment, Environment, Made, Overview},
 };
 
-/// More than any commit builds; of the others the nodes tell.
+/// More than any commit builds; nodes tell of the others.
 const ASKED_AT_MOST: usize = 8;
 /// GitHub starts a commit's workflows within this time. In milliseconds.
 const WORKFLOWS_START: Millis = 30_000;
@@ -62,8 +62,8 @@ impl Pass<'_> {
             self.engine.store.keep_render(&self.lease, head, kept).await??;
         }
         let moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);
-        let own: Vec<String> =
-            made.render.images().into_iter().filter(|it| carries(it, head) || moving.contains(it)).collect();
+        let is_own = |image: &String| (carries(image, head) || moving.contains(image)) && !image.contains('@');
+        let own: Vec<String> = made.render.images().into_iter().filter(is_own).collect();
         let mut missing = match &self.engine.registries {
             Some(registries) => that_are_not(registries, &own, |presence| presence != Presence::Missing).await,
             None => Vec::new(),
@@ -78,8 +78,11 @@ impl Pass<'_> {
     /// Has the images of a render whose tags may be moved deployed by what they mean now. Gives whether that changed it.
     pub(super) async fn pin_images(&mut self, observed: &Observed, render: &mut Render) -> Result<bool, Interrupted> {
         let Some(registries) = &self.engine.registries else { return Ok(false) };
-        let head = &observed.overview.pull_request.facts.head_sha;
-        let images: Vec<String> = render.images().into_iter().filter(|image| !carries(image, head)).collect();
+        let facts = &observed.overview.pull_request.facts;
+        let own = render.images_of_pull_request(facts.number, &facts.head_ref);
+        let moving = render.images().into_iter().filter(|image| !carries(image, &facts.head_sha));
+        let (mut images, others): (Vec<_>, Vec<_>) = moving.partition(|image| own.contains(image));
+        images.extend(others);
         let pins = self.keep_lease(digests(registries, images)).await?;
         Ok(render.pin(pins))
     }

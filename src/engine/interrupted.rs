@@ -4,9 +4,9 @@ use std::{fmt, time::Duration};
 
 use crate::{
     cluster::ClusterError,
-    environment::Cause,
+    environment::{Cause, Obstacle},
     github::GitHubError,
-    store::{LeaseLost, StoreError},
+    store::{LeaseLost, ObjectKey, StoreError},
 };
 
 /// Why a pass ended early. None of it counts towards an attempt.
@@ -30,11 +30,13 @@ impl Interrupted {
         Self::Failed { trouble: why.trim_end_matches('.').to_owned(), why, retry_after: None }
     }
 
-    /// What ends a pass of which two parts ended early, each for itself: what says more, and else what is over sooner.
+    /// What ends a pass of which two parts ended early, each for itself: that GitHub asked for silence,
+    /// else what says more, else what is over sooner.
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Over, _) | (_, Self::Over) => Self::Over,
             (Self::NotYet(one), Self::NotYet(other)) => Self::NotYet(one.min(other)),
+            (silenced @ Self::Silenced { .. }, _) | (_, silenced @ Self::Silenced { .. }) => silenced,
             (Self::NotYet(_), more) | (more, _) => more,
         }
     }
@@ -83,6 +85,13 @@ pub(super) enum NotApplied {
     /// The namespace is on its way out; it is made anew once it is gone.
     NamespaceGoes,
     Interrupted(Interrupted),
+}
+
+impl NotApplied {
+    /// This object cannot be put into the cluster yet.
+    pub fn not_yet(ObjectKey { kind, name, .. }: &ObjectKey, why: Obstacle) -> Self {
+        Self::NotTaken(Cause::NotTaken { kind: kind.clone(), name: name.clone(), why })
+    }
 }
 
 impl From<Interrupted> for NotApplied {

@@ -17,6 +17,7 @@ mod records;
 mod repair;
 mod report;
 mod usage;
+mod volumes;
 
 use std::{
     sync::{Arc, Mutex},

@@ -21,9 +21,9 @@ use crate::{
 
 /// Service, ingress controller and DNS learn of a ready pod within this time; before, nothing is wrong. In milliseconds.
 const TOLD_AFTER: Millis = 5_000;
-/// This part of an attempt a chart's pods have to become ready before its last hooks run all the same: helm by itself
-/// waits for none, and there are pods that wait for what these hooks do.
-const READY_BEFORE_HOOKS: Millis = 4;
+/// One of so many parts of an attempt a chart's pods have to become ready before its last hooks run all the same: helm by
+/// itself waits for none, and there are pods that wait for what these hooks do.
+const PARTS_BEFORE_HOOKS: i64 = 4;
 
 /// What a step works on.
 pub(super) struct Observed {
@@ -455,7 +455,7 @@ impl Pass<'_> {
         Ok(workloads
             .newest_pod_at()
             .filter(|_| render.has_last_hooks(next))
-            .map(|at| at + patience / READY_BEFORE_HOOKS))
+            .map(|at| at + patience / PARTS_BEFORE_HOOKS))
     }
 
     /// What runs of what is applied, and how far it is.
@@ -503,7 +503,7 @@ fn waited_for(known: &[Inventoried], phases: Option<i64>) -> Vec<(WorkloadKind, 
 
 fn leftovers(known: &[Inventoried]) -> Leftovers {
     let left = known.iter().filter(|object| object.is_superfluous());
-    left.map(|object| if object.key.is_volume() { Leftovers::Volumes } else { Leftovers::Objects })
+    left.map(|object| if object.key.only_holds() { Leftovers::Volumes } else { Leftovers::Objects })
         .max()
         .unwrap_or(Leftovers::None)
 }

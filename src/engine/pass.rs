@@ -35,12 +35,16 @@ const STEPS_AT_MOST: usize = 16;
 const IN_LINE: Duration = Duration::from_secs(60);
 /// How often a lease is renewed during work that may outlast it, and something newer is looked for.
 const KEEP_LEASE: Duration = Duration::from_secs(2);
+/// A pull request is told what keeps previewd from its work after so many tries in a row, which take a quarter of a minute.
+const TOLD_AFTER: i64 = 4;
 /// That going back is not taken is told after so many tries in a row, which take two minutes.
 const TOLD_AFTER_FAILURES: i64 = 7;
+/// A wait for GitHub that whoever asks is to hear of.
+const WORTH_TELLING: Duration = Duration::from_secs(10);
 /// How soon to look again at a namespace that is on its way out; the watch usually says it before.
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 /// The same for pods.
-const ROOM_IS_MADE: Duration = Duration::from_secs(1);
+const PODS_GO: Duration = Duration::from_secs(1);
 
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
@@ -95,7 +99,7 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
     // One environment on which previewd breaks down must not be taken up again at once, and for ever.
     let worked = AssertUnwindSafe(async {
         let next = match pass.take_steps().await {
-            Ok(next) => match pass.report().await {
+            Ok(next) => match pass.report(None).await {
                 Ok(wish) => next.into_iter().chain(wish).min(),
                 Err(interrupted) => {
                     pass.put_off(interrupted);
@@ -104,7 +108,16 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
             },
             Err(Interrupted::Over) => return (None, Some(Interrupted::Over)),
             Err(interrupted) => {
+                let trouble = match &interrupted {
+                    Interrupted::Failed { trouble, .. } if claimed.failures >= TOLD_AFTER => Some(trouble.clone()),
+                    _ => None,
+                };
                 pass.put_off(interrupted);
+                if let Some(trouble) = trouble
+                    && let Err(interrupted) = pass.report(Some(&trouble)).await
+                {
+                    pass.put_off(interrupted);
+                }
                 None
             }
         };
@@ -128,7 +141,7 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
             if let Err(error) = engine.store.block_github(pass.app_installation_id, wait).await {
                 warn!(error = %error, "could not tell the others that GitHub asked for silence");
             }
-            (at_the_latest(wait), claimed.failures, "postponed")
+            (at_the_latest(wait), claimed.failures + 1, "postponed")
         }
         Some(Interrupted::Failed { why, trouble, retry_after }) => {
             pass.keep_trouble(&trouble).await;
@@ -213,8 +226,7 @@ impl Pass<'_> {
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
             Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
-                Ok(Applied::Phases { phases, digest }) => records::applied(phases, digest, &seen),
-                Ok(Applied::MakesRoom) => return Ok(Turn::Wait(Some(ROOM_IS_MADE))),
+                Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
                 Err(NotApplied::NotTaken(cause)) => return self.is_not_taken(observed, cause).await,
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
@@ -255,7 +267,7 @@ impl Pass<'_> {
             }
             Step::RemoveBlockingPods => {
                 self.remove_blocking_pods(observed).await?;
-                return Ok(Turn::Wait(Some(NAMESPACE_GOES)));
+                return Ok(Turn::Wait(Some(PODS_GO)));
             }
             Step::DeleteNamespace => {
                 self.delete_namespace(observed).await?;
@@ -413,7 +425,8 @@ impl Pass<'_> {
     pub(super) async fn github_read(&mut self) -> Result<(), Interrupted> {
         self.not_silenced()?;
         if let Budget::After(wait) = self.engine.store.may_read(self.app_installation_id).await? {
-            return Err(Interrupted::NotYet(wait));
+            let trouble = format!("GitHub asked for silence, which lasts {} s more", wait.as_secs());
+            return Err(Interrupted::Silenced { why: trouble.clone(), trouble, wait });
         }
         self.fence(github::CALL_TIMEOUT).await
     }
@@ -424,7 +437,13 @@ impl Pass<'_> {
         self.fence(github::CALL_TIMEOUT).await?;
         match self.engine.store.take_write(self.app_installation_id, urgency).await? {
             Budget::Now => Ok(()),
-            Budget::After(wait) => Err(Interrupted::NotYet(wait)),
+            Budget::After(wait) => {
+                if wait >= WORTH_TELLING {
+                    let seconds = wait.as_secs();
+                    self.keep_trouble(&format!("GitHub takes no more words of previewd's for {seconds} s")).await;
+                }
+                Err(Interrupted::NotYet(wait))
+            }
         }
     }
 
@@ -432,6 +451,11 @@ impl Pass<'_> {
     async fn show_while_waiting(&self, observed: &Observed, cause: Option<&Cause>) -> Result<(), Interrupted> {
         let environment = &observed.overview.environment;
         let Some(cause) = cause else { return self.show_that_it_goes_on(observed).await };
+        if environment.status == EnvironmentStatus::Failed {
+            // Why it failed stays to be read; this is why nothing comes back.
+            self.keep_trouble(cause.to_string().trim_end_matches('.')).await;
+            return Ok(());
+        }
         let message = cause.to_string();
         let is_noted = environment.status != EnvironmentStatus::Deploying
             || observed.hitches.now.as_ref() == Some(&Hitch::from(cause));

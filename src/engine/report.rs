@@ -8,12 +8,13 @@ use tracing::warn;
 use super::{interrupted::Interrupted, observe::access, pass::Pass};
 use crate::{
     environment::{
-        ATTEMPTS, Audience, CommitSha, DeploymentStatus, EnvironmentStatus, GitHubState, Hitch, Hitches, Millis,
-        PublicUrl, Reason, ReportTo, Telling, Urgency, github_state, remedy,
+        ATTEMPTS, Audience, CommitSha, DeploymentStatus, EnvironmentStatus, GitHubState, Hitches, Millis, PublicUrl,
+        Reason, ReportTo, Telling, Urgency, github_state, remedy,
     },
     faults::Fault,
     github::{self, CommentDeployment, CommentFacts, CommentLog, GitHubError, GitRef, RepositoryAccess},
     store::{Deployment, Environment, KeptLog, Overview},
+    text::tried_again,
 };
 
 /// How many deployments the comment shows.
@@ -21,9 +22,25 @@ const HISTORY: i64 = 5;
 /// How many lines of a log it shows.
 const SHOWN_LINES: usize = 20;
 
+/// What is in the way, as a pull request is told of it.
+struct InTheWay {
+    sentence: String,
+    /// None: previewd itself cannot do its work.
+    reason: Option<Reason>,
+}
+
+impl InTheWay {
+    fn of(trouble: Option<&str>, hitches: &Hitches) -> Option<Self> {
+        match trouble {
+            Some(trouble) => Some(Self { sentence: tried_again(trouble), reason: None }),
+            None => hitches.told().map(|hitch| Self { sentence: hitch.sentence.clone(), reason: Some(hitch.reason) }),
+        }
+    }
+}
+
 impl Pass<'_> {
-    /// Gives how soon there may be more to say.
-    pub(super) async fn report(&mut self) -> Result<Option<Duration>, Interrupted> {
+    /// Gives how soon there may be more to say. `trouble`: what keeps previewd from its work.
+    pub(super) async fn report(&mut self, trouble: Option<&str>) -> Result<Option<Duration>, Interrupted> {
         let store = &self.engine.store;
         let overview = store.find_environment(&self.lease.environment_id).await?.ok_or(Interrupted::Over)?;
         let environment = &overview.environment;
@@ -34,15 +51,17 @@ impl Pass<'_> {
         self.app_installation_id = overview.pull_request.facts.repository.app_installation_id;
         let deployments = store.deployments_of(&environment.id, HISTORY).await?;
         let (hitches, wish) = self.decide_what_to_tell(environment).await?;
+        let told = InTheWay::of(trouble, &hitches);
+        let told = told.as_ref();
         // What was told once is told to its end, whatever the recipe says by then.
         let report_to = environment.terms.map_or(self.engine.report_to, |terms| terms.report_to);
         let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
-        if (report_to.comments() || has_comment) && is_worth_telling(&overview, &deployments, &hitches) {
-            self.report_by_comment(&overview, &deployments, hitches.told()).await?;
+        if (report_to.comments() || has_comment) && is_worth_telling(&overview, &deployments, told) {
+            self.report_by_comment(&overview, &deployments, told).await?;
         }
         let head = &overview.pull_request.facts.head_sha;
         let deployments = store.deployments_to_report(&environment.id, head, report_to.deployments()).await?;
-        self.report_by_deployments(&overview, &deployments, report_to, hitches.told()).await?;
+        self.report_by_deployments(&overview, &deployments, report_to, told).await?;
         Ok(wish)
     }
 
@@ -69,7 +88,7 @@ impl Pass<'_> {
         &mut self,
         overview: &Overview,
         deployments: &[Deployment],
-        told: Option<&Hitch>,
+        told: Option<&InTheWay>,
     ) -> Result<(), Interrupted> {
         let environment = &overview.environment;
         let text = github::comment(&self.comment_facts(overview, deployments, told).await?);
@@ -171,7 +190,7 @@ impl Pass<'_> {
         overview: &Overview,
         deployments: &[Deployment],
         report_to: ReportTo,
-        told: Option<&Hitch>,
+        told: Option<&InTheWay>,
     ) -> Result<(), Interrupted> {
         let head = &overview.pull_request.facts.head_sha;
         let environment = &overview.environment;
@@ -180,9 +199,7 @@ impl Pass<'_> {
         for deployment in deployments {
             let state = github_state(environment.status, deployment.status, &deployment.commit, serving);
             let description = match state {
-                Some(GitHubState::InProgress) if deployment.commit == *head => {
-                    told.map(|hitch| hitch.sentence.as_str())
-                }
+                Some(GitHubState::InProgress) if deployment.commit == *head => told.map(|told| told.sentence.as_str()),
                 Some(GitHubState::Failure) => deployment.message.as_deref(),
                 _ => None,
             };
@@ -330,11 +347,11 @@ impl Pass<'_> {
         &self,
         overview: &Overview,
         deployments: &[Deployment],
-        told: Option<&Hitch>,
+        told: Option<&InTheWay>,
     ) -> Result<CommentFacts, Interrupted> {
         let environment = &overview.environment;
         let head = &overview.pull_request.facts.head_sha;
-        let attempt = deployments.iter().find(|deployment| &deployment.commit == head).map_or(0, |row| row.attempt);
+        let row = deployments.iter().find(|deployment| &deployment.commit == head);
         let log = match environment.status {
             EnvironmentStatus::Failed => self.log_to_show(environment, head).await?,
             _ => None,
@@ -346,15 +363,17 @@ impl Pass<'_> {
             reason: environment.reason,
             expires_at: self.expiry_to_warn_of(environment),
             cause_message: environment.message.clone(),
-            told: told.map(|hitch| hitch.sentence.clone()),
+            told: told.map(|told| told.sentence.clone()),
             next_step: next_step_to_show(environment, told),
             log,
             page: self.page_of(environment),
             url: Some(PublicUrl::of(&environment.namespace, &self.engine.base_domain)),
             commit: head.clone(),
             serving_commit: environment.serving_commit.clone(),
-            attempt,
+            attempt: row.map_or(0, |row| row.attempt),
             attempts: ATTEMPTS,
+            volumes_to_go: self.volumes_to_go(environment).await?,
+            volumes_gone: self.volumes_gone(environment, row).await?,
             renamed_label: overview
                 .renamed_label()
                 .map(|name| (environment.trigger_label.clone().unwrap_or_default(), name.to_owned())),
@@ -433,12 +452,12 @@ fn is_in_a_log(reason: Reason) -> bool {
 }
 
 /// What people can do about it now.
-fn next_step_to_show(environment: &Environment, told: Option<&Hitch>) -> Option<String> {
+fn next_step_to_show(environment: &Environment, told: Option<&InTheWay>) -> Option<String> {
     let reason = match environment.status {
         EnvironmentStatus::Failed => environment.reason,
         EnvironmentStatus::Deploying => {
             // It may only start slowly.
-            Some(told.map(|hitch| hitch.reason).filter(|reason| *reason != Reason::NotReadyInTime)?)
+            Some(told.and_then(|told| told.reason).filter(|reason| *reason != Reason::NotReadyInTime)?)
         }
         // The text says how to approve.
         EnvironmentStatus::Pending => Some(environment.reason.filter(|reason| *reason != Reason::AwaitingApproval)?),
@@ -448,7 +467,7 @@ fn next_step_to_show(environment: &Environment, told: Option<&Hitch>) -> Option<
 }
 
 /// Nothing is said on a pull request before something was deployed for it, and nothing while it is only about to be.
-fn is_worth_telling(overview: &Overview, deployments: &[Deployment], hitches: &Hitches) -> bool {
+fn is_worth_telling(overview: &Overview, deployments: &[Deployment], told: Option<&InTheWay>) -> bool {
     let environment = &overview.environment;
     let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
     match environment.status {
@@ -457,13 +476,13 @@ fn is_worth_telling(overview: &Overview, deployments: &[Deployment], hitches: &H
             let head = &overview.pull_request.facts.head_sha;
             let row = deployments.iter().find(|deployment| &deployment.commit == head);
             let waited = row.and_then(|row| row.awaited_images.as_ref()).is_some_and(|images| !images.is_empty());
-            !(waited && has_comment) || hitches.told.is_some()
+            !(waited && has_comment) || told.is_some()
         }
         EnvironmentStatus::Running | EnvironmentStatus::Failed => true,
         EnvironmentStatus::Pending => match environment.reason {
             // Somebody can do something about it, or waits for it.
             Some(Reason::AwaitingApproval | Reason::QueuedForCapacity | Reason::WaitingForImage) => true,
-            reason => has_comment && reason.is_some(),
+            reason => has_comment && (reason.is_some() || told.is_some()),
         },
         EnvironmentStatus::Deleting => has_comment && environment.reason == Some(Reason::NamespaceStuck),
         EnvironmentStatus::Deleted => has_comment,

@@ -24,6 +24,10 @@ pub enum Obstacle {
     NoAnswer { seconds: u64 },
     /// An HTTP status that says no more than that something in the cluster broke.
     ServerError { code: u16 },
+    /// There is one of its name, and it is still on its way out.
+    Goes,
+    /// What is there of the commit before is still on its way out, and the quota has no room for both.
+    NoRoom,
     /// Something else, which the cluster's own events tell.
     Other,
 }
@@ -40,6 +44,8 @@ impl fmt::Display for Obstacle {
             Self::Forbidden => write!(f, "previewd's own account lacks the permission"),
             Self::NoAnswer { seconds } => write!(f, "it gave no answer within {seconds} seconds"),
             Self::ServerError { code } => write!(f, "its API server answered {code}"),
+            Self::Goes => write!(f, "the one of before is still being removed"),
+            Self::NoRoom => write!(f, "pods of before are still being removed, and the quota has no room for both"),
             Self::Other => write!(f, "its events say why"),
         }
     }

@@ -86,7 +86,7 @@ pub enum NamespaceFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Leftovers {
     None,
-    /// Volumes, perhaps with something in them.
+    /// Volumes, perhaps with something in them, and what else only holds something.
     Volumes,
     /// Objects that can be made anew as they were, and perhaps volumes too.
     Objects,
@@ -462,8 +462,8 @@ fn step_back(facts: &Facts, now: Millis) -> Step {
         return Step::ShowServing { commit: None };
     }
     let Some(good) = &facts.good else { return settle(facts, now) };
-    if let NamespaceFacts::Terminating { .. } = facts.namespace {
-        return Step::Await { until: now + millis(LOOK_AGAIN), cause: None };
+    if let NamespaceFacts::Terminating { since, blocked_by } = &facts.namespace {
+        return await_removal(facts, *since, blocked_by, now);
     }
     // What sleeps does not answer, and a visit wakes only what runs: it is put back with its pods.
     if facts.applied.as_ref() != Some(good) || facts.asleep {
@@ -580,10 +580,14 @@ fn end_attempt(facts: &Facts, deployment: &DeploymentFacts, cause: Cause, now: M
 fn may_wait_for_hooks(progress: &Progress, late: bool) -> bool {
     match progress {
         Progress::Progressing
-        | Progress::Stumbling(Cause::NotReadyInTime { .. } | Cause::CrashLoop { .. } | Cause::ContainerConfig { .. }) => {
-            late
-        }
-        Progress::AttemptOver(Cause::CrashLoop { .. }) => true,
+        | Progress::Stumbling(
+            Cause::NotReadyYet { .. }
+            | Cause::NotReadyInTime { .. }
+            | Cause::CrashLoop { .. }
+            | Cause::KilledByProbe { .. }
+            | Cause::ContainerConfig { .. },
+        ) => late,
+        Progress::AttemptOver(Cause::CrashLoop { .. } | Cause::KilledByProbe { .. }) => true,
         Progress::Ready
         | Progress::Stumbling(_)
         | Progress::Unproved { .. }

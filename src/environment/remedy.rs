@@ -70,7 +70,7 @@ pub fn remedy(status: EnvironmentStatus, reason: Option<Reason>, audience: Audie
             format!("{wait}: it may only need longer to start; it is tried three times.")
         }
         (EnvironmentStatus::Deploying, Some(reason)) => {
-            format!("It is tried three times, ten minutes at most. {}", of(reason, "wait for the next try", audience))
+            format!("It is tried three times. {}", of(reason, "wait for the next try", audience))
         }
         (EnvironmentStatus::Deleted, None) => "Reopen the pull request: its preview comes by itself.".to_owned(),
         (EnvironmentStatus::Failed, None) => format!("Push a commit that mends it, or {retry}."),
@@ -93,7 +93,7 @@ fn of(reason: Reason, retry: &str, audience: Audience) -> String {
             "Wait for the build that pushes the image, and see that it pushes this name.".to_owned()
         }
         Reason::AwaitingApproval => {
-            "An admin looks at the commit and comments /preview approve with its digits.".to_owned()
+            "An admin looks at the commit and comments `/preview approve` with its digits.".to_owned()
         }
         Reason::ForkDenied => {
             "Push the branch to the repository itself, or allow forks in the recipe and the limits.".to_owned()
@@ -116,7 +116,9 @@ fn of(reason: Reason, retry: &str, audience: Audience) -> String {
         Reason::RunsAsRoot | Reason::ContainerConfig => {
             "Push a commit that mends the image or the recipe as the message says.".to_owned()
         }
-        Reason::NeedsReset => "Comment /preview reset, which empties its volumes; or take the change back.".to_owned(),
+        Reason::NeedsReset => {
+            "Comment `/preview reset`, which empties its volumes; or take the change back.".to_owned()
+        }
         Reason::ChartFailed => {
             "Push a commit that mends the chart or its values; `helm template` shows more.".to_owned()
         }
@@ -144,7 +146,7 @@ fn of(reason: Reason, retry: &str, audience: Audience) -> String {
             format!("Ask for what the nodes have, or have an operator look at what the message names; then {retry}.")
         }
         Reason::Asleep => audience.wake().to_owned(),
-        Reason::NamespaceTerminating => format!("{wait}: it begins anew within a minute."),
+        Reason::NamespaceTerminating => format!("{wait}: it begins anew once it is gone."),
         Reason::NamespaceStuck => "An operator frees what the message names.".to_owned(),
         Reason::Expired | Reason::RemovedByHand => format!("Push a commit, or {ask_for_it}."),
         Reason::AccessRevoked => "Give previewd access to the repository again.".to_owned(),

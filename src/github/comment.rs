@@ -40,6 +40,10 @@ pub struct CommentFacts {
     pub attempt: i64,
     /// How many attempts a round has.
     pub attempts: i64,
+    /// The names of volumes that go, with what is in them, once the commit runs.
+    pub volumes_to_go: Vec<String>,
+    /// The names of those that went when it had come to run.
+    pub volumes_gone: Option<String>,
     /// What the label that the recipe asks for is called by now, where it was renamed: the old name and the new one.
     pub renamed_label: Option<(String, String)>,
     /// Newest first. The first five are shown.
@@ -100,7 +104,17 @@ pub fn comment(facts: &CommentFacts) -> String {
     if let Some(at) = facts.expires_at {
         let _ = writeln!(text, "\nIt goes at {} UTC unless somebody uses it; `/preview keep 48h` keeps it.", time(at));
     }
-
+    if !facts.volumes_to_go.is_empty() {
+        let names = escaped(&facts.volumes_to_go.join(", "));
+        let _ = writeln!(
+            text,
+            "\nOnce it runs, volumes that its recipe has no longer are deleted with their data: {names}"
+        );
+    }
+    if let Some(names) = &facts.volumes_gone {
+        let names = escaped(names);
+        let _ = writeln!(text, "\nVolumes that its recipe has no longer were deleted with their data: {names}");
+    }
     if let Some((from, to)) = &facts.renamed_label {
         let (from, to) = (escaped(from), escaped(to));
         let _ = writeln!(
@@ -144,11 +158,10 @@ fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
         _ => String::new(),
     };
     match status {
-        EnvironmentStatus::Pending => match cause {
-            Some(cause) => ("⏸️ Preview is waiting", format!("Commit {commit_code}: {cause}{serving}")),
-            None => deploying(&commit_code),
-        },
-        EnvironmentStatus::Deploying => match told.as_deref().map(escaped) {
+        EnvironmentStatus::Pending if cause.is_some() => {
+            ("⏸️ Preview is waiting", format!("Commit {commit_code}: {}{serving}", cause.unwrap_or_default()))
+        }
+        EnvironmentStatus::Pending | EnvironmentStatus::Deploying => match told.as_deref().map(escaped) {
             Some(told) => (DEPLOYING, format!("Commit {commit_code}: {told}{serving}")),
             None => deploying(&commit_code),
         },
@@ -292,6 +305,8 @@ mod tests {
             serving_commit: Some(commit('b')),
             attempt: 1,
             attempts: 3,
+            volumes_to_go: Vec::new(),
+            volumes_gone: None,
             renamed_label: None,
             deployments: vec![
                 deployment('c', newest, 0),
@@ -317,6 +332,19 @@ mod tests {
             ..facts(EnvironmentStatus::Deploying)
         };
         insta::assert_snapshot!("comment_first", comment(&first));
+    }
+
+    #[test]
+    fn what_goes_with_its_data_is_named_before_and_after() {
+        let names = || vec!["data".to_owned(), "log-db-0".to_owned()];
+        let before = comment(&CommentFacts { volumes_to_go: names(), ..facts(EnvironmentStatus::Deploying) });
+        let sentence =
+            "Once it runs, volumes that its recipe has no longer are deleted with their data: data, log-db-0";
+        assert!(before.contains(sentence), "{before}");
+        let gone = Some("data, log-db-0".to_owned());
+        let after = comment(&CommentFacts { volumes_gone: gone, ..facts(EnvironmentStatus::Running) });
+        let sentence = "Volumes that its recipe has no longer were deleted with their data: data, log-db-0";
+        assert!(after.contains(sentence), "{after}");
     }
 
     #[test]

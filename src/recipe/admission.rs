@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
 
-use super::{Context, Object, mistakes::Findings, walls};
+use super::{Context, Object, list, mistakes::Findings, walls};
 use crate::environment::Cause;
 
 mod doubles;
@@ -300,10 +300,6 @@ fn admit_claim(spec: &Value, path: &str, review: &mut Review<'_>) {
     if !is_left_out_or(&spec["volumeMode"], &["Filesystem"]) {
         review.refuse(format!("{path}.volumeMode must be Filesystem"));
     }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn keys(value: &Value) -> impl Iterator<Item = &str> {

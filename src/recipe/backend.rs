@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Object, Render};
+use super::{Object, Render, list};
 
 /// A Service's port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,10 +114,6 @@ fn of_http_route(route: &Object) -> Vec<Lead> {
         }
     }
     leads
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn port_of(value: &Value) -> Option<u32> {

@@ -24,6 +24,7 @@ mod pins;
 mod pods;
 mod policy;
 mod quantity;
+mod references;
 mod render;
 pub mod room;
 mod route;
@@ -87,6 +88,11 @@ pub struct Object {
 pub const RUN: &str = "previewd.dev/run";
 /// The annotation of what does its work once.
 pub const ONCE: &str = "previewd.dev/once";
+
+/// The items of a list; none where it is something else.
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
 
 impl From<Value> for Object {
     fn from(body: Value) -> Self {

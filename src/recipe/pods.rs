@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, Object, walls};
+use super::{Context, Object, list, walls};
 use crate::environment::COMMIT_LABEL;
 
 /// kube-proxy writes its rules once a second at most, ingress controllers are as quick:
@@ -159,6 +159,28 @@ impl Object {
         mount_claims(&mut spec, &self.body["spec"]["volumeClaimTemplates"], &self.name);
         let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
         Some(MadePod { pod: Object::from_body(pod), place })
+    }
+}
+
+impl Object {
+    /// The claims that a StatefulSet's controller makes, one of each template for each pod, as large as the template says.
+    /// <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#stable-storage>
+    pub fn claims(&self) -> Vec<Self> {
+        let spec = &self.body["spec"];
+        let (first, pods) = (spec["ordinals"]["start"].as_u64().unwrap_or(0), spec["replicas"].as_u64().unwrap_or(1));
+        let claims_of = |template: &Value| {
+            let name = template["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let resources = template["spec"]["resources"].clone();
+            (first..first.saturating_add(pods)).map(move |pod| {
+                Self::from_body(json!({
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": { "name": format!("{name}-{}-{pod}", self.name) },
+                    "spec": { "resources": resources },
+                }))
+            })
+        };
+        list(&spec["volumeClaimTemplates"]).iter().flat_map(claims_of).collect()
     }
 }
 

@@ -1,15 +1,19 @@
 //! A recipe, for one commit, to everything that the cluster is to hold.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
     Backend, Charted, Content, Mistakes, Object, Pins, Policy, Recipe, Template, Variable, admission, app, helm,
-    image::is_of_pull_request, manifests, mistakes::Findings, pods, route, shares, tags, walls,
+    image::is_of_pull_request, manifests, mistakes::Findings, pods, references, route, shares, tags, walls,
 };
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
 
@@ -130,6 +134,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
     }
     draft.phases.retain(|phase| !phase.is_empty());
     draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, context));
+    references::stamp_configuration(&mut draft.phases);
     let mut phase_ends = Vec::new();
     let mut objects = Vec::new();
     for phase in draft.phases {
@@ -203,17 +208,28 @@ impl Render {
         Self { objects, phase_ends: Vec::new(), ..self.clone() }
     }
 
-    /// The objects that make pods: each is tried before it is applied, because what Pod Security, the limits or the quota
-    /// refuse of a pod shows only when a controller makes it, and the rollout would only hang.
+    /// The objects that make pods.
     pub fn making_pods(&self) -> impl Iterator<Item = &Object> {
         self.objects.iter().filter(|object| pods::template(object).is_some())
     }
 
-    /// Whether the pods of `object` run under a ServiceAccount that is among the objects.
-    pub fn has_account_of(&self, object: &Object) -> bool {
-        let Some((template, _)) = pods::template(object) else { return false };
-        let account = &template["spec"]["serviceAccountName"];
-        self.objects.iter().any(|object| object.kind == "ServiceAccount" && account == object.name.as_str())
+    /// The same, to be tried before they are applied, because what Pod Security, the limits or the quota refuse of a pod
+    /// shows only when a controller makes it, and the rollout would only hang. A ServiceAccount of the recipe's own comes
+    /// with its objects: pods that run under it are tried under the one that is there before.
+    pub fn to_try(&self) -> impl Iterator<Item = Cow<'_, Object>> {
+        let accounts = self.objects.iter().filter(|object| object.kind == "ServiceAccount");
+        let accounts: BTreeSet<&str> = accounts.map(|object| object.name.as_str()).collect();
+        self.making_pods().map(move |object| {
+            let mut object = Cow::Borrowed(object);
+            let account = |template: &Value| template["spec"]["serviceAccountName"].as_str().map(str::to_owned);
+            let own = pods::template(&object).and_then(|(template, _)| account(template));
+            if own.is_some_and(|own| accounts.contains(own.as_str()))
+                && let Some(template) = pods::template_mut(object.to_mut())
+            {
+                template["spec"]["serviceAccountName"] = walls::SERVICE_ACCOUNT.into();
+            }
+            object
+        })
     }
 
     /// The same with no pods.
@@ -294,7 +310,7 @@ impl Context<'_> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::{apps::v1 as apps, core::v1 as core, networking::v1 as networking};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

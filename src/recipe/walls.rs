@@ -109,6 +109,10 @@ fn wall(context: &Context<'_>, api_version: &str, kind: &str, name: &str, fields
     Object::from_body(body)
 }
 
+/// What a commit has stays until the next one runs, so the cluster's quota has room for two; that a commit by itself keeps
+/// to the policy is seen to when it is rendered. Pods are another matter: one commit's make room for the other's.
+const COMMITS: u64 = 2;
+
 fn resource_quota(context: &Context<'_>) -> Object {
     let quota = &context.policy.quota;
     let mut hard = json!({
@@ -117,15 +121,15 @@ fn resource_quota(context: &Context<'_>) -> Object {
         "requests.memory": quota.memory,
         "limits.memory": quota.memory,
         "pods": quota.pods.to_string(),
-        "requests.storage": quota.storage,
-        "persistentvolumeclaims": quota.persistent_volume_claims.to_string(),
+        "requests.storage": Bytes(quota.storage.0.saturating_mul(COMMITS)),
+        "persistentvolumeclaims": u64::from(quota.persistent_volume_claims).saturating_mul(COMMITS).to_string(),
         // Only an Ingress leads in from outside.
         "services.loadbalancers": "0",
         "services.nodeports": "0",
         "replicationcontrollers": "0",
     });
     for Count { resource, allowed, .. } in COUNTS {
-        hard[resource] = json!(allowed.to_string());
+        hard[resource] = json!(allowed.saturating_mul(COMMITS).to_string());
     }
     wall(context, "v1", "ResourceQuota", "preview", json!({ "spec": { "hard": hard } }))
 }

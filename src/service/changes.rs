@@ -69,9 +69,7 @@ impl Service {
         Ok(Kept {
             summary,
             expires_at: answers::expires_at(&overview.environment),
-            note: limits
-                .less_than(duration.into())
-                .map(|longest| format!("It is kept for {longest}, the longest here.")),
+            note: limits.shortfall(duration.into()),
         })
     }
 
@@ -194,7 +192,7 @@ impl Service {
         if let Some(keyed) = &keyed {
             match self.store().request_of(keyed).await? {
                 // The same was asked for before.
-                Some(before) if before == keyed.request_digest => return Ok(self.summary(&overview, now())),
+                Some(before) if before == keyed.request_digest => return self.summary(&overview, now()).await,
                 Some(_) => return Err(ServiceError::key_of_another_request()),
                 None => {}
             }
@@ -206,13 +204,13 @@ impl Service {
         if asked {
             let environment = answers::name_of(&overview.pull_request.facts);
             tracing::info!(environment, actor = identity.subject, "{kind}");
-            return Ok(self.summary(&overview, now()));
+            return self.summary(&overview, now()).await;
         }
         // A push may have come between the look and the request.
         refuse_stale(&overview, expected.as_ref())?;
         match otherwise(&overview.environment) {
             Some(error) => Err(error),
-            None => Ok(self.summary(&overview, now())),
+            None => self.summary(&overview, now()).await,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     github::{GitHubError, RepositoryAccess},
     identity::{Action, Identity, Permission, may},
     store::{Overview, Trouble},
-    text::age,
+    text::{age, capitalized},
 };
 
 /// How much of each history is shown.
@@ -147,7 +147,7 @@ impl Service {
     async fn explain_environment(&self, overview: &Overview) -> Result<Explanation, ServiceError> {
         let id = &overview.environment.id;
         let now = now();
-        let summary = self.summary(overview, now);
+        let summary = self.summary(overview, now).await?;
         let trouble = self.store().trouble(id).await?;
         let Standing { explanation, next_action, findings, expires_at } =
             Standing::of(overview, &summary, trouble.as_ref(), now, Audience::Tools);
@@ -245,13 +245,8 @@ impl Service {
 
 /// What kept the passes over an environment from their work, where it still does.
 fn trouble_to_show(failures: i64, trouble: Option<&Trouble>, now: Millis) -> Option<String> {
-    let said = trouble.map(|Trouble { what, at }| {
-        let mut what = plain(what);
-        if let Some(first) = what.get(..1).map(str::to_uppercase) {
-            what.replace_range(..1, &first);
-        }
-        format!("{what}, {} ago", age((now - at) / 1_000))
-    });
+    let said =
+        trouble.map(|Trouble { what, at }| format!("{}, {} ago", capitalized(&plain(what)), age((now - at) / 1_000)));
     let is_recent = trouble.is_some_and(|trouble| now - trouble.at < RECENT);
     match (failures, said) {
         (0, Some(said)) if is_recent => Some(format!("{said}; it goes on by itself.")),

@@ -50,6 +50,7 @@ use crate::{
     identity::{Action, Identity, Permission, Teams, TeamsInForce, may},
     masking::Mask,
     store::{EnvironmentFilter, Overview, Store, StoreError},
+    text::tried_again,
 };
 
 /// An answer is this long at most where the caller did not ask for more. Bytes of JSON, the frame around it included.
@@ -120,7 +121,7 @@ impl Service {
         let usage_unavailable = self.unmeasured().await?;
         for overview in &page {
             let figures = figures.remove(&overview.environment.id).unwrap_or_default();
-            let summary = self.summary(overview, now).with(figures);
+            let summary = self.summary(overview, now).await?.with(figures);
             let bytes = serde_json::to_string(&summary).map_or(0, |json| json.len()) + 1;
             // One that is too long by itself is shown nevertheless, or the list could not go on after it.
             if bytes > room && !environments.is_empty() {
@@ -146,7 +147,8 @@ impl Service {
         let deployments = self.store().deployments_of(id, DEPLOYMENTS_SHOWN).await?;
         let Used { figures, summary, buckets: _ } = self.usage(id, now).await?;
         let deployments = deployments.into_iter().map(DeploymentSummary::from).collect();
-        Ok(EnvironmentDetail::of(self.summary(&overview, now).with(figures), &overview, deployments, summary))
+        let summarized = self.summary(&overview, now).await?.with(figures);
+        Ok(EnvironmentDetail::of(summarized, &overview, deployments, summary))
     }
 
     /// The end of what the environment's containers printed. The oldest lines are left out where there are more than an
@@ -294,8 +296,16 @@ impl Service {
         self.shared.installation_id.get_or_try_init(read).await.map(String::as_str)
     }
 
-    fn summary(&self, overview: &Overview, now: Millis) -> EnvironmentSummary {
-        EnvironmentSummary::of(overview, &self.shared.parts.addresses, now)
+    /// As it is shown. Where nothing is known to be in its way, what keeps previewd from its work is.
+    async fn summary(&self, overview: &Overview, now: Millis) -> Result<EnvironmentSummary, ServiceError> {
+        let mut summary = EnvironmentSummary::of(overview, &self.shared.parts.addresses, now);
+        let environment = &overview.environment;
+        let is_kept = environment.failures > 1 && environment.status != EnvironmentStatus::Deleted;
+        if is_kept && summary.message.is_none() {
+            let trouble = self.store().trouble(&environment.id).await?;
+            summary.message = trouble.map(|trouble| tried_again(&trouble.what));
+        }
+        Ok(summary)
     }
 
     fn store(&self) -> &Store {

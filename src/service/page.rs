@@ -114,16 +114,18 @@ impl Service {
         let now = now();
         let ids: Vec<&str> = found.iter().map(|overview| overview.environment.id.as_str()).collect();
         let mut figures = self.figures(&ids, now).await?;
-        let summary = |overview: &Overview| {
+        let mut rows = Vec::new();
+        for overview in &found {
             let figures = figures.remove(&overview.environment.id).unwrap_or_default();
-            (self.summary(overview, now).with(figures), rfc3339(overview.environment.created_at))
-        };
+            let summary = self.summary(overview, now).await?.with(figures);
+            rows.push((summary, rfc3339(overview.environment.created_at)));
+        }
         let teams = match &identity.visible {
             None => configured.keys().cloned().collect(),
             Some(_) => identity.teams.clone(),
         };
         let unmeasured = self.unmeasured().await?;
-        Ok(EnvironmentRows { rows: found.iter().map(summary).collect(), total, page, pages, teams, unmeasured })
+        Ok(EnvironmentRows { rows, total, page, pages, teams, unmeasured })
     }
 
     /// Everything about one environment. What only the cluster knows is left out where it does not answer.
@@ -137,7 +139,7 @@ impl Service {
         let deployments: Vec<_> =
             self.store().deployments_of(id, DEPLOYMENTS).await?.into_iter().map(DeploymentSummary::from).collect();
         let Used { figures, summary, buckets } = self.usage(id, now).await?;
-        let summarized = self.summary(&overview, now);
+        let summarized = self.summary(&overview, now).await?;
         let trouble = self.store().trouble(id).await?;
         let standing = Standing::of(&overview, &summarized, trouble.as_ref(), now, Audience::Page);
         let newest = deployments.iter().take(usize::try_from(DEPLOYMENTS_SHOWN).unwrap_or_default()).cloned().collect();

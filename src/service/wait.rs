@@ -50,7 +50,7 @@ impl Service {
         let mut told = None;
         loop {
             let overview = self.find(identity, &environment, Action::Inspect).await?;
-            let summary = self.summary(&overview, now());
+            let summary = self.summary(&overview, now()).await?;
             let at_commit = commit.as_ref().is_none_or(|ExpectedCommit(commit)| summary.commit == commit.as_str());
             let progress = progress(until, summary.status, summary.reason);
             let is_over = began.elapsed() >= LONGEST_WAIT;

@@ -42,6 +42,11 @@ impl ObjectKey {
         self.kind == "PersistentVolumeClaim"
     }
 
+    /// Whether nothing answers by it, and something may come back for what it holds.
+    pub fn only_holds(&self) -> bool {
+        self.is_volume() || matches!(self.kind.as_str(), "Secret" | "ConfigMap")
+    }
+
     /// Whether it is the same object, be it in another version of its kind: `autoscaling/v1` and `autoscaling/v2`.
     pub fn is_same_object(&self, other: &Self) -> bool {
         let group = |key: &Self| key.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
@@ -373,7 +378,8 @@ impl Store {
         })
     }
 
-    /// Takes out what was `deleted`. What is `kept` is in the namespace for as long as there is one.
+    /// Takes out what was `deleted`. What is `kept` is in the namespace for as long as there is one, and a Job that is done
+    /// once counts as done until a volume goes: it may have filled it.
     pub async fn settle_inventory(
         &self,
         lease: &Lease,
@@ -402,6 +408,14 @@ impl Store {
                     .filter(objects::kind.eq(&key.kind))
                     .filter(objects::name.eq(&key.name))
                     .set(objects::phase.eq(KEPT))
+                    .execute(connection)
+                    .await?;
+            }
+            if deleted.iter().any(ObjectKey::is_volume) {
+                diesel::delete(objects::table)
+                    .filter(objects::environment_id.eq(&lease.environment_id))
+                    .filter(objects::kind.eq("Job"))
+                    .filter(objects::phase.eq(KEPT))
                     .execute(connection)
                     .await?;
             }

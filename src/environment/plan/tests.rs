@@ -1,4 +1,5 @@
 use super::*;
+use crate::environment::{FailedProbe, ProbeKind, ProbeResult};
 
 const NOW: Millis = 1_000_000_000;
 
@@ -271,6 +272,31 @@ fn each_state_has_its_step() {
         (
             "what gets no further without them",
             facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) })),
+            Step::Apply { phase: 1, restart_pods: false },
+        ),
+        (
+            "what runs and is not ready without them",
+            Facts {
+                progress: Some(Progress::Stumbling(Cause::NotReadyYet {
+                    container: "app".to_owned(),
+                    seconds: 45,
+                    of: 180,
+                    probe: None,
+                })),
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
+            },
+            Step::Apply { phase: 1, restart_pods: false },
+        ),
+        (
+            "what its probe ends without them",
+            Facts {
+                progress: Some(Progress::AttemptOver(Cause::KilledByProbe {
+                    container: "app".to_owned(),
+                    restarts: 2,
+                    probe: FailedProbe { kind: ProbeKind::Liveness, target: None, result: ProbeResult::Refused },
+                })),
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW + 1), ..deploying(1) }))
+            },
             Step::Apply { phase: 1, restart_pods: false },
         ),
         (

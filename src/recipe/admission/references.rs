@@ -3,11 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::{
-    super::{Object, mistakes::Findings, pods, walls},
-    Review, is_name, list,
+    super::{Object, mistakes::Findings, pods, references::references, walls},
+    Review, is_name,
 };
 
 /// What previewd and Kubernetes put into every namespace.
@@ -24,7 +22,8 @@ pub(in super::super) fn note_what_is_missing(phases: &[Vec<Object>], findings: &
     let there: BTreeSet<(&str, &str)> = made.chain(THERE).collect();
     for (number, object) in phases.iter().flatten().enumerate() {
         let Some((template, path)) = pods::template(object) else { continue };
-        let mut missing: Vec<(&str, &str)> = named(&template["spec"]);
+        let needed = references(&template["spec"]).into_iter().filter(|reference| !reference.is_optional);
+        let mut missing: Vec<(&str, &str)> = needed.map(|reference| (reference.kind, reference.name)).collect();
         missing.retain(|name| is_name(name.1) && !there.contains(name));
         missing.sort_unstable();
         missing.dedup();
@@ -34,32 +33,4 @@ pub(in super::super) fn note_what_is_missing(phases: &[Vec<Object>], findings: &
             Review::of(&object.body, number, findings).note(&note);
         }
     }
-}
-
-/// Kind and name of everything that a pod needs to start.
-fn named(spec: &Value) -> Vec<(&str, &str)> {
-    let containers = ["initContainers", "containers"].into_iter().flat_map(|kind| list(&spec[kind]));
-    let mut references: Vec<(&str, &Value, &str)> = vec![("ServiceAccount", spec, "serviceAccountName")];
-    for container in containers {
-        for variable in list(&container["env"]) {
-            let from = &variable["valueFrom"];
-            references.push(("ConfigMap", &from["configMapKeyRef"], "name"));
-            references.push(("Secret", &from["secretKeyRef"], "name"));
-        }
-        for source in list(&container["envFrom"]) {
-            references.push(("ConfigMap", &source["configMapRef"], "name"));
-            references.push(("Secret", &source["secretRef"], "name"));
-        }
-    }
-    for volume in list(&spec["volumes"]) {
-        references.push(("ConfigMap", &volume["configMap"], "name"));
-        references.push(("Secret", &volume["secret"], "secretName"));
-        references.push(("PersistentVolumeClaim", &volume["persistentVolumeClaim"], "claimName"));
-        for source in list(&volume["projected"]["sources"]) {
-            references.push(("ConfigMap", &source["configMap"], "name"));
-            references.push(("Secret", &source["secret"], "name"));
-        }
-    }
-    let needed = references.into_iter().filter(|(_, reference, _)| reference["optional"] != true);
-    needed.filter_map(|(kind, reference, key)| Some((kind, reference[key].as_str()?))).collect()
 }

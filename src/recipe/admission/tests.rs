@@ -181,6 +181,19 @@ fn a_pod_that_is_tried_has_the_claims_of_its_set() {
     );
 }
 
+/// It is refused for what it is, and not because its account comes with it.
+#[test]
+fn a_pod_under_an_account_of_its_own_is_tried_under_the_one_that_is_there() {
+    let account = "{ apiVersion: v1, kind: ServiceAccount, metadata: { name: web } }";
+    let web = deployment("serviceAccountName: web,", "");
+    let render = rendered(&format!("{account}\n---\n{web}")).expect("a render");
+    let account_of = |object: &Object| object.body["spec"]["template"]["spec"]["serviceAccountName"].clone();
+    let is_it = |object: &Object| object.name == "web";
+    let tried = render.to_try().find(|object| is_it(object)).expect("a Deployment");
+    assert_eq!(account_of(&tried), "preview");
+    assert_eq!(render.making_pods().find(|object| is_it(object)).map(account_of), Some("web".into()));
+}
+
 fn sentences(more: &str, yaml: &str) -> Vec<String> {
     let mistakes = render_alone(more, yaml, &Policy::default()).expect_err("mistakes");
     mistakes.causes().map(ToString::to_string).collect()

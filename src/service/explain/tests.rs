@@ -258,6 +258,8 @@ fn assert_told(cause: &Cause, status: EnvironmentStatus) {
             next_step: None,
             log: None,
             page: None,
+            volumes_to_go: Vec::new(),
+            volumes_gone: None,
             renamed_label: None,
             url: Some(PublicUrl::of(&namespace, &base_domain)),
             commit: commit("a"),

@@ -93,6 +93,7 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
 
     let broken = app("ok", "", "services: { worker: { image: registry.localhost/shop:root, port: 8080 } }\n");
     push_recipe(&life, number, &broken).await;
+    life.until_commented(number, "volumes that its recipe has no longer are deleted with their data: app-data").await;
     until_put_back(&life, number, &first).await;
     assert_eq!(claim(&life, &namespace, "app-data").await.as_ref(), Some(&volume), "the same volume");
 
@@ -102,6 +103,7 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
         .await;
     life.until_settled().await;
     assert!(life.steps(&namespace).contains(&"volumes_removed".to_owned()), "it is said afterwards");
+    life.until_commented(number, "were deleted with their data: app-data").await;
     life.finish().await;
 }
 

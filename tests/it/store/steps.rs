@@ -6,9 +6,10 @@ use previewd::{
     environment::{
         Cause, DeploymentStatus, EnvironmentStatus, GitHubState, Hitch, Hitches, PullRequestState, Reason, Told,
     },
-    recipe::Render,
-    store::{Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, Record, Store},
+    recipe::{Object, Render},
+    store::{Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, ObjectKey, Record, Store},
 };
+use serde_json::{Value, json};
 
 use super::{
     database::{Database, for_each_database},
@@ -206,6 +207,49 @@ async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
         }
         let kept = [1, 2, 3].map(async |n| store.render(id, &commit(n)).await.unwrap());
         assert_eq!(futures::future::join_all(kept).await, [Some(web), None, Some(both)]);
+    })
+    .await;
+}
+
+/// Like a database's seed: the commit that leaves it out, and one that goes back, do not have it run again.
+#[tokio::test]
+async fn what_is_done_once_stays_done_until_a_volume_goes() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        record_deployment(&store, &lease, commit(1)).await;
+        let object = |kind: &str, api_version: &str, name: &str, annotations: Value| {
+            let metadata = json!({ "name": name, "annotations": annotations });
+            Object::from(json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata }))
+        };
+        let seed = object("Job", "batch/v1", "seed", json!({ "previewd.dev/once": "true" }));
+        let volume = object("PersistentVolumeClaim", "v1", "db", json!({}));
+        let web = render_of(&["web"]);
+        let mut seeded = web.clone();
+        seeded.objects.push(seed.clone());
+        let begin = async |render: &Render| {
+            store.begin_apply(&lease, &commit(1), render, made(render), false).await.unwrap().unwrap();
+            let known = store.known_inventory(&overview.environment.id).await.unwrap();
+            known.into_iter().find(|object| object.key.kind == "Job").is_some_and(|job| job.done)
+        };
+        let settle = async |deleted: &[&Object], kept: &[&Object]| {
+            let keys = |objects: &[&Object]| objects.iter().map(|object| ObjectKey::of(object)).collect::<Vec<_>>();
+            store.settle_inventory(&lease, &keys(deleted), &keys(kept)).await.unwrap().unwrap();
+        };
+        assert!(!begin(&seeded).await);
+        store.record_done(&lease, &["seed".to_owned()]).await.unwrap().unwrap();
+        begin(&web).await;
+        settle(&[], &[&seed]).await;
+        assert!(begin(&seeded).await, "it was done");
+        begin(&web).await;
+        settle(&[], &[&seed]).await;
+        settle(&[&volume], &[]).await;
+        assert!(!begin(&seeded).await, "what it was done to may have gone");
+
+        store.record_done(&lease, &["seed".to_owned()]).await.unwrap().unwrap();
+        begin(&web).await;
+        settle(&[&volume], &[&seed]).await;
+        assert!(!begin(&seeded).await, "with it");
     })
     .await;
 }

@@ -48,6 +48,15 @@ async fn every_operation_of_a_token_answers_octocrab() {
     assert_eq!(github.comments(REPOSITORY, number), []);
     assert_eq!(status(issues.get_comment(comment.id).await), 404);
 
+    let on_a_line = github.review_comment(REPOSITORY, number, "mia", "Why so?").await.unwrap();
+    pulls.comment(on_a_line.into()).create_reaction(ReactionContent::PlusOne).await.unwrap();
+    assert_eq!(github.review_reactions(REPOSITORY, on_a_line), [(GitHub::LOGIN.to_owned(), "+1".to_owned())]);
+
+    github.set_workflow(REPOSITORY, &pull.head.sha, "in_progress").unwrap();
+    let runs = octocrab.workflows("acme", "shop").list_all_runs().send().await.unwrap().items;
+    let runs: Vec<_> = runs.iter().map(|run| (run.head_sha.as_str(), run.status.as_str())).collect();
+    assert_eq!(runs, [(pull.head.sha.as_str(), "in_progress")]);
+
     let deployments = repos.deployments();
     let new = deployments.create(&pull.head.sha).auto_merge(false).required_contexts(Vec::<String>::new());
     let new = new.environment("preview/pr-1").transient_environment(true).production_environment(false);
