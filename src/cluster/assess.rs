@@ -86,9 +86,20 @@ pub fn assess(workloads: &Workloads, expected: &Expected<'_>) -> Progress {
     found.reduce(worse).unwrap_or(Progress::Ready)
 }
 
-/// The pods of the newest templates that are not ready: the ones that a new attempt begins anew.
+/// The pods of the newest templates that are not ready: the ones that a further attempt begins anew.
 pub fn pods_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<PodReference> {
-    let pods = expected.workloads.iter().flat_map(|(kind, name)| match kind {
+    newest_pods(workloads, expected).filter(|pod| !has_condition(pod, "Ready", "True")).filter_map(reference).collect()
+}
+
+/// Those of them that would end an attempt at once by what became of them before it.
+pub fn failed_pods(workloads: &Workloads, expected: &Expected<'_>) -> Vec<PodReference> {
+    let said = expected.said(workloads);
+    let has_failed = |pod: &&Pod| matches!(of_pod(pod, said, expected), Progress::AttemptOver(_) | Progress::Failed(_));
+    newest_pods(workloads, expected).filter(has_failed).filter_map(reference).collect()
+}
+
+fn newest_pods<'a>(workloads: &'a Workloads, expected: &Expected<'a>) -> impl Iterator<Item = &'a Pod> + use<'a> {
+    expected.workloads.iter().flat_map(move |(kind, name)| match kind {
         WorkloadKind::Deployment => deployment_named(workloads, name)
             .and_then(|deployment| newest_replica_set(workloads, deployment))
             .map(|replica_set| living_pods_of(workloads, replica_set.uid()).collect::<Vec<_>>())
@@ -98,16 +109,22 @@ pub fn pods_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<Po
         }
         // They are run anew as a whole.
         WorkloadKind::Job => Vec::new(),
-    });
-    pods.filter(|pod| !has_condition(pod, "Ready", "True")).filter_map(reference).collect()
+    })
 }
 
-/// The expected Jobs that have not done their work: a new attempt runs them anew.
+/// The expected Jobs that have not done their work: a further attempt runs them anew.
 pub fn jobs_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<String> {
+    jobs_that(workloads, expected, |job| !has_job_condition(job, "Complete"))
+}
+
+/// Those of them that have failed before an attempt.
+pub fn failed_jobs(workloads: &Workloads, expected: &Expected<'_>) -> Vec<String> {
+    jobs_that(workloads, expected, |job| is_finished(job) && !has_job_condition(job, "Complete"))
+}
+
+fn jobs_that(workloads: &Workloads, expected: &Expected<'_>, are_so: impl Fn(&Job) -> bool) -> Vec<String> {
     let jobs = expected.workloads.iter().filter(|(kind, _)| *kind == WorkloadKind::Job).map(|(_, name)| name);
-    jobs.filter(|name| job_named(workloads, name).is_some_and(|job| !has_job_condition(job, "Complete")))
-        .cloned()
-        .collect()
+    jobs.filter(|name| job_named(workloads, name).is_some_and(&are_so)).cloned().collect()
 }
 
 /// The Jobs that ended well.
@@ -262,8 +279,11 @@ fn of_stateful_set(workloads: &Workloads, name: &str, expected: &Expected<'_>) -
     let Some(set) = stateful_set_named(workloads, name) else { return Progress::Progressing };
     let Some(status) = set.status.as_ref().filter(|_| is_set_observed(set)) else { return Progress::Progressing };
     let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let is_newest = status.update_revision == status.current_revision || status.updated_replicas == Some(wanted);
-    if is_newest && status.replicas == wanted && status.ready_replicas.unwrap_or_default() == wanted {
+    let count = |number: Option<i32>| number.unwrap_or_default();
+    if count(status.updated_replicas) == wanted
+        && status.replicas == wanted
+        && count(status.available_replicas) == wanted
+    {
         return Progress::Ready;
     }
     let said = expected.said(workloads);

@@ -8,9 +8,9 @@ use super::Workloads;
 use crate::environment::{COMMIT_LABEL, CommitSha, Millis, RunningImage};
 
 impl Workloads {
-    /// Whether a ready pod runs `commit`. Pods whose template does not use the commit run every one of them.
-    pub fn serves(&self, commit: &CommitSha) -> bool {
-        self.ready_pods_of(commit).next().is_some()
+    /// The names of the ready pods that run `commit`. Pods whose template does not use the commit run every one of them.
+    pub fn ready_pods(&self, commit: &CommitSha) -> Vec<&str> {
+        self.ready_pods_of(commit).filter_map(|pod| pod.metadata.name.as_deref()).collect()
     }
 
     /// Since when the last of the ready pods is ready, by the nodes' clocks. None where there is none.
@@ -75,9 +75,11 @@ fn is_of_job(pod: &Pod) -> bool {
     pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Job")
 }
 
+/// A pod that ends keeps the condition for a while, and nothing new is sent to it any more.
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| &status.conditions).flatten();
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Of what the kubelet calls an image's id: `name@sha256:…`, or the digest alone.
@@ -94,7 +96,7 @@ mod tests {
 
     fn pod(commit: char, ready: &str, image_id: &str) -> Pod {
         serde_json::from_value(json!({
-            "metadata": { "labels": { COMMIT_LABEL: commit.to_string().repeat(40) } },
+            "metadata": { "name": "app-1", "labels": { COMMIT_LABEL: commit.to_string().repeat(40) } },
             "status": {
                 "conditions": [{ "type": "Ready", "status": ready }],
                 "containerStatuses": [{
@@ -137,9 +139,15 @@ mod tests {
         job.metadata.owner_references = serde_json::from_value(owner).expect("an owner");
         let with =
             |pods: &[&Pod]| Workloads { pods: pods.iter().map(|pod| (*pod).clone()).collect(), ..Workloads::default() };
-        assert!(with(&[&database, &job]).serves(&commit('a')), "nothing that answers is of a commit of its own");
+        let serves = |pods: &[&Pod]| !with(pods).ready_pods(&commit('a')).is_empty();
+        assert!(serves(&[&database, &job]), "nothing that answers is of a commit of its own");
         assert_eq!(with(&[&database, &job]).served(), None);
         let app = pod('a', "False", "");
-        assert!(!with(&[&database, &app]).serves(&commit('a')), "the application is not ready yet");
+        assert!(!serves(&[&database, &app]), "the application is not ready yet");
+        let mut ends = pod('a', "True", "");
+        assert!(serves(&[&ends]));
+        ends.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
+        assert!(!serves(&[&ends]), "it ends");
+        assert_eq!(with(&[&ends]).served(), None);
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cluster::{
         CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, blocking_pods,
-        completed_jobs, is_claim_of, jobs_to_restart, pods_to_restart, running,
+        completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, running,
     },
     environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle},
     recipe::{ONCE, Object, RUN, Render, STAYS, room},
@@ -83,9 +83,7 @@ impl Pass<'_> {
         for object in made.render.departing(phase) {
             self.remove(&environment.namespace, &ObjectKey::of(object)).await?;
         }
-        if restart_pods {
-            self.restart(observed, objects).await?;
-        }
+        self.restart(observed, objects, restart_pods).await?;
         let done = self.done_jobs(&environment.id).await?;
         for object in objects {
             self.put(&environment.namespace, object, &done).await?;
@@ -94,7 +92,7 @@ impl Pass<'_> {
         Ok(Applied { phases: phase as i64 + 1, digest: is_last.then(|| made.render.digest()) })
     }
 
-    /// Puts back what was applied for a commit that ran. Gives whether it still, or already, serves.
+    /// Puts back what was applied for a commit that ran. Gives whether people still, or already, reach it.
     pub(super) async fn put_back(&mut self, observed: &Observed, commit: &CommitSha) -> Result<bool, NotApplied> {
         let environment = &observed.overview.environment;
         let render = self.engine.store.render(&environment.id, commit).await?;
@@ -126,7 +124,7 @@ impl Pass<'_> {
         let owner = self.owner(&environment.id);
         let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet];
         let workloads = self.engine.cluster.workloads(&environment.namespace, &owner, &kinds).await?;
-        Ok(workloads.serves(commit))
+        Ok(self.is_reached(environment, commit, &workloads).await?)
     }
 
     /// Puts what was applied for a commit into the cluster once more, as it sleeps or runs. What is as it was stays
@@ -288,24 +286,26 @@ impl Pass<'_> {
         Err(NotApplied::not_yet(key, Obstacle::Goes))
     }
 
-    /// Has the pods that failed made anew, and the Jobs that did not do their work.
-    async fn restart(&mut self, observed: &Observed, objects: &[Object]) -> Result<(), NotApplied> {
-        let environment = &observed.overview.environment;
-        let namespace = &environment.namespace;
+    /// Has the pods made anew that failed before this attempt, and the Jobs: they would end it before it began.
+    /// `unready`: those too that are not ready, and have not done their work.
+    async fn restart(&mut self, observed: &Observed, objects: &[Object], unready: bool) -> Result<(), NotApplied> {
+        let Some(workloads) = &observed.workloads else { return Ok(()) };
+        let namespace = &observed.overview.environment.namespace;
         let waited_for: Vec<(WorkloadKind, String)> =
             objects.iter().filter_map(|object| Some((WorkloadKind::of(&object.kind)?, object.name.clone()))).collect();
-        let kinds: Vec<WorkloadKind> = waited_for.iter().map(|(kind, _)| *kind).collect();
-        let owner = self.owner(&environment.id);
-        self.fence(CALL_TIMEOUT).await?;
-        let workloads = self.engine.cluster.workloads(namespace, &owner, &kinds).await?;
         let attempt_deadline = observed.deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
         let tasks = tasks_of(observed.deployment.as_ref());
         let expected = expected(&waited_for, (attempt_deadline, tasks), self.engine.patience, self.lease.now());
-        for name in jobs_to_restart(&workloads, &expected) {
+        let (jobs, pods) = if unready {
+            (jobs_to_restart(workloads, &expected), pods_to_restart(workloads, &expected))
+        } else {
+            (failed_jobs(workloads, &expected), failed_pods(workloads, &expected))
+        };
+        for name in jobs {
             let key = ObjectKey { api_version: "batch/v1".to_owned(), kind: "Job".to_owned(), name };
             self.remove(namespace, &key).await?;
         }
-        for pod in &pods_to_restart(&workloads, &expected) {
+        for pod in &pods {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.restart_pod(namespace, pod).await?;
         }

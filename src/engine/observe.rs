@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::{Engine, interrupted::Interrupted, pass::Pass, probe::Question, records::Seen, usage};
 use crate::{
     cluster::{
-        self, Expected, NamespaceState, Owner, Tasks, Terminating, WorkloadKind, Workloads, assess, blocking_pods,
-        has_completed, is_down, needs_explaining,
+        self, Endpoint, Expected, NamespaceState, Owner, Tasks, Terminating, WorkloadKind, Workloads, assess,
+        blocking_pods, has_completed, is_down, needs_explaining,
     },
     environment::{
         Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hitches,
@@ -15,7 +15,7 @@ use crate::{
     },
     faults::Fault,
     github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
-    recipe::{Backend, RECIPE_FILE, Recipe},
+    recipe::{Backend, Backends, RECIPE_FILE, Recipe},
     store::{Confirmed, Deployment, Environment, EnvironmentChanges, Inventoried, Overview, Record, Standing},
 };
 
@@ -39,6 +39,9 @@ pub(super) struct Observed {
     pub workloads: Option<Workloads>,
     /// Of the head commit, where it is ready.
     pub readiness: Option<Readiness>,
+    /// The commit that answers although it is not known to run: the one that served before, if it still does, or one
+    /// that became ready just as it was superseded.
+    pub still_serving: Option<CommitSha>,
     pub facts: Facts,
 }
 
@@ -51,21 +54,10 @@ impl Observed {
             recipe: self.recipe.as_ref().and_then(|recipe| recipe.as_deref().ok()),
             round: deployment.map_or(0, |deployment| deployment.round),
             attempt: deployment.map_or(0, |deployment| deployment.attempt),
-            still_serving: self.still_serving(),
+            still_serving: self.still_serving.clone(),
             readiness: self.readiness.as_ref(),
             holds_objects: self.overview.environment.applied_commit.is_some(),
             outcome: deployment.map(|row| (row.status, row.reason, row.message.as_deref())),
-        }
-    }
-
-    /// The commit that answers although it is not the head: the one that served before, if some of its pods still do,
-    /// or one whose pods became ready just as it was superseded.
-    fn still_serving(&self) -> Option<CommitSha> {
-        let serving = self.overview.environment.serving_commit.clone();
-        match &self.workloads {
-            Some(workloads) => serving.filter(|serving| workloads.serves(serving)).or_else(|| workloads.served()),
-            // Nothing was touched yet.
-            None => serving,
         }
     }
 }
@@ -189,16 +181,22 @@ impl Pass<'_> {
             }
             (_, None) | (_, Some(_)) => None,
         };
-        let answers = match (&environment.serving_commit, &workloads) {
-            (Some(serving), Some(workloads)) => workloads.serves(serving),
-            (None, _) | (_, None) => false,
+        // What is known to run is asked of its pods alone.
+        let is_known = deployment.as_ref().is_some_and(|row| row.status == DeploymentStatus::Succeeded)
+            && matches!(decision, Decision::Deploy(_));
+        let serving = environment.serving_commit.clone();
+        let still_serving = match &workloads {
+            Some(workloads) if !is_known => self.still_serving(environment, workloads).await?,
+            // Nothing was touched yet.
+            Some(_) | None => serving.clone(),
         };
+        let answers = workloads.is_some() && serving.is_some() && still_serving == serving;
 
         let facts = Facts {
             decision,
             status: environment.status,
             reason: environment.reason,
-            serving: environment.serving_commit.clone(),
+            serving,
             good: environment.good_commit.clone().filter(|_| !self.engine.faults.has(Fault::NoRollback)),
             deployment: deployment.as_ref().map(|deployment| DeploymentFacts {
                 status: deployment.status,
@@ -230,7 +228,18 @@ impl Pass<'_> {
             jitter: jitter(environment, deployment.as_ref()),
             patience: self.engine.patience,
         };
-        Ok(Observed { overview, deployment, recipe, standing, hitches, namespace_uid, workloads, readiness, facts })
+        Ok(Observed {
+            overview,
+            deployment,
+            recipe,
+            standing,
+            hitches,
+            namespace_uid,
+            workloads,
+            readiness,
+            still_serving,
+            facts,
+        })
     }
 
     /// Keeps in the row what the recipe says and others need, who do not read it: which label means that somebody wants
@@ -373,6 +382,59 @@ impl Pass<'_> {
         })
     }
 
+    async fn still_serving(
+        &mut self,
+        environment: &Environment,
+        workloads: &Workloads,
+    ) -> Result<Option<CommitSha>, Interrupted> {
+        let candidates = [environment.serving_commit.clone(), workloads.served()];
+        for commit in candidates.into_iter().flatten() {
+            if self.is_reached(environment, &commit, workloads).await? {
+                return Ok(Some(commit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether people reach `commit`: a ready pod of it is behind what the URL leads to. Other pods of it, such as a
+    /// worker's, answer nobody.
+    pub(super) async fn is_reached(
+        &mut self,
+        environment: &Environment,
+        commit: &CommitSha,
+        workloads: &Workloads,
+    ) -> Result<bool, Interrupted> {
+        let ready = workloads.ready_pods(commit);
+        if ready.is_empty() {
+            return Ok(false);
+        }
+        let way_in = self.way_in(environment, commit).await?;
+        let Some(Backend { service, port }) = way_in.backend() else { return Ok(true) };
+        let endpoints = self.endpoints(environment, service, *port).await?;
+        Ok(endpoints.iter().any(|endpoint| ready.contains(&endpoint.pod.as_str())))
+    }
+
+    async fn endpoints(
+        &mut self,
+        environment: &Environment,
+        service: &str,
+        port: u32,
+    ) -> Result<Vec<Endpoint>, Interrupted> {
+        self.fence(cluster::CALL_TIMEOUT).await?;
+        let port = u16::try_from(port).unwrap_or_default();
+        Ok(self.engine.cluster.endpoints(&environment.namespace, service, port).await?)
+    }
+
+    async fn way_in(&self, environment: &Environment, commit: &CommitSha) -> Result<WayIn, Interrupted> {
+        let deployment = self.engine.store.deployment(&environment.id, commit).await?;
+        let text = deployment.and_then(|deployment| deployment.recipe);
+        let recipe = text.and_then(|text| Recipe::parse(RECIPE_FILE, &text).ok());
+        let named = recipe.as_ref().and_then(Recipe::health).map(str::to_owned);
+        let render = self.engine.store.render(&environment.id, commit).await?;
+        let backends = render.map(|render| render.backends()).unwrap_or_default();
+        Ok(WayIn { named, backends })
+    }
+
     /// What shows that what is ready is the commit, and that people reach it.
     async fn prove(
         &mut self,
@@ -381,21 +443,13 @@ impl Pass<'_> {
         workloads: &Workloads,
     ) -> Result<Result<Readiness, Cause>, Interrupted> {
         let pods_at = self.lease.now();
-        let deployment = self.engine.store.deployment(&environment.id, commit).await?;
-        let text = deployment.and_then(|deployment| deployment.recipe);
-        let recipe = text.and_then(|text| Recipe::parse(RECIPE_FILE, &text).ok());
-        let named = recipe.as_ref().and_then(Recipe::health);
-        let render = self.engine.store.render(&environment.id, commit).await?;
-        let backends = render.map(|render| render.backends()).unwrap_or_default();
-        // The pods say the same of themselves at this path.
-        let path = named.or_else(|| backends.entry()).unwrap_or("/");
-        let Some(backend) = backends.of(path) else {
+        let way_in = self.way_in(environment, commit).await?;
+        let path = way_in.path();
+        let Some(backend) = way_in.backend() else {
             return Ok(Ok(Readiness { pods_at, images: workloads.running_images(commit), url: None }));
         };
         let Backend { service, port } = backend;
-        self.fence(cluster::CALL_TIMEOUT).await?;
-        let number = u16::try_from(*port).unwrap_or_default();
-        if self.engine.cluster.endpoints(&environment.namespace, service, number).await?.is_empty() {
+        if self.endpoints(environment, service, *port).await?.is_empty() {
             return Ok(Err(Cause::NothingBehind { service: service.clone(), port: *port }));
         }
         let url = match &self.engine.prober {
@@ -406,7 +460,7 @@ impl Pass<'_> {
                 let question = Question { namespace, url: &url, path, backend, commit, lease };
                 let asks_the_application = prober.asks_the_application();
                 match prober.ask(&question).await {
-                    Some(status) if is_proof(status, named.is_some(), asks_the_application) => {
+                    Some(status) if is_proof(status, way_in.named.is_some(), asks_the_application) => {
                         Some(UrlAnswer { status, at: self.lease.now() })
                     }
                     answered if asks_the_application => {
@@ -477,6 +531,25 @@ impl Pass<'_> {
         let progress = assess(&workloads, &expected);
         let is_down = is_down(&workloads, &expected);
         Ok((workloads, progress, is_down))
+    }
+}
+
+/// How people come to a commit.
+struct WayIn {
+    /// The path that its recipe names for asking it.
+    named: Option<String>,
+    backends: Backends,
+}
+
+impl WayIn {
+    /// Where it is asked. The pods say the same of themselves at a path that is named.
+    fn path(&self) -> &str {
+        self.named.as_deref().or_else(|| self.backends.entry()).unwrap_or("/")
+    }
+
+    /// Where that path leads. None where it leads nowhere.
+    fn backend(&self) -> Option<&Backend> {
+        self.backends.of(self.path())
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Cause, CommitSha, Decision, DeploymentStatus, EnvironmentStatus, Lif
 pub const ATTEMPTS: i64 = 3;
 /// The longest time between two looks at something that is awaited: a watch event usually comes first.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// The same for a URL, of which no watch tells.
+/// The same for a URL and what is behind a Service, of which no watch tells.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The same for an image that is still built somewhere. A webhook may tell of it before.
 const LOOK_FOR_IMAGE: Duration = Duration::from_secs(15);
@@ -126,7 +126,7 @@ pub struct Facts {
     pub namespace: NamespaceFacts,
     /// Of what is applied. None where nothing is.
     pub progress: Option<Progress>,
-    /// Pods of `serving` are ready now.
+    /// People reach `serving` now: a pod of it is ready behind what its URL leads to.
     pub answers: bool,
     /// What should run has no ready pod, or a part of it has none.
     pub is_down: bool,
@@ -469,15 +469,17 @@ fn step_back(facts: &Facts, now: Millis) -> Step {
     if facts.applied.as_ref() != Some(good) || facts.asleep {
         return Step::RollBack { commit: good.clone() };
     }
-    if facts.serving.as_ref() == Some(good) {
-        return settle(facts, now);
-    }
+    // Though others of its pods answer.
     if facts.has_blocking_pods {
         return Step::RemoveBlockingPods;
     }
+    if facts.serving.as_ref() == Some(good) {
+        return settle(facts, now);
+    }
     match &facts.progress {
         Some(Progress::Ready) => Step::ShowServing { commit: Some(good.clone()) },
-        Some(Progress::Progressing | Progress::Stumbling(_) | Progress::Unproved { .. }) | None => {
+        Some(Progress::Unproved { .. }) => Step::Await { until: now + millis(ASK_AGAIN), cause: None },
+        Some(Progress::Progressing | Progress::Stumbling(_)) | None => {
             Step::Await { until: now + millis(LOOK_AGAIN), cause: None }
         }
         // It ran before, and does not any more: a new commit or a retry is all that helps.

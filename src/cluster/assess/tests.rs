@@ -497,7 +497,12 @@ fn pods_that_are_not_ready_are_started_anew() {
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
     let expected = at(0, &web);
     let restarted = pods_to_restart(&workloads, &expected);
-    assert_eq!(restarted, [PodReference { name: "web-2-x".into(), uid: "pod-2".into() }]);
+    let unready = [PodReference { name: "web-2-x".into(), uid: "pod-2".into() }];
+    assert_eq!(restarted, unready);
+    assert!(failed_pods(&workloads, &expected).is_empty(), "it may become ready yet");
+    let as_root = waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root");
+    let workloads = rollout(json!({}), vec![pod(1, as_root.clone()), pod(2, as_root)]);
+    assert_eq!(failed_pods(&workloads, &expected), unready, "it would end any attempt");
 }
 
 /// A change to what a row holds.
@@ -718,6 +723,21 @@ fn a_job_that_failed_says_of_what() {
 }
 
 #[test]
+fn jobs_that_did_not_do_their_work_are_run_anew() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let expected = at(0, &work);
+    for (condition, failed, restarted) in
+        [(None, false, true), (Some("Failed"), true, true), (Some("Complete"), false, false)]
+    {
+        let conditions = condition.map(|kind| json!([{ "type": kind, "status": "True" }]));
+        let workloads =
+            Workloads { jobs: vec![job(json!({}), json!({ "conditions": conditions }))], ..Workloads::default() };
+        assert_eq!(!failed_jobs(&workloads, &expected).is_empty(), failed, "{condition:?}");
+        assert_eq!(!jobs_to_restart(&workloads, &expected).is_empty(), restarted, "{condition:?}");
+    }
+}
+
+#[test]
 fn a_job_is_done_for_what_it_was_applied_for() {
     let job = |annotations: Value, condition: &str| Workloads {
         jobs: vec![from(json!({
@@ -732,4 +752,35 @@ fn a_job_is_done_for_what_it_was_applied_for() {
     assert!(!has_completed(&job(applied.clone(), "Complete"), "migrate", "another commit's"));
     assert!(!has_completed(&job(applied, "Complete"), "other", "this"));
     assert!(has_completed(&job(json!({"previewd.dev/once": "true"}), "Complete"), "migrate", "another commit's"));
+}
+
+/// A pod that was ready for an instant only is none that serves, of a StatefulSet as little as of a Deployment.
+#[test]
+fn a_stateful_set_is_ready_once_its_newest_pods_are_available() {
+    let set = |status: Value| {
+        let mut all = json!({
+            "observedGeneration": 2, "replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "updatedReplicas": 2,
+            "currentRevision": "web-1", "updateRevision": "web-2",
+        });
+        all.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+        let set = json!({ "metadata": { "name": "web", "generation": 2 }, "spec": {
+            "replicas": 2, "serviceName": "web", "selector": {}, "template": {},
+        }, "status": all });
+        let workloads = Workloads { stateful_sets: vec![from(set)], ..Workloads::default() };
+        assess(&workloads, &at(60, &[(WorkloadKind::StatefulSet, "web".to_owned())]))
+    };
+    for (name, status, progress) in [
+        ("all", json!({}), Progress::Ready),
+        ("the controller has not seen it", json!({ "observedGeneration": 1 }), Progress::Progressing),
+        ("one was ready for an instant only", json!({ "availableReplicas": 1 }), Progress::Progressing),
+        ("one is of the commit before", json!({ "updatedReplicas": 1 }), Progress::Progressing),
+        (
+            "put back, and one is still of the commit after",
+            json!({ "currentRevision": "web-2", "updatedReplicas": 1 }),
+            Progress::Progressing,
+        ),
+        ("one is still made", json!({ "replicas": 1 }), Progress::Progressing),
+    ] {
+        assert_eq!(set(status), progress, "{name}");
+    }
 }

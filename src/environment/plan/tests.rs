@@ -422,6 +422,11 @@ fn each_state_has_its_step() {
             Step::RemoveBlockingPods,
         ),
         (
+            "put back, with a pod of the other revision in the way of one of two",
+            Facts { has_blocking_pods: true, ..failed_after_good(Some(good()), Some(good())) },
+            Step::RemoveBlockingPods,
+        ),
+        (
             "put back, and down again",
             Facts { answers: false, ..failed_after_good(Some(good()), Some(good())) },
             Step::ShowServing { commit: None },
@@ -431,6 +436,14 @@ fn each_state_has_its_step() {
             "put back, and ready",
             Facts { progress: Some(Progress::Ready), ..failed_after_good(Some(good()), None) },
             Step::ShowServing { commit: Some(good()) },
+        ),
+        (
+            "put back, and ready, with nothing behind its Service yet",
+            Facts {
+                progress: Some(Progress::Unproved { cause: Cause::UrlUnreachable { answered: None }, told: true }),
+                ..failed_after_good(Some(good()), None)
+            },
+            Step::Await { until: NOW + 1_000, cause: None },
         ),
         ("put back, and serving", failed_after_good(Some(good()), Some(good())), Step::Settle { until: None }),
         (

@@ -351,6 +351,10 @@ impl Play {
         let (environment, commit) = self.open().await;
         let namespace = text(&environment, "namespace");
         let volumes = Volumes::mark(&self.life, namespace).await;
+        // Where it can be said that this minute is over; previewd's other database is waited for.
+        if self.row.has("sqlite") {
+            self.life.fall_asleep();
+        }
         let asleep = |found: &Value| found["status"] == "running" && found["reason"] == "asleep";
         assert_explained(&self.life.until(NUMBER, TO_END, asleep).await);
         let pods: Api<Pod> = Api::namespaced(self.life.kube.clone(), namespace);

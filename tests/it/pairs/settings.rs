@@ -12,8 +12,8 @@ pub const SECRET: (&str, &str) = ("STRIPE_KEY", "canary-of-the-operator-01234567
 pub const ANNOTATION: &str = "example.com/allowed";
 /// The label that pull requests of these rows need.
 pub const LABEL: &str = "preview";
-/// How long it is used by nobody until it sleeps, where a row is about sleeping: longer than waking takes.
-const SOON_ASLEEP: &str = "20s";
+/// How long it is used by nobody until it sleeps, where a row is about sleeping: the least that may be said.
+const SOON_ASLEEP: &str = "1m";
 /// Longer than any row.
 const LATER: &str = "1h";
 
