@@ -45,9 +45,8 @@ impl Pass<'_> {
         let recipe = Recipe::parse(RECIPE_FILE, text).map_err(|mistakes| NotApplied::Refused(mistakes.into()))?;
         let is_chart = recipe.helm.is_some();
         let kube_version = if is_chart { Some(self.kube_version().await?) } else { None };
-        let is_fresh = observed.standing.fresh || observed.facts.namespace == NamespaceFacts::Absent;
         // Only of charts: what else runs is the same for an environment that ran before.
-        let is_upgrade = is_chart && environment.good_commit.is_some() && !is_fresh;
+        let is_upgrade = is_chart && self.upgrades(observed).await?;
         let key = key(&[
             env!("CARGO_PKG_VERSION"),
             text,
@@ -109,6 +108,21 @@ impl Pass<'_> {
             }));
         }
         Ok(Made { render, key, is_new: true })
+    }
+
+    /// Whether a chart at the head commit is an upgrade of what is installed: of another commit's chart that ran. What
+    /// ran of this very commit is made for the event that it ran with.
+    async fn upgrades(&self, observed: &Observed) -> Result<bool, NotApplied> {
+        let environment = &observed.overview.environment;
+        let is_fresh = observed.standing.fresh || observed.facts.namespace == NamespaceFacts::Absent;
+        let Some(good) = environment.good_commit.as_ref().filter(|_| !is_fresh) else { return Ok(false) };
+        if *good == observed.overview.pull_request.facts.head_sha {
+            let render = self.engine.store.render(&environment.id, good).await?;
+            // One of a version that did not write it down is taken for an upgrade.
+            return Ok(render.and_then(|render| render.upgrades).unwrap_or(true));
+        }
+        let ran = self.engine.store.deployment(&environment.id, good).await?.and_then(|ran| ran.recipe);
+        Ok(ran.and_then(|text| Recipe::parse(RECIPE_FILE, &text).ok()).is_some_and(|recipe| recipe.helm.is_some()))
     }
 
     async fn kube_version(&mut self) -> Result<String, NotApplied> {

@@ -22,7 +22,7 @@ pub struct ChartRequest {
     pub values: Value,
     /// What the chart may find in the cluster, as `group/version` and `group/version/Kind`: what an environment may hold.
     pub api_versions: Vec<String>,
-    /// A commit of the environment ran before.
+    /// A chart of another commit ran before.
     pub is_upgrade: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct Charted {
     pub outputs: Vec<String>,
     /// The values of the Secrets that are in the namespace, as they stand there, by name and key.
     pub secrets: BTreeMap<String, BTreeMap<String, String>>,
-    /// A commit of the environment ran before.
+    /// A chart of another commit ran before.
     pub is_upgrade: bool,
 }
 

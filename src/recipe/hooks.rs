@@ -289,7 +289,7 @@ mod tests {
         let namespace = object("Namespace", "pr-1", Value::Null);
         let objects = phases.concat();
         let (walls, notes, pins) = (vec![], vec![], Pins::new());
-        Render { namespace, walls, objects, phase_ends, backend: None, notes, pins }
+        Render { namespace, walls, objects, phase_ends, backend: None, notes, pins, upgrades: None }
     }
 
     #[test]

@@ -86,6 +86,7 @@ mod tests {
             backend: None,
             notes: Vec::new(),
             pins: Pins::new(),
+            upgrades: None,
         }
     }
 

@@ -83,6 +83,9 @@ pub struct Render {
     /// The digests that images are deployed by, where their tags may be moved.
     #[serde(default, skip_serializing_if = "Pins::is_empty")]
     pub pins: Pins,
+    /// Of a chart: whether it was made for an upgrade of its release, and not for its installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrades: Option<bool>,
 }
 
 /// The objects of `recipe` for the commit and the environment of `context`.
@@ -149,6 +152,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
         backend: draft.backend,
         notes,
         pins: Pins::new(),
+        upgrades: recipe.helm.as_ref().map(|_| context.charted.is_upgrade),
     };
     if render.leaves_passing_objects() {
         // A phase in which nothing comes: with it goes what was there for the hooks of the last one.

@@ -158,6 +158,7 @@ mod tests {
             backend: None,
             notes: Vec::new(),
             pins: crate::recipe::Pins::new(),
+            upgrades: None,
         }
     }
 

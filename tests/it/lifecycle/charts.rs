@@ -21,6 +21,7 @@ use super::{
 const RECIPE: &str = "version: 1
 helm: { chart: ./chart, values: { commit: '{{ sha }}' } }
 expose: { service: preview-shop, port: 80 }
+sleep_after: 1m
 ";
 
 /// A Job that does `command` at `events`, with these annotations besides.
@@ -167,6 +168,15 @@ async fn what_an_installation_made_is_there_for_later_commits_and_a_reset_instal
     let accounts = names::<ServiceAccount>(&life, &namespace).await;
     assert!(!accounts.iter().any(|name| name == "preview-hooks"), "{accounts:?}");
 
+    // What wakes is what was installed, and no upgrade of it.
+    life.fall_asleep();
+    life.until(number, TO_RUNNING, |found| found["reason"] == "asleep").await;
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    life.until(number, TO_RUNNING, |found| found["status"] != "running").await;
+    life.until_running(number).await;
+    assert_eq!(jobs().await, ["preview-before"], "no hook runs again");
+    assert_eq!(maps().await, ["preview-installed", "preview-kept", "preview-pruned"]);
+
     for _ in 0..2 {
         let commit = life.push(number).await;
         life.until_running(number).await;
@@ -197,5 +207,24 @@ async fn what_an_installation_made_is_there_for_later_commits_and_a_reset_instal
     let again = made(&life, &namespace).await;
     assert_ne!(again.0, installed.0, "the key is made up anew");
     assert_eq!((again.1, again.2), (life.head(number), life.head(number)));
+    life.finish().await;
+}
+
+/// There is no release of it yet, whatever ran there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chart_that_follows_something_else_is_installed() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "follows").await;
+    let number = life.open("change", &life::recipe("ok")).await;
+    let running = life.until_running(number).await;
+    let namespace = running["namespace"].as_str().unwrap().to_owned();
+    let installed = push(&life, number, &chart("check")).await;
+    life.until_running(number).await;
+    let (_, by_hook, kept) = made(&life, &namespace).await;
+    assert_eq!((by_hook.as_str(), kept.as_str()), (installed.as_str(), installed.as_str()));
+    assert_eq!(names::<Job>(&life, &namespace).await, ["preview-before"]);
+    life.push(number).await;
+    life.until_running(number).await;
+    assert_eq!(names::<Job>(&life, &namespace).await, ["preview-up", "preview-up-post"], "and then upgraded");
     life.finish().await;
 }

@@ -173,6 +173,7 @@ pub fn render_of(names: &[&str]) -> Render {
         backend: None,
         notes: Vec::new(),
         pins: Pins::new(),
+        upgrades: None,
     }
 }
 
