@@ -11,7 +11,7 @@ use anyhow::Context;
 use previewd::{
     config::Unnamed,
     environment::{CommitSha, RepositoryName},
-    recipe::{Files, RECIPE_FILE, Recipe, Render},
+    recipe::{Files, Mistakes, RECIPE_FILE, Recipe, Render},
     service::{RecipeVerdict, RenderTarget, SAMPLE_COMMIT},
 };
 
@@ -66,12 +66,16 @@ pub async fn run(Args { command }: Args, global: Global) -> anyhow::Result<ExitC
     // checkout: what lies there says nothing of what is started here.
     let renderer = app::renderer(&global.load(Unnamed::OfTheUser)?);
     let (text, folder) = read(&path)?;
-    let files = match Recipe::read(RECIPE_FILE, &text) {
-        (Some(recipe), _) => files_of(&recipe, &folder)?,
-        // It is said below, with its place.
-        (None, _) => Files::new(),
+    let (recipe, mistakes) = Recipe::read(RECIPE_FILE, &text);
+    let read = recipe.map_or_else(Read::default, |recipe| Read::files_of(&recipe, &folder));
+    let rendered = match read.unread.into_iter().reduce(Mistakes::and) {
+        None => renderer.render(&text, &read.files, &RenderTarget { repository, pull_request, branch, commit }).await,
+        // What a part of the files renders to is wrong for want of the others.
+        Some(unread) => Err(match mistakes {
+            Some(mistakes) => mistakes.and(unread),
+            None => unread,
+        }),
     };
-    let rendered = renderer.render(&text, &files, &RenderTarget { repository, pull_request, branch, commit }).await;
     let verdict = RecipeVerdict::of(&rendered);
     match (rendered, output) {
         (Ok(render), _) if shows_objects => print_objects(&render, output)?,
@@ -93,50 +97,68 @@ fn read(path: &Path) -> anyhow::Result<(String, PathBuf)> {
     Ok((text, folder.map_or_else(|| PathBuf::from("."), Path::to_path_buf)))
 }
 
-/// Everything that the recipe names, from the folder that it is in.
-fn files_of(recipe: &Recipe, root: &Path) -> anyhow::Result<Files> {
-    let mut files = Files::new();
-    for pattern in recipe.files() {
-        for entry in entries(&root.join(pattern.folder()))? {
-            let name = relative(root, &entry);
-            if entry.is_file() && pattern.matches(&name) {
-                files.insert(name, content(&entry)?);
+/// The files that a recipe names, as far as they can be read.
+#[derive(Default)]
+struct Read {
+    files: Files,
+    unread: Vec<Mistakes>,
+}
+
+impl Read {
+    /// Everything that the recipe names, from the folder that it is in.
+    fn files_of(recipe: &Recipe, root: &Path) -> Self {
+        let mut read = Self::default();
+        for pattern in recipe.files() {
+            for entry in read.entries(recipe, root, &root.join(pattern.folder())) {
+                let name = relative(root, &entry);
+                if entry.is_file() && pattern.matches(&name) {
+                    read.file(recipe, name, &entry);
+                }
+            }
+        }
+        let mut known = BTreeSet::new();
+        while let Some(folder) = recipe.folders(&read.files).into_iter().find(|folder| !known.contains(folder)) {
+            read.folder(recipe, root, &folder);
+            known.insert(folder);
+        }
+        read
+    }
+
+    /// Everything in a folder of `root`.
+    fn folder(&mut self, recipe: &Recipe, root: &Path, folder: &str) {
+        let mut folders = vec![root.join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in self.entries(recipe, root, &folder) {
+                let name = relative(root, &entry);
+                if entry.is_symlink() {
+                    self.refuse(recipe, &format!("has a link in it, {name}; a chart must be files and folders"));
+                } else if entry.is_dir() {
+                    folders.push(entry);
+                } else {
+                    self.file(recipe, name, &entry);
+                }
             }
         }
     }
-    let mut read = BTreeSet::new();
-    while let Some(folder) = recipe.folders(&files).into_iter().find(|folder| !read.contains(folder)) {
-        read_folder(root, &folder, &mut files)?;
-        read.insert(folder);
-    }
-    Ok(files)
-}
 
-/// Everything in a folder of `root`.
-fn read_folder(root: &Path, folder: &str, files: &mut Files) -> anyhow::Result<()> {
-    let mut folders = vec![root.join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in entries(&folder)? {
-            if entry.is_symlink() {
-                anyhow::bail!("{} is a link; a chart must be files and folders", entry.display());
-            }
-            if entry.is_dir() {
-                folders.push(entry);
-            } else {
-                files.insert(relative(root, &entry), content(&entry)?);
-            }
+    fn entries(&mut self, recipe: &Recipe, root: &Path, folder: &Path) -> Vec<PathBuf> {
+        let read = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        read().unwrap_or_else(|error| {
+            self.refuse(recipe, &format!("names a folder that cannot be read, {}: {error}", relative(root, folder)));
+            Vec::new()
+        })
+    }
+
+    fn file(&mut self, recipe: &Recipe, name: String, path: &Path) {
+        match fs::read(path) {
+            Ok(content) => drop(self.files.insert(name, content)),
+            Err(error) => self.refuse(recipe, &format!("names a file that cannot be read, {name}: {error}")),
         }
     }
-    Ok(())
-}
 
-fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let read = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
-    read().with_context(|| format!("cannot read the folder {}", folder.display()))
-}
-
-fn content(path: &Path) -> anyhow::Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    fn refuse(&mut self, recipe: &Recipe, rule: &str) {
+        self.unread.push(recipe.refuse_files(rule).into());
+    }
 }
 
 fn relative(root: &Path, path: &Path) -> String {

@@ -127,8 +127,8 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
             phase.push(route);
         }
     }
-    if are_shaped && let Err(cause) = shares::share(&mut draft.phases, &context.policy.quota) {
-        findings.refuse(cause);
+    if are_shaped {
+        shares::share(&mut draft.phases, &context.policy.quota, &mut findings);
     }
     findings.append(others);
     let notes = findings.into_notes()?;
@@ -521,6 +521,22 @@ app:
             let refused = render_on(&app(fields), "main", &policy);
             assert_eq!(refused, Err(Cause::QuotaExceeded { resource, needed, allowed }), "{fields}");
         }
+    }
+
+    #[test]
+    fn everything_of_which_there_is_too_much_is_named_at_once() {
+        let policy =
+            Policy { quota: toml::from_str("pods = 2\nstorage = \"1Gi\"").expect("a quota"), ..Policy::default() };
+        let fields = "resources: { cpu: 501m, memory: 0.6Gi }\n  replicas: 3\n  volumes: { /data: 2Gi }";
+        let refused = render_with(&app(fields), "main", &policy, &Charted::default()).expect_err("too much");
+        let resources: Vec<&str> = refused
+            .causes()
+            .map(|cause| match cause {
+                Cause::QuotaExceeded { resource, .. } => resource.as_str(),
+                _ => panic!("{cause}"),
+            })
+            .collect();
+        assert_eq!(resources, ["CPU", "memory", "storage", "pods"]);
     }
 
     /// Applications that look at the host they are asked for know theirs, and not their pods' addresses.

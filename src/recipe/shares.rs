@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    Bytes, Millicores, Object, Quota, pods,
+    Bytes, Millicores, Object, Quota,
+    mistakes::Findings,
+    pods,
     walls::{COUNTS, Count},
 };
 use crate::environment::Cause;
@@ -127,13 +129,10 @@ pub(super) fn limits_of(spec: &Value) -> (u64, u64) {
     (of_spec(spec, Resource::Cpu).said, of_spec(spec, Resource::Memory).said)
 }
 
-/// Gives each container its limits, and each Deployment the strategy that the quota has room for.
-///
-/// # Errors
-///
-/// [`Cause::QuotaExceeded`] where what the objects ask for is more than an environment may have.
-pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota) -> Result<(), Cause> {
-    refuse_counts(phases)?;
+/// Gives each container its limits, and each Deployment the strategy that the quota has room for. Refuses with
+/// [`Cause::QuotaExceeded`] each thing of which the objects ask for more than an environment may have.
+pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota, findings: &mut Findings) {
+    refuse_counts(phases, findings);
     let most_pods: Vec<(String, String, u64)> = phases.iter().flatten().filter_map(autoscaled).collect();
     let demands: Vec<Option<Demand>> = phases
         .iter()
@@ -146,9 +145,6 @@ pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota) -> Result<(), Cau
         .collect();
 
     let pods = |surge| at_once(&demands, |demand, _| demand.times(surge));
-    let exceeded = |resource: &str, needed: String, allowed: String| {
-        Err(Cause::QuotaExceeded { resource: resource.to_owned(), needed, allowed })
-    };
     let mut has_room = pods(true) <= u64::from(quota.pods);
     for (resource, allowed) in [(Resource::Cpu, quota.cpu.0), (Resource::Memory, quota.memory.0)] {
         let asked: Vec<PodDemand> = phases.iter().flatten().map(|object| of_pod(object, resource)).collect();
@@ -156,10 +152,11 @@ pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota) -> Result<(), Cau
         let open = |surge| at_once(&demands, |demand, index| asked[index].open.saturating_mul(demand.times(surge)));
         let needed = |surge| said(surge).saturating_add(open(surge).saturating_mul(resource.least()));
         if needed(false) > allowed {
-            return match resource {
-                Resource::Cpu => exceeded("CPU", Millicores(needed(false)).to_string(), quota.cpu.to_string()),
-                Resource::Memory => exceeded("memory", Bytes(needed(false)).to_string(), quota.memory.to_string()),
-            };
+            findings.refuse(match resource {
+                Resource::Cpu => exceeded("CPU", Millicores(needed(false)), quota.cpu),
+                Resource::Memory => exceeded("memory", Bytes(needed(false)), quota.memory),
+            });
+            continue;
         }
         let surge = needed(true) <= allowed;
         has_room &= surge;
@@ -170,16 +167,19 @@ pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota) -> Result<(), Cau
             pods::containers_mut(&mut template["spec"]).for_each(|container| limit(container, resource, &share));
         }
     }
-    refuse_storage(phases, &demands, quota)?;
+    refuse_storage(phases, &demands, quota, findings);
     if pods(false) > u64::from(quota.pods) {
-        return exceeded("pods", pods(false).to_string(), quota.pods.to_string());
+        findings.refuse(exceeded("pods", pods(false), quota.pods));
     }
     if !has_room {
         for deployment in phases.iter_mut().flatten().filter(|object| object.kind == "Deployment") {
             deployment.body["spec"]["strategy"] = json!({ "type": "Recreate" });
         }
     }
-    Ok(())
+}
+
+fn exceeded(resource: &str, needed: impl ToString, allowed: impl ToString) -> Cause {
+    Cause::QuotaExceeded { resource: resource.to_owned(), needed: needed.to_string(), allowed: allowed.to_string() }
 }
 
 /// The sum of `amount` over everything that runs at the same time: what keeps running, and of what ends the phase that
@@ -253,21 +253,18 @@ fn limit(container: &mut Value, resource: Resource, share: &Value) {
 }
 
 /// The objects of each kind, as the environment's ResourceQuota counts them.
-fn refuse_counts(phases: &[Vec<Object>]) -> Result<(), Cause> {
+fn refuse_counts(phases: &[Vec<Object>], findings: &mut Findings) {
     for Count { kind, allowed, not_the_recipes, .. } in COUNTS {
         let needed = phases.iter().flatten().filter(|object| object.kind == kind).count() as u64;
         let allowed = allowed - not_the_recipes;
         if needed > allowed {
-            let resource = format!("kind {kind}");
-            let (needed, allowed) = (format!("{needed} objects"), allowed.to_string());
-            return Err(Cause::QuotaExceeded { resource, needed, allowed });
+            findings.refuse(exceeded(&format!("kind {kind}"), format!("{needed} objects"), allowed));
         }
     }
-    Ok(())
 }
 
 /// What is asked for as volumes: by claims, and by what makes a claim for each of its pods.
-fn refuse_storage(phases: &[Vec<Object>], demands: &[Option<Demand>], quota: &Quota) -> Result<(), Cause> {
+fn refuse_storage(phases: &[Vec<Object>], demands: &[Option<Demand>], quota: &Quota, findings: &mut Findings) {
     let mut claims = 0_u64;
     let mut bytes = 0_u64;
     let mut add = |spec: &Value, times: u64| {
@@ -288,14 +285,10 @@ fn refuse_storage(phases: &[Vec<Object>], demands: &[Option<Demand>], quota: &Qu
             add(&volume["ephemeral"]["volumeClaimTemplate"]["spec"], demand.pods);
         }
     }
-    let exceeded = |resource: &str, needed: String, allowed: String| {
-        Err(Cause::QuotaExceeded { resource: resource.to_owned(), needed, allowed })
-    };
     if bytes > quota.storage.0 {
-        return exceeded("storage", Bytes(bytes).to_string(), quota.storage.to_string());
+        findings.refuse(exceeded("storage", Bytes(bytes), quota.storage));
     }
     if claims > u64::from(quota.persistent_volume_claims) {
-        return exceeded("volume claims", claims.to_string(), quota.persistent_volume_claims.to_string());
+        findings.refuse(exceeded("volume claims", claims, quota.persistent_volume_claims));
     }
-    Ok(())
 }

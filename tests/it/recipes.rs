@@ -167,17 +167,28 @@ async fn mistakes_are_named_with_their_place() {
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("real/values.yaml")).unwrap();
     std::fs::write(&path, "version: 1\nhelm: { chart: ./real }\nexpose: { service: web, port: 80 }\n").unwrap();
     let (code, _, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
-    assert!(code == 1 && error.contains("is a link; a chart must be files and folders"), "{error}");
+    assert!(
+        code == 1 && error.contains("has a link in it, real/values.yaml; a chart must be files and folders"),
+        "{error}"
+    );
     std::fs::remove_file(folder.path().join("real/values.yaml")).unwrap();
     let needs = "{ apiVersion: v2, name: web, version: 1.0.0, dependencies: [{ name: base, version: 1.0.0, repository: 'file://../base' }] }";
     std::fs::write(folder.path().join("real/Chart.yaml"), needs).unwrap();
     let (code, _, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
-    assert!(code == 1 && error.contains("cannot read the folder"), "{error}");
+    assert!(code == 1 && error.contains("names a folder that cannot be read, base: "), "{error}");
     std::fs::create_dir_all(folder.path().join("base/templates")).unwrap();
     std::fs::write(folder.path().join("base/Chart.yaml"), "{ apiVersion: v2, name: base, version: 1.0.0 }").unwrap();
     std::fs::write(folder.path().join("base/templates/web.yaml"), WEB).unwrap();
     let (code, said, error) = previewd(&["check", folder.path().to_str().unwrap()]).await;
     assert!(code == 0 && said.contains("Service/web"), "{said}{error}");
+    // What cannot be read is one of the mistakes.
+    std::fs::write(&path, "version: 1\nttl: soon\nmanifests: [k8s/*.yaml]\nexpose: { service: web, port: 80 }\n")
+        .unwrap();
+    let (code, said, _) = previewd(&["check", folder.path().to_str().unwrap(), "--output", "json"]).await;
+    let verdict: Value = serde_json::from_str(&said).unwrap();
+    let message = verdict["message"].as_str().unwrap();
+    assert!(code == 1 && message.lines().count() == 2, "{message}");
+    assert!(message.contains("line 2: ttl ") && message.contains("line 3: manifests names a folder that"), "{message}");
     assert_eq!(previewd(&["check", "/nonexistent"]).await.0, 1);
     assert_eq!(previewd(&["check", ".", "--commit", "abc"]).await.0, 2);
 }
