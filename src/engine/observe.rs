@@ -467,6 +467,9 @@ impl Pass<'_> {
                         let (service, port, path) = (service.clone(), *port, path.to_owned());
                         return Ok(Err(Cause::BadAnswer { service, port, path, answered }));
                     }
+                    Some(404) if way_in.named.is_none() => {
+                        return Ok(Err(Cause::NoPage { path: path.to_owned() }));
+                    }
                     answered => return Ok(Err(Cause::UrlUnreachable { answered })),
                 }
             }

@@ -150,6 +150,10 @@ pub enum Cause {
     UrlUnreachable {
         answered: Option<u16>,
     },
+    /// The URL is answered with 404 at a page that nobody said there is.
+    NoPage {
+        path: String,
+    },
     /// What the URL leads to, asked by previewd itself.
     BadAnswer {
         service: String,
@@ -206,7 +210,9 @@ impl Cause {
             Self::Unschedulable { .. } => Reason::Unschedulable,
             Self::VolumeUnavailable { .. } => Reason::VolumeUnavailable,
             Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
-            Self::UrlUnreachable { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => Reason::UrlUnreachable,
+            Self::UrlUnreachable { .. } | Self::NoPage { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => {
+                Reason::UrlUnreachable
+            }
             Self::Asleep => Reason::Asleep,
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
             Self::NamespaceStuck { .. } => Reason::NamespaceStuck,
@@ -369,6 +375,11 @@ impl fmt::Display for Cause {
             Self::UrlUnreachable { answered: Some(status) } => {
                 write!(f, "The application is ready, but its URL answers {status}; see the ingress controller.")
             }
+            Self::NoPage { path } => write!(
+                f,
+                "The application is ready, but its URL answers 404 at {path}; where the application has no page there, \
+                 name one of its pages as expose.health, or else see the ingress controller.",
+            ),
             Self::BadAnswer { service, port, path, answered: None } => write!(
                 f,
                 "The application is ready, but nothing answers at {path} behind port {port} of the Service {service}; see \

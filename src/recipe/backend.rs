@@ -28,8 +28,19 @@ struct Lead {
 impl Backends {
     /// Where a path leads, as Ingresses and HTTPRoutes have it: exact ones first, and the longest.
     pub fn of(&self, path: &str) -> Option<&Backend> {
+        let path = path.split('?').next().unwrap_or_default();
         let fits = self.0.iter().filter(|lead| lead.fits(path));
         fits.max_by_key(|lead| (lead.is_exact, lead.path.len())).map(|lead| &lead.backend)
+    }
+
+    /// Whether a path leads nowhere, as far as paths tell: ingress controllers have expressions of their own.
+    pub(super) fn are_without(&self, path: &str) -> bool {
+        self.of(path).is_none() && self.0.iter().all(|lead| is_plain(&lead.path))
+    }
+
+    /// The paths that lead somewhere.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|lead| lead.path.as_str())
     }
 
     /// The page that the URL is opened with, where the recipe names none: `/`, or else the shortest path that leads
@@ -38,11 +49,26 @@ impl Backends {
         if self.of("/").is_some() {
             return Some("/");
         }
-        // Ingress controllers have expressions of their own.
-        let is_plain = |path: &&str| path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b));
-        let paths = self.0.iter().map(|lead| lead.path.as_str()).filter(is_plain);
-        paths.min_by_key(|path| path.len())
+        self.paths().filter(|path| is_plain(path)).min_by_key(|path| path.len())
     }
+
+    /// Where the routes among `objects` lead. Their hosts are the environment's, because nothing else is admitted.
+    pub(super) fn of_routes<'a>(objects: impl Iterator<Item = &'a Object> + Clone) -> Self {
+        let mut leads = Vec::new();
+        for object in objects.clone() {
+            match object.kind.as_str() {
+                "Ingress" => leads.extend(of_ingress(object, objects.clone())),
+                "HTTPRoute" => leads.extend(of_http_route(object)),
+                _ => {}
+            }
+        }
+        Self(leads)
+    }
+}
+
+/// No expression of an ingress controller's.
+fn is_plain(path: &str) -> bool {
+    path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b))
 }
 
 impl Lead {
@@ -57,43 +83,33 @@ impl Lead {
 }
 
 impl Render {
-    /// What the URL leads to: the recipe's own word for it, or else what its routes say. Their hosts are the environment's,
-    /// because nothing else is admitted.
+    /// What the URL leads to: the recipe's own word for it, or else what its routes say.
     pub fn backends(&self) -> Backends {
         if let Some(backend) = &self.backend {
             return Backends(vec![Lead { path: "/".to_owned(), is_exact: false, backend: backend.clone() }]);
         }
-        let mut leads = Vec::new();
-        for object in &self.objects {
-            match object.kind.as_str() {
-                "Ingress" => leads.extend(self.of_ingress(object)),
-                "HTTPRoute" => leads.extend(of_http_route(object)),
-                _ => {}
-            }
-        }
-        Backends(leads)
+        Backends::of_routes(self.objects.iter())
     }
+}
 
-    fn of_ingress(&self, ingress: &Object) -> Vec<Lead> {
-        let paths = list(&ingress.body["spec"]["rules"]).iter().flat_map(|rule| list(&rule["http"]["paths"]));
-        let lead = |path: &Value| {
-            let service = path["backend"]["service"]["name"].as_str()?.to_owned();
-            let port = &path["backend"]["service"]["port"];
-            let port = port_of(&port["number"]).or_else(|| self.named_port(&service, port["name"].as_str()?))?;
-            Some(Lead {
-                path: path["path"].as_str().unwrap_or("/").to_owned(),
-                is_exact: path["pathType"] == "Exact",
-                backend: Backend { service, port },
-            })
-        };
-        paths.filter_map(lead).collect()
-    }
-
-    fn named_port(&self, service: &str, name: &str) -> Option<u32> {
-        let object = self.objects.iter().find(|object| object.kind == "Service" && object.name == service)?;
+fn of_ingress<'a>(ingress: &Object, objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<Lead> {
+    let named_port = |service: &str, name: &str| {
+        let object = objects.clone().find(|object| object.kind == "Service" && object.name == service)?;
         let port = list(&object.body["spec"]["ports"]).iter().find(|port| port["name"] == name)?;
         port_of(&port["port"])
-    }
+    };
+    let paths = list(&ingress.body["spec"]["rules"]).iter().flat_map(|rule| list(&rule["http"]["paths"]));
+    let lead = |path: &Value| {
+        let service = path["backend"]["service"]["name"].as_str()?.to_owned();
+        let port = &path["backend"]["service"]["port"];
+        let port = port_of(&port["number"]).or_else(|| named_port(&service, port["name"].as_str()?))?;
+        Some(Lead {
+            path: path["path"].as_str().unwrap_or("/").to_owned(),
+            is_exact: path["pathType"] == "Exact",
+            backend: Backend { service, port },
+        })
+    };
+    paths.filter_map(lead).collect()
 }
 
 fn of_http_route(route: &Object) -> Vec<Lead> {

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{
-    super::{Backend, Object, Recipe, mistakes::Findings, pods},
+    super::{Backend, Backends, Object, Recipe, mistakes::Findings, pods},
     Review, few, keys, list, shown,
 };
 
@@ -68,6 +68,12 @@ pub(in super::super) fn admit_leads(
         let rule =
             "must say which Service the URL leads to, unless an Ingress or HTTPRoute leads there from {{ host }}";
         findings.refuse(recipe.refuse("expose", rule));
+    }
+    let routes = Backends::of_routes(objects.all.iter().copied());
+    if let Some(health) = recipe.health().filter(|path| leads && backend.is_none() && routes.are_without(path)) {
+        let there = few(routes.paths());
+        let rule = format!("must be a path that a route leads to a Service; {health} is none, there are: {there}");
+        findings.refuse(recipe.refuse("expose.health", rule));
     }
     objects.led_to.sort_by_key(|(service, index)| (service.name.clone(), *index));
     objects.led_to.dedup_by_key(|(service, index)| (service.name.clone(), *index));

@@ -426,6 +426,19 @@ fn a_route_of_its_own_has_to_lead_to_a_service_that_there_is() {
     ] {
         assert_eq!(sentences("", &ingress(backend)), [format!("{place}.{rule}.")]);
     }
+    // Where the application is asked whether it is well, its routes lead to it.
+    let health = "expose: { health: '/healthz?full=1' }";
+    let backend = "name: web, port: { number: 80 }";
+    for path in ["path: /,", "path: /healthz,", "path: '/(api|healthz)',"] {
+        assert!(
+            render_alone(health, &ingress(backend).replace("path: /,", path), &Policy::default()).is_ok(),
+            "{path}"
+        );
+    }
+    let rule = "expose.health must be a path that a route leads to a Service; /healthz?full=1 is none, there are: /api";
+    let below = ingress(backend).replace("path: /,", "path: /api,");
+    assert_eq!(sentences(health, &below), [format!(".preview.yaml, line 3: {rule}.")]);
+    assert!(render_alone("", &below, &Policy::default()).is_ok());
     let nowhere = "{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: { name: own }, spec: { rules: [{ host: '{{ host }}' }] } }";
     assert!(sentences("", &format!("{}\n---\n{nowhere}", led_to()))[0].contains("expose must say"));
 }
