@@ -10,11 +10,11 @@ use crate::{
     },
     environment::{
         Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hitches,
-        Hold, Images, LabelName, Leftovers, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts,
+        Hold, Images, LabelName, Leftovers, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts, PullRequestState,
         Readiness, RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
     },
     faults::Fault,
-    github::{GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
+    github::{GitHubError, GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
     recipe::{Backend, Backends, RECIPE_FILE, Recipe},
     store::{Confirmed, Deployment, Environment, EnvironmentChanges, Inventoried, Overview, Record, Standing},
 };
@@ -334,9 +334,15 @@ impl Pass<'_> {
         }
     }
 
+    /// What GitHub says of the pull request. Where it told that it is closed, and shows nothing of it any more, nobody
+    /// ever says more than that.
     async fn ask_for_pull_request(&mut self, overview: &Overview) -> Result<PullRequestFacts, Interrupted> {
         self.github_read().await?;
-        Ok(self.engine.github.pull_request(&access(overview), overview.pull_request.facts.number).await?)
+        let stored = &overview.pull_request.facts;
+        match self.engine.github.pull_request(&access(overview), stored.number).await {
+            Err(GitHubError::NotFound { .. }) if stored.state == PullRequestState::Closed => Ok(stored.clone()),
+            answer => Ok(answer?),
+        }
     }
 
     /// None where the commit has no recipe.

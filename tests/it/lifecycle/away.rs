@@ -7,7 +7,7 @@ use xtask::{
     testing::eventually,
 };
 
-use super::life::{self, Life, SOON, recipe};
+use super::life::{self, Life, SOON, TO_GONE, recipe};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn previewd_starts_without_its_cluster_and_catches_up() {
@@ -41,6 +41,31 @@ async fn a_delivery_is_kept_while_github_is_away() {
     github.come_back().await;
     life.until_applied(number).await;
     life.until_commented(number, "is being deployed").await;
+    life.finish().await;
+}
+
+/// Closed, and its repository is shown to nobody any more: nobody is left to confirm it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_closed_and_not_shown_any_more_goes() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "not-shown").await;
+    let github = &life.stand.github;
+    let number = life.open("change", &recipe("ok")).await;
+    life.until_applied(number).await;
+    // That it answers with something else proves nothing.
+    github.fault(Operation::GetPullRequest, Fault::BadGateway);
+    github.close(&life.repository, number).await.unwrap();
+    life.until(number, SOON, |found| found["status"] == "deleting").await;
+    eventually("it is told what is waited for", SOON, async || {
+        let explained = life.call("explain_preview_environment", number).await.done().unwrap();
+        explained.to_string().contains("GitHub answered 502").then_some(())
+    })
+    .await;
+    assert!(!life.namespaces().await.is_empty(), "it goes once GitHub says that it is closed");
+    github.clear_faults();
+    github.fault(Operation::GetPullRequest, Fault::NotFound);
+    life.until(number, TO_GONE, |found| found["status"] == "deleted").await;
+    github.clear_faults();
     life.finish().await;
 }
 
