@@ -10,6 +10,8 @@ use super::Millis;
 
 /// The warning before an environment goes comes this long before, or a quarter of its time where that is less.
 const WARNING: Millis = 12 * 3_600_000;
+/// A use is counted where the last one is this old, or a quarter of what a use puts off where that is less.
+const USE: Millis = 60_000;
 
 /// A duration of at least a second as people write it: `30d`, `72h`, `1d 12h`. A day is 24 hours; months and years have
 /// no fixed length and are refused.
@@ -50,7 +52,7 @@ impl Lifespan {
     }
 }
 
-/// Reads how long after its last use something sleeps: a minute at least, because uses are counted to the minute.
+/// Reads how long after its last use something sleeps: a minute at least, or it would wake more often than it answers.
 pub fn sleep_after<'de, D: Deserializer<'de>, T: From<Lifespan>>(deserializer: D) -> Result<T, D::Error> {
     let span = Lifespan::deserialize(deserializer)?;
     if span.0.is_some_and(|duration| duration < Duration::from_secs(60)) {
@@ -127,6 +129,13 @@ impl Lifetime {
         Some(self.used_at.saturating_add(self.sleep_after?))
     }
 
+    /// How old the last use is when the next one is counted.
+    pub fn counts_a_use_after(&self) -> Duration {
+        let shortest = self.sleep_after.into_iter().chain(self.ttl).min();
+        let after = shortest.map_or(USE, |shortest| USE.min(shortest / 4));
+        Duration::from_millis(u64::try_from(after).unwrap_or_default())
+    }
+
     pub fn has_expired(&self, now: Millis) -> bool {
         self.expires_at().is_some_and(|at| at <= now)
     }
@@ -181,6 +190,16 @@ mod tests {
         assert_eq!(short.warns_at(), Some(103 * HOUR));
         let endless = Lifetime { ttl: None, keep_until: Some(1), ..lifetime };
         assert_eq!((endless.expires_at(), endless.next_change(0)), (None, None));
+    }
+
+    #[test]
+    fn what_sleeps_soon_counts_its_uses_more_often() {
+        let every =
+            |ttl, sleep_after| Lifetime { ttl, sleep_after, ..Lifetime::default() }.counts_a_use_after().as_secs();
+        assert_eq!(every(None, None), 60);
+        assert_eq!(every(Some(72 * HOUR), Some(HOUR)), 60);
+        assert_eq!(every(Some(72 * HOUR), Some(60_000)), 15, "a visit in its last seconds keeps it awake");
+        assert_eq!(every(Some(8_000), None), 2);
     }
 
     #[test]

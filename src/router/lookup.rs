@@ -19,8 +19,6 @@ use crate::{
 const ROW: Duration = Duration::from_secs(1);
 /// How old what is known of a commit's Services may be: the same commit is rendered anew where the policy changed.
 const BACKENDS: Duration = Duration::from_secs(10);
-/// A use is recorded to the minute.
-const USE: Duration = Duration::from_secs(60);
 /// What nobody asked for so long is forgotten, once so many are known.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 const MANY: usize = 256;
@@ -168,11 +166,12 @@ impl Lookup {
         Ok(backends)
     }
 
-    /// Records that the environment is used, at most once a minute. Nobody waits for it.
+    /// Records that the environment is used, where its last use is old enough. Nobody waits for it.
     pub fn note_use(&self, found: &Found) {
+        let after = found.environment.lifetime.counts_a_use_after();
         {
             let mut used_at = lock(&found.known.used_at);
-            if used_at.is_some_and(|at| at.elapsed() < USE) {
+            if used_at.is_some_and(|at| at.elapsed() < after) {
                 return;
             }
             *used_at = Some(Instant::now());
@@ -180,7 +179,7 @@ impl Lookup {
         let (store, id) = (self.store.clone(), found.environment.id.clone());
         tokio::spawn(async move {
             // Should this be missed, the next use is not.
-            if let Err(error) = store.record_use(&id).await {
+            if let Err(error) = store.record_use(&id, after).await {
                 tracing::debug!(%error, "it is not known that an environment was used");
             }
         });

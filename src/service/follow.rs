@@ -28,7 +28,7 @@ use crate::{
     environment::{EnvironmentStatus, Namespace},
     identity::{Action, Identity},
     masking::Mask,
-    store::{Overview, Store, StoreError},
+    store::{Environment, Overview, Store, StoreError},
     text::shortened,
 };
 
@@ -173,7 +173,8 @@ impl Service {
         let given: VecDeque<Followed> = lines.into_iter().map(|(_, line)| line.into()).collect();
         let LogRequest { container: only, contains, .. } = before;
         let reader = Reader { feed, events, given, seen, not_before, only, contains };
-        if let Err(error) = self.store().record_use(&overview.environment.id).await {
+        let Environment { id, lifetime, .. } = &overview.environment;
+        if let Err(error) = self.store().record_use(id, lifetime.counts_a_use_after()).await {
             tracing::debug!(%error, "it is not known that an environment was used");
         }
         Ok(stream::unfold(reader, |mut reader| async move { reader.next().await.map(|event| (event, reader)) }))

@@ -49,7 +49,7 @@ use crate::{
     github::GitHub,
     identity::{Action, Identity, Permission, Teams, TeamsInForce, may},
     masking::Mask,
-    store::{EnvironmentFilter, Overview, Store, StoreError},
+    store::{Environment, EnvironmentFilter, Overview, Store, StoreError},
     text::tried_again,
 };
 
@@ -183,7 +183,8 @@ impl Service {
         let mask = self.mask(&overview).await?;
         let (logs, kept_of) = self.printed(&overview, &request, &mask).await?;
         // Whoever reads its logs uses it. Should this be missed, the next use is not.
-        if let Err(error) = self.store().record_use(&overview.environment.id).await {
+        let Environment { id, lifetime, .. } = &overview.environment;
+        if let Err(error) = self.store().record_use(id, lifetime.counts_a_use_after()).await {
             tracing::debug!(%error, "it is not known that an environment was used");
         }
         let frames: usize = logs.containers.iter().map(|log| log.pod.len() + log.container.len() + 120).sum();

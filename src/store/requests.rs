@@ -1,6 +1,8 @@
 //! What people and agents ask for: stored as facts, with their event, in one conditional transaction each. The next
 //! pass carries it out.
 
+use std::time::Duration;
+
 use diesel::{prelude::*, sql_types::Bool};
 use diesel_async::RunQueryDsl;
 
@@ -345,13 +347,14 @@ impl Store {
         Ok(approvals > 0)
     }
 
-    /// Records that an environment was used, to the minute.
-    pub async fn record_use(&self, environment_id: &str) -> Result<(), StoreError> {
+    /// Records that an environment was used, where its last use is older than `after`
+    /// ([`Lifetime::counts_a_use_after`](crate::environment::Lifetime::counts_a_use_after)).
+    pub async fn record_use(&self, environment_id: &str, after: Duration) -> Result<(), StoreError> {
         let id = environment_id.to_owned();
-        let (now, a_minute_ago) = (self.now(), self.now_minus(std::time::Duration::from_secs(60)));
+        let (now, before) = (self.now(), self.now_minus(after));
         write!(self, |connection| {
             diesel::update(environments::table.find(&id))
-                .filter(environments::used_at.lt(a_minute_ago))
+                .filter(environments::used_at.lt(before))
                 .set(environments::used_at.eq(now))
                 .execute(connection)
                 .await

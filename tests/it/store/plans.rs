@@ -337,7 +337,7 @@ async fn ask_for_people(store: &Store, id: &str, time: usize, mark: &impl AsyncF
     mark("kept logs").await;
     store.kept_logs(id, &commit(1)).await.unwrap();
     mark("use").await;
-    store.record_use(id).await.unwrap();
+    store.record_use(id, Duration::from_secs(60)).await.unwrap();
     let (repository, number) = ("owner1/name1".parse().unwrap(), 7);
     mark("deliveries of a pull request").await;
     store.deliveries_of(&repository, number, 5).await.unwrap();
