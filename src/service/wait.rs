@@ -102,7 +102,9 @@ fn progress(until: WaitUntil, status: EnvironmentStatus, reason: Option<Reason>)
         (WaitUntil::Running, EnvironmentStatus::Failed | EnvironmentStatus::Deleted) => Progress::Stopped,
         (_, EnvironmentStatus::Deploying | EnvironmentStatus::Deleting) => Progress::UnderWay,
         (_, EnvironmentStatus::Pending) => match (until, reason) {
-            (_, None | Some(Reason::QueuedForCapacity | Reason::WaitingForImage)) => Progress::UnderWay,
+            (_, None | Some(Reason::QueuedForCapacity | Reason::WaitingForImage | Reason::NamespaceTerminating)) => {
+                Progress::UnderWay
+            }
             (WaitUntil::Settled, Some(_)) => Progress::Done,
             (WaitUntil::Running | WaitUntil::Deleted, Some(_)) => Progress::Stopped,
         },
@@ -137,6 +139,8 @@ mod tests {
             (Pending, None, [UnderWay, UnderWay, UnderWay]),
             (Pending, Some(Reason::QueuedForCapacity), [UnderWay, UnderWay, UnderWay]),
             (Pending, Some(Reason::WaitingForImage), [UnderWay, UnderWay, UnderWay]),
+            (Pending, Some(Reason::NamespaceTerminating), [UnderWay, UnderWay, UnderWay]),
+            (Pending, Some(Reason::NamespaceStuck), [Done, Stopped, Stopped]),
             (Pending, approval, [Done, Stopped, Stopped]),
         ];
         for (status, reason, expected) in table {
