@@ -274,6 +274,41 @@ async fn a_push_that_does_not_start_wakes_what_slept() {
     life.finish().await;
 }
 
+/// Neither a commit that served nor one that failed answers because something beside its application is ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_ready_beside_the_application_does_not_answer() {
+    let Some(ground) = life::node().await else { return };
+    let life = Life::start(ground, "beside").await;
+    // Nothing of it names the commit, and with its volume it is never there twice.
+    let shop = |mode: &str| {
+        format!(
+            "version: 1\napp: {{ image: {IMAGE}, port: 8080, health: /healthz, env: {{ MODE: {mode} }}, volumes: {{ /data: 16Mi }} }}\n\
+             services: {{ side: {{ image: {IMAGE}, port: 8080 }} }}\n"
+        )
+    };
+    let number = life.open("change", &shop("ok")).await;
+    life.until_running(number).await;
+    let first = life.head(number);
+    let second = push_recipe(&life, number, &shop("crash")).await;
+    let silent = |found: &Value| found["commit"] == second && found["serving_commit"].is_null();
+    let found = life.until(number, TO_RUNNING, silent).await;
+    assert_eq!(found["status"], "deploying", "{found:#}");
+    let is_back = |found: &Value| found["status"] == "failed" && found["serving_commit"] == first;
+    let back = life.until(number, TO_RUNNING, is_back).await;
+    life.page(&back).await;
+
+    // Where nothing served before, nothing serves.
+    let with_commit = app(
+        "crash",
+        "",
+        &format!("services: {{ side: {{ image: {IMAGE}, port: 8080, env: {{ COMMIT: '{{{{ sha }}}}' }} }} }}\n"),
+    );
+    let number = life.open("other", &with_commit).await;
+    let failed = life.until(number, TO_RUNNING, |found| found["status"] == "failed").await;
+    assert_eq!((&failed["serving_commit"], &failed["url"]), (&Value::Null, &Value::Null), "{failed:#}");
+    life.finish().await;
+}
+
 /// What ran and does not any more is not said to run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_down_is_not_said_to_run() {
