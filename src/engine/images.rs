@@ -37,8 +37,12 @@ impl Pass<'_> {
         let Some(awaited) = &deployment.awaited_images else { return Ok(Images::Unknown) };
         let (outdated, missing): (Vec<String>, Vec<String>) = awaited.iter().cloned().partition(|it| it.contains('@'));
         // One that was missing is there once its registry says so: an answer that is none ends no wait.
-        if let Some(image) = that_are_not(registries, &missing, |presence| presence == Presence::There).await.pop() {
-            return Ok(Images::Missing { image });
+        let mut absent = that_are_not(registries, &missing, Presence::There).await;
+        absent.sort_by_key(|(_, presence)| *presence != Presence::Missing);
+        match absent.into_iter().next() {
+            Some((image, Presence::Missing)) => return Ok(Images::Missing { image }),
+            Some((image, Presence::Unknown | Presence::There)) => return Ok(Images::Untold { image }),
+            None => {}
         }
         let outdated = outdated
             .iter()
@@ -64,15 +68,16 @@ impl Pass<'_> {
         let moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);
         let is_own = |image: &String| (carries(image, head) || moving.contains(image)) && !image.contains('@');
         let own: Vec<String> = made.render.images().into_iter().filter(is_own).collect();
-        let mut missing = match &self.engine.registries {
-            Some(registries) => that_are_not(registries, &own, |presence| presence != Presence::Missing).await,
+        let absent = match &self.engine.registries {
+            Some(registries) => that_are_not(registries, &own, Presence::There).await,
             None => Vec::new(),
         };
-        if missing.is_empty() {
-            missing = self.outdated(observed, moving).await?;
-        }
+        let missing = absent.into_iter().filter(|(_, presence)| *presence == Presence::Missing).map(|(image, _)| image);
+        let mut awaited: Vec<String> = missing.collect();
+        // Of several that one build makes, each is awaited.
+        awaited.extend(self.outdated(observed, moving).await?);
         let deadline = self.engine.image_wait.millis().map(|wait| self.lease.now().saturating_add(wait));
-        Ok(Awaited { deadline: deadline.filter(|_| !missing.is_empty()), missing })
+        Ok(Awaited { deadline: deadline.filter(|_| !awaited.is_empty()), missing: awaited })
     }
 
     /// Has the images of a render whose tags may be moved deployed by what they mean now. Gives whether that changed it.
@@ -85,6 +90,18 @@ impl Pass<'_> {
         images.extend(others);
         let pins = self.keep_lease(digests(registries, images)).await?;
         Ok(render.pin(pins))
+    }
+
+    /// Whether a tag of the pull request means something else by now than what the head commit was deployed with.
+    pub(super) async fn is_rebuilt(&mut self, overview: &Overview) -> Result<bool, Interrupted> {
+        let Some(registries) = &self.engine.registries else { return Ok(false) };
+        let facts = &overview.pull_request.facts;
+        let render = self.engine.store.render(&overview.environment.id, &facts.head_sha).await?;
+        let Some(render) = render.filter(|render| !render.pins.is_empty()) else { return Ok(false) };
+        let moving = render.images_of_pull_request(facts.number, &facts.head_ref);
+        let deployed: Pins = render.pins.into_iter().filter(|(image, _)| moving.contains(image)).collect();
+        let now = self.keep_lease(digests(registries, deployed.keys().cloned().collect())).await?;
+        Ok(deployed.iter().any(|(image, digest)| now.get(image).is_some_and(|now| now != digest)))
     }
 
     /// Those of `moving` that still are what an earlier commit of the pull request was deployed with, while a build is under
@@ -120,18 +137,15 @@ fn carries(image: &str, commit: &CommitSha) -> bool {
     image.contains(commit.as_str()) || image.contains(commit.short())
 }
 
-/// Those of `images` of which their registries do not say what is expected of them.
-async fn that_are_not(
-    registries: &Registries,
-    images: &[String],
-    is_expected: impl Fn(Presence) -> bool,
-) -> Vec<String> {
+/// Those of `images` of which their registries do not say this, each with what they say.
+async fn that_are_not(registries: &Registries, images: &[String], expected: Presence) -> Vec<(String, Presence)> {
     let asked = images.iter().take(ASKED_AT_MOST).map(async |image| {
         // What is no reference the cluster refuses, in its own words.
         let reference: ImageReference = image.parse().ok()?;
-        (!is_expected(registries.presence(&reference).await)).then(|| image.clone())
+        Some((image.clone(), registries.presence(&reference).await))
     });
-    join_all(asked).await.into_iter().flatten().collect()
+    let answered = join_all(asked).await.into_iter().flatten();
+    answered.filter(|(_, presence)| *presence != expected).collect()
 }
 
 /// What the tags of `images` mean now, as far as their registries say it.

@@ -191,6 +191,7 @@ impl Pass<'_> {
             Some(_) | None => serving.clone(),
         };
         let answers = workloads.is_some() && serving.is_some() && still_serving == serving;
+        let rebuilt = is_known && environment.check_is_due && !standing.asleep && self.is_rebuilt(&overview).await?;
 
         let facts = Facts {
             decision,
@@ -211,6 +212,7 @@ impl Pass<'_> {
             }),
             applied,
             images,
+            rebuilt,
             namespace,
             progress,
             answers,

@@ -60,6 +60,10 @@ pub enum Images {
     Missing {
         image: String,
     },
+    /// It was missing, and its registry does not say now whether it is.
+    Untold {
+        image: String,
+    },
     /// The registry has the one of the commit before under the same name, and a build is under way.
     Outdated {
         image: String,
@@ -123,6 +127,8 @@ pub struct Facts {
     /// None where the head commit has no row yet.
     pub deployment: Option<DeploymentFacts>,
     pub images: Images,
+    /// What runs is not what a tag of the pull request means any more: its build ended later.
+    pub rebuilt: bool,
     pub namespace: NamespaceFacts,
     /// Of what is applied. None where nothing is.
     pub progress: Option<Progress>,
@@ -404,6 +410,9 @@ fn running_step(facts: &Facts, commit: &CommitSha, now: Millis) -> Step {
     if facts.leftovers != Leftovers::None {
         return Step::Prune { volumes: true };
     }
+    if facts.rebuilt {
+        return Step::RenewDeployment;
+    }
     match (facts.is_down && !facts.asleep, facts.down_since) {
         (true, None) => Step::NoteDown { since: Some(now) },
         (true, Some(since)) if now - since >= millis(DOWN) => Step::RenewDeployment,
@@ -421,17 +430,21 @@ fn still_answers(facts: &Facts, serving: &CommitSha) -> bool {
 
 /// The first attempt begins once what it needs has been built; the time until then is nobody's attempt.
 fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
+    let begin = Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() };
     match &facts.images {
         Images::Unknown => Step::LookForImages,
-        Images::There => Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() },
+        Images::There => begin,
         Images::Missing { image } => {
             await_image(facts, deployment, Cause::WaitingForImage { image: image.clone() }, now)
                 .unwrap_or_else(|| Step::Fail { cause: Cause::ImageMissing { image: image.clone() } })
         }
+        // The node will see.
+        Images::Untold { image } => {
+            await_image(facts, deployment, Cause::WaitingForImage { image: image.clone() }, now).unwrap_or(begin)
+        }
         // What there is may be what the build leaves it at.
         Images::Outdated { image } => {
-            await_image(facts, deployment, Cause::WaitingForBuild { image: image.clone() }, now)
-                .unwrap_or(Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() })
+            await_image(facts, deployment, Cause::WaitingForBuild { image: image.clone() }, now).unwrap_or(begin)
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Webhook deliveries: each is recorded once, with the facts that it brought, in one transaction.
 
-use diesel::{dsl::exists, prelude::*};
+use diesel::{
+    dsl::{case_when, exists},
+    prelude::*,
+    sql_types::{BigInt, Bool},
+};
 use diesel_async::RunQueryDsl;
 
 use super::{
@@ -13,15 +17,15 @@ use super::{
         Freshness, free_name, freshness, lock_repository, lock_row, store_pull_request, store_repository, trigger,
     },
     pull_requests::{PullRequestRow, RepositoryRow},
-    repair::LISTING,
+    repair::{LISTING, check_asked},
     requests::{plain_status, renew},
     schema::{
         commands, deliveries, deployments, environments, events, installation, leases, pull_requests, repositories,
     },
 };
 use crate::environment::{
-    Change, DeploymentStatus, EnvironmentStatus, Millis, Namespace, PullRequestFacts, PullRequestState, Reason,
-    RepositoryFacts, RepositoryName, RepositoryState,
+    ATTEMPTS, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Millis, Namespace, PullRequestFacts,
+    PullRequestState, Reason, RepositoryFacts, RepositoryName, RepositoryState,
 };
 
 /// One webhook request, as its headers and its payload name it.
@@ -201,23 +205,68 @@ impl Store {
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .select(pull_requests::github_id);
                     // What failed before the image was there tries again: not every registry says that it is missing.
-                    let failed: Vec<(String, String)> = environments::table
+                    type Lacking = (String, String, String, Option<String>);
+                    let lacking: Vec<Lacking> = environments::table
                         .inner_join(pull_requests::table)
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .filter(pull_requests::state.eq(PullRequestState::Open.code()))
-                        .filter(environments::status.eq(EnvironmentStatus::Failed.code()))
                         .filter(environments::reason.eq(Reason::ImagePullFailed.code()))
-                        .select((environments::id, pull_requests::head_sha))
+                        .select((
+                            environments::id,
+                            environments::status,
+                            pull_requests::head_sha,
+                            environments::message,
+                        ))
                         .load(connection)
                         .await?;
                     let is_built = |head: &String| commit.as_ref().is_none_or(|commit| commit.as_str() == head);
-                    for (id, _) in failed.into_iter().filter(|(_, head)| is_built(head)) {
-                        diesel::update(environments::table.find(&id))
-                            .set((plain_status!(EnvironmentStatus::Pending), asked!(now, at)))
-                            .execute(connection)
-                            .await?;
-                        renew!(connection, id);
+                    for (id, status, head, message) in lacking.into_iter().filter(|(_, _, head, _)| is_built(head)) {
+                        if status == EnvironmentStatus::Failed.code() {
+                            diesel::update(environments::table.find(&id))
+                                .set((plain_status!(EnvironmentStatus::Pending), asked!(now, at)))
+                                .execute(connection)
+                                .await?;
+                            renew!(connection, id);
+                        } else if status == EnvironmentStatus::Deploying.code() {
+                            // The attempt is over, and one more begins at once: nodes wait ever longer between two tries.
+                            diesel::update(environments::table.find(&id))
+                                .set(asked!(now, at))
+                                .execute(connection)
+                                .await?;
+                            let before_the_last = (ATTEMPTS - 1).into_sql::<BigInt>();
+                            let attempt = case_when(deployments::attempt.ge(ATTEMPTS), before_the_last)
+                                .otherwise(deployments::attempt);
+                            diesel::update(deployments::table)
+                                .filter(deployments::environment_id.eq(&id))
+                                .filter(deployments::commit_sha.eq(&head))
+                                .filter(deployments::status.eq(DeploymentStatus::Deploying.code()))
+                                .set((
+                                    deployments::attempt.eq(attempt),
+                                    deployments::retry_at.eq(now.clone().nullable()),
+                                    deployments::reason.eq(Reason::ImagePullFailed.code()),
+                                    deployments::message.eq(message),
+                                ))
+                                .execute(connection)
+                                .await?;
+                        }
                     }
+                    // What was deployed before may have been deployed with what the tag meant until now.
+                    let (of_any, sha) = (commit.is_none(), commit.as_ref().map_or("", CommitSha::as_str));
+                    let its_heads = pull_requests::table
+                        .filter(pull_requests::repository_id.eq(repository_id))
+                        .filter(pull_requests::head_sha.eq(sha).or(of_any.into_sql::<Bool>()))
+                        .select(pull_requests::github_id);
+                    let is_deployed = [EnvironmentStatus::Running.code(), EnvironmentStatus::Deploying.code()];
+                    diesel::update(environments::table)
+                        .filter(environments::pull_request_id.eq_any(its_heads))
+                        .filter(environments::status.eq_any(is_deployed))
+                        .filter(environments::applied_commit.is_not_null())
+                        .set((
+                            environments::checked_at.eq(check_asked!()),
+                            environments::due_at.eq(now.clone().nullable()),
+                        ))
+                        .execute(connection)
+                        .await?;
                     diesel::update(environments::table)
                         .filter(environments::reason.eq(Reason::WaitingForImage.code()))
                         .filter(environments::pull_request_id.eq_any(its))

@@ -23,6 +23,16 @@ use crate::environment::{
     EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryFacts, RepositoryName, RepositoryState,
 };
 
+/// Asks inside a statement for what was applied to be held against what is there. A negative time asks for that, and keeps
+/// when it was done last.
+macro_rules! check_asked {
+    () => {
+        diesel::dsl::case_when(environments::checked_at.ge(0), environments::checked_at * -1 - 1)
+            .otherwise(environments::checked_at)
+    };
+}
+pub(super) use check_asked;
+
 /// The row that says when the App's repositories were last asked for.
 pub(super) const LISTING: &str = "app_repositories";
 /// Whatever was written late was about one of the last.
@@ -278,14 +288,12 @@ impl Store {
     pub async fn doubt(&self, environment_id: &str) -> Result<(), StoreError> {
         let (id, now) = (environment_id.to_owned(), self.now());
         write!(self, |connection| {
-            let asked = case_when(environments::checked_at.ge(0), environments::checked_at * -1 - 1)
-                .otherwise(environments::checked_at);
             // There may be a comment where there was one, and it has to be written.
             let no_text = case_when(environments::comment_digest.is_not_null(), Some("").into_sql::<Nullable<Text>>())
                 .otherwise(environments::comment_digest);
             diesel::update(environments::table.find(&id))
                 .set((
-                    environments::checked_at.eq(asked),
+                    environments::checked_at.eq(check_asked!()),
                     environments::comment_id.eq(None::<i64>),
                     environments::comment_digest.eq(no_text),
                     environments::due_at.eq(now.nullable()),

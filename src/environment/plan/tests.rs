@@ -46,6 +46,7 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         good: None,
         deployment,
         images: Images::There,
+        rebuilt: false,
         namespace: NamespaceFacts::Ours,
         progress: Some(Progress::Progressing),
         answers: true,
@@ -477,6 +478,11 @@ fn each_state_has_its_step() {
             Step::Settle { until: None },
         ),
         (
+            "its image was built after it was deployed",
+            Facts { rebuilt: true, check_is_due: true, ..running(Lifetime::default()) },
+            Step::RenewDeployment,
+        ),
+        (
             "to be checked",
             Facts { check_is_due: true, ..running(Lifetime::default()) },
             Step::Reapply { commit: commit() },
@@ -627,6 +633,9 @@ fn an_attempt_begins_once_its_images_are_there() {
     assert_eq!(waits(outdated(), None), looks_for_build(NOW + 15_000));
     let begins = Step::BeginAttempt { attempt: 1, deadline: NOW + 180_000 };
     assert_eq!(waits(outdated(), Some(NOW)), begins, "with what there is");
+    let untold = || Images::Untold { image: image() };
+    assert_eq!(waits(untold(), Some(NOW + 4_000)), looks_again_at(NOW + 4_000), "it was missing");
+    assert_eq!(waits(untold(), Some(NOW)), begins, "a registry that is away is no build that did not end");
 
     // After an outage it is looked for once more.
     let row = || DeploymentFacts { images_deadline: Some(NOW), ..ended(DeploymentStatus::Pending) };

@@ -2,17 +2,19 @@
 
 use previewd::{
     environment::{
-        Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullFailure, PullRequestFacts,
+        ATTEMPTS, Cause, Change, CommitSha, DeploymentStatus, EnvironmentStatus, Hold, PullFailure, PullRequestFacts,
         PullRequestState, Reason, RepositoryFacts, RepositoryState,
     },
-    store::{DeploymentChanges, EnvironmentChanges, EventKind, Overview, Record, RecordedDelivery, Store, StoreError},
+    store::{
+        DeploymentChanges, EnvironmentChanges, EventKind, Lease, Overview, Record, RecordedDelivery, Store, StoreError,
+    },
 };
 
 use super::{
     database::{Database, for_each_database},
     given::{
         asks, claim, claimed_environment, commit, delivery, environment_of, event, everything, in_state, later,
-        pull_request, pushed, repository, tell, tell_of,
+        pull_request, pushed, record_deployment, render_of, repository, tell, tell_of,
     },
 };
 
@@ -454,31 +456,71 @@ async fn a_commit_wakes_the_engine_of_its_process() {
 
 /// Not every registry says that it does not have an image: the commit fails for want of it, and its build ends later.
 #[tokio::test]
-async fn what_failed_for_its_image_tries_again_when_its_build_ends() {
+async fn what_lacks_its_image_tries_again_when_its_build_ends() {
     for_each_database(async |database| {
         let store = database.store();
-        let (lease, overview) = claimed_environment(&store).await;
-        let (id, head) = (&overview.environment.id, &overview.pull_request.facts.head_sha);
-        let (container, image) = ("app".to_owned(), "shop".to_owned());
-        let cause = Cause::ImagePullFailed { container, image, why: PullFailure::Denied };
-        let ended = DeploymentChanges { status: Some(DeploymentStatus::Failed.code()), ..DeploymentChanges::default() };
-        let failed = Record {
-            environment: Some(EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause))),
-            deployment: Some((head.clone(), ended)),
-            ..Record::default()
-        };
-        store.record(&lease, failed).await.unwrap().unwrap();
-        store.release(&lease, None, 0, true).await.unwrap();
         let built = async |commit: &CommitSha| {
             tell(&store, Change::Built { repository_id: 1, commit: Some(commit.clone()) }).await;
             let environment = environment_of(&store, 7).await.environment;
             (environment.status, environment.reason, store.has_due_environment().await.unwrap())
         };
-        let of_another = built(&commit(9)).await;
-        assert_eq!(of_another, (EnvironmentStatus::Failed, Some(Reason::ImagePullFailed), false));
+        let (container, image) = ("app".to_owned(), "shop".to_owned());
+        let cause = Cause::ImagePullFailed { container, image, why: PullFailure::Denied };
+        let lacks = async |lease: &Lease, head: &CommitSha, status: EnvironmentStatus, row: DeploymentChanges| {
+            let record = Record {
+                environment: Some(EnvironmentChanges::status(status, Some(&cause))),
+                deployment: Some((head.clone(), row)),
+                ..Record::default()
+            };
+            store.record(lease, record).await.unwrap().unwrap();
+            store.release(lease, None, 0, true).await.unwrap();
+        };
+        let (lease, overview) = claimed_environment(&store).await;
+        let (id, head) = (&overview.environment.id, &overview.pull_request.facts.head_sha);
+
+        let last = DeploymentChanges {
+            status: Some(DeploymentStatus::Deploying.code()),
+            attempt: Some(ATTEMPTS),
+            ..DeploymentChanges::default()
+        };
+        lacks(&lease, head, EnvironmentStatus::Deploying, last).await;
+        let lacks_it = (EnvironmentStatus::Deploying, Some(Reason::ImagePullFailed));
+        assert_eq!(built(&commit(9)).await, (lacks_it.0, lacks_it.1, false), "another commit's");
+        assert_eq!(built(head).await, (lacks_it.0, lacks_it.1, true));
+        let row = store.deployment(id, head).await.unwrap().unwrap();
+        assert_eq!((row.status, row.attempt), (DeploymentStatus::Deploying, ATTEMPTS - 1), "one more attempt");
+        assert!(row.retry_at.is_some(), "at once");
+
+        let lease = claim(&store).await;
+        let ended = DeploymentChanges { status: Some(DeploymentStatus::Failed.code()), ..DeploymentChanges::default() };
+        lacks(&lease, head, EnvironmentStatus::Failed, ended).await;
+        assert_eq!(built(&commit(9)).await, (EnvironmentStatus::Failed, Some(Reason::ImagePullFailed), false));
         assert_eq!(built(head).await, (EnvironmentStatus::Pending, None, true));
         let row = store.deployment(id, head).await.unwrap().unwrap();
         assert_eq!(row.status, DeploymentStatus::Cancelled, "the plan begins a new round");
+    })
+    .await;
+}
+
+/// The tag of a pull request may have meant the image of the commit before until its build ended.
+#[tokio::test]
+async fn what_runs_is_looked_at_when_its_build_ends() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        let head = &overview.pull_request.facts.head_sha;
+        record_deployment(&store, &lease, head.clone()).await;
+        store.begin_apply(&lease, head, &render_of(&["app"]), None, true).await.unwrap().unwrap();
+        let runs = EnvironmentChanges::status(EnvironmentStatus::Running, None);
+        store.record(&lease, Record { environment: Some(runs), ..Record::default() }).await.unwrap().unwrap();
+        store.release(&lease, None, 0, true).await.unwrap();
+        let is_looked_at = async |commit: Option<CommitSha>| {
+            tell(&store, Change::Built { repository_id: 1, commit }).await;
+            let due = store.has_due_environment().await.unwrap();
+            (environment_of(&store, 7).await.environment.check_is_due, due)
+        };
+        assert_eq!(is_looked_at(Some(commit(9))).await, (false, false), "another commit's");
+        assert_eq!(is_looked_at(None).await, (true, true), "a package says no commit");
     })
     .await;
 }
