@@ -10,8 +10,9 @@ use crate::{
     },
     environment::{
         Cause, CommitSha, Decision, DeploymentFacts, DeploymentStatus, EnvironmentStatus, Facts, GateFacts, Hitches,
-        Hold, Images, LabelName, Leftovers, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts, PullRequestState,
-        Readiness, RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate, gate_without_recipe,
+        Hold, Images, LabelName, Leftovers, Millis, NamespaceFacts, Patience, Progress, PublicUrl, PullRequestFacts,
+        PullRequestState, Readiness, RecipeFacts, RepositoryState, Terms, Triggers, UrlAnswer, gate,
+        gate_without_recipe,
     },
     faults::Fault,
     github::{GitHubError, GitRef, Page, RECIPE_LIMIT, RepositoryAccess, RepositoryFile},
