@@ -25,6 +25,15 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How many commits are looked at for one that ran.
 const LOOKS_BACK: i64 = 100;
 
+/// What becomes of volumes that are there and are not what an object asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Volumes {
+    /// They grow, or the commit needs a reset.
+    AsAsked,
+    /// One that grew since serves an older commit as well.
+    AsTheyAre,
+}
+
 /// How far an attempt has come.
 pub(super) struct Applied {
     /// So many phases are in the cluster.
@@ -86,7 +95,7 @@ impl Pass<'_> {
         self.restart(observed, objects, restart_pods).await?;
         let done = self.done_jobs(&environment.id).await?;
         for object in objects {
-            self.put(&environment.namespace, object, &done).await?;
+            self.put(&environment.namespace, object, &done, Volumes::AsAsked).await?;
         }
         let is_last = phase + 1 >= phases.len();
         Ok(Applied { phases: phase as i64 + 1, digest: is_last.then(|| made.render.digest()) })
@@ -115,11 +124,7 @@ impl Pass<'_> {
         // What ran to its end is not run again, unless it went with its namespace.
         let render = if fresh { render } else { render.lasting() };
         for object in &render.objects {
-            match self.put(&environment.namespace, object, &done).await {
-                // A volume that grew since serves an older commit as well.
-                Err(NotApplied::Refused(Cause::NeedsReset { .. })) => {}
-                put => put?,
-            }
+            self.put(&environment.namespace, object, &done, Volumes::AsTheyAre).await?;
         }
         let owner = self.owner(&environment.id);
         let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet];
@@ -192,7 +197,13 @@ impl Pass<'_> {
 
     /// Applies an object; where it must not be changed in place, or is to run again, it is made anew. A Job that is
     /// among `done` has done its work, whatever became of it.
-    async fn put(&mut self, namespace: &Namespace, object: &Object, done: &[String]) -> Result<(), NotApplied> {
+    async fn put(
+        &mut self,
+        namespace: &Namespace,
+        object: &Object,
+        done: &[String],
+        volumes: Volumes,
+    ) -> Result<(), NotApplied> {
         let is_done = object.kind == "Job" && done.contains(&object.name);
         if is_done {
             return Ok(());
@@ -211,10 +222,15 @@ impl Pass<'_> {
             // What was put into it would go with it.
             Ok(Standing::Goes) => return Err(NotApplied::not_yet(&ObjectKey::of(object), Obstacle::Goes)),
             Err(ClusterError::Immutable(_)) if object.kind == "PersistentVolumeClaim" => {
-                let (kind, name) = (object.kind.clone(), object.name.clone());
-                return Err(NotApplied::Refused(Cause::NeedsReset { kind, name }));
+                return match volumes {
+                    Volumes::AsAsked => Err(needs_reset(object)),
+                    Volumes::AsTheyAre => Ok(()),
+                };
             }
-            Err(ClusterError::Immutable(_)) => self.grow_claims(namespace, object).await?,
+            Err(ClusterError::Immutable(_)) if volumes == Volumes::AsAsked => {
+                self.grow_claims(namespace, object).await?;
+            }
+            Err(ClusterError::Immutable(_)) => {}
             Err(error) => return Err(error.into()),
         }
         self.remove(namespace, &ObjectKey::of(object)).await?;
@@ -235,10 +251,7 @@ impl Pass<'_> {
             self.fence(CALL_TIMEOUT).await?;
             match self.engine.cluster.apply(namespace, &claim).await {
                 Ok(_) => {}
-                Err(ClusterError::Immutable(_)) => {
-                    let (kind, name) = (kind.clone(), name.clone());
-                    return Err(NotApplied::Refused(Cause::NeedsReset { kind, name }));
-                }
+                Err(ClusterError::Immutable(_)) => return Err(needs_reset(&claim)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -468,6 +481,10 @@ impl Pass<'_> {
     pub(super) fn owner(&self, environment_id: &str) -> Owner {
         Owner { installation_id: self.installation.id.clone(), environment_id: environment_id.to_owned() }
     }
+}
+
+fn needs_reset(claim: &Object) -> NotApplied {
+    NotApplied::Refused(Cause::NeedsReset { kind: claim.kind.clone(), name: claim.name.clone() })
 }
 
 /// Whether a claim is one of a StatefulSet of `render`.

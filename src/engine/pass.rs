@@ -220,9 +220,7 @@ impl Pass<'_> {
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
             },
             Step::AwaitImage { cause, until } => {
-                if environment.message.as_ref() != Some(&cause.to_string()) {
-                    self.record(records::in_line(cause, environment.reason != Some(cause.reason()))).await?;
-                }
+                self.show_in_line(environment, cause).await?;
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
             Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
@@ -292,11 +290,7 @@ impl Pass<'_> {
             | Step::BeginDeletion { .. }
             | Step::FinishDeletion { .. } => record_of(step, &seen, self.lease.now()),
         };
-        let status = record.deployment.as_ref().and_then(|(_, changes)| changes.status);
-        self.record(record).await?;
-        if let Some(status) = status {
-            self.count_outcome(status, observed.deployment.as_ref());
-        }
+        self.record_and_count(record, observed).await?;
         if let Step::EndAttempt { cause: Cause::HookFailed { job, .. }, .. }
         | Step::Fail { cause: Cause::HookFailed { job, .. } } = step
         {
@@ -318,13 +312,17 @@ impl Pass<'_> {
             return Ok(Turn::Wait(Some(self.until(*until))));
         }
         self.keep_logs(observed).await?;
-        let record = record_of(&step, &observed.seen(), self.lease.now());
+        self.record_and_count(record_of(&step, &observed.seen(), self.lease.now()), observed).await?;
+        Ok(Turn::Again)
+    }
+
+    async fn record_and_count(&self, record: Record, observed: &Observed) -> Result<(), Interrupted> {
         let status = record.deployment.as_ref().and_then(|(_, changes)| changes.status);
         self.record(record).await?;
         if let Some(status) = status {
             self.count_outcome(status, observed.deployment.as_ref());
         }
-        Ok(Turn::Again)
+        Ok(())
     }
 
     /// Counts a deployment where this status ends it, and what it took where it succeeded. `row`: as it was before.
@@ -362,11 +360,16 @@ impl Pass<'_> {
     async fn ask_for_place(&self, environment: &Environment) -> Result<Turn, Interrupted> {
         let place = self.engine.store.ask_for_place(&self.lease, &self.engine.capacity()).await??;
         let Place::Waits { scope, at_most, position } = place else { return Ok(Turn::Again) };
-        let cause = Cause::QueuedForCapacity { scope, at_most, position };
-        if environment.message.as_ref() != Some(&cause.to_string()) {
-            self.record(records::in_line(&cause, environment.reason != Some(cause.reason()))).await?;
-        }
+        self.show_in_line(environment, &Cause::QueuedForCapacity { scope, at_most, position }).await?;
         Ok(Turn::Wait(Some(IN_LINE)))
+    }
+
+    /// What is awaited before anything begins.
+    async fn show_in_line(&self, environment: &Environment, cause: &Cause) -> Result<(), Interrupted> {
+        if environment.message.as_ref() == Some(&cause.to_string()) {
+            return Ok(());
+        }
+        self.record(records::in_line(cause, environment.reason != Some(cause.reason()))).await
     }
 
     /// Records a step, and logs its event once it is stored.

@@ -148,6 +148,8 @@ impl Lifetime {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::IntoDeserializer as _;
+
     use super::*;
 
     const HOUR: Millis = 3_600_000;
@@ -162,6 +164,20 @@ mod tests {
         }
         for wrong in ["", "30", "0s", "-1d", "soon", "1 month", "1y", "10ms", "never"] {
             assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_sleeps_within_a_minute() {
+        let read = |text: &str| {
+            let text: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+            sleep_after::<_, Lifespan>(text)
+        };
+        assert_eq!(read("60s"), Ok("1m".parse().unwrap()));
+        assert_eq!(read("never"), Ok(Lifespan::ENDLESS));
+        for short in ["59s", "1s"] {
+            let error = read(short).expect_err(short).to_string();
+            assert_eq!(error, "must be a minute at least, such as 30m or 8h, or never");
         }
     }
 

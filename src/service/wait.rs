@@ -125,6 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_waits_for_an_older_commit_is_told_of_the_newer_one() {
+        let commit = |digit: &str| digit.repeat(40).parse::<CommitSha>().unwrap();
+        let said = superseded(&commit("a"), &commit("b"));
+        assert_eq!(said, "Commit aaaaaaa was superseded by bbbbbbb; wait for that one.");
+    }
+
+    #[test]
     fn what_will_not_change_by_itself_is_not_waited_for() {
         use EnvironmentStatus::{Deleted, Deleting, Deploying, Failed, Pending, Running};
         use Progress::{Done, Stopped, UnderWay};

@@ -112,18 +112,9 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
 async fn claims_of_a_stateful_set_that_is_left_out_go_once_the_next_commit_runs() {
     let Some(ground) = life::node().await else { return };
     let life = start(ground, "left-claims", "").await;
-    let set = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{ name: shop }}\nspec:\n  selector: {{ app: shop }}\n  ports: [{{ port: 80, \
-         targetPort: 8080 }}]\n---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{ name: shop }}\nspec:\n  serviceName: \
-         shop\n  selector: {{ matchLabels: {{ app: shop }} }}\n  template:\n    metadata: {{ labels: {{ app: shop }} }}\n    spec:\n      \
-         containers:\n        - name: shop\n          image: {IMAGE}\n          env: [{{ name: COMMIT, value: '{{{{ sha }}}}' }}]\n          \
-         volumeMounts: [{{ name: data, mountPath: /data }}]\n          resources: {{ limits: {{ cpu: 100m, memory: 64Mi }} }}\n  \
-         volumeClaimTemplates:\n    - metadata: {{ name: data }}\n      spec: {{ accessModes: [ReadWriteOnce], resources: {{ requests: {{ \
-         storage: 16Mi }} }} }}\n"
-    );
     let new = NewPullRequest::new("A set", "set")
         .file(".preview.yaml", "version: 1\nmanifests: [set.yaml]\nexpose: { service: shop, port: 80 }\n")
-        .file("set.yaml", &set);
+        .file("set.yaml", &set("ok"));
     let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
     let running = life.until_running(number).await;
     let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
@@ -393,6 +384,46 @@ async fn a_set_with_a_claim_of_its_own_goes_back_and_on() {
     let good = text(&running, "commit").to_owned();
     until_put_back(&life, number, &good).await;
     assert_eq!(claim(&life, &namespace, "data-shop-0").await.as_ref(), Some(&volume), "the same volume");
+
+    // Its controller would leave the claim as it is, and the commit would be said to run.
+    github.push(&life.repository, number, &[("k8s/shop.yaml", &set("ok").replace("16Mi", "32Mi"))]).await.unwrap();
+    let failed = life.until(number, TO_RUNNING, |found| found["reason"] == "needs_reset").await;
+    assert!(text(&failed, "message").contains("PersistentVolumeClaim data-shop-0"), "{failed:#}");
+    until_put_back(&life, number, &good).await;
+    life.finish().await;
+}
+
+/// What grew stays so, and serves the commit that is gone back to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_that_can_grow_do_and_a_commit_goes_back_to_them() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "growing", "").await;
+    let github = &life.stand.github;
+    let sized = |size: &str| {
+        let class =
+            "storageClassName: growing-folders, resources: { requests: { storage: SIZE } }".replace("SIZE", size);
+        let set = set("ok").replace("resources: { requests: { storage: 16Mi } }", &class);
+        let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: { name: more }\nspec: { accessModes: \
+                     [ReadWriteOnce], CLASS }\n";
+        format!("{set}---\n{}", claim.replace("CLASS", &class))
+    };
+    let new = NewPullRequest::new("A set", "set")
+        .file(".preview.yaml", "version: 1\nmanifests: [k8s/*.yaml]\nexpose: { service: shop, port: 80 }\n")
+        .file("k8s/shop.yaml", &sized("16Mi"));
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let size = async |name: &str| {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(life.kube.clone(), &namespace);
+        let claim = claims.get(name).await.unwrap();
+        claim.spec.unwrap().resources.unwrap().requests.unwrap()["storage"].0.clone()
+    };
+    let broken = sized("32Mi").replace(IMAGE, "registry.localhost/shop:root");
+    github.push(&life.repository, number, &[("k8s/shop.yaml", &broken)]).await.unwrap();
+    until_put_back(&life, number, &first).await;
+    assert_eq!([size("data-shop-0").await, size("more").await], ["32Mi", "32Mi"]);
+    github.push(&life.repository, number, &[("k8s/shop.yaml", &sized("32Mi"))]).await.unwrap();
+    life.until_running(number).await;
     life.finish().await;
 }
 

@@ -16,16 +16,22 @@ use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
 const CLASS: &str = "folders";
+/// The same, whose volumes may be made larger.
+const GROWING: &str = "growing-folders";
 
-/// Makes the default StorageClass, and from now on a volume for each claim of it.
+/// Makes the default StorageClass and one whose volumes grow, and from now on a volume for each claim of them.
 pub(super) async fn provide(client: Client, folder: PathBuf) -> Result<AbortOnDropHandle<()>> {
-    let class: StorageClass = serde_json::from_value(json!({
-        "metadata": { "name": CLASS, "annotations": { "storageclass.kubernetes.io/is-default-class": "true" } },
-        "provisioner": "kubernetes.io/no-provisioner",
-        "volumeBindingMode": "Immediate",
-    }))?;
     let classes = Api::<StorageClass>::all(client.clone());
-    classes.create(&PostParams::default(), &class).await.context("cannot make the default StorageClass")?;
+    for (name, grows) in [(CLASS, false), (GROWING, true)] {
+        let is_default = (!grows).to_string();
+        let class: StorageClass = serde_json::from_value(json!({
+            "metadata": { "name": name, "annotations": { "storageclass.kubernetes.io/is-default-class": is_default } },
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "Immediate",
+            "allowVolumeExpansion": grows,
+        }))?;
+        classes.create(&PostParams::default(), &class).await.with_context(|| format!("cannot make {name}"))?;
+    }
     let claims = watcher(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default());
     let events = claims.default_backoff();
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
@@ -52,7 +58,8 @@ fn name_of(claim: &PersistentVolumeClaim) -> Option<String> {
 
 async fn make(volumes: &Api<PersistentVolume>, folder: &std::path::Path, claim: &PersistentVolumeClaim) -> Result<()> {
     let Some(name) = name_of(claim) else { return Ok(()) };
-    let Some(spec) = claim.spec.as_ref().filter(|spec| spec.storage_class_name.as_deref() == Some(CLASS)) else {
+    let is_ours = |class: &str| [CLASS, GROWING].contains(&class);
+    let Some(spec) = claim.spec.as_ref().filter(|spec| spec.storage_class_name.as_deref().is_some_and(is_ours)) else {
         return Ok(());
     };
     if spec.volume_name.is_some() || claim.metadata.deletion_timestamp.is_some() {
@@ -69,7 +76,7 @@ async fn make(volumes: &Api<PersistentVolume>, folder: &std::path::Path, claim: 
         "spec": {
             "capacity": capacity,
             "accessModes": spec.access_modes,
-            "storageClassName": CLASS,
+            "storageClassName": spec.storage_class_name,
             "persistentVolumeReclaimPolicy": "Retain",
             "hostPath": { "path": path },
             "claimRef": {
