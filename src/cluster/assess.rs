@@ -117,9 +117,12 @@ pub fn jobs_to_restart(workloads: &Workloads, expected: &Expected<'_>) -> Vec<St
     jobs_that(workloads, expected, |job| !has_job_condition(job, "Complete"))
 }
 
-/// Those of them that have failed before an attempt.
+/// Those of them that would end an attempt at once by what became of them before it.
 pub fn failed_jobs(workloads: &Workloads, expected: &Expected<'_>) -> Vec<String> {
-    jobs_that(workloads, expected, |job| is_finished(job) && !has_job_condition(job, "Complete"))
+    jobs_that(workloads, expected, |job| {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        matches!(of_job(workloads, name, expected), Progress::AttemptOver(_) | Progress::Failed(_))
+    })
 }
 
 fn jobs_that(workloads: &Workloads, expected: &Expected<'_>, are_so: impl Fn(&Job) -> bool) -> Vec<String> {

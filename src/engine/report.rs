@@ -60,7 +60,9 @@ impl Pass<'_> {
             self.report_by_comment(&overview, &deployments, told).await?;
         }
         let head = &overview.pull_request.facts.head_sha;
-        let deployments = store.deployments_to_report(&environment.id, head, report_to.deployments()).await?;
+        let serving = environment.serving_commit.as_ref();
+        let untold = report_to.deployments();
+        let deployments = store.deployments_to_report(&environment.id, head, serving, untold).await?;
         self.report_by_deployments(&overview, &deployments, report_to, told).await?;
         Ok(wish)
     }

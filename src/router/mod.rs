@@ -258,12 +258,16 @@ fn is_asleep(environment: &Environment) -> bool {
     environment.status == EnvironmentStatus::Running && environment.reason == Some(Reason::Asleep)
 }
 
-/// Whether something of the environment may answer. Whether it does, only its pods can tell; what is on its way is asked
-/// as well, because it runs only once its URL answers, where that is asked for.
+/// Whether something of the environment may answer. Whether it does, only its pods can tell; what is on its way, or is
+/// put back, is asked as well, because it is said to serve only once its URL answers, where that is asked for.
 fn may_serve(environment: &Environment) -> bool {
     match environment.status {
         EnvironmentStatus::Running | EnvironmentStatus::Deploying => true,
-        EnvironmentStatus::Pending | EnvironmentStatus::Failed => environment.serving_commit.is_some(),
+        EnvironmentStatus::Pending | EnvironmentStatus::Failed => {
+            let is_put_back =
+                environment.good_commit.is_some() && environment.good_commit == environment.applied_commit;
+            environment.serving_commit.is_some() || is_put_back
+        }
         EnvironmentStatus::Deleting | EnvironmentStatus::Deleted => false,
     }
 }

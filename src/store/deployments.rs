@@ -120,14 +120,18 @@ impl Store {
         Ok(if written == 1 { Ok(()) } else { Err(LeaseLost) })
     }
 
-    /// The deployments of which GitHub may have to be told something: the head commit's, and all that it does not show
-    /// as ended; with `untold` also those that began and of which it was told nothing yet. Oldest first.
+    /// The deployments of which GitHub may have to be told something: those of the head commit and of the one that serves,
+    /// and all that it does not show as ended; with `untold` also those that began and of which it was told nothing yet.
+    /// Oldest first.
     pub async fn deployments_to_report(
         &self,
         environment_id: &str,
         head: &CommitSha,
+        serving: Option<&CommitSha>,
         untold: bool,
     ) -> Result<Vec<Deployment>, StoreError> {
+        // One that was told to be inactive may be what was put back.
+        let commits: Vec<&str> = [Some(head), serving].into_iter().flatten().map(CommitSha::as_str).collect();
         let rows: Vec<DeploymentRow> = read!(self, |connection| {
             let under_way = [GitHubState::InProgress.code(), GitHubState::Success.code()];
             let is_shown = deployments::github_state.is_null().or(deployments::github_state.eq_any(under_way));
@@ -139,7 +143,7 @@ impl Store {
                 .filter(deployments::environment_id.eq(environment_id))
                 .filter(
                     deployments::commit_sha
-                        .eq(head.as_str())
+                        .eq_any(commits.clone())
                         .or(deployments::github_id.is_not_null().and(is_shown))
                         .or(is_untold),
                 )

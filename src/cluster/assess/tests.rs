@@ -735,6 +735,10 @@ fn jobs_that_did_not_do_their_work_are_run_anew() {
         assert_eq!(!failed_jobs(&workloads, &expected).is_empty(), failed, "{condition:?}");
         assert_eq!(!jobs_to_restart(&workloads, &expected).is_empty(), restarted, "{condition:?}");
     }
+    let as_root = waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root");
+    let jobs = vec![job(json!({}), json!({}))];
+    let workloads = Workloads { jobs, pods: vec![of_work(as_root)], ..Workloads::default() };
+    assert_eq!(failed_jobs(&workloads, &expected), ["work"], "its pod never begins");
 }
 
 #[test]

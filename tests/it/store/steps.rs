@@ -331,6 +331,31 @@ async fn what_may_have_come_late_is_looked_at_again() {
     .await;
 }
 
+/// What served before and was put back is told of once more, although GitHub was told that it had ended.
+#[tokio::test]
+async fn what_is_put_back_is_reported_again() {
+    for_each_database(async |database| {
+        let store = database.store();
+        tell_of(&store, &pull_request(7)).await;
+        let lease = claim(&store).await;
+        for digit in [1, 2] {
+            let begun = DeploymentChanges { started_at: Some(Some(1)), ..Default::default() };
+            let record = Record { deployment: Some((commit(digit), begun)), ..Record::default() };
+            store.record(&lease, record).await.unwrap().unwrap();
+        }
+        let (good, head) = (commit(1), commit(2));
+        let ended = store.deployment(&lease.environment_id, &good).await.unwrap().unwrap();
+        let told = store.record_github_deployment(&lease, &ended.id, Some(9), Some((GitHubState::Inactive, "")));
+        told.await.unwrap().unwrap();
+        for (serving, is_among) in [(None, false), (Some(&good), true)] {
+            let found = store.deployments_to_report(&lease.environment_id, &head, serving, true).await.unwrap();
+            assert!(found.iter().any(|deployment| deployment.commit == head));
+            assert_eq!(found.iter().any(|deployment| deployment.commit == good), is_among);
+        }
+    })
+    .await;
+}
+
 /// What is in the way is known with its time, and stays told until a deployment begins anew.
 #[tokio::test]
 async fn what_is_in_the_way_is_kept_with_its_time() {
