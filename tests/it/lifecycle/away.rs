@@ -1,6 +1,7 @@
 //! The cluster or GitHub is away, and comes back; or the database is for another cluster.
 
 use previewd::store::{Migrate, Store, migrate};
+use serde_json::Value;
 use xtask::{
     github::{Fault, Operation},
     previewd::Server,
@@ -55,12 +56,11 @@ async fn what_is_closed_and_not_shown_any_more_goes() {
     // That it answers with something else proves nothing.
     github.fault(Operation::GetPullRequest, Fault::BadGateway);
     github.close(&life.repository, number).await.unwrap();
-    life.until(number, SOON, |found| found["status"] == "deleting").await;
-    eventually("it is told what is waited for", SOON, async || {
-        let explained = life.call("explain_preview_environment", number).await.done().unwrap();
-        explained.to_string().contains("GitHub answered 502").then_some(())
-    })
-    .await;
+    let waits = |found: &Value| {
+        let said = found["message"].as_str().unwrap_or_default();
+        found["status"] == "deleting" && said.starts_with("GitHub answered 502 to ")
+    };
+    life.until(number, SOON, waits).await;
     assert!(!life.namespaces().await.is_empty(), "it goes once GitHub says that it is closed");
     github.clear_faults();
     github.fault(Operation::GetPullRequest, Fault::NotFound);
