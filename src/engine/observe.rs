@@ -343,7 +343,7 @@ impl Pass<'_> {
         self.github_read().await?;
         let stored = &overview.pull_request.facts;
         match self.engine.github.pull_request(&access(overview), stored.number).await {
-            Err(GitHubError::NotFound { .. }) if stored.state == PullRequestState::Closed => Ok(stored.clone()),
+            Err(GitHubError::NotFound { .. }) if stored.state != PullRequestState::Open => Ok(stored.clone()),
             answer => Ok(answer?),
         }
     }
