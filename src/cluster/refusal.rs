@@ -10,7 +10,10 @@ use kube::core::response::StatusCause;
 
 pub(super) use fields::of_form;
 
-use crate::environment::{Cause, Obstacle, is_dns_label};
+use crate::{
+    environment::{Cause, Obstacle, is_dns_label},
+    recipe::SERVICE_ACCOUNT,
+};
 
 /// What a refusal means for what was refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +46,9 @@ pub(super) fn obstacle(message: &str) -> Option<Obstacle> {
     if message.contains("status unknown for quota: ") || message.contains("resource quota evaluation timed out") {
         return Some(Obstacle::QuotaNotCounted);
     }
-    if message.contains("error looking up service account ") && message.contains("/default: ") {
+    // The recipe's own are another matter, where they are really missing.
+    let is_ours = ["default", SERVICE_ACCOUNT].iter().any(|name| message.contains(&format!("/{name}: ")));
+    if message.contains("error looking up service account ") && (is_ours || !message.contains("not found")) {
         return Some(Obstacle::NoServiceAccount);
     }
     None

@@ -16,7 +16,7 @@ pub enum Obstacle {
     },
     /// The quota controller has not counted what the namespace holds.
     QuotaNotCounted,
-    /// The namespace has no default service account yet.
+    /// The namespace has no service account of the cluster's or of previewd's yet, or the cluster cannot look for one.
     NoServiceAccount,
     /// previewd's own account lacks the permission.
     Forbidden,
@@ -40,7 +40,7 @@ impl fmt::Display for Obstacle {
             Self::Webhook { name: Some(name) } => write!(f, "its admission webhook {name} fails"),
             Self::Webhook { name: None } => write!(f, "one of its admission webhooks fails"),
             Self::QuotaNotCounted => write!(f, "it has not counted the environment's quota yet"),
-            Self::NoServiceAccount => write!(f, "it has not made the namespace's default service account yet"),
+            Self::NoServiceAccount => write!(f, "it does not find the namespace's service accounts yet"),
             Self::Forbidden => write!(f, "previewd's own account lacks the permission"),
             Self::NoAnswer { seconds } => write!(f, "it gave no answer within {seconds} seconds"),
             Self::ServerError { code } => write!(f, "its API server answered {code}"),

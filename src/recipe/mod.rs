@@ -53,6 +53,7 @@ pub use render::{Context, Files, Render, Secrets, render};
 pub use template::{Template, Variable};
 pub use values::{Bounded, ChartName, ChartRepository, ChartVersion, FilePattern, HealthPath, VariableName};
 pub(crate) use walls::OPERATORS_SECRET;
+pub use walls::SERVICE_ACCOUNT;
 
 /// Where a repository keeps its recipe.
 pub const RECIPE_FILE: &str = ".preview.yaml";

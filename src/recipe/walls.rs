@@ -8,7 +8,7 @@ use super::{Bytes, Context, IngressSource, Millicores, Object, PodSelector};
 use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL, MANAGED_BY};
 
 /// The ServiceAccount of every pod.
-pub(super) const SERVICE_ACCOUNT: &str = "preview";
+pub const SERVICE_ACCOUNT: &str = "preview";
 
 /// The Secret with what the operator gives a repository's recipes.
 pub(crate) const OPERATORS_SECRET: &str = "preview-secrets";

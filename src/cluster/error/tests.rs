@@ -147,6 +147,18 @@ fn answers_to_an_object_that_is_sent() {
         ),
         (
             forbidden(
+                "pods \"web\" is forbidden: error looking up service account pr-7/preview: serviceaccount \"preview\" not found",
+            ),
+            not_taken(Obstacle::NoServiceAccount, None),
+        ),
+        (
+            forbidden(
+                "pods \"web\" is forbidden: error looking up service account pr-7/web: context deadline exceeded",
+            ),
+            not_taken(Obstacle::NoServiceAccount, None),
+        ),
+        (
+            forbidden(
                 "pods \"web\" is forbidden: error looking up service account pr-7/web: serviceaccount \"web\" not found",
             ),
             refused("its service account does not exist"),
