@@ -502,9 +502,13 @@ fn step_back(facts: &Facts, now: Millis) -> Step {
 
 /// Nothing is to be done before the environment's time does something: what holds a place is looked at when it expires.
 fn settle(facts: &Facts, now: Millis) -> Step {
+    // What was refused half-way is not applied to its end by that.
+    let is_whole = |commit: &CommitSha| {
+        facts.good.as_ref() == Some(commit) || facts.deployment.as_ref().is_some_and(|deployment| deployment.applied)
+    };
     if facts.check_is_due
         && facts.namespace == NamespaceFacts::Ours
-        && let Some(commit) = &facts.applied
+        && let Some(commit) = facts.applied.as_ref().filter(|commit| is_whole(commit))
     {
         return Step::Reapply { commit: commit.clone() };
     }

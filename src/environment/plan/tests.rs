@@ -453,6 +453,24 @@ fn each_state_has_its_step() {
             Step::Settle { until: None },
         ),
         (
+            "refused half-way, and looked at again",
+            Facts {
+                status: EnvironmentStatus::Failed,
+                check_is_due: true,
+                ..facts(Some(DeploymentFacts { applied: false, ..ended(DeploymentStatus::Failed) }))
+            },
+            Step::Settle { until: None },
+        ),
+        (
+            "failed, and looked at again",
+            Facts {
+                status: EnvironmentStatus::Failed,
+                check_is_due: true,
+                ..facts(Some(ended(DeploymentStatus::Failed)))
+            },
+            Step::Reapply { commit: commit() },
+        ),
+        (
             "waiting, with half of another commit applied",
             Facts {
                 decision: Decision::Wait(Cause::NoRecipe),
