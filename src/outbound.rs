@@ -2,15 +2,15 @@
 //! collectors), and to GitHub where no credentials of previewd's are needed.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Incoming};
-use hyper_rustls::HttpsConnector;
+use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
+use hyper::body::{Body, Bytes};
 use hyper_util::{
     client::legacy::{
         Client,
@@ -23,12 +23,11 @@ use hyper_util::{
 };
 use rustls_platform_verifier::ConfigVerifierExt;
 use serde::de::DeserializeOwned;
-use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
+use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Addresses = std::vec::IntoIter<SocketAddr>;
-type Resolver = BoxCloneSyncService<Name, Addresses, std::io::Error>;
 
 /// Which servers may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,15 +38,18 @@ pub enum Reach {
     Public,
 }
 
+/// What a server answers, with its body still to be read.
+pub type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
 /// A client of such servers. It follows no redirect. Cheap to clone.
 pub struct HttpClient<B> {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, B>,
+    way: BoxCloneSyncService<Request<B>, Answer, io::Error>,
     reach: Reach,
 }
 
 impl<B> Clone for HttpClient<B> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), reach: self.reach }
+        Self { way: self.way.clone(), reach: self.reach }
     }
 }
 
@@ -66,17 +68,26 @@ where
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https.wrap_connector(http));
-        Ok(Self { client, reach })
+        let way = client.map_response(|answer| answer.map(|body| body.map_err(io::Error::other).boxed_unsync()));
+        Ok(Self::over(way.map_err(io::Error::other), reach))
+    }
+
+    /// One whose way to the servers is given.
+    pub fn over<S>(way: S, reach: Reach) -> Self
+    where
+        S: Service<Request<B>, Response = Answer, Error = io::Error, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        Self { way: BoxCloneSyncService::new(way), reach }
     }
 
     /// Sends a request and gives the answer with its body still to be read.
-    pub async fn request(&self, request: Request<B>) -> anyhow::Result<Response<Incoming>> {
+    pub async fn request(&self, request: Request<B>) -> anyhow::Result<Answer> {
         // Names are looked at as they are resolved; an address that is written out is no name.
         let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
         if self.reach == Reach::Public && host.parse().is_ok_and(|address| !is_public(address)) {
             bail!("{host} is no public address");
         }
-        Ok(self.client.request(request).await?)
+        Ok(self.way.clone().oneshot(request).await?)
     }
 
     /// Sends a request and reads the answer, which must be a success, have come within `timeout` and be at most `longest`
@@ -105,7 +116,7 @@ where
 
 /// As browsers do it: `localhost` and all below it is this machine, whatever its name service says.
 /// <https://www.rfc-editor.org/rfc/rfc6761#section-6.3>
-async fn resolve(name: Name, reach: Reach) -> Result<Addresses, std::io::Error> {
+async fn resolve(name: Name, reach: Reach) -> Result<Addresses, io::Error> {
     let is_local = name.as_str() == "localhost" || name.as_str().ends_with(".localhost");
     let found: Vec<SocketAddr> = if is_local {
         vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]

@@ -5,17 +5,17 @@
 use std::{borrow::Borrow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_auth::{ChallengeRef, parse_challenges};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use url::Url;
 
 use crate::{
     config::{RegistryHost, RegistrySettings},
-    outbound::{HttpClient, Reach},
+    outbound::{Answer, HttpClient, Reach},
     recipe::ImageReference,
 };
 
@@ -68,6 +68,11 @@ impl Registries {
             own: HttpClient::new(Reach::Anywhere)?,
             settings: Arc::new(settings),
         })
+    }
+
+    /// Those that a client that is given leads to. The operator named none of them.
+    pub fn with_client(client: HttpClient<Empty<Bytes>>) -> Self {
+        Self { public: client.clone(), own: client, settings: Arc::default() }
     }
 
     /// Whether a registry has an image now.
@@ -141,7 +146,7 @@ impl Asked<'_> {
     }
 
     /// What the registry says of an image's manifest, without the manifest.
-    async fn head(&self, image: &ImageReference) -> Option<Response<Incoming>> {
+    async fn head(&self, image: &ImageReference) -> Option<Answer> {
         let ImageReference { repository, reference, .. } = image;
         let url = format!("{}://{}/v2/{repository}/manifests/{reference}", self.scheme, image.host());
         let url = Url::parse(&url).ok()?;
@@ -215,7 +220,7 @@ impl Asked<'_> {
         Some(value)
     }
 
-    async fn send(&self, method: Method, url: &Url, authorization: Option<HeaderValue>) -> Option<Response<Incoming>> {
+    async fn send(&self, method: Method, url: &Url, authorization: Option<HeaderValue>) -> Option<Answer> {
         let mut request = Request::builder().method(method).uri(url.as_str());
         request = request.header(header::USER_AGENT, "previewd").header(header::ACCEPT, MANIFESTS);
         if let Some(authorization) = authorization {

@@ -27,7 +27,7 @@ enum Way {
     /// The URL itself, through DNS and whatever is in front of the application.
     Url(HttpClient<Empty<Bytes>>),
     /// What the URL leads to, as previewd's own router reaches it.
-    Router(BackendClient),
+    Router(Box<BackendClient>),
 }
 
 /// What is asked: a page of an environment.
@@ -45,12 +45,17 @@ pub(super) struct Question<'a> {
 impl Prober {
     /// One that asks the URLs. Fails where the machine has no trusted certificates.
     pub fn of_urls() -> anyhow::Result<Self> {
-        Ok(Self { way: Way::Url(HttpClient::new(Reach::Anywhere)?) })
+        Ok(Self::with_client(HttpClient::new(Reach::Anywhere)?))
+    }
+
+    /// One that asks the URLs with a client that is given.
+    pub fn with_client(client: HttpClient<Empty<Bytes>>) -> Self {
+        Self { way: Way::Url(client) }
     }
 
     /// One that asks what the router leads to: no name has to be found, and nobody signs in.
     pub fn of_the_router(client: BackendClient) -> Self {
-        Self { way: Way::Router(client) }
+        Self { way: Way::Router(Box::new(client)) }
     }
 
     /// Whether nothing but the application can have answered.
