@@ -32,9 +32,14 @@ pub enum Fault {
     OthersGoOn,
     /// The place of what is gone stays taken.
     PlaceKept,
+    /// The URL is asked once the first phase is ready, and nothing comes after it until it answers.
+    ProvesEachPhase,
+    /// What served is taken away as soon as the next commit begins.
+    PrunesAtOnce,
 }
 
 impl Fault {
+    /// Those that stories of one application find.
     pub const ALL: [Self; 12] = [
         Self::LostWake,
         Self::UncheckedLease,
@@ -49,6 +54,8 @@ impl Fault {
         Self::OthersGoOn,
         Self::PlaceKept,
     ];
+    /// Those that show only where recipes have phases, and volumes that come and go.
+    pub const OF_THE_SPACE: [Self; 2] = [Self::ProvesEachPhase, Self::PrunesAtOnce];
 }
 
 /// Where in its work a process may be stopped.

@@ -14,6 +14,7 @@ use crate::{
         completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, running,
     },
     environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle},
+    faults::Fault,
     recipe::{ONCE, Object, RUN, Render, STAYS, room},
     store::{Environment, Inventoried, Made, ObjectKey},
 };
@@ -75,7 +76,9 @@ impl Pass<'_> {
             // What belongs neither to this commit nor to the one that a failure goes back to never ran; where nothing is left
             // to go back to, what served may have left volumes.
             let had_served = good.is_none() && self.has_served(environment).await?;
+            let prunes_at_once = self.engine.faults.has(Fault::PrunesAtOnce);
             self.remove_leftovers(environment, |key| match &good {
+                _ if prunes_at_once => false,
                 Some(good) => key.is_among(good.applied()) || is_claimed_by(good, key),
                 None => had_served && key.is_volume(),
             })

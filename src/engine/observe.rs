@@ -165,7 +165,7 @@ impl Pass<'_> {
 
         let mut readiness = None;
         if let (Some(workloads), Some(Progress::Ready)) = (&workloads, &progress)
-            && let Some(commit) = to_prove(&decision, environment, deployment.as_ref(), leftovers)
+            && let Some(commit) = self.to_prove(&decision, environment, deployment.as_ref(), leftovers)
             && applied.as_ref() == Some(&commit)
         {
             match self.prove(environment, &commit, workloads).await? {
@@ -486,6 +486,28 @@ impl Pass<'_> {
         Ok(Ok(Readiness { pods_at, images: workloads.running_images(commit), url }))
     }
 
+    /// The commit whose URL is to be asked once its pods are ready: the head's once all of it is applied and nothing else
+    /// answers in its place, or the one that was put back.
+    fn to_prove(
+        &self,
+        decision: &Decision,
+        environment: &Environment,
+        deployment: Option<&Deployment>,
+        leftovers: Leftovers,
+    ) -> Option<CommitSha> {
+        match (decision, deployment) {
+            (Decision::Deploy(head), Some(row)) if environment.applied_commit.as_ref() == Some(head) => {
+                let is_whole = row.applied_digest.is_some() && leftovers != Leftovers::Objects;
+                let is_whole = is_whole || self.engine.faults.has(Fault::ProvesEachPhase);
+                (is_whole && row.status != DeploymentStatus::Succeeded).then(|| head.clone())
+            }
+            (Decision::Deploy(_) | Decision::Wait(_), _) => {
+                environment.good_commit.clone().filter(|good| environment.serving_commit.as_ref() != Some(good))
+            }
+            (Decision::Gone(_), _) => None,
+        }
+    }
+
     /// Keeps in the inventory which Jobs ended well: they may be gone when somebody looks again.
     async fn remember_what_is_done(&self, known: &[Inventoried], workloads: &Workloads) -> Result<(), Interrupted> {
         let is_news = |object: &&Inventoried| {
@@ -591,26 +613,6 @@ fn leftovers(known: &[Inventoried]) -> Leftovers {
     left.map(|object| if object.key.only_holds() { Leftovers::Volumes } else { Leftovers::Objects })
         .max()
         .unwrap_or(Leftovers::None)
-}
-
-/// The commit whose URL is to be asked once its pods are ready: the head's once all of it is applied and nothing else
-/// answers in its place, or the one that was put back.
-fn to_prove(
-    decision: &Decision,
-    environment: &Environment,
-    deployment: Option<&Deployment>,
-    leftovers: Leftovers,
-) -> Option<CommitSha> {
-    match (decision, deployment) {
-        (Decision::Deploy(head), Some(row)) if environment.applied_commit.as_ref() == Some(head) => {
-            let is_whole = row.applied_digest.is_some() && leftovers != Leftovers::Objects;
-            (is_whole && row.status != DeploymentStatus::Succeeded).then(|| head.clone())
-        }
-        (Decision::Deploy(_) | Decision::Wait(_), _) => {
-            environment.good_commit.clone().filter(|good| environment.serving_commit.as_ref() != Some(good))
-        }
-        (Decision::Gone(_), _) => None,
-    }
 }
 
 /// What keeps the environment away, be it that its time is over just now.

@@ -141,7 +141,7 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
             if let Err(error) = engine.store.block_github(pass.app_installation_id, wait).await {
                 warn!(error = %error, "could not tell the others that GitHub asked for silence");
             }
-            (at_the_latest(wait), claimed.failures + 1, "postponed")
+            (at_the_latest(wait), claimed.failures, "postponed")
         }
         Some(Interrupted::Failed { why, trouble, retry_after }) => {
             pass.keep_trouble(&trouble).await;
@@ -428,8 +428,10 @@ impl Pass<'_> {
     pub(super) async fn github_read(&mut self) -> Result<(), Interrupted> {
         self.not_silenced()?;
         if let Budget::After(wait) = self.engine.store.may_read(self.app_installation_id).await? {
-            let trouble = format!("GitHub asked for silence, which lasts {} s more", wait.as_secs());
-            return Err(Interrupted::Silenced { why: trouble.clone(), trouble, wait });
+            if wait >= WORTH_TELLING {
+                self.keep_trouble(&format!("GitHub asked for silence, which lasts {} s more", wait.as_secs())).await;
+            }
+            return Err(Interrupted::NotYet(wait));
         }
         self.fence(github::CALL_TIMEOUT).await
     }

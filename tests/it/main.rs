@@ -19,6 +19,7 @@ mod recipes;
 mod router;
 mod setup;
 mod simulation;
+mod space;
 mod store;
 mod streams;
 mod support;

@@ -1,0 +1,154 @@
+//! What has to hold at each moment of a story.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use previewd::{
+    environment::{DeploymentStatus, EnvironmentStatus, Reason},
+    store::{Deployment, Overview},
+};
+use tokio::time::Instant;
+
+use super::{
+    outcome::{describe, rows},
+    world::World,
+};
+
+/// How often it is looked at.
+pub const EVERY: Duration = Duration::from_secs(3);
+/// What is awaited is told after 10 s, by the look after that.
+const TOLD_AFTER: Duration = Duration::from_secs(25);
+/// What is shown is true again by then: 10 s without a ready pod are no outage yet.
+const TRUE_AFTER: Duration = Duration::from_secs(25);
+/// Three attempts of 180 s and the waits between them, with what it takes to see that they are over.
+const ROUND: Duration = Duration::from_secs(3 * 180 + 12 + 36 + 30);
+/// From the moment in which nothing is left to the one in which that is said.
+const GONE_AFTER: Duration = Duration::from_secs(20);
+
+/// What was seen at earlier moments.
+#[derive(Default)]
+pub struct Watch {
+    looked_at: Option<Instant>,
+    /// Since when something is so that must not be so for long: by pull request and what it is.
+    since: BTreeMap<(i64, &'static str), Instant>,
+    /// Who wrote on which claim of which namespace, and ran then.
+    owed: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+/// Something that must not be so for longer than this.
+struct Doubt {
+    what: &'static str,
+    lasts: Duration,
+}
+
+impl World {
+    /// Looks, where it is time to, whether what must hold does.
+    pub async fn watch(&mut self) {
+        let now = Instant::now();
+        if self.watch.looked_at.is_some_and(|at| now < at + EVERY) {
+            return;
+        }
+        self.watch.looked_at = Some(now);
+        let mut breaches = Vec::new();
+        for row in rows(self).await {
+            let deployment = self.deployment_of(&row).await;
+            let number = row.pull_request.facts.number;
+            let doubts = if self.configuration.is_gentle { self.doubts(&row, deployment.as_ref()) } else { Vec::new() };
+            self.watch.since.retain(|(known, what), _| *known != number || doubts.iter().any(|it| it.what == *what));
+            for Doubt { what, lasts } in doubts {
+                let since = *self.watch.since.entry((number, what)).or_insert(now);
+                if now - since > lasts {
+                    breaches.push(format!("{what} for {} s: {}", (now - since).as_secs(), describe(&row)));
+                }
+            }
+            breaches.extend(self.lost_data(&row));
+        }
+        if !breaches.is_empty() {
+            let mut known = self.breaches.lock().expect("no story goes on after a panic");
+            // One tells what is wrong; those of the moments after it say the same.
+            if known.is_empty() {
+                self.network.note(format_args!("{}", breaches.join("; ")));
+                known.extend(breaches);
+            }
+        }
+    }
+
+    /// The head commit's row, where what is shown of it depends on it.
+    async fn deployment_of(&self, row: &Overview) -> Option<Deployment> {
+        if row.environment.status != EnvironmentStatus::Deploying {
+            return None;
+        }
+        let head = &row.pull_request.facts.head_sha;
+        self.store.deployment(&row.environment.id, head).await.expect("the database answers")
+    }
+
+    /// What is not as it should be, for a moment or for longer.
+    fn doubts(&self, row: &Overview, deployment: Option<&Deployment>) -> Vec<Doubt> {
+        let environment = &row.environment;
+        let namespace = environment.namespace.as_str();
+        let mut doubts = Vec::new();
+        let mut doubt = |is_so: bool, what: &'static str, lasts: Duration| {
+            if is_so {
+                doubts.push(Doubt { what, lasts });
+            }
+        };
+        let (status, reason) = (environment.status, environment.reason);
+        let found = self.kubernetes.namespaces().into_iter().find(|found| found.name == namespace);
+        let sleeps = reason == Some(Reason::Asleep);
+        if let Some(serving) = &environment.serving_commit
+            && !(sleeps && status == EnvironmentStatus::Running)
+        {
+            let answers = self.kubernetes.serving(namespace).contains(serving.as_str());
+            doubt(!answers, "a commit is said to answer, and does not", TRUE_AFTER);
+        }
+        let is_unexplained = status == EnvironmentStatus::Pending && reason.is_none();
+        doubt(is_unexplained, "it is pending without a reason", TOLD_AFTER);
+        if status == EnvironmentStatus::Running && !sleeps {
+            let head = &row.pull_request.facts.head_sha;
+            let is_whole = self.plans.get(head.as_str()).is_none_or(|plan| {
+                let there = self.kubernetes.workloads(namespace);
+                plan.workloads().iter().all(|wanted| there.contains(*wanted))
+            });
+            doubt(!is_whole, "it runs without all that its commit says", TRUE_AFTER);
+        }
+        if status == EnvironmentStatus::Deploying {
+            let obstacles = self.kubernetes.obstacles(namespace, row.pull_request.facts.head_sha.as_str());
+            let is_told = reason.is_some_and(|reason| obstacles.contains(reason.code()));
+            let is_under_way =
+                deployment.is_some_and(|it| it.status == DeploymentStatus::Deploying && it.retry_at.is_none());
+            doubt(is_under_way && !obstacles.is_empty() && !is_told, "what is in its way is not told", TOLD_AFTER);
+            let started = deployment.and_then(|deployment| deployment.started_at).unwrap_or(i64::MAX);
+            let is_late = self.clock.now().saturating_sub(started) > ROUND.as_millis().cast_signed() as i64;
+            doubt(is_late, "it is being deployed for longer than a round lasts", Duration::ZERO);
+        }
+        if status == EnvironmentStatus::Deleting {
+            doubt(found.is_none(), "it is being removed, and is gone", GONE_AFTER);
+            let is_left = found.is_some_and(|found| !found.terminating);
+            doubt(is_left, "it is being removed, and nobody removes it", GONE_AFTER);
+        }
+        doubts
+    }
+
+    /// What was written while a commit ran is there for as long as nobody asked to lose it: its namespace stays, and no
+    /// commit runs that goes without.
+    fn lost_data(&mut self, row: &Overview) -> Vec<String> {
+        let environment = &row.environment;
+        let Some(uid) = self.kubernetes.uid(environment.namespace.as_str()) else { return Vec::new() };
+        let claims = self.kubernetes.claims(environment.namespace.as_str());
+        let head = &row.pull_request.facts.head_sha;
+        let runs =
+            environment.status == EnvironmentStatus::Running && environment.serving_commit.as_ref() == Some(head);
+        if runs && let Some(plan) = self.plans.get(head.as_str()) {
+            let kept = plan.claims();
+            self.watch.owed.retain(|(namespace, claim), _| *namespace != uid || kept.contains(&claim.as_str()));
+            for (name, data) in claims.iter().filter(|(name, _)| kept.contains(&name.as_str())) {
+                self.watch.owed.entry((uid.clone(), name.clone())).or_default().extend(data.iter().cloned());
+            }
+        }
+        let owed = self.watch.owed.iter().filter(|((namespace, _), _)| *namespace == uid);
+        let lost = owed.filter(|((_, claim), data)| claims.get(claim).is_none_or(|found| !data.is_subset(found)));
+        lost.map(|((_, claim), _)| format!("what was written on {claim} is lost: {}", describe(row))).collect()
+    }
+}
