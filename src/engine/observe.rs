@@ -176,6 +176,15 @@ impl Pass<'_> {
                 }
             }
         }
+        // What is put back serves once a pod of it is reached: what else is ready says nothing of it.
+        if let (Some(workloads), Some(Progress::Ready), Some(good)) = (&workloads, &progress, &applied)
+            && environment.serving_commit.is_none()
+            && environment.good_commit.as_ref() == Some(good)
+            && decision != Decision::Deploy(good.clone())
+            && !self.is_reached(environment, good, workloads).await?
+        {
+            progress = Some(Progress::Progressing);
+        }
         let hooks_at = match (&deployment, &workloads) {
             (Some(row), Some(workloads)) if applied.as_ref() == Some(&row.commit) => {
                 self.hooks_at(environment, row, &known, workloads).await?

@@ -22,6 +22,9 @@ use previewd::faults::Fault;
 
 use self::story::Told;
 
+/// How many stories a run tells.
+const TOLD: u64 = 200;
+/// Among so many one has to find a deliberate fault.
 const SEEDS: u64 = 1_000;
 /// Stories that found a fault which few find. Looked at first; where they find it no longer, all others are.
 const FINDERS: [(Fault, u64); 1] = [(Fault::LostWake, 588)];
@@ -79,7 +82,7 @@ fn failures(
 #[test]
 fn every_story_ends_as_it_should() {
     let from = variable(FROM_VARIABLE).unwrap_or(0);
-    let seeds = variable(SEEDS_VARIABLE).unwrap_or(SEEDS);
+    let seeds = variable(SEEDS_VARIABLE).unwrap_or(TOLD);
     if std::env::var_os(network::TELL_VARIABLE).is_some() {
         // The engine's own words, between those of the story.
         tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_test_writer().without_time().init();
