@@ -38,7 +38,7 @@ use xtask::{
 };
 
 /// T086: from the webhook to a running application.
-pub const TO_RUNNING: Duration = Duration::from_secs(180);
+pub const TO_RUNNING: Duration = Duration::from_secs(600);
 /// T086: from the webhook to nothing left.
 pub const TO_GONE: Duration = Duration::from_secs(300);
 /// For what needs no container: a pass or two, on a machine with much else to do.
