@@ -39,8 +39,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Those that stories of one application find.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::LostWake,
         Self::UncheckedLease,
         Self::Unconfirmed,
@@ -53,9 +52,9 @@ impl Fault {
         Self::NoRollback,
         Self::OthersGoOn,
         Self::PlaceKept,
+        Self::ProvesEachPhase,
+        Self::PrunesAtOnce,
     ];
-    /// Those that show only where recipes have phases, and volumes that come and go.
-    pub const OF_THE_SPACE: [Self; 2] = [Self::ProvesEachPhase, Self::PrunesAtOnce];
 }
 
 /// Where in its work a process may be stopped.

@@ -19,7 +19,6 @@ mod recipes;
 mod router;
 mod setup;
 mod simulation;
-mod space;
 mod store;
 mod streams;
 mod support;

@@ -1,17 +1,24 @@
-//! A Kubernetes API without a socket, as far as previewd uses it, under the clock of the runtime. Its controllers are
-//! functions of the time: what a Deployment's pods are follows from when it was applied.
+//! A Kubernetes API without a socket, as far as previewd uses it, under the clock of the runtime. Behind it are controllers
+//! and a kubelet that do what those of a real cluster do (`controllers.rs`).
 
+mod admission;
+mod controllers;
+mod pod;
+mod query;
 mod shapes;
+mod state;
+mod story;
+mod workload;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use axum::body::{Body, Bytes};
 use futures::StreamExt;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::{
@@ -19,7 +26,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use self::shapes::{answer, conflict, endpoint_slice, meta, not_found, pod_name, refuse, replica_set, terminating};
+pub use self::admission::Trouble;
+use self::{
+    admission::{policy_denies, refuses_change, refuses_size},
+    query::Query,
+    shapes::{answer, conflict, meta, not_found, refuse, terminating},
+    state::{Claim, Namespace, State},
+    workload::{Kind, Workload},
+};
 
 /// What a request is for, as far as the network has to know.
 #[derive(Debug, Clone)]
@@ -53,7 +67,8 @@ pub struct Fate {
     pub outcome: Outcome,
 }
 
-type Network = Arc<dyn Fn(&CallSeen) -> Fate + Send + Sync>;
+/// Says what becomes of each call.
+pub type Network = Arc<dyn Fn(&CallSeen) -> Fate + Send + Sync>;
 
 /// A write that took effect.
 #[derive(Debug, Clone)]
@@ -77,111 +92,65 @@ pub struct FoundNamespace {
     pub terminating: bool,
 }
 
-struct Namespace {
-    uid: String,
-    labels: BTreeMap<String, String>,
-    deleted_at: Option<Instant>,
-    /// By plural and name.
-    objects: BTreeMap<(String, String), Value>,
-    deployments: BTreeMap<String, Deployment>,
+/// When the images of commits are in their registries. Those that nobody speaks of are there.
+#[derive(Clone)]
+pub struct Images {
+    began: Instant,
+    /// By commit, which is the tag.
+    pushed: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
-struct Deployment {
-    uid: String,
-    body: Value,
-    generation: u64,
-    /// The newest last. An older one is there while its pods serve in the place of the newest.
-    revisions: Vec<Revision>,
-}
+impl Images {
+    pub fn new() -> Self {
+        Self { began: Instant::now(), pushed: Arc::default() }
+    }
 
-/// A template with its pods.
-struct Revision {
-    uid: String,
-    number: u64,
-    template: Value,
-    replicas: u64,
-    /// When its pods were made.
-    since: Instant,
-    pods_uid: String,
-}
+    /// The build of `commit` pushes its images then.
+    pub fn push(&self, commit: &str, at: Instant) {
+        self.pushed.lock().expect("no story goes on after a panic").insert(commit.to_owned(), at);
+    }
 
-/// What changed, for those who watch: plural, and the object's metadata.
-struct Change {
-    version: u64,
-    plural: &'static str,
-    type_: &'static str,
-    metadata: Value,
-}
-
-#[derive(Default)]
-struct State {
-    serial: u64,
-    /// Of what changed last.
-    version: u64,
-    namespaces: BTreeMap<String, Namespace>,
-    changes: Vec<Change>,
-    writes: Vec<Write>,
+    /// When an image is there; None: never.
+    pub fn there_at(&self, image: &str) -> Option<Instant> {
+        let name = image.split('@').next().unwrap_or(image);
+        let (name, tag) = name.rsplit_once(':').unwrap_or((name, ""));
+        let pushed = self.pushed.lock().expect("no story goes on after a panic");
+        (!name.ends_with("/nopull")).then(|| pushed.get(tag).copied().unwrap_or(self.began))
+    }
 }
 
 #[derive(Clone)]
 pub struct Kubernetes {
     state: Arc<Mutex<State>>,
     network: Network,
+    images: Images,
     /// Not a watch channel: that one wakes who waits in a random order.
     changed: Arc<Notify>,
     began: Instant,
 }
 
-/// From a pod's beginning to its being available.
-const READY_AFTER: Duration = Duration::from_secs(4);
-/// From the deletion of a namespace to its end.
-const NAMESPACE_TAKES: Duration = Duration::from_secs(6);
-const CRASHES_EVERY: Duration = Duration::from_secs(12);
 /// When the clock of the cluster begins. Unix seconds, those of the database.
 const BEGINNING: i64 = 1_800_000_000;
 
-impl Revision {
-    fn image(&self) -> &str {
-        self.template["spec"]["containers"][0]["image"].as_str().unwrap_or_default()
-    }
-
-    fn commit(&self) -> Option<&str> {
-        self.template["metadata"]["labels"]["previewd.dev/commit"].as_str()
-    }
-
-    fn is_ready(&self, now: Instant) -> bool {
-        let never = ["never-ready", "crash", "nopull"].iter().any(|kind| self.image().contains(kind));
-        self.replicas > 0 && !never && now >= self.since + READY_AFTER
-    }
-}
-
-impl Deployment {
-    /// The newest revision, and the one that serves in its place.
-    fn living(&self, now: Instant) -> Vec<&Revision> {
-        let Some(newest) = self.revisions.last() else { return Vec::new() };
-        if newest.replicas == 0 || newest.is_ready(now) {
-            return vec![newest];
-        }
-        let older = self.revisions.iter().rev().skip(1).find(|revision| revision.is_ready(now));
-        older.into_iter().chain([newest]).collect()
-    }
-}
-
-impl State {
-    fn uid(&mut self) -> String {
-        self.serial += 1;
-        format!("00000000-0000-4000-8000-{:012}", self.serial)
-    }
-
-    /// Takes away what is gone by now.
-    fn sweep(&mut self, now: Instant) {
-        self.namespaces.retain(|_, found| found.deleted_at.is_none_or(|at| now < at + NAMESPACE_TAKES));
-    }
-}
-
 impl Kubernetes {
-    pub fn new(network: Network) -> Self {
-        Self { state: Arc::default(), network, changed: Arc::default(), began: Instant::now() }
+    pub fn new(network: Network, images: Images) -> Self {
+        let kubernetes =
+            Self { state: Arc::default(), network, images, changed: Arc::default(), began: Instant::now() };
+        tokio::spawn(kubernetes.clone().go_on());
+        kubernetes
+    }
+
+    /// Has happen what happens by itself, at the moment in which it does.
+    async fn go_on(self) {
+        loop {
+            let changed = self.changed.notified();
+            let next = self.state().next;
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = sleep_until(next.unwrap_or_else(|| Instant::now() + Duration::from_secs(600))) => {}
+            }
+        }
     }
 
     pub fn client(&self, process: usize) -> kube::Client {
@@ -193,10 +162,22 @@ impl Kubernetes {
         kube::Client::new(service, "default")
     }
 
+    /// As it is now.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().expect("no story goes on after a panic");
-        state.sweep(Instant::now());
+        if state.next.is_some_and(|at| at <= Instant::now()) {
+            self.advance(&mut state);
+        }
         state
+    }
+
+    /// Has controllers do what follows from what was done.
+    fn advance(&self, state: &mut State) {
+        state.advance(&self.images, Instant::now());
+        let news = (state.changes.len(), state.next);
+        if std::mem::replace(&mut state.told, news) != news {
+            self.changed.notify_waiters();
+        }
     }
 
     async fn call(&self, process: usize, request: Request<kube::client::Body>) -> std::io::Result<Response<Body>> {
@@ -242,169 +223,144 @@ impl Kubernetes {
             _ => return (not_found("path", parts.uri.path()), None),
         };
         let query = Query::of(parts.uri.query().unwrap_or_default());
-        let metadata_only = parts
-            .headers
-            .get(header::ACCEPT)
-            .and_then(|accept| accept.to_str().ok())
-            .is_some_and(|accept| accept.contains("PartialObjectMetadata"));
         if query.watch {
             return (self.watch(resource.last().copied().unwrap_or_default(), query), None);
         }
         let mut state = self.state();
-        let written = |state: &mut State, namespace: &str, what: String, commit: Option<String>| {
-            let namespace = namespace.to_owned();
-            state.writes.push(Write { process, began, ended: None, namespace, what, commit });
-            Some(state.writes.len() - 1)
-        };
         let object: Value = serde_json::from_slice(body).unwrap_or_default();
-        match (&parts.method, resource) {
-            (&Method::GET, ["namespaces", "kube-system"]) => {
-                let metadata = json!({ "name": "kube-system", "uid": "00000000-0000-4000-9000-000000000000" });
-                (answer(&meta(metadata)), None)
-            }
-            (&Method::GET, [plural]) => (self.list(&state, plural, None, &query), None),
-            (&Method::GET, ["namespaces", name]) => match state.namespaces.get(*name) {
-                Some(found) => (answer(&self.namespace(name, found)), None),
-                None => (not_found("namespaces", name), None),
-            },
-            (&Method::GET, ["namespaces", namespace, plural]) => {
-                (self.list(&state, plural, Some(namespace), &query), None)
-            }
+        let (answer, what, namespace) = match (&parts.method, resource) {
+            (&Method::GET, _) => return (self.read(&state, resource, &query, parts), None),
             (&Method::POST, ["namespaces"]) => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-                if state.namespaces.contains_key(&name) {
-                    return (refuse(409, "AlreadyExists", &format!("namespaces \"{name}\" already exists")), None);
-                }
-                let labels = serde_json::from_value(object["metadata"]["labels"].clone()).unwrap_or_default();
-                let uid = state.uid();
-                let made =
-                    Namespace { uid, labels, deleted_at: None, objects: BTreeMap::new(), deployments: BTreeMap::new() };
-                let found = self.namespace(&name, &made);
-                self.change(&mut state, "namespaces", "ADDED", &found["metadata"]);
-                state.namespaces.insert(name.clone(), made);
-                let write = written(&mut state, &name, "create namespace".to_owned(), None);
-                (answer(&found), write)
-            }
-            (&Method::GET, ["namespaces", namespace, "services", name]) => {
-                let key = ("services".to_owned(), (*name).to_owned());
-                match state.namespaces.get(*namespace).and_then(|found| found.objects.get(&key)) {
-                    Some(found) => (answer(found), None),
-                    None => (not_found("services", name), None),
-                }
-            }
-            (&Method::GET, ["namespaces", _, "pods", _, "log"]) => {
-                (Response::new(Body::from("2026-11-23T18:06:48Z it begins\n")), None)
+                (self.create_namespace(&mut state, &name, &object), "create namespace".to_owned(), name)
             }
             // What is only tried is not made.
             (&Method::POST, ["namespaces", _, "pods"]) => {
-                (answer(&meta(json!({ "name": "tried", "uid": "tried" }))), None)
+                let tried = policy_denies(&object, "/spec").or_else(|| Some(state.trouble()?.answer("pods", "tried")));
+                return (tried.unwrap_or_else(|| answer(&meta(json!({ "name": "tried", "uid": "tried" })))), None);
             }
             (&Method::DELETE, ["namespaces", name]) => {
-                let Some(found) = state.namespaces.get(*name) else { return (not_found("namespaces", name), None) };
-                if let Some(uid) = object["preconditions"]["uid"].as_str()
-                    && uid != found.uid
-                {
-                    return (conflict(uid, &found.uid), None);
-                }
-                let answered = self.begin_deletion(&mut state, name);
-                let write = written(&mut state, name, "delete namespace".to_owned(), None);
-                (answer(&answered), write)
+                let uid = object["preconditions"]["uid"].as_str();
+                let deleted = self.delete_namespace(&mut state, name, uid);
+                (deleted, "delete namespace".to_owned(), (*name).to_owned())
             }
             (&Method::PATCH, ["namespaces", namespace, plural, name]) => {
-                let Some(found) = state.namespaces.get(*namespace) else {
-                    return (not_found("namespaces", namespace), None);
-                };
-                if found.deleted_at.is_some() {
-                    return (terminating(namespace, name), None);
-                }
-                let metadata = self.apply(&mut state, namespace, plural, name, object.clone());
-                let commit = object.pointer("/spec/template/metadata/labels/previewd.dev~1commit");
-                let commit = commit.and_then(Value::as_str).map(str::to_owned);
-                let write = written(&mut state, namespace, format!("apply {plural}/{name}"), commit);
-                (answer(&if metadata_only { meta(metadata) } else { object }), write)
+                let applied = self.apply(&mut state, namespace, plural, name, object.clone());
+                (applied, format!("apply {plural}/{name}"), (*namespace).to_owned())
             }
             (&Method::DELETE, ["namespaces", namespace, plural, name]) => {
-                let uid = object["preconditions"]["uid"].as_str().map(str::to_owned);
-                let Some(result) = self.delete(&mut state, namespace, plural, name, uid.as_deref()) else {
-                    return (not_found(plural, name), None);
-                };
-                match result {
-                    Ok(()) => {
-                        let write = written(&mut state, namespace, format!("delete {plural}/{name}"), None);
-                        (answer(&json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })), write)
-                    }
-                    Err(found) => (conflict(&uid.unwrap_or_default(), &found), None),
-                }
+                let uid = object["preconditions"]["uid"].as_str();
+                let deleted = self.delete(&mut state, namespace, plural, name, uid);
+                (deleted, format!("delete {plural}/{name}"), (*namespace).to_owned())
             }
             (method, _) => panic!("previewd sent what nothing here answers: {method} {}", parts.uri),
-        }
-    }
-
-    fn apply(&self, state: &mut State, namespace: &str, plural: &str, name: &str, body: Value) -> Value {
-        let now = Instant::now();
-        let (uid, revision_uid, pods_uid) = (state.uid(), state.uid(), state.uid());
-        let found = state.namespaces.get_mut(namespace).expect("looked for before");
-        if plural != "deployments" {
-            let known = found.objects.get(&(plural.to_owned(), name.to_owned()));
-            let uid = known.and_then(|known| known["metadata"]["uid"].as_str().map(str::to_owned)).unwrap_or(uid);
-            let mut body = body;
-            body["metadata"]["uid"] = json!(uid);
-            let metadata = body["metadata"].clone();
-            found.objects.insert((plural.to_owned(), name.to_owned()), body);
-            return metadata;
-        }
-        let template = body["spec"]["template"].clone();
-        let replicas = body["spec"]["replicas"].as_u64().unwrap_or(1);
-        let deployment = found.deployments.entry(name.to_owned()).or_insert_with(|| Deployment {
-            uid,
-            body: Value::Null,
-            generation: 0,
-            revisions: Vec::new(),
-        });
-        if deployment.body == body {
-            return json!({ "name": name, "uid": deployment.uid });
-        }
-        deployment.body = body;
-        deployment.generation += 1;
-        // Only what serves, or comes, has pods that are worth keeping.
-        let living: Vec<u64> = deployment.living(now).iter().map(|revision| revision.number).collect();
-        deployment.revisions.retain(|revision| living.contains(&revision.number));
-        let number = deployment.revisions.iter().map(|revision| revision.number).max().unwrap_or(0) + 1;
-        match deployment.revisions.iter().position(|revision| revision.template == template) {
-            Some(known) => {
-                let mut revision = deployment.revisions.remove(known);
-                if revision.replicas != replicas {
-                    (revision.since, revision.pods_uid, revision.replicas) = (now, pods_uid, replicas);
-                }
-                revision.number = number;
-                deployment.revisions.push(revision);
-            }
-            None => {
-                let uid = revision_uid;
-                deployment.revisions.push(Revision { uid, number, template, replicas, since: now, pods_uid });
-            }
-        }
-        let metadata = json!({ "name": name, "uid": deployment.uid });
-        self.touch(state, namespace, name);
-        metadata
-    }
-
-    /// Tells of a Deployment now, and once its pods may have become ready.
-    fn touch(&self, state: &mut State, namespace: &str, name: &str) {
-        let Some(deployment) = state.namespaces.get(namespace).and_then(|found| found.deployments.get(name)) else {
-            return;
         };
-        let mut metadata = deployment.body["metadata"].clone();
-        metadata["namespace"] = json!(namespace);
-        self.change(state, "deployments", "MODIFIED", &metadata);
-        let kubernetes = self.clone();
-        tokio::spawn(async move {
-            sleep(READY_AFTER).await;
-            kubernetes.change(&mut kubernetes.state(), "pods", "MODIFIED", &metadata);
-        });
+        if !answer.status().is_success() {
+            return (answer, None);
+        }
+        self.advance(&mut state);
+        let commit = object.pointer("/spec/template/metadata/labels/previewd.dev~1commit");
+        let commit = commit.and_then(Value::as_str).map(str::to_owned);
+        state.writes.push(Write { process, began, ended: None, namespace, what, commit });
+        (answer, Some(state.writes.len() - 1))
     }
 
-    /// None: it is not there. Err: another one is, with this UID.
+    fn read(&self, state: &State, resource: &[&str], query: &Query, parts: &http::request::Parts) -> Response<Body> {
+        match resource {
+            ["namespaces", "kube-system"] => {
+                answer(&meta(json!({ "name": "kube-system", "uid": "00000000-0000-4000-9000-000000000000" })))
+            }
+            [plural] => self.list_all(state, plural, query),
+            ["namespaces", name] => match state.namespaces.get(*name) {
+                Some(found) => answer(&self.namespace(name, found)),
+                None => not_found("namespaces", name),
+            },
+            ["namespaces", namespace, plural] => self.list(state, plural, namespace, query),
+            ["namespaces", _, "pods", _, "log"] => Response::new(Body::from("2026-11-23T18:06:48Z it begins\n")),
+            ["namespaces", namespace, plural, name] => {
+                let found = state.namespaces.get(*namespace).and_then(|found| found.object(plural, name));
+                found.map_or_else(|| not_found(plural, name), |found| answer(&found))
+            }
+            _ => panic!("previewd asked what nothing here answers: {}", parts.uri),
+        }
+    }
+
+    fn create_namespace(&self, state: &mut State, name: &str, object: &Value) -> Response<Body> {
+        if state.namespaces.contains_key(name) {
+            return refuse(409, "AlreadyExists", &format!("namespaces \"{name}\" already exists"));
+        }
+        let made = Namespace {
+            uid: state.uid(),
+            labels: serde_json::from_value(object["metadata"]["labels"].clone()).unwrap_or_default(),
+            deleted_at: None,
+            holds_for: Duration::ZERO,
+            objects: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            pods: BTreeMap::new(),
+        };
+        let answered = answer(&self.namespace(name, &made));
+        state.change("namespaces", "ADDED", made.metadata_of_itself(name));
+        state.namespaces.insert(name.to_owned(), made);
+        answered
+    }
+
+    fn delete_namespace(&self, state: &mut State, name: &str, uid: Option<&str>) -> Response<Body> {
+        let Some(found) = state.namespaces.get_mut(name) else { return not_found("namespaces", name) };
+        if let Some(uid) = uid.filter(|uid| *uid != found.uid) {
+            return conflict(uid, &found.uid);
+        }
+        found.deleted_at.get_or_insert_with(Instant::now);
+        let metadata = found.metadata_of_itself(name);
+        state.change("namespaces", "MODIFIED", metadata);
+        answer(&self.namespace(name, &state.namespaces[name]))
+    }
+
+    fn apply(&self, state: &mut State, namespace: &str, plural: &str, name: &str, body: Value) -> Response<Body> {
+        let (trouble, uid, revision_uid) = (state.trouble(), state.uid(), state.uid());
+        let Some(found) = state.namespaces.get_mut(namespace) else { return not_found("namespaces", namespace) };
+        if found.deleted_at.is_some() {
+            return terminating(namespace, name);
+        }
+        if let Some(trouble) = trouble {
+            return trouble.answer(plural, name);
+        }
+        if plural == "persistentvolumeclaims" {
+            if let Some(refused) = found.claims.get(name).and_then(|known| refuses_size(name, &known.body, &body)) {
+                return refused;
+            }
+            let claim = found.claims.entry(name.to_owned()).or_insert_with(|| Claim {
+                uid,
+                body,
+                goes: false,
+                data: BTreeSet::new(),
+            });
+            let mut metadata = json!({ "name": name, "uid": claim.uid });
+            if claim.goes {
+                metadata["deletionTimestamp"] = json!(self.time(Instant::now()));
+            }
+            return answer(&meta(metadata));
+        }
+        let Some(kind) = Kind::of_plural(plural) else {
+            found.objects.insert((plural.to_owned(), name.to_owned()), body);
+            return answer(&meta(json!({ "name": name, "uid": uid })));
+        };
+        if let Some(refused) = policy_denies(&body, "/spec/template/spec") {
+            return refused;
+        }
+        let key = (kind, name.to_owned());
+        if let Some(refused) = found.workloads.get(&key).and_then(|known| refuses_change(plural, name, known, &body)) {
+            return refused;
+        }
+        let workload = found.workloads.entry(key).or_insert_with(|| Workload::new(uid));
+        let metadata = json!({ "name": name, "uid": workload.uid });
+        if workload.apply(body, revision_uid) {
+            let changed = found.metadata(namespace, name);
+            state.change(kind.plural(), "MODIFIED", changed);
+        }
+        answer(&meta(metadata))
+    }
+
     fn delete(
         &self,
         state: &mut State,
@@ -412,48 +368,31 @@ impl Kubernetes {
         plural: &str,
         name: &str,
         uid: Option<&str>,
-    ) -> Option<Result<(), String>> {
-        let new_uid = state.uid();
-        let found = state.namespaces.get_mut(namespace)?;
-        match plural {
-            "deployments" => found.deployments.remove(name).map(|_| Ok(())),
-            "pods" => {
-                let (deployment, revision) = found.deployments.iter_mut().find_map(|(deployment, found)| {
-                    let revision =
-                        found.revisions.iter_mut().find(|revision| pod_name(deployment, revision) == name)?;
-                    Some((deployment.clone(), revision))
-                })?;
-                if uid.is_some_and(|uid| uid != revision.pods_uid) {
-                    return Some(Err(revision.pods_uid.clone()));
+    ) -> Response<Body> {
+        let now = Instant::now();
+        let Some(found) = state.namespaces.get_mut(namespace) else { return not_found(plural, name) };
+        let is_there = match (plural, Kind::of_plural(plural)) {
+            (_, Some(kind)) => found.remove_workload(kind, name, now).is_some(),
+            ("pods", _) => {
+                if let (Some(uid), Some(pod)) = (uid, found.pods.get(name))
+                    && uid != pod.uid
+                {
+                    return conflict(uid, &pod.uid);
                 }
-                (revision.since, revision.pods_uid) = (Instant::now(), new_uid);
-                self.touch(state, namespace, &deployment);
-                Some(Ok(()))
+                found.end_pod(name, now);
+                found.pods.contains_key(name)
             }
-            _ => found.objects.remove(&(plural.to_owned(), name.to_owned())).map(|_| Ok(())),
+            ("persistentvolumeclaims", _) => found.claims.get_mut(name).map(|claim| claim.goes = true).is_some(),
+            _ => found.objects.remove(&(plural.to_owned(), name.to_owned())).is_some(),
+        };
+        if !is_there {
+            return not_found(plural, name);
         }
-    }
-
-    fn begin_deletion(&self, state: &mut State, name: &str) -> Value {
-        let found = state.namespaces.get_mut(name).expect("looked for before");
-        found.deleted_at.get_or_insert_with(Instant::now);
-        let found = self.namespace(name, &state.namespaces[name]);
-        self.change(state, "namespaces", "MODIFIED", &found["metadata"]);
-        let (kubernetes, metadata) = (self.clone(), found["metadata"].clone());
-        tokio::spawn(async move {
-            sleep(NAMESPACE_TAKES).await;
-            kubernetes.change(&mut kubernetes.state(), "namespaces", "DELETED", &metadata);
-        });
-        found
-    }
-
-    fn change(&self, state: &mut State, plural: &'static str, type_: &'static str, metadata: &Value) {
-        state.version += 1;
-        let version = state.version;
-        let mut metadata = metadata.clone();
-        metadata["resourceVersion"] = json!(version.to_string());
-        state.changes.push(Change { version, plural, type_, metadata });
-        self.changed.notify_waiters();
+        if let Some(kind) = Kind::of_plural(plural) {
+            let gone = found.metadata(namespace, name);
+            state.change(kind.plural(), "DELETED", gone);
+        }
+        answer(&json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
     }
 
     fn watch(&self, plural: &str, query: Query) -> Response<Body> {
@@ -467,8 +406,8 @@ impl Kubernetes {
                     let changed = kubernetes.changed.notified();
                     let (lines, version) = {
                         let state = kubernetes.state();
-                        let new =
-                            state.changes.iter().filter(|change| change.version > seen && change.plural == plural);
+                        let new = state.changes[seen.min(state.changes.len())..].iter();
+                        let new = new.filter(|change| change.plural == plural);
                         let lines: Vec<String> = new
                             .filter(|change| query.selects(&change.metadata["labels"]))
                             .map(|change| {
@@ -476,7 +415,7 @@ impl Kubernetes {
                                 format!("{event}\n")
                             })
                             .collect();
-                        (lines.concat(), state.version)
+                        (lines.concat(), state.changes.len())
                     };
                     if !lines.is_empty() {
                         return Some((Ok::<_, std::io::Error>(Bytes::from(lines)), version));
@@ -492,99 +431,63 @@ impl Kubernetes {
         Response::new(Body::from_stream(stream.boxed()))
     }
 
-    fn list(&self, state: &State, plural: &str, namespace: Option<&str>, query: &Query) -> Response<Body> {
-        let mut items: Vec<Value> = Vec::new();
-        if plural == "namespaces" {
-            items.extend(state.namespaces.iter().map(|(name, found)| self.namespace(name, found)));
-        }
-        let within = state.namespaces.iter().filter(|(name, _)| namespace.is_none_or(|wanted| wanted == name.as_str()));
-        for (name, found) in within.filter(|(_, found)| found.deleted_at.is_none()) {
-            for (deployment_name, deployment) in &found.deployments {
-                match plural {
-                    "deployments" => items.push(self.deployment(name, deployment_name, deployment)),
-                    "replicasets" => items
-                        .extend(deployment.revisions.iter().map(|r| replica_set(name, deployment_name, deployment, r))),
-                    "pods" => items.extend(
-                        deployment
-                            .living(Instant::now())
-                            .into_iter()
-                            .filter(|revision| revision.replicas > 0)
-                            .map(|revision| self.pod(name, deployment_name, revision)),
-                    ),
-                    "endpointslices" => {
-                        let ready =
-                            deployment.living(Instant::now()).into_iter().filter(|it| it.is_ready(Instant::now()));
-                        items.extend(ready.map(|revision| endpoint_slice(name, deployment_name, revision, found)));
-                    }
-                    _ => {}
+    /// Of all namespaces, as those who watch and those who count want it: metadata alone.
+    fn list_all(&self, state: &State, plural: &str, query: &Query) -> Response<Body> {
+        let kind = Kind::of_plural(plural);
+        let mut items = Vec::new();
+        for (namespace, found) in &state.namespaces {
+            match plural {
+                "namespaces" => items.push(self.namespace(namespace, found)),
+                "pods" => items.extend(found.pods.keys().map(|name| meta(found.metadata(namespace, name)))),
+                _ => {
+                    let named = found.workloads.keys().filter(|(known, _)| Some(*known) == kind);
+                    items.extend(named.map(|(_, name)| meta(found.metadata(namespace, name))));
                 }
             }
         }
-        items.retain(|item| query.selects(&item["metadata"]["labels"]));
-        let version = state.version.to_string();
-        answer(
-            &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }),
-        )
+        list_of(state, items, query)
     }
 
-    pub fn writes(&self) -> Vec<Write> {
-        self.state().writes.clone()
-    }
-
-    pub fn namespaces(&self) -> Vec<FoundNamespace> {
-        let found = |(name, found): (&String, &Namespace)| FoundNamespace {
-            name: name.clone(),
-            labels: found.labels.clone(),
-            terminating: found.deleted_at.is_some(),
-        };
-        self.state().namespaces.iter().map(found).collect()
-    }
-
-    /// The commit of the pods that answer.
-    pub fn serving(&self, namespace: &str) -> Option<String> {
-        let state = self.state();
-        let now = Instant::now();
-        let deployment = state.namespaces.get(namespace)?.deployments.values().next()?;
-        let ready = deployment.living(now).into_iter().find(|revision| revision.is_ready(now))?;
-        ready.commit().map(str::to_owned)
-    }
-
-    pub fn remove_namespace_by_hand(&self, name: &str) {
-        let mut state = self.state();
-        if state.namespaces.contains_key(name) {
-            self.begin_deletion(&mut state, name);
-        }
-    }
-}
-
-/// What of a query counts.
-#[derive(Debug, Clone)]
-struct Query {
-    watch: bool,
-    labels: Vec<(String, String)>,
-    resource_version: u64,
-    timeout_seconds: u64,
-}
-
-impl Query {
-    fn of(text: &str) -> Self {
-        let mut query = Self { watch: false, labels: Vec::new(), resource_version: 0, timeout_seconds: 285 };
-        for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
-            match &*name {
-                "watch" => query.watch = value == "true" || value == "1",
-                "labelSelector" => {
-                    let labels = value.split(',').filter_map(|label| label.split_once('='));
-                    query.labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    fn list(&self, state: &State, plural: &str, namespace: &str, query: &Query) -> Response<Body> {
+        let mut items = Vec::new();
+        if let Some(found) = state.namespaces.get(namespace) {
+            let workloads = |kind: Option<Kind>| {
+                found.workloads.iter().filter(move |((known, _), _)| kind.is_none_or(|kind| kind == *known))
+            };
+            match plural {
+                "pods" => items.extend(found.pods.values().map(|pod| self.pod(namespace, pod, &self.images))),
+                "replicasets" => items.extend(
+                    workloads(Some(Kind::Deployment))
+                        .flat_map(|((_, name), workload)| self.replica_sets(namespace, name, workload)),
+                ),
+                "events" => items.extend(
+                    workloads(None)
+                        .filter_map(|((kind, name), workload)| self.event(namespace, (*kind, name), workload)),
+                ),
+                "endpointslices" => {
+                    items.extend(query.service().and_then(|service| self.endpoint_slice(namespace, service, found)));
                 }
-                "resourceVersion" => query.resource_version = value.parse().unwrap_or(0),
-                "timeoutSeconds" => query.timeout_seconds = value.parse().unwrap_or(285),
-                _ => {}
+                "persistentvolumeclaims" => {
+                    items.extend(found.claims.iter().map(|(name, claim)| claim.object(name)));
+                }
+                "secrets" => {
+                    let secrets = found.objects.iter().filter(|((plural, _), _)| plural == "secrets");
+                    items.extend(secrets.map(|(_, body)| body.clone()));
+                }
+                _ => items.extend(
+                    workloads(Kind::of_plural(plural))
+                        .map(|((kind, name), _)| self.workload(namespace, (*kind, name), found, &self.images)),
+                ),
             }
         }
-        query
+        list_of(state, items, query)
     }
+}
 
-    fn selects(&self, labels: &Value) -> bool {
-        self.labels.iter().all(|(name, value)| labels[name] == value.as_str())
+fn list_of(state: &State, mut items: Vec<Value>, query: &Query) -> Response<Body> {
+    if query.service().is_none() {
+        items.retain(|item| item["kind"] == "Event" || query.selects(&item["metadata"]["labels"]));
     }
+    let version = state.changes.len().to_string();
+    answer(&json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }))
 }

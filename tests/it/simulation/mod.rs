@@ -1,11 +1,15 @@
-//! The whole engine on a real database, in random stories under a clock that is not real: only GitHub and Kubernetes
-//! are played. Each story is told by its seed, again and again the same.
+//! The simulation's stories, of the whole space: each draws its configuration and its recipes too, and its cluster has
+//! controllers, quota, volumes and admission. They are few: one takes three seconds of a processor.
 
+mod configuration;
+mod internet;
 mod kubernetes;
 mod network;
 mod outcome;
 mod peer;
+mod recipes;
 mod story;
+mod watch;
 mod world;
 
 use std::{
@@ -22,12 +26,9 @@ use previewd::faults::Fault;
 
 use self::story::Told;
 
-/// How many stories a run tells.
-const TOLD: u64 = 200;
-/// Among so many one has to find a deliberate fault.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 40;
 /// Stories that found a fault which few find. Looked at first; where they find it no longer, all others are.
-const FINDERS: [(Fault, u64); 1] = [(Fault::LostWake, 588)];
+const FINDERS: [(Fault, u64); 2] = [(Fault::ProvesEachPhase, 3), (Fault::PrunesAtOnce, 3)];
 /// So many stories that ended badly are enough to look at.
 const SHOWN: usize = 8;
 /// What `cargo xtask simulate` asks for.
@@ -70,7 +71,12 @@ fn failures(
                     }
                     match tell(seed, fault) {
                         Ok(story) => told(story),
-                        Err(why) => drop(failures.lock().unwrap().insert(seed, why)),
+                        Err(why) => {
+                            if fault.is_none() {
+                                println!("seed {seed}: {why}");
+                            }
+                            failures.lock().unwrap().insert(seed, why);
+                        }
                     }
                 }
             });
@@ -82,7 +88,7 @@ fn failures(
 #[test]
 fn every_story_ends_as_it_should() {
     let from = variable(FROM_VARIABLE).unwrap_or(0);
-    let seeds = variable(SEEDS_VARIABLE).unwrap_or(TOLD);
+    let seeds = variable(SEEDS_VARIABLE).unwrap_or(SEEDS);
     if std::env::var_os(network::TELL_VARIABLE).is_some() {
         // The engine's own words, between those of the story.
         tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_test_writer().without_time().init();
@@ -114,15 +120,15 @@ fn every_story_ends_as_it_should() {
     for (what, times) in counts {
         println!("  {times:>8} {what}");
     }
-    for (seed, why) in &failures {
-        println!("seed {seed}: {why}\n    tell it again: cargo xtask simulate --seeds 1 --from {seed} --tell");
+    for seed in failures.keys() {
+        println!("tell it again: cargo xtask simulate --seeds 1 --from {seed} --tell");
     }
     assert!(failures.is_empty(), "{} stories did not end well", failures.len());
 }
 
 #[test]
 fn a_story_is_the_same_each_time() {
-    for seed in 0..12 {
+    for seed in 0..2 {
         let stories: Vec<String> = (0..2).map(|_| format!("{:?}", tell(seed, None))).collect();
         assert!(stories.iter().all(|story| *story == stories[0]), "seed {seed}: {stories:#?}");
     }

@@ -14,12 +14,13 @@ use super::{
     world::{REPOSITORY, World},
 };
 
+/// Until whatever was stopped has gone on, or its lease is over.
+const AT_LEAST: Duration = Duration::from_secs(90);
 /// Repair comes every five minutes, and a round of three attempts takes up to ten.
-const AT_LEAST: Duration = Duration::from_secs(12 * 60);
 const AT_MOST: Duration = Duration::from_secs(30 * 60);
 /// What webhooks did not tell is found by the next list: within the hour, where nothing else goes on.
 const UNKNOWN_AT_MOST: Duration = Duration::from_secs(75 * 60);
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(30);
 
 const EVERY_STATUS: [EnvironmentStatus; 6] = [
     EnvironmentStatus::Pending,
@@ -30,7 +31,7 @@ const EVERY_STATUS: [EnvironmentStatus; 6] = [
     EnvironmentStatus::Deleted,
 ];
 
-async fn rows(world: &World) -> Vec<Overview> {
+pub async fn rows(world: &World) -> Vec<Overview> {
     let filter = EnvironmentFilter { statuses: EVERY_STATUS.to_vec(), limit: 100, ..Default::default() };
     world.store.list_environments(&filter).await.expect("the database answers").0
 }
@@ -56,15 +57,20 @@ pub async fn settle(world: &mut World) -> Result<(), String> {
     }
 }
 
-/// Open pull requests of which the rows do not say what GitHub does.
+/// Pull requests of which the rows do not say what GitHub does.
 async fn untold(world: &World) -> Vec<String> {
     let rows = rows(world).await;
     let mut untold = Vec::new();
     let mut number = 1;
     while let Ok(pull) = world.github.pull_request(REPOSITORY, number) {
         let row = rows.iter().find(|row| row.pull_request.facts.number == number.cast_signed());
-        let is_known = row.is_some_and(|row| row.pull_request.facts.head_sha.as_str() == pull.head.sha);
-        if pull.state == PullState::Open && !is_known {
+        let is_open = pull.state == PullState::Open;
+        let is_known = row.map_or(!is_open, |row| {
+            let facts = &row.pull_request.facts;
+            let is_as_known = (facts.state == PullRequestState::Open) == is_open;
+            is_as_known && (!is_open || facts.head_sha.as_str() == pull.head.sha)
+        });
+        if !is_known {
             untold.push(format!("#{number} at {}", pull.head.sha));
         }
         number += 1;
@@ -81,15 +87,23 @@ async fn unsettled(world: &World) -> Vec<String> {
     for row in rows(world).await {
         let environment = &row.environment;
         let is_under_way = matches!(environment.status, EnvironmentStatus::Deploying | EnvironmentStatus::Deleting)
-            || (environment.status == EnvironmentStatus::Pending && environment.reason.is_none());
-        if is_under_way || environment.refresh || environment.failures > 0 {
+            || (environment.status == EnvironmentStatus::Pending && environment.reason.is_none_or(passes));
+        let goes_back = environment.status == EnvironmentStatus::Failed
+            && environment.good_commit.is_some()
+            && environment.serving_commit != environment.good_commit;
+        if is_under_way || goes_back || environment.refresh || environment.failures > 0 {
             unsettled.push(describe(&row));
         }
     }
     unsettled
 }
 
-fn describe(Overview { environment, pull_request }: &Overview) -> String {
+/// Whether what an environment waits for comes, or is given up, by itself.
+fn passes(reason: Reason) -> bool {
+    matches!(reason, Reason::WaitingForImage | Reason::NamespaceTerminating | Reason::NamespaceStuck)
+}
+
+pub fn describe(Overview { environment, pull_request }: &Overview) -> String {
     let reason = environment.reason.map_or("", Reason::code);
     format!(
         "#{} is {} {reason}, revision {}, {} failures",
@@ -104,6 +118,9 @@ pub async fn check(world: &World, told: &Told) -> Result<(), String> {
     let writes = world.kubernetes.writes();
     wrong.extend(two_at_once(world, &writes));
     wrong.extend(strangers_applied(&writes, told));
+    if world.configuration.is_gentle {
+        wrong.extend(world.kubernetes.done_again());
+    }
     let rows = rows(world).await;
     let mut namespaces: BTreeMap<String, bool> =
         world.kubernetes.namespaces().into_iter().map(|found| (found.name, found.terminating)).collect();
@@ -206,18 +223,23 @@ async fn check_one(
     }
     if environment.reason == Some(Reason::QueuedForCapacity) {
         let taken = rows.iter().filter(|row| row.environment.has_place).count() as u64;
-        if Some(taken) != world.places {
-            wrong.push(format!("it waits for a place, and {taken} of {:?} are taken", world.places));
+        if Some(taken) != world.configuration.places {
+            wrong.push(format!("it waits for a place, and {taken} of {:?} are taken", world.configuration.places));
         }
         return wrong;
     }
-    if is_good(world, &facts.head_sha, stranger) {
+    let sleeps = environment.reason == Some(Reason::Asleep);
+    let is_served = |commit: Option<&str>| match commit {
+        Some(_) if sleeps => served.is_empty(),
+        commit => served.iter().map(String::as_str).eq(commit),
+    };
+    if is_good(world, &facts.head_sha) {
         if environment.status != EnvironmentStatus::Running
             || environment.serving_commit.as_ref() != Some(&facts.head_sha)
         {
             wrong.push("it should be running".to_owned());
         }
-        if served.as_deref() != Some(head) {
+        if !is_served(Some(head)) {
             wrong.push(format!("{served:?} answers, and not {head}"));
         }
     } else {
@@ -226,11 +248,13 @@ async fn check_one(
         }
         // What ran before is back.
         if let Some(good) = &environment.good_commit
-            && served.as_deref() != Some(good.as_str())
+            && !is_served(Some(good.as_str()))
         {
             wrong.push(format!("{served:?} answers, and not {good}, which ran before"));
         }
-        if environment.serving_commit.as_ref().map(|commit| commit.as_str()) != served.as_deref() {
+        // One whose pods became ready after all that was said of it may answer unsaid.
+        let said = environment.serving_commit.as_ref();
+        if said.is_some_and(|commit| !is_served(Some(commit.as_str()))) {
             wrong.push(format!("{served:?} answers, and the row says {:?}", environment.serving_commit));
         }
     }

@@ -5,14 +5,22 @@ use std::{
     time::Duration,
 };
 
-use previewd::{environment::CommitSha, faults::Fault, identity::Identity, service::ChangeRequest};
+use previewd::{
+    environment::CommitSha,
+    faults::Fault,
+    identity::Identity,
+    service::ChangeRequest,
+    store::{Event, EventKind, Overview},
+};
 use rand::RngExt;
 use serde_json::json;
 use xtask::github::{NewPullRequest, PullState, Role};
 
 use super::{
+    kubernetes::Trouble,
     network::{Mishaps, Peer},
     outcome,
+    recipes::Plan,
     world::{REPOSITORY, World, template},
 };
 
@@ -31,11 +39,6 @@ pub struct Told {
     pub mishaps: Mishaps,
     /// Virtual time.
     pub lasted: Duration,
-}
-
-/// What a commit's application does.
-fn recipe(image: &str) -> String {
-    format!("version: 1\napp:\n  image: registry.invalid/{image}:{{{{ sha }}}}\n  port: 8080\n")
 }
 
 /// Tells the story of `seed`. An error says what did not hold at its end, or on the way.
@@ -65,7 +68,8 @@ pub fn tell(seed: u64, fault: Option<Fault>) -> Result<Told, String> {
 
 async fn begin(world: &mut World, told: &mut Told) {
     let github = world.github.clone();
-    github.commit(REPOSITORY, "main", &[(".preview.yaml", &recipe("good"))]).await.expect("main takes a commit");
+    let files = Plan::plain().files();
+    github.commit(REPOSITORY, "main", &listed(&files)).await.expect("main takes a commit");
     github.set_role(REPOSITORY, "ann", Role::Admin).expect("the repository is there");
     github.set_role(REPOSITORY, "bob", Role::Write).expect("the repository is there");
     world.deliver();
@@ -91,16 +95,18 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
     if opened.is_empty() || (opened.len() < PULL_REQUESTS && world.rng.random_bool(0.15)) {
         let new = NewPullRequest::new("A change", &format!("change-{}", opened.len()));
         let stranger = world.rng.random_bool(0.3);
+        let plan = if stranger { Plan::plain() } else { Plan::draw(&mut world.rng) };
         let new = if stranger {
             new.from_fork("mallory").file("src/main.rs", "mine")
         } else {
-            let image = image(world);
-            new.file(".preview.yaml", &recipe(image))
+            plan.files().iter().fold(new, |new, (path, text)| new.file(path, text))
         };
         let number = github.open_pull_request(REPOSITORY, new).await.expect("its branch is new");
         opened.push(number);
+        let commit = world.commit(number);
+        world.plan(commit.as_str(), plan);
         if stranger {
-            told.strangers.insert(world.commit(number).to_string());
+            told.strangers.insert(commit.to_string());
         }
         return if stranger { "opened from a fork" } else { "opened" };
     }
@@ -111,13 +117,11 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
     match world.rng.random_range(0..100) {
         0..30 => {
             let serial = world.rng.random::<u32>().to_string();
-            let pushed = if stranger {
-                github.push(REPOSITORY, number, &[("src/main.rs", &serial)]).await
-            } else {
-                let image = image(world);
-                github.push(REPOSITORY, number, &[(".preview.yaml", &recipe(image)), ("serial", &serial)]).await
-            };
-            let pushed = pushed.expect("its branch is there");
+            let plan = if stranger { Plan::plain() } else { Plan::draw(&mut world.rng) };
+            let mut files = if stranger { Vec::new() } else { plan.files() };
+            files.push(("src/main.rs", serial));
+            let pushed = github.push(REPOSITORY, number, &listed(&files)).await.expect("its branch is there");
+            world.plan(&pushed, plan);
             if stranger {
                 told.strangers.insert(pushed);
             }
@@ -147,15 +151,26 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
             delete(world, number).await;
             "deleted by hand"
         }
-        52..58 => {
+        52..56 => {
             retry(world, number).await;
             "retried"
         }
+        56..58 => {
+            visit(world, number).await;
+            "visited"
+        }
         58..74 => {
             let approve = format!("/preview approve {head}");
-            let lines =
-                ["/preview deploy", "/preview retry", "/preview delete", "/preview keep 48h", "/preview status"];
-            let choice = world.rng.random_range(0..10);
+            let lines = [
+                "/preview deploy",
+                "/preview retry",
+                "/preview delete",
+                "/preview keep 48h",
+                "/preview status",
+                "/preview reset",
+                "/preview reset",
+            ];
+            let choice = world.rng.random_range(0..12);
             let line = lines.get(choice).copied().unwrap_or(&approve);
             let author = if world.rng.random_bool(0.8) { "ann" } else { "bob" };
             github.comment(REPOSITORY, number, author, line).await.expect("anybody may comment");
@@ -180,28 +195,53 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
             }
             "namespace deleted by hand"
         }
-        86..92 => {
+        86..90 if !world.configuration.is_gentle => {
             world.kill_one();
             "killed"
         }
-        92..96 => {
+        90..93 if !world.configuration.is_gentle => {
             world.network.send_away(Peer::GitHub, Duration::from_secs(world.rng.random_range(5..180)));
             "GitHub away"
         }
-        _ => {
+        93..96 if !world.configuration.is_gentle => {
             world.network.send_away(Peer::Kubernetes, Duration::from_secs(world.rng.random_range(5..180)));
             "cluster away"
+        }
+        _ => befall(world),
+    }
+}
+
+/// What befalls a cluster.
+fn befall(world: &mut World) -> &'static str {
+    let namespaces = world.kubernetes.namespaces();
+    if namespaces.is_empty() {
+        return "looked at";
+    }
+    let name = &namespaces[world.rng.random_range(0..namespaces.len())].name;
+    let seconds = Duration::from_secs(world.rng.random_range(20..400));
+    match world.rng.random_range(0..5) {
+        0 => {
+            world.kubernetes.hold(name, seconds);
+            "namespace held"
+        }
+        1 => {
+            world.kubernetes.lose_node(name);
+            "node lost"
+        }
+        2 => {
+            world.kubernetes.evict(name);
+            "evicted"
+        }
+        _ => {
+            let trouble = [Trouble::Webhook, Trouble::Throttled, Trouble::Conflict][world.rng.random_range(0..3)];
+            world.kubernetes.break_down(trouble, seconds / 6);
+            "cluster troubled"
         }
     }
 }
 
-fn image(world: &mut World) -> &'static str {
-    match world.rng.random_range(0..20) {
-        0..14 => "good",
-        14..16 => "never-ready",
-        16..18 => "crash",
-        _ => "nopull",
-    }
+fn listed<'a>(files: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    files.iter().map(|(path, text)| (*path, text.as_str())).collect()
 }
 
 fn change(number: u64) -> ChangeRequest {
@@ -217,12 +257,20 @@ async fn retry(world: &World, number: u64) {
     let _ = world.service.retry(&Identity::local_operator(), change(number)).await;
 }
 
-/// Whether the application of a commit ever becomes ready.
-pub fn is_good(world: &World, commit: &CommitSha, stranger: bool) -> bool {
-    // Whose commit it is does not matter for its recipe, where it is a stranger's: the base branch's counts.
-    stranger || {
-        let commit = world.github.commit_of(commit.as_str()).expect("GitHub has it");
-        let text = commit.tree.get(".preview.yaml").map(|text| String::from_utf8_lossy(text).into_owned());
-        text.is_some_and(|text| text.contains("/good:"))
+/// Somebody opens the URL: what sleeps wakes.
+async fn visit(world: &World, number: u64) {
+    let opened =
+        outcome::rows(world).await.into_iter().find(|row| row.pull_request.facts.number.cast_unsigned() == number);
+    let Some(Overview { environment, .. }) = opened else { return };
+    let event = Event::own(EventKind::RetryRequested, "a visit");
+    let woken = world.store.request_waking(&environment.id, event.into()).await.expect("the database answers");
+    if !woken {
+        let after = environment.lifetime.counts_a_use_after();
+        world.store.record_use(&environment.id, after).await.expect("the database answers");
     }
+}
+
+/// Whether a commit ever runs.
+pub fn is_good(world: &World, commit: &CommitSha) -> bool {
+    world.plans.get(commit.as_str()).is_some_and(|plan| plan.runs(&world.configuration))
 }

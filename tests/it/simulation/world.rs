@@ -18,12 +18,15 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use previewd::{
     cluster::Cluster,
-    config::{Config, Limits, Team},
-    engine::{Engine, Given, Roles},
-    environment::{CommitSha, Millis, ReportTo},
+    config::{Config, LifetimeSettings, Limits, Team},
+    engine::{Engine, Given, Prober, Roles},
+    environment::{CommitSha, Millis},
     faults::{Fault, Faults},
     github::GitHub,
     helm::Helm,
+    recipe::Policy,
+    registry::Registries,
+    sealing::Keys,
     service::{Addresses, Parts, RecipeRenderer, Service},
     store::{Migrate, Retention, Store, migrate},
     webhook::{self, Receiver},
@@ -39,8 +42,12 @@ use tower::ServiceExt;
 use xtask::github::{self as loopback, Delivery};
 
 use super::{
-    kubernetes::{Kubernetes, Outcome},
+    configuration::{Configuration, Front, Registry},
+    internet,
+    kubernetes::{self, Images, Kubernetes, Outcome},
     network::{Network, Peer},
+    recipes::Plan,
+    watch::Watch,
 };
 
 /// 2027-01-15, when every story begins. Unix seconds.
@@ -77,15 +84,17 @@ pub struct World {
     pub store: Store,
     pub service: Service,
     pub clock: Clock,
-    /// How many environments there may be at once.
-    pub places: Option<u64>,
-    pub report_to: ReportTo,
+    pub configuration: Configuration,
+    pub images: Images,
+    /// What commits say is to run. A stranger's says nothing.
+    pub plans: BTreeMap<String, Plan>,
     fault: Option<Fault>,
     slots: Vec<Process>,
     started: usize,
     receivers: Arc<Mutex<Vec<(usize, Router)>>>,
     /// What must never be seen, and was.
     pub breaches: Arc<Mutex<Vec<String>>>,
+    pub watch: Watch,
     _folder: TempDir,
 }
 
@@ -96,19 +105,23 @@ impl World {
         let path = folder.path().join("previewd.db");
         std::fs::copy(template, &path).expect("the tables can be copied");
         let database = format!("sqlite:{}", path.display());
-        let network = Arc::new(Network::new(seed));
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+        let configuration = Configuration::draw(&mut rng);
+        let network = Arc::new(Network::new(seed, configuration.is_gentle));
         let github = loopback::GitHub::in_process(loopback::Options::default(), move || clock.now() / 1_000)
             .expect("the stand-in for GitHub starts");
         github.set_webhook("http://previewd.invalid/webhooks/github", &[SECRET]);
         let (owner, name) = REPOSITORY.split_once('/').expect("owner/name");
         github.create_repository(owner, name).expect("the repository is new");
+        let images = Images::new();
         let kubernetes = {
             let network = Arc::clone(&network);
-            Kubernetes::new(Arc::new(move |call| {
-                network.fate(Peer::Kubernetes, call.process, call.is_write, &call.what)
-            }))
+            let fate: kubernetes::Network =
+                Arc::new(move |call| network.fate(Peer::Kubernetes, call.process, call.is_write, &call.what));
+            Kubernetes::new(fate, images.clone())
         };
-        let store = Store::simulated(&database, move || clock.now()).expect("SQLite opens");
+        let keys = Keys::of(&["a-key-of-the-simulation-with-32-characters".to_owned().into()]).expect("a key");
+        let store = Store::simulated(&database, move || clock.now()).expect("SQLite opens").sealing(keys);
         let config = Config::default();
         let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
         let helm = Helm::new("helm".into(), Vec::new());
@@ -123,9 +136,6 @@ impl World {
             addresses,
             teams: watch::channel(Arc::default()).1,
         });
-        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
-        let places = rng.random_bool(0.3).then_some(2);
-        let report_to = if rng.random_bool(0.5) { ReportTo::Both } else { ReportTo::Comment };
         let mut world = Self {
             rng,
             github,
@@ -134,13 +144,15 @@ impl World {
             store,
             service,
             clock,
-            places,
-            report_to,
+            configuration,
+            images,
+            plans: BTreeMap::new(),
             fault,
             slots: Vec::new(),
             started: 0,
             receivers: Arc::default(),
             breaches: Arc::default(),
+            watch: Watch::default(),
             _folder: folder,
         };
         for _ in 0..PROCESSES {
@@ -161,6 +173,7 @@ impl World {
             }
             sleep(left.min(Duration::from_secs(1))).await;
             self.replace_the_dead();
+            self.watch().await;
         }
     }
 
@@ -210,6 +223,16 @@ impl World {
         };
         let store = self.store.of_process(faults.clone());
         let config = Config::default();
+        let configuration = &self.configuration;
+        let policy = Policy { has_router: configuration.has_router, ..config.policy() };
+        let prober = match configuration.front {
+            Front::Unasked => None,
+            front => Some(Prober::with_client(internet::urls(self.kubernetes.clone(), front))),
+        };
+        let registries = match configuration.registry {
+            Registry::Unasked => None,
+            registry => Some(Registries::with_client(internet::registries(self.images.clone(), registry))),
+        };
         let team = Team { repositories: vec![REPOSITORY.parse().expect("owner/name")], ..Team::default() };
         let (_, teams) = watch::channel(Arc::new(BTreeMap::from([("shop".to_owned(), team)])));
         let engine = Engine {
@@ -218,12 +241,12 @@ impl World {
             github: self.way_to_github(number),
             base_domain: config.base_domain.clone(),
             public_url: config.public_url.clone(),
-            policy: Arc::new(config.policy()),
+            policy: Arc::new(policy),
             triggers: config.triggers.clone(),
-            lifetime: config.lifetime.clone(),
-            limits: Limits { environments: self.places, ..config.limits.clone() },
+            lifetime: LifetimeSettings { ttl: configuration.ttl, sleep_after: configuration.sleep_after },
+            limits: Limits { environments: configuration.places, ..config.limits.clone() },
             teams,
-            report_to: self.report_to,
+            report_to: configuration.report_to,
             alerts: Default::default(),
             roles: Roles::default(),
             retention: Retention { deliveries: None, events: None },
@@ -233,10 +256,10 @@ impl World {
             faults,
             helm: Helm::new("helm".into(), Vec::new()),
             given: Given::default(),
-            registries: None,
-            image_wait: config.images.wait,
+            registries,
+            image_wait: configuration.image_wait,
             patience: config.patience,
-            prober: None,
+            prober,
         };
         let receiver = Receiver { store, secrets: vec![SECRET.to_owned().into()] };
         let receiver = Router::new().route("/webhooks/github", post(webhook::receive)).with_state(Arc::new(receiver));
@@ -293,14 +316,15 @@ impl World {
 
     /// Sends what GitHub has to tell: in time, late, twice, or never, as the story goes.
     pub fn deliver(&mut self) {
+        let goes_wrong = !self.configuration.is_gentle;
         for delivery in self.github.take_deliveries() {
             let roll = self.rng.random_range(0..100);
-            if roll < 8 {
+            if roll < 8 && goes_wrong {
                 continue;
             }
             let copies = if roll < 18 { 2 } else { 1 };
             for _ in 0..copies {
-                let late = self.rng.random_bool(0.25);
+                let late = self.rng.random_bool(0.25) && goes_wrong;
                 let wait = self.rng.random_range(if late { 1_000..60_000 } else { 1..900 });
                 let choice = self.rng.random_range(0..PROCESSES);
                 tokio::spawn(send(Arc::clone(&self.receivers), delivery.clone(), Duration::from_millis(wait), choice));
@@ -311,7 +335,18 @@ impl World {
     /// What runs from now on runs well: everything that is still under way has to come to its end.
     pub fn calm_down(&mut self) {
         self.network.calm_down();
+        self.kubernetes.calm_down();
         self.github.clear_faults();
+    }
+
+    /// A commit that says what is to run, and whose build pushes its images some time after it.
+    pub fn plan(&mut self, commit: &str, plan: Plan) {
+        let takes = self.configuration.builds_take.as_secs();
+        let after = Duration::from_secs(if takes == 0 { 0 } else { self.rng.random_range(0..takes) });
+        if !after.is_zero() {
+            self.images.push(commit, Instant::now() + after);
+        }
+        self.plans.insert(commit.to_owned(), plan);
     }
 
     pub fn commit(&self, number: u64) -> CommitSha {

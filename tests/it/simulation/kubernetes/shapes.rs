@@ -5,7 +5,7 @@ use http::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{BEGINNING, CRASHES_EVERY, Deployment, Kubernetes, Namespace, Revision};
+use super::{BEGINNING, Kubernetes, state::Namespace};
 
 impl Kubernetes {
     pub(super) fn time(&self, at: Instant) -> String {
@@ -23,126 +23,53 @@ impl Kubernetes {
         if let Some(at) = found.deleted_at {
             object["metadata"]["deletionTimestamp"] = json!(self.time(at));
             object["status"]["phase"] = json!("Terminating");
+            if !found.holds_for.is_zero() {
+                let message =
+                    "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
+                object["status"]["conditions"] = json!([{
+                    "type": "NamespaceFinalizersRemaining",
+                    "status": "True",
+                    "reason": "SomeFinalizersRemain",
+                    "message": message,
+                }]);
+            }
         }
         object
     }
 
-    pub(super) fn deployment(&self, namespace: &str, name: &str, deployment: &Deployment) -> Value {
-        let now = Instant::now();
-        let mut object = deployment.body.clone();
-        let newest = deployment.revisions.last().expect("a Deployment has a template");
-        let living = deployment.living(now);
-        let pods: u64 = living.iter().map(|revision| revision.replicas).sum();
-        let available: u64 =
-            living.iter().filter(|revision| revision.is_ready(now)).map(|revision| revision.replicas).sum();
-        object["metadata"]["namespace"] = json!(namespace);
-        object["metadata"]["name"] = json!(name);
-        object["metadata"]["uid"] = json!(deployment.uid);
-        object["metadata"]["resourceVersion"] = json!("1");
-        object["metadata"]["generation"] = json!(deployment.generation);
-        object["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!(newest.number.to_string());
-        object["status"] = json!({
-            "observedGeneration": deployment.generation,
-            "replicas": pods,
-            "updatedReplicas": newest.replicas,
-            "availableReplicas": available,
-            "readyReplicas": available,
-        });
-        object
-    }
-
-    pub(super) fn pod(&self, namespace: &str, deployment: &str, revision: &Revision) -> Value {
-        let now = Instant::now();
-        let ready = revision.is_ready(now);
-        let image = revision.image();
-        let lived = now - revision.since;
-        let restarts = lived.as_secs() / CRASHES_EVERY.as_secs();
-        let (restart_count, state, last) = if image.contains("nopull") {
-            (0, json!({ "waiting": { "reason": "ImagePullBackOff" } }), Value::Null)
-        } else if image.contains("crash") && restarts > 0 {
-            let ended = self.time(now);
-            let last = json!({ "terminated": { "exitCode": 1, "reason": "Error", "finishedAt": ended } });
-            (restarts, json!({ "waiting": { "reason": "CrashLoopBackOff" } }), last)
-        } else {
-            (0, json!({ "running": { "startedAt": self.time(revision.since) } }), json!({}))
-        };
-        let digest = format!("{:0>64}", revision.number);
-        json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
+    /// The ready pods behind a Service.
+    pub(super) fn endpoint_slice(&self, namespace: &str, service: &str, found: &Namespace) -> Option<Value> {
+        let body = found.object("services", service)?;
+        let ports: Vec<Value> = body["spec"]["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|port| json!({ "name": port["name"], "port": 8080, "protocol": "TCP" }))
+            .collect();
+        let endpoints: Vec<Value> = found
+            .behind(&body, &self.images, Instant::now())
+            .into_iter()
+            .map(|pod| {
+                json!({
+                    "addresses": ["10.0.0.1"],
+                    "conditions": { "ready": true },
+                    "targetRef": { "kind": "Pod", "name": pod.name },
+                })
+            })
+            .collect();
+        Some(json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
             "metadata": {
-                "name": pod_name(deployment, revision),
+                "name": format!("{service}-1"),
                 "namespace": namespace,
-                "uid": revision.pods_uid,
-                "labels": revision.template["metadata"]["labels"],
-                "resourceVersion": "1",
-                "creationTimestamp": self.time(revision.since),
-                "ownerReferences": [{
-                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": deployment, "uid": revision.uid, "controller": true,
-                }],
+                "labels": { "kubernetes.io/service-name": service },
             },
-            "spec": revision.template["spec"],
-            "status": {
-                "phase": "Running",
-                "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
-                "containerStatuses": [{
-                    "name": revision.template["spec"]["containers"][0]["name"],
-                    "image": image,
-                    "imageID": format!("registry.invalid/app@sha256:{digest}"),
-                    "ready": ready,
-                    "restartCount": restart_count,
-                    "state": state,
-                    "lastState": last,
-                }],
-            },
-        })
+            "addressType": "IPv4",
+            "ports": ports,
+            "endpoints": endpoints,
+        }))
     }
-}
-
-pub(super) fn pod_name(deployment: &str, revision: &Revision) -> String {
-    format!("{deployment}-{}", revision.pods_uid)
-}
-
-pub(super) fn replica_set(namespace: &str, name: &str, deployment: &Deployment, revision: &Revision) -> Value {
-    meta(json!({
-        "name": format!("{name}-{}", revision.uid),
-        "namespace": namespace,
-        "uid": revision.uid,
-        "labels": revision.template["metadata"]["labels"],
-        "annotations": { "deployment.kubernetes.io/revision": revision.number.to_string() },
-        "ownerReferences": [{
-            "apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": deployment.uid, "controller": true,
-        }],
-    }))
-}
-
-/// The ready pods behind every Service of the namespace: there is one application.
-pub(super) fn endpoint_slice(namespace: &str, deployment: &str, revision: &Revision, found: &Namespace) -> Value {
-    let service = found.objects.iter().find(|((plural, _), _)| plural == "services");
-    let (name, ports) =
-        service.map(|((_, name), body)| (name.clone(), body["spec"]["ports"].clone())).unwrap_or_default();
-    let ports: Vec<Value> = ports
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|port| json!({ "name": port["name"], "port": 8080, "protocol": "TCP" }))
-        .collect();
-    json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": format!("{name}-{}", revision.uid),
-            "namespace": namespace,
-            "labels": { "kubernetes.io/service-name": name },
-        },
-        "addressType": "IPv4",
-        "ports": ports,
-        "endpoints": [{
-            "addresses": ["10.0.0.1"],
-            "conditions": { "ready": true },
-            "targetRef": { "kind": "Pod", "name": pod_name(deployment, revision) },
-        }],
-    })
 }
 
 pub(super) fn meta(metadata: Value) -> Value {

@@ -9,7 +9,7 @@ use super::{programs::Program, wanted::Wanted};
 /// The names of tests that take every core for minutes, or measure what the machine gives them.
 const ALONE: [&str; 3] = ["lifecycle::watching::what_environments_use_", "lifecycle::many::", "lifecycle::processes::"];
 /// The names of tests that compute for minutes and have a clock of their own.
-const BEHIND: [&str; 2] = ["simulation::every_", "space::every_"];
+const BEHIND: [&str; 1] = ["simulation::every_"];
 /// What is not known of a test that nobody ran yet, in seconds: most of those that take long are on a cluster.
 const GUESSES: [(&str, f32); 3] = [("pairs::rows::", 60.0), ("lifecycle::", 30.0), ("cluster_", 20.0)];
 /// The times of tests that take long, for a machine that has none of its own yet.
