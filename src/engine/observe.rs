@@ -108,6 +108,7 @@ impl Pass<'_> {
                         || self.is_in_paths(&overview, &triggers).await?,
                     started,
                     exists: exists(environment),
+                    has_place: environment.has_place,
                     recipe: if needs_recipe && recipe.is_none() {
                         RecipeFacts::Absent
                     } else {

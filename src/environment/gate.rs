@@ -24,6 +24,8 @@ pub struct GateFacts<'a> {
     pub started: bool,
     /// Something of the environment is in the cluster, or just went.
     pub exists: bool,
+    /// It was let in and holds a place, though nothing of it may be in the cluster: it begins anew, or waits for an image.
+    pub has_place: bool,
     pub recipe: RecipeFacts<'a>,
 }
 
@@ -66,8 +68,19 @@ pub fn gate_without_recipe(repository: RepositoryState, state: PullRequestState,
 
 /// Decides, from facts alone.
 pub fn gate(facts: &GateFacts<'_>) -> Decision {
-    let GateFacts { repository, pull_request, hold, approved, requested, renamed, in_paths, started, exists, recipe } =
-        facts;
+    let GateFacts {
+        repository,
+        pull_request,
+        hold,
+        approved,
+        requested,
+        renamed,
+        in_paths,
+        started,
+        exists,
+        has_place,
+        recipe,
+    } = facts;
     if let Some(decision) = gate_without_recipe(*repository, pull_request.state, *hold) {
         return decision;
     }
@@ -78,8 +91,8 @@ pub fn gate(facts: &GateFacts<'_>) -> Decision {
     if pull_request.from_fork && triggers.forks == ForkPolicy::Deny {
         return Decision::Wait(Cause::ForkDenied);
     }
-    // Who renamed a label in the repository's settings took nothing from a pull request.
-    let has_label = *exists && *renamed;
+    // Who renamed a label in the repository's settings took nothing from a pull request that it let in before.
+    let has_label = *renamed && (*exists || *has_place);
     let left_out = if *requested { None } else { left_out(triggers, pull_request, has_label, *in_paths) };
     match left_out {
         // What somebody chose for the pull request as a whole takes the environment away again.

@@ -53,6 +53,7 @@ struct Case {
     in_paths: bool,
     started: bool,
     exists: bool,
+    has_place: bool,
     has_recipe: bool,
     /// Whether the recipe asks for a label, refuses drafts, and names branches.
     asks_label: bool,
@@ -95,6 +96,7 @@ const USUAL: Case = Case {
     in_paths: true,
     started: false,
     exists: false,
+    has_place: false,
     has_recipe: true,
     asks_label: false,
     no_drafts: false,
@@ -136,6 +138,7 @@ fn decide(case: Case) -> Decision {
         in_paths: case.in_paths,
         started: case.started,
         exists: case.exists,
+        has_place: case.has_place,
         recipe: if case.has_recipe { RecipeFacts::Says(&triggers) } else { RecipeFacts::Absent },
     })
 }
@@ -165,6 +168,7 @@ fn every_case() -> impl Iterator<Item = Case> {
                             approved: bit(4),
                             started: bit(5),
                             exists: bit(6),
+                            has_place: false,
                             has_recipe: bit(7),
                             asks_label: bit(8),
                             no_drafts: bit(9),
@@ -321,6 +325,9 @@ fn each_refusal_has_its_reason() {
     let renamed = Case { asks_label: true, labelled: false, renamed: true, exists: true, ..USUAL };
     assert_eq!(decide(renamed), Decision::Deploy(head()), "it is the same label");
     assert_eq!(decide(Case { no_drafts: true, draft: true, ..renamed }), wait(Cause::Draft));
+    let begins_anew = Case { exists: false, has_place: true, ..renamed };
+    assert_eq!(decide(begins_anew), Decision::Deploy(head()), "it is the same label while nothing is in the cluster");
+    assert_eq!(decide(Case { renamed: false, ..begins_anew }), wait(not_labelled()), "it has none");
     assert_eq!(decide(Case { exists: false, ..renamed }), wait(not_labelled()), "what is new goes by the name");
     assert!(table.len() >= 60);
     for (case, expected) in table {

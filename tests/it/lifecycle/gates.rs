@@ -1,8 +1,14 @@
 //! What may not start, and what is said of it.
 
-use xtask::github::{NewPullRequest, Operation};
+use xtask::{
+    github::{NewPullRequest, Operation},
+    testing::eventually,
+};
 
-use super::life::{self, Life, recipe};
+use super::{
+    commands::command,
+    life::{self, Life, recipe},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_commit_waits_and_nothing_of_it_is_read() {
@@ -144,6 +150,14 @@ async fn a_renamed_label_takes_no_preview_away() {
     let asked = serde_json::json!({ "repository": life.repository, "pull_request": number });
     let explained = life.ask("explain_preview_environment", asked).await.done().unwrap();
     assert!(explained["findings"].to_string().contains("deploy me"), "{explained:#}");
+
+    // Begun anew, nothing of it is in the cluster for a moment: it was let in all the same.
+    let before = life.until_applied(number).await.metadata.uid;
+    assert_eq!(command(&life, number, "ann", "/preview reset").await, "+1");
+    eventually("it was begun anew", life::SOON, async || {
+        (life.until_applied(number).await.metadata.uid != before).then_some(())
+    })
+    .await;
 
     github.unlabel(&life.repository, number, "deploy me").await.unwrap();
     assert_eq!(life.until_status(number, "deleted").await["reason"], "not_labelled");
