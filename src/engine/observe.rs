@@ -709,3 +709,34 @@ pub(super) fn access(overview: &Overview) -> RepositoryAccess {
     let repository = &overview.pull_request.facts.repository;
     RepositoryAccess { name: repository.name.clone(), app_installation_id: repository.app_installation_id }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether an answer is proof: at a path that the recipe names, at another one where an Ingress answers, and at
+    /// another one where previewd asks the application itself.
+    #[test]
+    fn an_answer_shows_the_application_where_nothing_else_can_have_said_it() {
+        for (status, named, of_ingress, of_application) in [
+            (200, true, true, true),
+            (302, true, true, true),
+            (399, true, true, true),
+            (400, false, true, true),
+            (401, false, true, true),
+            (403, false, true, true),
+            (404, false, false, true),
+            (405, false, true, true),
+            (499, false, true, true),
+            (500, false, false, false),
+            (502, false, false, false),
+            (503, false, false, false),
+            (101, false, false, false),
+        ] {
+            assert_eq!(is_proof(status, true, false), named, "{status}, named");
+            assert_eq!(is_proof(status, true, true), named, "{status}, named, of the application");
+            assert_eq!(is_proof(status, false, false), of_ingress, "{status}, of an Ingress");
+            assert_eq!(is_proof(status, false, true), of_application, "{status}, of the application");
+        }
+    }
+}
