@@ -130,7 +130,7 @@ impl Template {
 
 impl Template {
     /// The same for a chart's values, where braces may be helm's: what is none of our variables stays as it is, but for
-    /// words that are nearly one.
+    /// plain words that are nearly one. A field (`.host`), a variable of Go's (`$host`) or a call never was meant as ours.
     pub(super) fn parse_value(text: &str) -> Result<Self, BrokenRule> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -142,7 +142,7 @@ impl Template {
             parts.push(Part::Text(before.to_owned()));
             parts.push(match parse_variable(name) {
                 Ok(variable) => Part::Variable(variable),
-                Err(rule) if nearest(name, &Variable::NAMES.map(|(known, _)| known)).is_some() => return Err(rule),
+                Err(rule) if is_nearly_a_variable(name) => return Err(rule),
                 Err(_) if matches!(name, "'{{'" | "\"{{\"") => Part::Text("{{".to_owned()),
                 Err(_) => Part::Text(braces.to_owned()),
             });
@@ -152,6 +152,11 @@ impl Template {
         parts.retain(|part| *part != Part::Text(String::new()));
         Ok(Self { text: text.to_owned(), parts })
     }
+}
+
+fn is_nearly_a_variable(name: &str) -> bool {
+    let is_word = name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    is_word && nearest(name, &Variable::NAMES.map(|(known, _)| known)).is_some()
 }
 
 fn parse_variable(name: &str) -> Result<Variable, BrokenRule> {
@@ -238,6 +243,23 @@ mod tests {
             assert_eq!(rendered(text), Err(rule.to_owned()));
         }
         assert_eq!(rendered(&"a".repeat(4_097)), Err("must be at most 4096 bytes long".to_owned()));
+    }
+
+    #[test]
+    fn braces_of_values_are_ours_only_where_they_are_a_variable() {
+        let value = |text: &str| {
+            let template = Template::parse_value(text).map_err(|error| error.to_string())?;
+            Ok::<_, String>(template.render(|variable| format!("<{variable:?}>").into()))
+        };
+        assert_eq!(value("a-{{sha}}").as_deref(), Ok("a-<Sha>"));
+        let of_go = [".host", ".Host", ".hosts", "$host", "$.url", ".sha", ".Branch", ".Namespace", ".Release.Name"];
+        for name in of_go.into_iter().chain(["host 1", "end", "- url -", "range .hosts"]) {
+            let text = format!("x {{{{ {name} }}}} y");
+            assert_eq!(value(&text).as_ref(), Ok(&text));
+        }
+        for name in ["shaa", "hosts", "pullrequest", "shortsha"] {
+            assert!(value(&format!("{{{{ {name} }}}}")).is_err_and(|error| error.contains("did you mean")), "{name}");
+        }
     }
 
     proptest! {
