@@ -561,6 +561,20 @@ app:
         assert_eq!((&probe("queue")["httpGet"], &probe("queue")["tcpSocket"]["port"]), (&json!(null), &json!("http")));
     }
 
+    /// SQLAlchemy takes no `postgres://`, and no library refuses the longer name.
+    #[test]
+    fn the_url_of_a_database_begins_as_every_library_reads_it() {
+        let of = |engine: &str| {
+            let text = format!("{DEFAULT}databases: {{ db: {{ engine: {engine}, version: '7' }} }}\n");
+            let render = rendered(&text);
+            let secret = render.objects.iter().find(|object| object.kind == "Secret").expect("a Secret").body.clone();
+            let url = secret["data"]["URL"].as_str().expect("a URL").to_owned();
+            String::from_utf8(BASE64.decode(url).expect("base64")).expect("text")
+        };
+        assert_eq!(of("postgres"), "postgresql://preview:hunter2@db:5432/preview");
+        assert_eq!(of("redis"), "redis://default:hunter2@db:6379/0");
+    }
+
     #[test]
     fn the_commit_is_stamped_only_where_it_is_used() {
         let stamp =
