@@ -11,9 +11,9 @@ const DRAIN_SECONDS: i64 = 2;
 /// How long a pod must stay ready before it counts: one that answers its first probe and then runs out of memory or ends
 /// would otherwise be called running, in whichever instant somebody looks.
 const STAYS_READY_SECONDS: u32 = 3;
-/// How long a Job that ended stays at least: longer than the time between two looks of previewd, a process that dies in
-/// between included. One that is gone before anybody saw it end would be run again.
-const STAYS_ENDED_SECONDS: u64 = 60;
+/// How long a Job that ended stays at least: longer than previewd, its database or the cluster is usually away. One that is
+/// gone before anybody saw it end would be run again.
+const STAYS_ENDED_SECONDS: u64 = 3_600;
 
 /// Where a kind has its pod template; None for what makes no pods.
 pub(super) fn template_path(kind: &str) -> Option<&'static str> {

@@ -69,7 +69,7 @@ fn deployment(pod: &str, container: &str) -> String {
 /// One that its own TTL takes away before anybody saw it end would be run again.
 #[test]
 fn a_job_that_ended_stays_until_it_was_seen() {
-    for (asked, stays) in [(0, 60), (59, 60), (60, 60), (3_600, 3_600)] {
+    for (asked, stays) in [(0, 3_600), (60, 3_600), (3_600, 3_600), (7_200, 7_200)] {
         let job = format!(
             "{{ apiVersion: batch/v1, kind: Job, metadata: {{ name: x }}, spec: {{ ttlSecondsAfterFinished: {asked}, \
              template: {{ spec: {{ restartPolicy: Never, containers: [{{ name: x, image: shop }}] }} }} }} }}"
