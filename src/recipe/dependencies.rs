@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde_saphyr::Options;
 
-use super::{ChartName, Files, MOST_FILES, Recipe, files::is_path};
+use super::{ChartName, Files, MOST_FILES, Recipe, files::is_path, outline::with_doubles};
 use crate::environment::Cause;
 
 /// What of a `Chart.yaml`, a `Chart.lock` and their like is read here.
@@ -29,7 +30,8 @@ impl ChartMetadata {
     /// What the file at `path` says. Nothing where there is none; None where it is not valid.
     pub fn of(files: &Files, path: &str) -> Option<Self> {
         match files.get(path).and_then(|content| std::str::from_utf8(content).ok()) {
-            Some(text) => serde_saphyr::from_str(text).ok(),
+            // Of keys that are there twice the last counts, as with helm.
+            Some(text) => serde_saphyr::from_str_with_options(text, with_doubles(Options::default())).ok(),
             None => Some(Self::default()),
         }
     }
@@ -182,6 +184,23 @@ mod tests {
             ("packed/Chart.yaml", "name: packed\n"),
         ]);
         assert_eq!(recipe("web").chart_files(&files, "web").expect("files").len(), 3);
+    }
+
+    #[test]
+    fn of_keys_that_are_there_twice_the_last_counts() {
+        let files = files(&[
+            ("Chart.yaml", "name: old\nname: web\ndependencies: []\ndependencies: [{ name: a, name: queue }]\n"),
+            ("requirements.yaml", "dependencies: [{ name: mail, version: 1.0.0, version: 2.0.0 }]\n"),
+            ("Chart.lock", "digest: a\ndigest: b\ndependencies: [{ name: queue, version: 1.0.0, version: 1.2.3 }]\n"),
+            ("charts/any/Chart.yaml", "name: mail\nname: queue\n"),
+        ]);
+        assert_eq!(ChartMetadata::of(&files, "Chart.yaml").expect("valid").name.as_deref(), Some("web"));
+        let needed = ChartMetadata::needed(&files, "").expect("valid");
+        let names: Vec<_> = needed.iter().map(|needed| (needed.name.as_str(), needed.version.as_str())).collect();
+        assert_eq!(names, [("queue", ""), ("mail", "2.0.0")]);
+        assert!(needed[0].is_among(&files) && !needed[1].is_among(&files));
+        let locked = ChartMetadata::of(&files, "Chart.lock").expect("valid").dependencies;
+        assert_eq!(locked[0].version, "1.2.3");
     }
 
     #[test]
