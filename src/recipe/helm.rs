@@ -121,6 +121,11 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>, findings: &mut Findi
     if let Some(again) = renders.next().filter(|_| are_shaped) {
         keep_what_is_made_up(&mut objects, &again, context);
     }
+    let folder = recipe.helm.as_ref().and_then(Helm::folder);
+    let files = folder.and_then(|folder| recipe.chart_files(context.files, folder).ok()).unwrap_or_default();
+    if has_definitions(&files) {
+        findings.note(LEFT_OUT.to_owned());
+    }
     if objects.is_empty() && !findings.are_mistakes() {
         findings.refuse(Cause::ChartFailed { rule: "renders to nothing".to_owned() });
     }
@@ -132,6 +137,20 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>, findings: &mut Findi
     phases.push(main);
     phases.extend(hooks::phases_of(after, commit));
     Draft { phases, backend: recipe.backend(context, findings) }
+}
+
+const LEFT_OUT: &str = "The chart's crds/ is left out: custom resource definitions are for the whole cluster, whose operators \
+                        install them.";
+
+/// Whether a chart with these files, or one in it, has something in the folder that helm installs for the whole cluster.
+fn has_definitions(files: &Files) -> bool {
+    files.keys().any(|path| {
+        let mut inside = path.as_str();
+        while let Some((_chart, rest)) = inside.strip_prefix("charts/").and_then(|inner| inner.split_once('/')) {
+            inside = rest;
+        }
+        inside.starts_with("crds/")
+    })
 }
 
 /// What a chart makes up anew each time, such as a password, keeps the value that it has in the cluster: it would
@@ -249,6 +268,20 @@ mod tests {
     const LED_TO: &str = "{ apiVersion: v1, kind: Service, metadata: { name: led-to }, spec: { selector: { led: to }, ports: [{ port: 80 }] } }\n---\n\
          { apiVersion: apps/v1, kind: Deployment, metadata: { name: led-to }, spec: { selector: { matchLabels: { led: to } }, \
          template: { metadata: { labels: { led: to } }, spec: { containers: [{ name: a, image: a }] } } } }\n";
+
+    #[test]
+    fn what_is_for_the_whole_cluster_is_found_in_every_chart() {
+        for (path, is_found) in [
+            ("crds/table.yaml", true),
+            ("charts/queue/crds/table.yaml", true),
+            ("charts/queue/charts/base/crds/table.yaml", true),
+            ("templates/crds/table.yaml", false),
+            ("charts/crds/templates/table.yaml", false),
+            ("crds.yaml", false),
+        ] {
+            assert_eq!(has_definitions(&Files::from([(path.to_owned(), Vec::new())])), is_found, "{path}");
+        }
+    }
 
     fn names(objects: &[Object]) -> Vec<&str> {
         objects.iter().map(|object| object.name.as_str()).collect()

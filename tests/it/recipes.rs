@@ -76,7 +76,7 @@ async fn a_chart_is_read_as_helm_reads_it() {
     let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: web, labels: { app: a, app: b } }\ndata:\n  \
                     cache: {{ tpl .Values.cache . }}\n  named: {{ tpl .Values.named . }}\n  twice: {{ .Values.twice }}\n  \
                     common: {{ include \"common.name\" . }}\n";
-    let needs = "apiVersion: v2\nname: web\nversion: 1.0.0\ndependencies: [{ name: common, version: 0.1.0, repository: 'file://../common' }]\n";
+    let needs = "apiVersion: v2\nname: web\nname: web\nversion: 1.0.0\ndependencies: [{ name: common, version: 0.1.0, repository: 'file://../common' }]\n";
     let crd =
         "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: { name: tables.example.com }\n";
     let files = [
@@ -94,6 +94,7 @@ async fn a_chart_is_read_as_helm_reads_it() {
     let render = renderer(&[]).await.render(recipe, &files, &target()).await.unwrap();
     let kinds: Vec<&str> = render.objects.iter().map(|object| object.kind.as_str()).collect();
     assert_eq!(kinds, ["ConfigMap", "Service", "Deployment", "Ingress"]);
+    assert!(render.notes.iter().any(|note| note.starts_with("The chart's crds/ is left out")), "{:?}", render.notes);
     let body = &render.objects[0].body;
     assert_eq!(body["metadata"]["labels"]["app"], "b", "the last one counts");
     let data = &body["data"];
