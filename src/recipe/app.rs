@@ -11,6 +11,7 @@ use super::{
     format::{APP, Database, DatabaseEngine, Resources, Service, Task, UserId},
     image::{is_image_reference, is_tag},
     mistakes::Findings,
+    tags::is_pushed_anew,
     values::{HealthPath, ServiceName, VariableName},
     walls::OPERATORS_SECRET,
 };
@@ -168,10 +169,12 @@ impl Maker<'_> {
     }
 
     fn container(&mut self, name: &str, command: &Command<'_>) -> Value {
-        let image = self.image(command.image.0, command.image.1);
+        let (image_field, template) = command.image;
+        let image = self.image(image_field, template);
+        let is_own_build = self.context.builds(&image) || is_pushed_anew(template);
         let mut container = json!({
             "name": name,
-            "imagePullPolicy": if self.context.builds(&image) { "Always" } else { "IfNotPresent" },
+            "imagePullPolicy": if is_own_build { "Always" } else { "IfNotPresent" },
             "image": image,
             "env": self.environment(command),
             "resources": resources(command.resources),

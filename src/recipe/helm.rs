@@ -223,8 +223,19 @@ mod tests {
 
     /// What becomes of a chart that renders to these outputs. `is_upgrade`: a commit ran before.
     fn rendered(outputs: &[&str], secrets: &[(&str, &str, &str)], is_upgrade: bool) -> Result<Render, Cause> {
-        let recipe = "version: 1\nhelm: { chart: ./chart }\nexpose: { service: led-to, port: 80 }\n";
-        let recipe = Recipe::parse(".preview.yaml", recipe)?;
+        rendered_with("", &Files::new(), outputs, secrets, is_upgrade)
+    }
+
+    /// The same with this of the recipe beside the chart's folder, and these files.
+    fn rendered_with(
+        more: &str,
+        files: &Files,
+        outputs: &[&str],
+        secrets: &[(&str, &str, &str)],
+        is_upgrade: bool,
+    ) -> Result<Render, Cause> {
+        let recipe = format!("version: 1\nhelm: {{ chart: ./chart{more} }}\nexpose: {{ service: led-to, port: 80 }}\n");
+        let recipe = Recipe::parse(".preview.yaml", &recipe)?;
         let repository: RepositoryName = "acme/shop".parse().expect("a repository");
         let namespace = Namespace::of_pull_request(42, &repository, 7);
         let secret = |(name, key, value): &(&str, &str, &str)| {
@@ -245,7 +256,7 @@ mod tests {
             passwords: &BTreeMap::new(),
             secrets: None,
             registries: None,
-            files: &Files::new(),
+            files,
             charted: &charted,
         };
         let mut render = render(&recipe, &context).map_err(|mistakes| mistakes.first().clone())?;
@@ -281,6 +292,24 @@ mod tests {
         ] {
             assert_eq!(has_definitions(&Files::from([(path.to_owned(), Vec::new())])), is_found, "{path}");
         }
+    }
+
+    /// A chart puts names together from its values: those that are about images say which are the pull request's.
+    #[test]
+    fn images_of_the_pull_request_are_known_by_the_values_that_they_come_of() {
+        let values = "web: { image: { name: acme/shop, tag: '{{ pull_request }}' } }\nhost: 'side.{{ namespace }}'\n\
+                      tasks: { image: 'tasks:{{ pull_request }}-{{ sha }}' }\nqueueTag: 'q{{ pull_request }}'\n";
+        let more = ", values_files: [values.yaml], values: { imageOfSide: '{{ branch }}/side', number: '{{ pull_request }}9' }";
+        let files = Files::from([("values.yaml".to_owned(), values.as_bytes().to_vec())]);
+        let images =
+            ["ghcr.io/acme/shop:7", "ghcr.io/main/side:1", "queue:q7", "tasks:7-01234567", "redis:79", "db:17"];
+        let pods = images.map(|image| {
+            let name = image.replace(['/', ':', '.'], "-");
+            hook("Job", &name, "").replace("image: shop", &format!("image: '{image}'"))
+        });
+        let render = rendered_with(more, &files, &[&pods.concat()], &[], false).expect("a render");
+        let own: Vec<&str> = render.own_images.iter().map(String::as_str).collect();
+        assert_eq!(own, ["ghcr.io/acme/shop:7", "ghcr.io/main/side:1", "queue:q7"]);
     }
 
     fn names(objects: &[Object]) -> Vec<&str> {

@@ -200,6 +200,8 @@ impl Render {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::Value;
 
     use super::super::Pins;
@@ -288,8 +290,8 @@ mod tests {
         }
         let namespace = object("Namespace", "pr-1", Value::Null);
         let objects = phases.concat();
-        let (walls, notes, pins) = (vec![], vec![], Pins::new());
-        Render { namespace, walls, objects, phase_ends, backend: None, notes, pins, upgrades: None }
+        let (walls, notes, pins, own_images) = (vec![], vec![], Pins::new(), BTreeSet::new());
+        Render { namespace, walls, objects, phase_ends, backend: None, notes, pins, own_images, upgrades: None }
     }
 
     #[test]

@@ -21,9 +21,11 @@ impl Render {
         images.map(|image| self.unpinned(image).to_owned()).collect()
     }
 
-    /// Those of [`Self::images`] whose tag is pushed anew for each commit of the pull request.
+    /// Those of [`Self::images`] whose tag is pushed anew for each commit of the pull request. A render of a version that did
+    /// not write them down is asked for what looks like it.
     pub fn images_of_pull_request(&self, number: i64, branch: &str) -> BTreeSet<String> {
-        self.images().into_iter().filter(|image| is_of_pull_request(image, number, branch)).collect()
+        let is_own = |image: &String| self.own_images.contains(image) || is_of_pull_request(image, number, branch);
+        self.images().into_iter().filter(is_own).collect()
     }
 
     /// Has every image that `pins` knows named by that digest. Gives whether that changed something.
@@ -86,6 +88,7 @@ mod tests {
             backend: None,
             notes: Vec::new(),
             pins: Pins::new(),
+            own_images: BTreeSet::new(),
             upgrades: None,
         }
     }
@@ -96,6 +99,8 @@ mod tests {
         let images = BTreeSet::from(["ghcr.io/acme/shop:pr-7".to_owned(), "tool".to_owned()]);
         assert_eq!(render.images(), images);
         assert_eq!(render.images_of_pull_request(7, "x"), BTreeSet::from(["ghcr.io/acme/shop:pr-7".to_owned()]));
+        let written_down = Render { own_images: BTreeSet::from(["tool".to_owned()]), ..render.clone() };
+        assert_eq!(written_down.images_of_pull_request(7, "x"), images);
         let digest = |of: &str| format!("sha256:{}", of.repeat(64));
         let pins = |of: &str| Pins::from([("ghcr.io/acme/shop:pr-7".to_owned(), digest(of))]);
         assert!(render.pin(pins("a")));

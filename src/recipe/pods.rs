@@ -1,5 +1,7 @@
 //! The pods that objects make: where their specs stand, and what every one of them gets.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Context, Object, list, walls};
@@ -52,8 +54,8 @@ impl Object {
 
 /// Labels the object and its pods as ours, and makes of its pods what previewd has in every environment: no token,
 /// everything that Pod Security's standard `restricted` asks for and they leave open, and what makes a rollout one that
-/// nobody notices, where they say nothing of it.
-pub(super) fn take_over(object: &mut Object, context: &Context<'_>) {
+/// nobody notices, where they say nothing of it. `own_images` are pushed anew for each commit.
+pub(super) fn take_over(object: &mut Object, own_images: &BTreeSet<String>, context: &Context<'_>) {
     let labels = walls::labels(context);
     merge(&mut object.body["metadata"]["labels"], &labels);
     if let Some(claims) = object.body.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut) {
@@ -77,7 +79,7 @@ pub(super) fn take_over(object: &mut Object, context: &Context<'_>) {
     let Some(template) = template_mut(object) else { return };
     // Stamped only where the commit is used: otherwise the pods survive a push that does not concern them.
     let text = template.to_string();
-    let is_own_build = |container: &Value| container["image"].as_str().is_some_and(|image| context.builds(image));
+    let is_own_build = |container: &Value| container["image"].as_str().is_some_and(|image| own_images.contains(image));
     let has_own_build = containers_mut(&mut template["spec"]).any(|container| is_own_build(container));
     let uses_commit = has_own_build || text.contains(context.commit.as_str()) || text.contains(context.commit.short());
     merge(&mut template["metadata"]["labels"], &labels);

@@ -83,6 +83,9 @@ pub struct Render {
     /// The digests that images are deployed by, where their tags may be moved.
     #[serde(default, skip_serializing_if = "Pins::is_empty")]
     pub pins: Pins,
+    /// The images, as the recipe names them, that are pushed anew for each commit of the pull request under the same name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub own_images: BTreeSet<String>,
     /// Of a chart: whether it was made for an upgrade of its release, and not for its installation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrades: Option<bool>,
@@ -107,13 +110,14 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
     // What nobody may do is told before what only does not work.
     let mut others = Findings::default();
     let are_shaped = admission::admit(&mut draft.phases, context, &mut findings, &mut others);
+    let own_images = tags::own_images(recipe, &draft.phases, context);
     // What could not be read is not missing.
     if are_shaped && could_be_read {
         if recipe.app.is_none() {
             admission::admit_leads(recipe, &draft.phases, draft.backend.as_ref(), &mut others);
         }
         admission::note_what_is_missing(&draft.phases, &mut others);
-        tags::note_tags(recipe, &draft.phases, context, &mut others);
+        tags::note_tags(recipe, &draft.phases, &own_images, context, &mut others);
     }
     // previewd's own router reads it from the render.
     if let Some(backend) = draft.backend.as_ref().filter(|_| !context.policy.has_router) {
@@ -136,7 +140,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
         draft.phases.insert(0, vec![secret]);
     }
     draft.phases.retain(|phase| !phase.is_empty());
-    draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, context));
+    draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, &own_images, context));
     references::stamp_configuration(&mut draft.phases);
     let mut phase_ends = Vec::new();
     let mut objects = Vec::new();
@@ -152,6 +156,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
         backend: draft.backend,
         notes,
         pins: Pins::new(),
+        own_images,
         upgrades: recipe.helm.as_ref().map(|_| context.charted.is_upgrade),
     };
     if render.leaves_passing_objects() {
@@ -559,6 +564,21 @@ app:
             assert_eq!(probe(name)["httpGet"]["httpHeaders"], headers, "{name}");
         }
         assert_eq!((&probe("queue")["httpGet"], &probe("queue")["tcpSocket"]["port"]), (&json!(null), &json!("http")));
+    }
+
+    #[test]
+    fn images_of_the_pull_request_are_pulled_anew_whatever_they_look_like() {
+        let text = "version: 1\napp: { image: 'shop:{{ pull_request }}', port: 80 }\n\
+                    services: { api: { image: 'api:{{ sha }}', port: 81 }, queue: { image: 'queue:7', port: 82 } }\n";
+        let render = rendered(text);
+        let policy = |name: &str| {
+            let made = render.objects.iter().find(|object| object.kind == "Deployment" && object.name == name);
+            made.expect(name).body["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"].clone()
+        };
+        assert_eq!(["app", "api", "queue"].map(policy), ["Always", "IfNotPresent", "IfNotPresent"]);
+        assert_eq!(render.own_images.iter().collect::<Vec<_>>(), ["shop:7"]);
+        assert_eq!(variable(&render, "PREVIEW_COMMIT"), None);
+        assert_eq!(spec(&render)["template"]["metadata"]["labels"]["previewd.dev/commit"], COMMIT, "for each commit");
     }
 
     /// SQLAlchemy takes no `postgres://`, and no library refuses the longer name.

@@ -158,6 +158,7 @@ mod tests {
             backend: None,
             notes: Vec::new(),
             pins: crate::recipe::Pins::new(),
+            own_images: std::collections::BTreeSet::new(),
             upgrades: None,
         }
     }

@@ -489,6 +489,33 @@ fn a_tag_that_is_no_commits_is_noted() {
     }
 }
 
+/// What the recipe fills from the pull request's own variables is its own, whatever it looks like.
+#[test]
+fn images_of_the_pull_request_are_known_by_their_templates() {
+    for (image, own) in [
+        ("shop:{{ pull_request }}", "shop:7"),
+        ("shop:{{ pull_request }}-web", "shop:7-web"),
+        ("shop:preview{{ pull_request }}", "shop:preview7"),
+        ("{{ namespace }}/shop", "NAMESPACE/shop"),
+        ("shop:pr-7", "shop:pr-7"),
+        ("shop:{{ pull_request }}-{{ sha }}", ""),
+        ("shop:7", ""),
+        ("{{ repository }}:7", ""),
+    ] {
+        let yaml = deployment("", "").replace("image: shop", &format!("image: '{image}'"));
+        let render =
+            rendered(&format!("{yaml}\n---\n{}", deployment("", "").replace("web", "other"))).expect("a render");
+        let own = own.replace("NAMESPACE", &render.namespace.name);
+        let found: Vec<&String> = render.own_images.iter().collect();
+        assert_eq!(found, if own.is_empty() { vec![] } else { vec![&own] }, "{image}");
+        let is_pulled_anew = |name: &str| {
+            let web = render.objects.iter().find(|object| object.kind == "Deployment" && object.name == name);
+            web.expect(name).body["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] == "Always"
+        };
+        assert_eq!((is_pulled_anew("web"), is_pulled_anew("other")), (!own.is_empty(), false), "{image}");
+    }
+}
+
 #[test]
 fn what_no_pod_starts_without_is_noted() {
     let yaml = deployment(

@@ -1,5 +1,7 @@
 //! What tests begin with: facts as GitHub tells them, and rows by the thousand.
 
+use std::collections::BTreeSet;
+
 use previewd::{
     environment::{Change, CommitSha, PullRequestFacts, PullRequestState, RepositoryFacts},
     recipe::{Object, Pins, Render},
@@ -173,6 +175,7 @@ pub fn render_of(names: &[&str]) -> Render {
         backend: None,
         notes: Vec::new(),
         pins: Pins::new(),
+        own_images: BTreeSet::new(),
         upgrades: None,
     }
 }
