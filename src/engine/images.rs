@@ -20,6 +20,8 @@ use crate::{
 
 /// More than any commit builds; nodes tell of the others.
 const ASKED_AT_MOST: usize = 8;
+/// What stands for the digest that an image was deployed with where its registry did not say it.
+const UNKNOWN: &str = "unknown";
 /// GitHub starts a commit's workflows within this time. In milliseconds.
 const WORKFLOWS_START: Millis = 30_000;
 
@@ -48,7 +50,7 @@ impl Pass<'_> {
             .iter()
             .filter_map(|image| image.split_once('@'))
             .map(|(image, old)| (image.to_owned(), old.to_owned()));
-        let outdated = that_are_still(registries, outdated.collect()).await;
+        let outdated = that_may_still_be(registries, outdated.collect()).await;
         Ok(match outdated.into_iter().next() {
             Some((image, _)) if self.may_be_built(overview, deployment).await? => Images::Outdated { image },
             Some(_) | None => Images::There,
@@ -104,8 +106,8 @@ impl Pass<'_> {
         Ok(deployed.iter().any(|(image, digest)| now.get(image).is_some_and(|now| now != digest)))
     }
 
-    /// Those of `moving` that still are what an earlier commit of the pull request was deployed with, while a build is under
-    /// way; each with that digest.
+    /// Those of `moving` that still are, or may be, what an earlier commit of the pull request was deployed with, while a build
+    /// is under way; each with that digest.
     async fn outdated(&mut self, observed: &Observed, moving: BTreeSet<String>) -> Result<Vec<String>, NotApplied> {
         let Some(registries) = &self.engine.registries else { return Ok(Vec::new()) };
         let Environment { id, good_commit, applied_commit, .. } = &observed.overview.environment;
@@ -113,10 +115,11 @@ impl Pass<'_> {
         for commit in
             good_commit.iter().chain(applied_commit).filter(|&it| *it != observed.overview.pull_request.facts.head_sha)
         {
-            before.extend(self.engine.store.render(id, commit).await?.map(|render| render.pins).unwrap_or_default());
+            if let Some(render) = self.engine.store.render(id, commit).await? {
+                add_what_they_were(&mut before, &render, &moving);
+            }
         }
-        let before = before.into_iter().filter(|(image, _)| moving.contains(image)).collect();
-        let same = that_are_still(registries, before).await;
+        let same = that_may_still_be(registries, before).await;
         let Some(deployment) = observed.deployment.as_ref().filter(|_| !same.is_empty()) else { return Ok(Vec::new()) };
         let is_built = self.may_be_built(&observed.overview, deployment).await?;
         Ok(if is_built { same.into_iter().map(|(image, old)| format!("{image}@{old}")).collect() } else { Vec::new() })
@@ -158,8 +161,72 @@ async fn digests(registries: &Registries, images: Vec<String>) -> Pins {
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Those whose tag still means the digest that stands beside it.
-async fn that_are_still(registries: &Registries, before: Pins) -> Pins {
+/// Adds what those of `moving` were deployed with that an earlier commit has: what is known of an image stays.
+fn add_what_they_were(before: &mut Pins, render: &Render, moving: &BTreeSet<String>) {
+    for image in render.images().into_iter().filter(|image| moving.contains(image)) {
+        match render.pins.get(&image) {
+            Some(digest) => drop(before.insert(image, digest.clone())),
+            None => drop(before.entry(image).or_insert_with(|| UNKNOWN.to_owned())),
+        }
+    }
+}
+
+/// Those whose tag still means the digest that stands beside it, as far as anybody says.
+async fn that_may_still_be(registries: &Registries, before: Pins) -> Pins {
     let now = digests(registries, before.keys().cloned().collect()).await;
-    before.into_iter().filter(|(image, digest)| now.get(image) == Some(digest)).collect()
+    may_still_be(before, &now)
+}
+
+/// A registry that does not say what a tag means now, or did not say it before, may have either.
+fn may_still_be(before: Pins, now: &Pins) -> Pins {
+    let may_be = |image: &String, digest: &String| digest == UNKNOWN || now.get(image).is_none_or(|now| now == digest);
+    before.into_iter().filter(|(image, digest)| may_be(image, digest)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A render of one Deployment that runs these images by these digests.
+    fn render(images: &[(&str, Option<&str>)]) -> Render {
+        let containers: Vec<_> = images.iter().map(|(image, _)| json!({ "name": "a", "image": image })).collect();
+        let pins = images.iter().filter_map(|(image, digest)| Some(((*image).to_owned(), (*digest)?.to_owned())));
+        let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "app" },
+            "spec": { "template": { "spec": { "containers": containers } } } });
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
+        let kept = json!({ "namespace": namespace, "walls": [], "objects": [deployment] });
+        Render { pins: pins.collect(), ..Render::from_json(&kept.to_string()).expect("a render") }
+    }
+
+    #[test]
+    fn what_nobody_says_may_still_be_the_image_of_the_commit_before() {
+        let moving = BTreeSet::from(["shop:pr-7".to_owned(), "side:pr-7".to_owned()]);
+        let pins = |pins: &[(&str, &str)]| -> Pins {
+            pins.iter().map(|(image, digest)| ((*image).to_owned(), (*digest).to_owned())).collect()
+        };
+        for (good, applied, now, expected) in [
+            // Its registry tells.
+            (Some("a"), None, Some("a"), Some("a")),
+            (Some("a"), None, Some("b"), None),
+            (Some("a"), Some("b"), Some("b"), Some("b")),
+            (Some("a"), Some("b"), Some("a"), None),
+            // It does not, now or ever.
+            (Some("a"), None, None, Some("a")),
+            (None, None, None, Some(UNKNOWN)),
+            (None, None, Some("a"), Some(UNKNOWN)),
+            (None, Some("b"), Some("c"), None),
+        ] {
+            let mut before = Pins::new();
+            add_what_they_were(&mut before, &render(&[("shop:pr-7", good), ("db:1", None)]), &moving);
+            add_what_they_were(&mut before, &render(&[("shop:pr-7", applied)]), &moving);
+            let now = pins(&now.map(|now| [("shop:pr-7", now)]).into_iter().flatten().collect::<Vec<_>>());
+            let expected = pins(&expected.map(|it| [("shop:pr-7", it)]).into_iter().flatten().collect::<Vec<_>>());
+            assert_eq!(may_still_be(before, &now), expected, "{good:?} {applied:?} {now:?}");
+        }
+        let mut before = Pins::new();
+        add_what_they_were(&mut before, &render(&[("db:1", None), ("shop:sha", None)]), &moving);
+        assert!(before.is_empty(), "what the commit before did not have, and what is everybody's, is not waited for");
+    }
 }

@@ -263,7 +263,10 @@ impl fmt::Display for Cause {
                 write!(f, "The image {image} is not in its registry yet; its build may still be running.")
             }
             Self::WaitingForBuild { image } => {
-                write!(f, "The image {image} is still the one of the commit before; a build of this one is under way.")
+                write!(
+                    f,
+                    "The image {image} may still be the one of the commit before; a build of this one is under way."
+                )
             }
             Self::AwaitingApproval => {
                 write!(f, "This pull request comes from a fork; an admin must approve its commit before it runs.")
