@@ -1,7 +1,7 @@
 //! What may not start, and what is said of it.
 
 use xtask::{
-    github::{NewPullRequest, Operation},
+    github::{NewPullRequest, Operation, Role},
     testing::eventually,
 };
 
@@ -151,6 +151,7 @@ async fn a_renamed_label_takes_no_preview_away() {
     let explained = life.ask("explain_preview_environment", asked).await.done().unwrap();
     assert!(explained["findings"].to_string().contains("deploy me"), "{explained:#}");
 
+    github.set_role(&life.repository, "ann", Role::Triage).unwrap();
     // Begun anew, nothing of it is in the cluster for a moment: it was let in all the same.
     let before = life.until_applied(number).await.metadata.uid;
     assert_eq!(command(&life, number, "ann", "/preview reset").await, "+1");
