@@ -163,6 +163,27 @@ async fn a_tag_that_moves_where_its_registry_does_not_tell_is_waited_for_while_i
     life.finish().await;
 }
 
+/// Where previewd asks no registry, only the node says that an image is missing: an attempt that lacks it makes
+/// way for the next when the commit's build ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lacks_its_image_begins_another_attempt_once_it_is_built() {
+    let Some(ground) = life::node().await else { return };
+    let registry = ground.cluster.start_registry(false).await.unwrap();
+    let mut life = Life::prepare(ground, "unasked", None).await;
+    life.configure(&format!("[images]\nask_registries = false\n{}", registries(&registry, "")));
+    life.begin().await;
+    let image = format!("{}/shop", registry.host());
+    let number = life.open("change", &recipe_of(&format!("{image}:{{{{ sha }}}}"), "ok")).await;
+    let head = life.head(number);
+    life.until(number, TO_RUNNING, |found| found["reason"] == "image_pull_failed").await;
+
+    registry.push(&built(&format!("{image}:{head}"), &head)).await.unwrap();
+    tell_build_ended(&life, &head).await;
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 2, "the node itself would have waited for longer: {running:#}");
+    life.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_nobody_pushes_is_named_in_the_end() {
     let Some(ground) = life::api_only().await else { return };
