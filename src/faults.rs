@@ -36,10 +36,34 @@ pub enum Fault {
     ProvesEachPhase,
     /// What served is taken away as soon as the next commit begins.
     PrunesAtOnce,
+    /// Nothing else is done before commands are answered.
+    AnswersHoldUp,
+    /// What begins anew says of itself what was true before.
+    ResetUnseen,
+    /// What sleeps counts as serving where a new commit cannot start.
+    SleepsOn,
+    /// What two commits together need of the quota is not looked at before they meet.
+    QuotaBlind,
+    /// A Job that is gone counts as one that never ran.
+    JobsForgotten,
+    /// A pod of an abandoned revision stays in the way of a StatefulSet.
+    BlockingPodStays,
+    /// What the cluster refuses for good is tried again, as if the cluster were away.
+    RefusalRetried,
+    /// That a namespace hangs is not said.
+    HangUntold,
+    /// What an attempt waits for is told when it is over.
+    ToldInTheEnd,
+    /// An attempt succeeds with its first phase.
+    LastPhaseSkipped,
+    /// A chart is upgraded in an empty namespace.
+    ResetIsUpgrade,
+    /// What a commit leaves out and its pods name is there for as long as the commit before it.
+    LeftOutServes,
 }
 
 impl Fault {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 26] = [
         Self::LostWake,
         Self::UncheckedLease,
         Self::Unconfirmed,
@@ -54,6 +78,18 @@ impl Fault {
         Self::PlaceKept,
         Self::ProvesEachPhase,
         Self::PrunesAtOnce,
+        Self::AnswersHoldUp,
+        Self::ResetUnseen,
+        Self::SleepsOn,
+        Self::QuotaBlind,
+        Self::JobsForgotten,
+        Self::BlockingPodStays,
+        Self::RefusalRetried,
+        Self::HangUntold,
+        Self::ToldInTheEnd,
+        Self::LastPhaseSkipped,
+        Self::ResetIsUpgrade,
+        Self::LeftOutServes,
     ];
 }
 

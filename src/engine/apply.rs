@@ -7,6 +7,7 @@ use super::{
     interrupted::{Interrupted, NotApplied},
     observe::{Observed, expected, tasks_of},
     pass::Pass,
+    records,
 };
 use crate::{
     cluster::{
@@ -16,7 +17,7 @@ use crate::{
     environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle},
     faults::Fault,
     recipe::{ONCE, Object, RUN, Render, STAYS, room},
-    store::{Environment, Inventoried, Made, ObjectKey},
+    store::{Environment, Inventoried, Made, ObjectKey, Settled},
 };
 
 /// How long a pass waits for an object to go that is made anew, and how often it looks.
@@ -70,6 +71,7 @@ impl Pass<'_> {
             if environment.applied_commit.as_ref() != Some(head) {
                 self.end_jobs(observed).await?;
             }
+            self.admit_what_is_named(environment, &made.render, good.as_ref()).await?;
             let kept = made.is_new.then_some(Made { render: &made.render, key: &made.key });
             let fresh = observed.facts.namespace == NamespaceFacts::Absent;
             self.prepare(environment, head, &made.render, kept, fresh).await?;
@@ -77,12 +79,14 @@ impl Pass<'_> {
             // to go back to, what served may have left volumes.
             let had_served = good.is_none() && self.has_served(environment).await?;
             let prunes_at_once = self.engine.faults.has(Fault::PrunesAtOnce);
-            self.remove_leftovers(environment, |key| match &good {
-                _ if prunes_at_once => false,
-                Some(good) => key.is_among(good.applied()) || is_claimed_by(good, key),
-                None => had_served && key.is_volume(),
-            })
-            .await?;
+            let removed = self
+                .remove_leftovers(environment, |key| match &good {
+                    _ if prunes_at_once => false,
+                    Some(good) => key.is_among(good.applied()) || is_claimed_by(good, key),
+                    None => had_served && key.is_volume(),
+                })
+                .await?;
+            self.record_removed(&removed).await?;
         }
         let objects = phases.get(phase).copied().unwrap_or_default();
         if !self.has_room(observed, good.as_ref(), &made.render, phase).await? {
@@ -117,7 +121,10 @@ impl Pass<'_> {
         let fresh = observed.facts.namespace == NamespaceFacts::Absent;
         self.prepare(environment, commit, &render, None, fresh).await?;
         // What took its place never ran, and holds what there is of the quota.
-        self.remove_leftovers(environment, |_| false).await?;
+        let removed = self.remove_leftovers(environment, |_| false).await?;
+        self.record_removed(&removed).await?;
+        // In a namespace that is newer than it none of its Jobs ever ran.
+        let fresh = fresh || observed.standing.fresh;
         if !fresh {
             // It ran, so all of its Jobs did their work, whatever the commits since made of them.
             let jobs = render.objects.iter().filter(|object| object.kind == "Job").map(|job| job.name.clone());
@@ -261,6 +268,34 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Refuses what names something that is there and goes as soon as it runs, because its own recipe leaves it out: its
+    /// pods would start now, and never again.
+    async fn admit_what_is_named(
+        &self,
+        environment: &Environment,
+        render: &Render,
+        good: Option<&Render>,
+    ) -> Result<(), NotApplied> {
+        let known = self.engine.store.known_inventory(&environment.id).await?;
+        let stays = |kind: &str, name: &str| {
+            let mut objects = good.into_iter().flat_map(|good| &good.objects);
+            objects.any(|object| object.kind == kind && object.name == name && object.annotation(STAYS).is_some())
+        };
+        let mut missing = render.missing();
+        let left_out = missing.find(|(_, (kind, name))| {
+            let is_it = |object: &Inventoried| object.key.kind == *kind && object.key.name == *name;
+            known.iter().any(|object| is_it(object) && !object.is_kept()) && !stays(kind, name)
+        });
+        let left_out = left_out.filter(|_| !self.engine.faults.has(Fault::LeftOutServes));
+        let Some((object, (kind, name))) = left_out else { return Ok(()) };
+        let rule = format!("its pods need {kind} {name}, which an earlier commit made and this one leaves out");
+        Err(NotApplied::Refused(Cause::ObjectRefused { kind: object.kind.clone(), name: object.name.clone(), rule }))
+    }
+
+    async fn record_removed(&self, volumes: &[String]) -> Result<(), Interrupted> {
+        if volumes.is_empty() { Ok(()) } else { self.record(records::pruned(volumes)).await }
+    }
+
     /// Whether a commit of it was ever seen to run.
     async fn has_served(&self, environment: &Environment) -> Result<bool, NotApplied> {
         let deployments = self.engine.store.deployments_of(&environment.id, LOOKS_BACK).await?;
@@ -343,7 +378,7 @@ impl Pass<'_> {
         let known = self.engine.store.known_inventory(&environment.id).await?;
         let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
         let leftovers = others.into_iter().filter(|object| object.is_superfluous() && !stays(&object.key));
-        let (mut deleted, mut kept) = (Vec::new(), Vec::new());
+        let (mut deleted, mut in_use, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for Inventoried { key, done, .. } in leftovers {
             let ObjectKey { api_version, kind, name } = &key;
             // One that is applied in another version of its kind is the same object, and a claim may be back in use.
@@ -351,30 +386,29 @@ impl Pass<'_> {
                 let is_of_set = object.key.kind == "StatefulSet" && key.is_volume();
                 object.key.is_same_object(&key) || (is_of_set && is_claim_of(name, &object.key.name))
             };
-            if !applied.iter().any(has_a_part) {
-                self.fence(CALL_TIMEOUT).await?;
-                let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
-                let says = |annotation| there.as_ref().is_some_and(|annotations| annotations.contains_key(annotation));
-                if says(STAYS) {
-                    kept.push(key);
-                    continue;
-                }
-                // That it was done is known for as long as what it was done to is there.
-                let is_done_once = done && says(ONCE);
-                if kind == "StatefulSet" {
-                    self.leave_claims(environment, name).await?;
-                }
-                self.fence(CALL_TIMEOUT).await?;
-                self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
-                if is_done_once {
-                    kept.push(key);
-                    continue;
-                }
+            if applied.iter().any(has_a_part) {
+                in_use.push(key);
+                continue;
             }
-            deleted.push(key);
+            self.fence(CALL_TIMEOUT).await?;
+            let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
+            let says = |annotation| there.as_ref().is_some_and(|annotations| annotations.contains_key(annotation));
+            if says(STAYS) {
+                kept.push(key);
+                continue;
+            }
+            // That it was done is known for as long as what it was done to is there.
+            let is_done_once = done && says(ONCE);
+            if kind == "StatefulSet" {
+                self.leave_claims(environment, name).await?;
+            }
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
+            if is_done_once { &mut kept } else { &mut deleted }.push(key);
         }
-        if !deleted.is_empty() || !kept.is_empty() {
-            self.engine.store.settle_inventory(&self.lease, &deleted, &kept).await??;
+        let settled = Settled { deleted: &deleted, in_use: &in_use, kept: &kept };
+        if !settled.is_empty() {
+            self.engine.store.settle_inventory(&self.lease, settled).await??;
         }
         Ok(deleted.into_iter().filter(ObjectKey::is_volume).map(|key| key.name).collect())
     }
@@ -425,6 +459,9 @@ impl Pass<'_> {
         render: &Render,
         phase: usize,
     ) -> Result<bool, NotApplied> {
+        if self.engine.faults.has(Fault::QuotaBlind) {
+            return Ok(true);
+        }
         let Some(workloads) = &observed.workloads else { return Ok(true) };
         let running = running(workloads);
         if room::has_room(render, phase, &running, &self.engine.policy.quota) {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cluster::CALL_TIMEOUT,
     environment::{Cause, NamespaceFacts, PublicUrl},
+    faults::Fault,
     github::{EntryKind, GitRef, RepositoryAccess},
     recipe::{Charted, Context, Files, LARGEST_FILE, LARGEST_FILES, MOST_FILES, RECIPE_FILE, Recipe, Render},
 };
@@ -115,6 +116,7 @@ impl Pass<'_> {
     async fn upgrades(&self, observed: &Observed) -> Result<bool, NotApplied> {
         let environment = &observed.overview.environment;
         let is_fresh = observed.standing.fresh || observed.facts.namespace == NamespaceFacts::Absent;
+        let is_fresh = is_fresh && !self.engine.faults.has(Fault::ResetIsUpgrade);
         let Some(good) = environment.good_commit.as_ref().filter(|_| !is_fresh) else { return Ok(false) };
         if *good == observed.overview.pull_request.facts.head_sha {
             let render = self.engine.store.render(&environment.id, good).await?;

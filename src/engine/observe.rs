@@ -204,12 +204,16 @@ impl Pass<'_> {
         let answers = workloads.is_some() && serving.is_some() && still_serving == serving;
         let rebuilt = is_known && environment.check_is_due && !standing.asleep && self.is_rebuilt(&overview).await?;
 
+        let faults = &self.engine.faults;
+        let sleeps_on = faults.has(Fault::SleepsOn)
+            && standing.asleep
+            && deployment.as_ref().is_some_and(|row| row.status == DeploymentStatus::Failed);
         let facts = Facts {
             decision,
             status: environment.status,
             reason: environment.reason,
             serving,
-            good: environment.good_commit.clone().filter(|_| !self.engine.faults.has(Fault::NoRollback)),
+            good: environment.good_commit.clone().filter(|_| !faults.has(Fault::NoRollback)),
             deployment: deployment.as_ref().map(|deployment| DeploymentFacts {
                 status: deployment.status,
                 reason: deployment.reason,
@@ -218,7 +222,8 @@ impl Pass<'_> {
                 retry_at: deployment.retry_at,
                 images_deadline: deployment.images_deadline,
                 phase: if applied.as_ref() == Some(&deployment.commit) { deployment.phase } else { 0 },
-                applied: deployment.applied_digest.is_some() && applied.as_ref() == Some(&deployment.commit),
+                applied: (deployment.applied_digest.is_some() || faults.has(Fault::LastPhaseSkipped))
+                    && applied.as_ref() == Some(&deployment.commit),
                 hooks_at,
             }),
             applied,
@@ -226,12 +231,13 @@ impl Pass<'_> {
             rebuilt,
             namespace,
             progress,
-            answers,
+            answers: answers || sleeps_on,
             is_down,
             down_since: standing.down_since,
-            asleep: standing.asleep,
+            asleep: standing.asleep && !sleeps_on,
             leftovers,
-            has_blocking_pods: workloads.as_ref().is_some_and(|workloads| !blocking_pods(workloads).is_empty()),
+            has_blocking_pods: !faults.has(Fault::BlockingPodStays)
+                && workloads.as_ref().is_some_and(|workloads| !blocking_pods(workloads).is_empty()),
             resets: standing.reset_at.is_some(),
             has_place: environment.has_place,
             lifetime: environment.lifetime,
@@ -396,6 +402,7 @@ impl Pass<'_> {
             }
             NamespaceState::Ours { uid, terminating: Some(terminating) } => {
                 let Terminating { since, blocked_by } = terminating;
+                let since = if self.engine.faults.has(Fault::HangUntold) { self.lease.now() } else { since };
                 (NamespaceFacts::Terminating { since, blocked_by }, Some(uid))
             }
         })
@@ -520,6 +527,9 @@ impl Pass<'_> {
 
     /// Keeps in the inventory which Jobs ended well: they may be gone when somebody looks again.
     async fn remember_what_is_done(&self, known: &[Inventoried], workloads: &Workloads) -> Result<(), Interrupted> {
+        if self.engine.faults.has(Fault::JobsForgotten) {
+            return Ok(());
+        }
         let is_news = |object: &&Inventoried| {
             object.key.kind == "Job" && !object.done && has_completed(workloads, &object.key.name, &object.digest)
         };

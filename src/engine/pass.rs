@@ -177,6 +177,9 @@ impl Pass<'_> {
     /// Takes steps until one waits. Gives how long it waits at most; None: until something happens.
     async fn take_steps(&mut self) -> Result<Option<Duration>, Interrupted> {
         self.run_commands().await?;
+        if self.engine.faults.has(Fault::AnswersHoldUp) {
+            self.answer_commands().await?;
+        }
         for _ in 0..STEPS_AT_MOST {
             self.engine.faults.stall(Moment::Before).await;
             let observed = self.observe().await?;
@@ -225,6 +228,9 @@ impl Pass<'_> {
             }
             Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
                 Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
+                Err(NotApplied::Refused(cause)) if self.engine.faults.has(Fault::RefusalRetried) => {
+                    return Err(Interrupted::failed(cause));
+                }
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
                 Err(NotApplied::NotTaken(cause)) => return self.is_not_taken(observed, cause).await,
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),

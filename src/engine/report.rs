@@ -19,6 +19,8 @@ use crate::{
 
 /// How many deployments the comment shows.
 const HISTORY: i64 = 5;
+/// A removal that takes no longer is told when it is over, in milliseconds.
+const REMOVAL_TAKES: Millis = 25_000;
 /// How many lines of a log it shows.
 const SHOWN_LINES: usize = 20;
 
@@ -56,7 +58,7 @@ impl Pass<'_> {
         // What was told once is told to its end, whatever the recipe says by then.
         let report_to = environment.terms.map_or(self.engine.report_to, |terms| terms.report_to);
         let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
-        if (report_to.comments() || has_comment) && is_worth_telling(&overview, &deployments, told) {
+        if (report_to.comments() || has_comment) && is_worth_telling(&overview, &deployments, told, self.lease.now()) {
             self.report_by_comment(&overview, &deployments, told).await?;
         }
         let head = &overview.pull_request.facts.head_sha;
@@ -70,7 +72,7 @@ impl Pass<'_> {
     /// What is in the way of the attempt that is under way, and what people are told of it from now on. Also how soon that
     /// may change.
     async fn decide_what_to_tell(&self, environment: &Environment) -> Result<(Hitches, Option<Duration>), Interrupted> {
-        if environment.status != EnvironmentStatus::Deploying {
+        if environment.status != EnvironmentStatus::Deploying || self.engine.faults.has(Fault::ToldInTheEnd) {
             return Ok((Hitches::default(), None));
         }
         let mut hitches = self.engine.store.hitches(&environment.id).await?;
@@ -469,7 +471,7 @@ fn next_step_to_show(environment: &Environment, told: Option<&InTheWay>) -> Opti
 }
 
 /// Nothing is said on a pull request before something was deployed for it, and nothing while it is only about to be.
-fn is_worth_telling(overview: &Overview, deployments: &[Deployment], told: Option<&InTheWay>) -> bool {
+fn is_worth_telling(overview: &Overview, deployments: &[Deployment], told: Option<&InTheWay>, now: Millis) -> bool {
     let environment = &overview.environment;
     let has_comment = environment.comment_id.is_some() || environment.comment_digest.is_some();
     match environment.status {
@@ -486,7 +488,9 @@ fn is_worth_telling(overview: &Overview, deployments: &[Deployment], told: Optio
             Some(Reason::AwaitingApproval | Reason::QueuedForCapacity | Reason::WaitingForImage) => true,
             reason => has_comment && (reason.is_some() || told.is_some()),
         },
-        EnvironmentStatus::Deleting => has_comment && environment.reason == Some(Reason::NamespaceStuck),
+        EnvironmentStatus::Deleting => {
+            has_comment && environment.deletion_started_at.is_some_and(|began| now - began >= REMOVAL_TAKES)
+        }
         EnvironmentStatus::Deleted => has_comment,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{interrupted::Interrupted, pass::Pass};
 use crate::{
+    cluster::is_claim_of,
     environment::EnvironmentStatus,
     recipe::{Object, STAYS},
     store::{Deployment, Environment, EventFilter, EventKind, Inventoried, ObjectKey},
@@ -16,11 +17,18 @@ impl Pass<'_> {
         }
         let store = &self.engine.store;
         let known = store.known_inventory(&environment.id).await?;
-        let may_hold_data = |key: &ObjectKey| key.is_volume() || key.kind == "StatefulSet";
-        let leave: Vec<ObjectKey> = known
+        let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
+        let is_set = |key: &ObjectKey| key.kind == "StatefulSet";
+        // Claims whose StatefulSet is back.
+        let is_in_use = |key: &ObjectKey| {
+            let has_it = |set: &Inventoried| is_set(&set.key) && is_claim_of(&key.name, &set.key.name);
+            key.is_volume() && applied.iter().any(has_it)
+        };
+        let leave: Vec<ObjectKey> = others
             .into_iter()
-            .filter(|object| object.is_superfluous() && may_hold_data(&object.key))
+            .filter(|object| object.is_superfluous())
             .map(|Inventoried { key, .. }| key)
+            .filter(|key| (key.is_volume() || is_set(key)) && !is_in_use(key))
             .collect();
         if leave.is_empty() {
             return Ok(Vec::new());

@@ -522,6 +522,10 @@ fn falls_asleep(facts: &Facts, now: Millis) -> bool {
 fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
     if let Some(retry_at) = deployment.retry_at {
         return match facts.progress {
+            // Its URL is proved once nothing else can answer there.
+            Some(Progress::Ready) if deployment.applied && facts.leftovers == Leftovers::Objects => {
+                Step::Prune { volumes: false }
+            }
             Some(Progress::Ready) if deployment.applied => Step::Succeed,
             _ if now >= retry_at => {
                 Step::BeginAttempt { attempt: deployment.attempt + 1, deadline: now + facts.patience.attempt.millis() }

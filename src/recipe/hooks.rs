@@ -125,7 +125,8 @@ fn words(object: &Object, annotation: &str) -> Option<Vec<String>> {
 }
 
 impl Object {
-    fn annotation(&self, name: &str) -> Option<&str> {
+    /// The value of one of its own annotations.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
         self.body["metadata"]["annotations"][name].as_str()
     }
 

@@ -141,6 +141,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
     }
     draft.phases.retain(|phase| !phase.is_empty());
     draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, &own_images, context));
+    draft.phases.iter_mut().flatten().filter(|object| object.kind == "Secret").for_each(text_as_data);
     references::stamp_configuration(&mut draft.phases);
     let mut phase_ends = Vec::new();
     let mut objects = Vec::new();
@@ -164,6 +165,18 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
         render.phase_ends.push(render.objects.len());
     }
     Ok(render)
+}
+
+/// Writes a Secret's text as the data that it stands for, over what is there under the same key. Applied as text, what a
+/// commit leaves out of it would stay: <https://github.com/kubernetes/kubernetes/issues/108008>.
+fn text_as_data(secret: &mut Object) {
+    let Some(serde_json::Value::Object(text)) = secret.body.as_object_mut().and_then(|body| body.remove("stringData"))
+    else {
+        return;
+    };
+    for (key, value) in text {
+        secret.body["data"][&key] = BASE64.encode(value.as_str().unwrap_or_default()).into();
+    }
 }
 
 /// The Secret with what the operator gives the repository. None where the recipe asks for nothing of it.

@@ -48,7 +48,7 @@ pub use installation::Installation;
 pub use kept_logs::KeptLog;
 pub use lease::{Lease, LeaseLost};
 pub use migrations::{Migrate, MigrationError, migrate};
-pub use objects::{Inventoried, Made, ObjectKey};
+pub use objects::{Inventoried, Made, ObjectKey, Settled};
 pub use operation::{Budget, Gauges, Occupancy, Overdue, RepositoryUsage};
 pub use pull_requests::{PullRequest, Repository};
 pub use record::{DeploymentChanges, EnvironmentChanges, Record};

@@ -79,6 +79,11 @@ impl Inventoried {
         self.phase >= 0
     }
 
+    /// Whether it is not applied any more, and stays all the same.
+    pub fn is_kept(&self) -> bool {
+        self.phase == KEPT
+    }
+
     /// Whether it was left by what was applied before, and is to go.
     pub fn is_superfluous(&self) -> bool {
         self.phase == SUPERFLUOUS
@@ -103,6 +108,23 @@ pub struct Made<'a> {
     pub render: &'a Render,
     /// A digest of everything that it depends on.
     pub key: &'a str,
+}
+
+/// What became of superfluous objects.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled<'a> {
+    pub deleted: &'a [ObjectKey],
+    /// Something that is applied has them as its own, and they are no objects of their own any more.
+    pub in_use: &'a [ObjectKey],
+    /// In the namespace for as long as there is one; of a Job that is done once: known to be done until a volume goes,
+    /// which it may have filled.
+    pub kept: &'a [ObjectKey],
+}
+
+impl Settled<'_> {
+    pub fn is_empty(self) -> bool {
+        self.deleted.is_empty() && self.in_use.is_empty() && self.kept.is_empty()
+    }
 }
 
 /// Whether the pass still holds its lease; takes the row's lock inside a transaction.
@@ -378,21 +400,20 @@ impl Store {
         })
     }
 
-    /// Takes out what was `deleted`. What is `kept` is in the namespace for as long as there is one, and a Job that is done
-    /// once counts as done until a volume goes: it may have filled it.
+    /// Writes down what became of superfluous objects.
     pub async fn settle_inventory(
         &self,
         lease: &Lease,
-        deleted: &[ObjectKey],
-        kept: &[ObjectKey],
+        settled: Settled<'_>,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let lease = lease.clone();
-        let (deleted, kept) = (deleted.to_vec(), kept.to_vec());
+        let (deleted, kept) = (settled.deleted.to_vec(), settled.kept.to_vec());
+        let gone = [settled.deleted, settled.in_use].concat();
         write!(self, |connection| {
             if !lease_held!(connection, lease) {
                 return Ok(Err(LeaseLost));
             }
-            for key in &deleted {
+            for key in &gone {
                 diesel::delete(objects::table)
                     .filter(objects::environment_id.eq(&lease.environment_id))
                     .filter(objects::api_version.eq(&key.api_version))

@@ -204,6 +204,7 @@ impl Store {
     pub async fn request_reset(&self, environment_id: &str, request: Request) -> Result<bool, StoreError> {
         let id = environment_id.to_owned();
         let (at, now) = (self.wall_clock(), self.now());
+        let is_seen = !self.faults.has(Fault::ResetUnseen);
         let asked = write!(self, |connection| {
             refuse_stale!(connection, id, request);
             let open = pull_requests::table
@@ -213,10 +214,11 @@ impl Store {
                 .filter(environments::pull_request_id.eq_any(open))
                 .set((
                     asked!(now, at),
-                    plain_status!(EnvironmentStatus::Pending),
+                    is_seen.then(|| {
+                        (plain_status!(EnvironmentStatus::Pending), environments::serving_commit.eq(None::<String>))
+                    }),
                     environments::hold.eq(Hold::None.code()),
                     environments::used_at.eq(now.clone()),
-                    environments::serving_commit.eq(None::<String>),
                     environments::deletion_started_at.eq(None::<i64>),
                     environments::deleted_at.eq(None::<i64>),
                 ))

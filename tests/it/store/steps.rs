@@ -7,7 +7,9 @@ use previewd::{
         Cause, DeploymentStatus, EnvironmentStatus, GitHubState, Hitch, Hitches, PullRequestState, Reason, Told,
     },
     recipe::{Object, Render},
-    store::{Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, ObjectKey, Record, Store},
+    store::{
+        Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, ObjectKey, Record, Settled, Store,
+    },
 };
 use serde_json::{Value, json};
 
@@ -26,6 +28,10 @@ fn status(status: DeploymentStatus) -> DeploymentChanges {
 /// A record that gives commit `n` a row of this status.
 fn deployment(n: u64, changes: DeploymentChanges) -> Record {
     Record { deployment: Some((commit(n), changes)), ..Record::default() }
+}
+
+fn settled<'a>(deleted: &'a [ObjectKey], kept: &'a [ObjectKey]) -> Settled<'a> {
+    Settled { deleted, in_use: &[], kept }
 }
 
 async fn statuses(store: &Store, environment_id: &str) -> Vec<(u64, DeploymentStatus)> {
@@ -106,7 +112,7 @@ async fn a_pass_that_is_over_writes_nothing() {
                 .unwrap(),
             Err(LeaseLost)
         );
-        assert_eq!(store.settle_inventory(&lost, &[], &[]).await.unwrap(), Err(LeaseLost));
+        assert_eq!(store.settle_inventory(&lost, settled(&[], &[])).await.unwrap(), Err(LeaseLost));
         assert_eq!(store.record_comment(&lost, Some(1), "digest").await.unwrap(), Err(LeaseLost));
         store.record_observation(&lost).await.unwrap();
 
@@ -175,8 +181,8 @@ async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
         assert_eq!(keys.len(), 2);
         let gone: Vec<_> = keys.into_iter().filter(|key| !key.is_among(web.applied())).collect();
         assert_eq!(gone[0].name, "worker");
-        store.settle_inventory(&lease, &gone, &[]).await.unwrap().unwrap();
-        store.settle_inventory(&lease, &gone, &[]).await.unwrap().unwrap();
+        store.settle_inventory(&lease, settled(&gone, &[])).await.unwrap().unwrap();
+        store.settle_inventory(&lease, settled(&gone, &[])).await.unwrap().unwrap();
         assert_eq!(store.inventory(id).await.unwrap().len(), 1);
 
         // What is kept is left alone until it is applied again, or there is nothing left.
@@ -190,13 +196,13 @@ async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
         begin(&both).await;
         begin(&web).await;
         assert_eq!(is_superfluous().await, ["worker"]);
-        store.settle_inventory(&lease, &[], &gone).await.unwrap().unwrap();
+        store.settle_inventory(&lease, settled(&[], &gone)).await.unwrap().unwrap();
         begin(&web).await;
         assert_eq!((is_superfluous().await.len(), store.inventory(id).await.unwrap().len()), (0, 2));
         begin(&both).await;
         begin(&web).await;
         assert_eq!(is_superfluous().await, ["worker"], "it was applied, and is no more");
-        store.settle_inventory(&lease, &gone, &[]).await.unwrap().unwrap();
+        store.settle_inventory(&lease, settled(&gone, &[])).await.unwrap().unwrap();
 
         // What a failure may go back to stays; what came between does not.
         let ran = EnvironmentChanges::status(EnvironmentStatus::Running, None).good(Some(&commit(1)));
@@ -234,13 +240,19 @@ async fn what_is_done_once_stays_done_until_a_volume_goes() {
         };
         let settle = async |deleted: &[&Object], kept: &[&Object]| {
             let keys = |objects: &[&Object]| objects.iter().map(|object| ObjectKey::of(object)).collect::<Vec<_>>();
-            store.settle_inventory(&lease, &keys(deleted), &keys(kept)).await.unwrap().unwrap();
+            store.settle_inventory(&lease, settled(&keys(deleted), &keys(kept))).await.unwrap().unwrap();
         };
         assert!(!begin(&seeded).await);
         store.record_done(&lease, &["seed".to_owned()]).await.unwrap().unwrap();
         begin(&web).await;
         settle(&[], &[&seed]).await;
         assert!(begin(&seeded).await, "it was done");
+        begin(&web).await;
+        settle(&[], &[&seed]).await;
+        let back_in_use = [ObjectKey::of(&volume)];
+        let settled = Settled { deleted: &[], in_use: &back_in_use, kept: &[] };
+        store.settle_inventory(&lease, settled).await.unwrap().unwrap();
+        assert!(begin(&seeded).await, "no volume went");
         begin(&web).await;
         settle(&[], &[&seed]).await;
         settle(&[&volume], &[]).await;
