@@ -7,7 +7,9 @@ mod said;
 mod schema;
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,14 +30,39 @@ const RENDER: Limits =
 /// The oldest version that renders as the newest does.
 const OLDEST: (u32, u32, u32) = (3, 18, 4);
 
-/// The `helm` command.
+/// The `helm` command, or what renders charts in its place.
 #[derive(Debug, Clone)]
 pub struct Helm {
-    program: PathBuf,
+    program: Program,
     /// What charts of elsewhere must begin with.
     repositories: Vec<String>,
     /// The credentials of registries, as `.dockerconfigjson`, for charts that are kept there.
     registries: Option<SecretString>,
+}
+
+#[derive(Clone)]
+enum Program {
+    /// Its path, or its name in PATH.
+    Command(PathBuf),
+    Played(Arc<Play>),
+}
+
+/// What a chart renders to.
+type Play = dyn Fn(&ChartRequest) -> String + Send + Sync;
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path().fmt(f)
+    }
+}
+
+impl Program {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Command(path) => path,
+            Self::Played(_) => Path::new("helm"),
+        }
+    }
 }
 
 /// Why a chart was not rendered.
@@ -70,7 +97,12 @@ impl Helm {
     /// The command `program`, looked for in PATH where it is a plain name. Charts that are not of the repository itself
     /// must begin with one of `repositories`.
     pub fn new(program: PathBuf, repositories: Vec<String>) -> Self {
-        Self { program, repositories, registries: None }
+        Self { program: Program::Command(program), repositories, registries: None }
+    }
+
+    /// What renders charts in this process, under whatever clock that has. For tests.
+    pub fn played(render: impl Fn(&ChartRequest) -> String + Send + Sync + 'static) -> Self {
+        Self { program: Program::Played(Arc::new(render)), repositories: Vec::new(), registries: None }
     }
 
     /// The same with credentials of registries, as `.dockerconfigjson`.
@@ -88,8 +120,9 @@ impl Helm {
         let mut command = self.command(home.path());
         command.args(["version", "--template", r#"{"version":"{{.Version}}"}"#]);
         let output = process::run(command, RENDER).await.map_err(|failure| self.explain(failure))?;
-        let version: Version = serde_json::from_slice(&output)
-            .map_err(|_| HelmError::NoProgram(self.program.display().to_string(), "it names no version".to_owned()))?;
+        let version: Version = serde_json::from_slice(&output).map_err(|_| {
+            HelmError::NoProgram(self.program.path().display().to_string(), "it names no version".to_owned())
+        })?;
         if parse_version(&version.version).is_none_or(|version| version < OLDEST) {
             return Err(HelmError::TooOld { found: version.version });
         }
@@ -114,6 +147,9 @@ impl Helm {
     /// What the chart makes: YAML, as `helm template` writes it. Once, or where there are Secrets twice, as
     /// [`Charted::outputs`] wants it.
     async fn outputs(&self, request: &ChartRequest, kube_version: Option<&str>) -> Result<Vec<String>, HelmError> {
+        if let Program::Played(play) = &self.program {
+            return Ok(vec![play(request)]);
+        }
         // Never closed.
         let _turn = AT_ONCE.acquire().await;
         let home = folder()?;
@@ -173,7 +209,7 @@ impl Helm {
     }
 
     fn command(&self, home: &Path) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.program.path());
         command.env_clear().current_dir(home).env("HOME", home);
         // Without it Go would use every core, and the limit counts memory per process, not what is used of it.
         command.envs([("GOMAXPROCS", "1"), ("GOMEMLIMIT", "512MiB")]);
@@ -187,7 +223,7 @@ impl Helm {
         use process::Failure;
         let refused = |rule: &str| HelmError::Refused(rule.to_owned());
         match failure {
-            Failure::NotStarted(why) => HelmError::NoProgram(self.program.display().to_string(), why),
+            Failure::NotStarted(why) => HelmError::NoProgram(self.program.path().display().to_string(), why),
             Failure::TooSlow(limit) => refused(&format!("takes longer than {} s to render", limit.as_secs())),
             Failure::TooLarge(limit) => refused(&format!("renders to more than {} MiB", limit >> 20)),
             Failure::Killed => refused("takes more processor time or memory to render than a chart may"),

@@ -34,10 +34,24 @@ pub enum Registry {
     Silent,
 }
 
+/// What most commits of a story are about: what meets only where one comes after another like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taste {
+    Anything,
+    /// StatefulSets, many of which do not run.
+    Sets,
+    Charts,
+    /// Volumes, which many commits leave out, or do not come to run with.
+    Volumes,
+}
+
 #[derive(Debug, Clone)]
 pub struct Configuration {
     /// Nothing breaks but what the story itself breaks: what previewd says has to be right, and soon.
     pub is_gentle: bool,
+    /// People do one thing after the other, most of them while previewd is still at work on the one before.
+    pub is_hasty: bool,
+    pub taste: Taste,
     /// How many environments there may be at once.
     pub places: Option<u64>,
     pub report_to: ReportTo,
@@ -69,13 +83,20 @@ impl Configuration {
         };
         Self {
             is_gentle: rng.random_bool(0.4),
+            is_hasty: rng.random_bool(0.3),
+            taste: match rng.random_range(0..10) {
+                0..4 => Taste::Anything,
+                4..6 => Taste::Sets,
+                6..8 => Taste::Charts,
+                _ => Taste::Volumes,
+            },
             places: rng.random_bool(0.2).then_some(2),
             report_to: if rng.random_bool(0.5) { ReportTo::Both } else { ReportTo::Comment },
             front,
             registry,
             image_wait: Lifespan::minutes(2),
             builds_take: Duration::from_secs(if rng.random_bool(0.3) { 60 } else { 0 }),
-            sleep_after: if rng.random_bool(0.15) { Lifespan::minutes(2) } else { Lifespan::ENDLESS },
+            sleep_after: if rng.random_bool(0.25) { Lifespan::minutes(1) } else { Lifespan::ENDLESS },
             ttl: if rng.random_bool(0.08) { Lifespan::minutes(8) } else { Lifespan::hours(72) },
             has_router: front == Front::Unasked && rng.random_bool(0.5),
         }

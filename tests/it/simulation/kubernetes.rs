@@ -28,7 +28,7 @@ use tokio::{
 
 pub use self::admission::Trouble;
 use self::{
-    admission::{policy_denies, refuses_change, refuses_size},
+    admission::{policy_denies, refuses_change, refuses_mounts, refuses_size, refuses_uid},
     query::Query,
     shapes::{answer, conflict, meta, not_found, refuse, terminating},
     state::{Claim, Namespace, State},
@@ -217,6 +217,7 @@ impl Kubernetes {
         let path: Vec<&str> = parts.uri.path().split('/').filter(|part| !part.is_empty()).collect();
         let resource = match path.as_slice() {
             ["readyz"] => return (Response::new(Body::from("ok")), None),
+            ["version"] => return (answer(&json!({ "gitVersion": "v1.34.0" })), None),
             // Nobody measures here.
             ["apis", "metrics.k8s.io", ..] => return (not_found("path", parts.uri.path()), None),
             ["api", "v1", rest @ ..] | ["apis", _, _, rest @ ..] => rest,
@@ -236,7 +237,9 @@ impl Kubernetes {
             }
             // What is only tried is not made.
             (&Method::POST, ["namespaces", _, "pods"]) => {
-                let tried = policy_denies(&object, "/spec").or_else(|| Some(state.trouble()?.answer("pods", "tried")));
+                let tried = policy_denies(&object, "/spec")
+                    .or_else(|| refuses_mounts(&object))
+                    .or_else(|| Some(state.trouble()?.answer("pods", "tried")));
                 return (tried.unwrap_or_else(|| answer(&meta(json!({ "name": "tried", "uid": "tried" })))), None);
             }
             (&Method::DELETE, ["namespaces", name]) => {
@@ -322,8 +325,8 @@ impl Kubernetes {
         if found.deleted_at.is_some() {
             return terminating(namespace, name);
         }
-        if let Some(trouble) = trouble {
-            return trouble.answer(plural, name);
+        if let Some(refused) = trouble.map(|it| it.answer(plural, name)).or_else(|| refuses_uid(plural, name, &body)) {
+            return refused;
         }
         if plural == "persistentvolumeclaims" {
             if let Some(refused) = found.claims.get(name).and_then(|known| refuses_size(name, &known.body, &body)) {

@@ -152,7 +152,7 @@ pub async fn check(world: &World, told: &Told) -> Result<(), String> {
 }
 
 /// The pull request's own comment, and not the answer to a command.
-fn is_the_comment(body: &str) -> bool {
+pub fn is_the_comment(body: &str) -> bool {
     body.starts_with("<!-- previewd:") && !body.lines().next().unwrap_or_default().contains(":command:")
 }
 

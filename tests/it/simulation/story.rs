@@ -6,7 +6,7 @@ use std::{
 };
 
 use previewd::{
-    environment::CommitSha,
+    environment::{CommitSha, Lifespan},
     faults::Fault,
     identity::Identity,
     service::ChangeRequest,
@@ -75,6 +75,7 @@ async fn begin(world: &mut World, told: &mut Told) {
     world.deliver();
     world.pass(Duration::from_secs(3)).await;
     let mut opened = Vec::new();
+    let is_hasty = world.configuration.is_hasty;
     for _ in 0..world.rng.random_range(ACTIONS) {
         let action = act(world, told, &mut opened).await;
         world.network.note(format_args!("{action}"));
@@ -82,6 +83,7 @@ async fn begin(world: &mut World, told: &mut Told) {
         world.deliver();
         // Much of what matters happens within one second.
         let wait = match world.rng.random_range(0..10) {
+            0..9 if is_hasty => world.rng.random_range(0..2_500),
             0..3 => world.rng.random_range(0..1_000),
             3..8 => world.rng.random_range(1_000..20_000),
             _ => world.rng.random_range(20_000..150_000),
@@ -95,7 +97,7 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
     if opened.is_empty() || (opened.len() < PULL_REQUESTS && world.rng.random_bool(0.15)) {
         let new = NewPullRequest::new("A change", &format!("change-{}", opened.len()));
         let stranger = world.rng.random_bool(0.3);
-        let plan = if stranger { Plan::plain() } else { Plan::draw(&mut world.rng) };
+        let plan = if stranger { Plan::plain() } else { Plan::draw(&mut world.rng, world.configuration.taste) };
         let new = if stranger {
             new.from_fork("mallory").file("src/main.rs", "mine")
         } else {
@@ -117,7 +119,13 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
     match world.rng.random_range(0..100) {
         0..30 => {
             let serial = world.rng.random::<u32>().to_string();
-            let plan = if stranger { Plan::plain() } else { Plan::draw(&mut world.rng) };
+            // What sleeps meets what cannot even start.
+            let may_sleep = world.configuration.sleep_after != Lifespan::ENDLESS;
+            let plan = match stranger {
+                true => Plan::plain(),
+                false if may_sleep && world.rng.random_bool(0.3) => Plan::unreadable(),
+                false => Plan::draw(&mut world.rng, world.configuration.taste),
+            };
             let mut files = if stranger { Vec::new() } else { plan.files() };
             files.push(("src/main.rs", serial));
             let pushed = github.push(REPOSITORY, number, &listed(&files)).await.expect("its branch is there");
@@ -207,19 +215,19 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
             world.network.send_away(Peer::Kubernetes, Duration::from_secs(world.rng.random_range(5..180)));
             "cluster away"
         }
-        _ => befall(world),
+        _ => befall(world, number).await,
     }
 }
 
-/// What befalls a cluster.
-fn befall(world: &mut World) -> &'static str {
+/// What befalls a cluster, or previewd's budget for GitHub.
+async fn befall(world: &mut World, number: u64) -> &'static str {
     let namespaces = world.kubernetes.namespaces();
     if namespaces.is_empty() {
         return "looked at";
     }
     let name = &namespaces[world.rng.random_range(0..namespaces.len())].name;
     let seconds = Duration::from_secs(world.rng.random_range(20..400));
-    match world.rng.random_range(0..5) {
+    match world.rng.random_range(0..9) {
         0 => {
             world.kubernetes.hold(name, seconds);
             "namespace held"
@@ -231,6 +239,20 @@ fn befall(world: &mut World) -> &'static str {
         2 => {
             world.kubernetes.evict(name);
             "evicted"
+        }
+        3 | 4 => {
+            world.kubernetes.hold(name, seconds.max(Duration::from_secs(60)));
+            world.github.comment(REPOSITORY, number, "ann", "/preview reset").await.expect("anybody may comment");
+            "reset, and held"
+        }
+        5 => {
+            world.kubernetes.remove_ended_jobs(name);
+            "ended Jobs removed"
+        }
+        6 => {
+            world.github.comment(REPOSITORY, number, "ann", "/preview status").await.expect("anybody may comment");
+            world.use_up_words(seconds.min(Duration::from_secs(180)));
+            "words used up"
         }
         _ => {
             let trouble = [Trouble::Webhook, Trouble::Throttled, Trouble::Conflict][world.rng.random_range(0..3)];

@@ -6,22 +6,25 @@ use std::{
 };
 
 use previewd::{
-    environment::{DeploymentStatus, EnvironmentStatus, Reason},
+    environment::{DeploymentStatus, EnvironmentStatus, Millis, Reason},
     store::{Deployment, Overview},
 };
 use tokio::time::Instant;
 
 use super::{
-    outcome::{describe, rows},
-    world::World,
+    outcome::{describe, is_the_comment, rows},
+    recipes::{self, Plan},
+    world::{REPOSITORY, World},
 };
 
 /// How often it is looked at.
 pub const EVERY: Duration = Duration::from_secs(3);
-/// What is awaited is told after 10 s, by the look after that.
-const TOLD_AFTER: Duration = Duration::from_secs(25);
+/// What is awaited is told after 10 s, of a container that only starts after 15 s, by the look after that.
+const TOLD_AFTER: Duration = Duration::from_secs(30);
 /// What is shown is true again by then: 10 s without a ready pod are no outage yet.
 const TRUE_AFTER: Duration = Duration::from_secs(25);
+/// What is known is on the pull request within 30 s, or was there and is gone again.
+const WRITTEN_AFTER: Duration = Duration::from_secs(40);
 /// Three attempts of 180 s and the waits between them, with what it takes to see that they are over.
 const ROUND: Duration = Duration::from_secs(3 * 180 + 12 + 36 + 30);
 /// From the moment in which nothing is left to the one in which that is said.
@@ -33,8 +36,14 @@ pub struct Watch {
     looked_at: Option<Instant>,
     /// Since when something is so that must not be so for long: by pull request and what it is.
     since: BTreeMap<(i64, &'static str), Instant>,
-    /// Who wrote on which claim of which namespace, and ran then.
-    owed: BTreeMap<(String, String), BTreeSet<String>>,
+    /// What was written on which claim of which namespace.
+    owed: BTreeMap<(String, String), Owed>,
+}
+
+/// Who wrote on a claim, and ran then.
+struct Owed {
+    since: Millis,
+    data: BTreeSet<String>,
 }
 
 /// Something that must not be so for longer than this.
@@ -63,7 +72,7 @@ impl World {
                     breaches.push(format!("{what} for {} s: {}", (now - since).as_secs(), describe(&row)));
                 }
             }
-            breaches.extend(self.lost_data(&row));
+            breaches.extend(self.lost_data(&row).await);
         }
         if !breaches.is_empty() {
             let mut known = self.breaches.lock().expect("no story goes on after a panic");
@@ -112,6 +121,9 @@ impl World {
                 plan.workloads().iter().all(|wanted| there.contains(*wanted))
             });
             doubt(!is_whole, "it runs without all that its commit says", TRUE_AFTER);
+            let is_chart = self.plans.get(head.as_str()).is_some_and(Plan::is_chart);
+            let is_installed = self.kubernetes.has_done(namespace, recipes::INSTALLS);
+            doubt(is_chart && !is_installed, "a chart runs that was never installed", TRUE_AFTER);
         }
         if status == EnvironmentStatus::Deploying {
             let obstacles = self.kubernetes.obstacles(namespace, row.pull_request.facts.head_sha.as_str());
@@ -123,6 +135,14 @@ impl World {
             let is_late = self.clock.now().saturating_sub(started) > ROUND.as_millis().cast_signed() as i64;
             doubt(is_late, "it is being deployed for longer than a round lasts", Duration::ZERO);
         }
+        if let Some(message) = &environment.message
+            && !self.lacks_words()
+        {
+            let comments = self.github.comments(REPOSITORY, row.pull_request.facts.number.cast_unsigned());
+            let says_it = |body: &str| body.contains(beginning(message));
+            let is_unsaid = comments.iter().any(|it| is_the_comment(&it.body) && !says_it(&it.body));
+            doubt(is_unsaid, "the comment does not say what the status does", WRITTEN_AFTER);
+        }
         if status == EnvironmentStatus::Deleting {
             doubt(found.is_none(), "it is being removed, and is gone", GONE_AFTER);
             let is_left = found.is_some_and(|found| !found.terminating);
@@ -133,7 +153,7 @@ impl World {
 
     /// What was written while a commit ran is there for as long as nobody asked to lose it: its namespace stays, and no
     /// commit runs that goes without.
-    fn lost_data(&mut self, row: &Overview) -> Vec<String> {
+    async fn lost_data(&mut self, row: &Overview) -> Vec<String> {
         let environment = &row.environment;
         let Some(uid) = self.kubernetes.uid(environment.namespace.as_str()) else { return Vec::new() };
         let claims = self.kubernetes.claims(environment.namespace.as_str());
@@ -144,11 +164,32 @@ impl World {
             let kept = plan.claims();
             self.watch.owed.retain(|(namespace, claim), _| *namespace != uid || kept.contains(&claim.as_str()));
             for (name, data) in claims.iter().filter(|(name, _)| kept.contains(&name.as_str())) {
-                self.watch.owed.entry((uid.clone(), name.clone())).or_default().extend(data.iter().cloned());
+                let new = Owed { since: self.clock.now(), data: BTreeSet::new() };
+                let owed = self.watch.owed.entry((uid.clone(), name.clone())).or_insert(new);
+                owed.data.extend(data.iter().cloned());
             }
         }
-        let owed = self.watch.owed.iter().filter(|((namespace, _), _)| *namespace == uid);
-        let lost = owed.filter(|((_, claim), data)| claims.get(claim).is_none_or(|found| !data.is_subset(found)));
-        lost.map(|((_, claim), _)| format!("what was written on {claim} is lost: {}", describe(row))).collect()
+        let is_lost = |((namespace, claim), owed): &(&(String, String), &Owed)| {
+            *namespace == uid && claims.get(claim).is_none_or(|found| !owed.data.is_subset(found))
+        };
+        let lost: Vec<(String, Millis)> =
+            self.watch.owed.iter().filter(is_lost).map(|((_, claim), owed)| (claim.clone(), owed.since)).collect();
+        if lost.is_empty() {
+            return Vec::new();
+        }
+        // One that went without may have run between two looks.
+        let rows = self.store.deployments_of(&environment.id, 100).await.expect("the database answers");
+        let went_without = |claim: &str, since: Millis| {
+            let ran =
+                rows.iter().filter(|row| row.status == DeploymentStatus::Succeeded && row.finished_at >= Some(since));
+            ran.filter_map(|row| self.plans.get(row.commit.as_str())).any(|plan| !plan.claims().contains(&claim))
+        };
+        let lost = lost.iter().filter(|(claim, since)| !went_without(claim, *since));
+        lost.map(|(claim, _)| format!("what was written on {claim} is lost: {}", describe(row))).collect()
     }
+}
+
+/// Of a sentence, what it has in common with one that says the same later: numbers, and what is said of them, come after.
+fn beginning(sentence: &str) -> &str {
+    sentence.split([',', '.', ':', '(', '\'']).next().unwrap_or_default().trim_end()
 }

@@ -20,7 +20,7 @@ use previewd::{
     cluster::Cluster,
     config::{Config, LifetimeSettings, Limits, Team},
     engine::{Engine, Given, Prober, Roles},
-    environment::{CommitSha, Millis},
+    environment::{CommitSha, Millis, Urgency},
     faults::{Fault, Faults},
     github::GitHub,
     helm::Helm,
@@ -28,7 +28,7 @@ use previewd::{
     registry::Registries,
     sealing::Keys,
     service::{Addresses, Parts, RecipeRenderer, Service},
-    store::{Migrate, Retention, Store, migrate},
+    store::{Migrate, Retention, Store, Turn as Budget, migrate},
     webhook::{self, Receiver},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -46,7 +46,7 @@ use super::{
     internet,
     kubernetes::{self, Images, Kubernetes, Outcome},
     network::{Network, Peer},
-    recipes::Plan,
+    recipes::{self, Plan},
     watch::Watch,
 };
 
@@ -95,6 +95,8 @@ pub struct World {
     /// What must never be seen, and was.
     pub breaches: Arc<Mutex<Vec<String>>>,
     pub watch: Watch,
+    /// Until when others use up what may be written to GitHub on the same token.
+    words_used_until: Instant,
     _folder: TempDir,
 }
 
@@ -124,7 +126,7 @@ impl World {
         let store = Store::simulated(&database, move || clock.now()).expect("SQLite opens").sealing(keys);
         let config = Config::default();
         let addresses = Addresses { base_domain: config.base_domain.clone(), github_web_url: config.github.web_url() };
-        let helm = Helm::new("helm".into(), Vec::new());
+        let helm = Helm::played(recipes::chart);
         let renderer = RecipeRenderer { policy: config.policy(), base_domain: config.base_domain.clone(), helm };
         let service = Service::new(Parts {
             store: store.clone(),
@@ -153,6 +155,7 @@ impl World {
             receivers: Arc::default(),
             breaches: Arc::default(),
             watch: Watch::default(),
+            words_used_until: Instant::now(),
             _folder: folder,
         };
         for _ in 0..PROCESSES {
@@ -173,8 +176,25 @@ impl World {
             }
             sleep(left.min(Duration::from_secs(1))).await;
             self.replace_the_dead();
+            self.take_words().await;
             self.watch().await;
         }
+    }
+
+    /// Has nothing be left for so long of what may be written to GitHub.
+    pub fn use_up_words(&mut self, lasts: Duration) {
+        self.words_used_until = Instant::now() + lasts;
+    }
+
+    /// Whether previewd may have no words, by now or for as long as the minute lasts that counts them.
+    pub fn lacks_words(&self) -> bool {
+        Instant::now() < self.words_used_until + Duration::from_secs(150)
+    }
+
+    async fn take_words(&self) {
+        while Instant::now() < self.words_used_until
+            && self.store.take_write(None, Urgency::High).await.expect("the database answers") == Budget::Now
+        {}
     }
 
     fn replace_the_dead(&mut self) {
@@ -254,7 +274,7 @@ impl World {
             workers: 4,
             look: Duration::from_secs(3),
             faults,
-            helm: Helm::new("helm".into(), Vec::new()),
+            helm: Helm::played(recipes::chart),
             given: Given::default(),
             registries,
             image_wait: configuration.image_wait,
@@ -337,6 +357,7 @@ impl World {
         self.network.calm_down();
         self.kubernetes.calm_down();
         self.github.clear_faults();
+        self.words_used_until = Instant::now();
     }
 
     /// A commit that says what is to run, and whose build pushes its images some time after it.

@@ -17,6 +17,9 @@ pub struct SimulateArgs {
     /// Print everything that happens in them
     #[arg(long)]
     tell: bool,
+    /// Have the engine do this wrong, as `LostWake` (src/faults.rs), and tell stories until one finds it
+    #[arg(long, value_name = "NAME")]
+    fault: Option<String>,
 }
 
 impl SimulateArgs {
@@ -25,7 +28,14 @@ impl SimulateArgs {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in a folder of the repository")?;
         let mut command = cargo();
         command.args(["test", "--workspace", "--locked", "--test", "it", "--"]);
-        command.args(["simulation::every_story_ends_as_it_should", "--exact", "--nocapture"]);
+        let test = match &self.fault {
+            Some(fault) => {
+                command.env("PREVIEWD_FAULT", fault);
+                "simulation::every_deliberate_fault_is_found"
+            }
+            None => "simulation::every_story_ends_as_it_should",
+        };
+        command.args([test, "--exact", "--nocapture"]);
         command.current_dir(root);
         command.env("PREVIEWD_SEEDS", self.seeds.to_string()).env("PREVIEWD_FROM", self.from.to_string());
         // How a story ends says more than where the test that tells it panics.

@@ -137,3 +137,30 @@ fn invalid(plural: &str, name: &str, field: &str, rule: &str) -> Response<Body> 
     let causes = json!({ "causes": [{ "reason": "FieldValueInvalid", "message": format!("Invalid value: {rule}"), "field": field }] });
     refuse_with(422, "Invalid", &message, &causes)
 }
+
+/// A pod whose containers mount volumes that it does not have is none.
+/// Source: `ValidatePodSpec` in k8s.io/kubernetes/pkg/apis/core/validation.
+pub(super) fn refuses_mounts(pod: &Value) -> Option<Response<Body>> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let volumes: Vec<Value> = list(&pod["spec"]["volumes"]).into_iter().map(|volume| volume["name"].clone()).collect();
+    let containers = list(&pod["spec"]["containers"]).into_iter().enumerate();
+    let mounts = containers.flat_map(|(container, body)| {
+        let mounts = list(&body["volumeMounts"]).into_iter().enumerate();
+        mounts.map(move |(mount, body)| (container, mount, body["name"].clone()))
+    });
+    let (container, mount, volume) = mounts.into_iter().find(|(_, _, volume)| !volumes.contains(volume))?;
+    let field = format!("spec.containers[{container}].volumeMounts[{mount}].name");
+    let message = format!("Pod {} is invalid: {field}: Not found: {volume}", pod["metadata"]["name"]);
+    let cause = json!({ "reason": "FieldValueNotFound", "message": format!("Not found: {volume}"), "field": field });
+    Some(refuse_with(422, "Invalid", &message, &json!({ "causes": [cause] })))
+}
+
+/// An object that names its UID is one that is there already.
+pub(super) fn refuses_uid(plural: &str, name: &str, body: &Value) -> Option<Response<Body>> {
+    let uid = body["metadata"]["uid"].as_str()?;
+    let message = format!(
+        "Operation cannot be fulfilled on {plural} \"{name}\": StorageError: invalid object, Code: 4, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {uid}, UID in object meta: "
+    );
+    Some(refuse(409, "Conflict", &message))
+}

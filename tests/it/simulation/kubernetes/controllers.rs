@@ -176,7 +176,7 @@ impl State {
             return false;
         }
         let tries = workload.body["spec"]["backoffLimit"].as_u64().unwrap_or(6) + 1;
-        let pods: Vec<&Pod> = found.pods_of(Kind::Job, name).collect();
+        let pods: Vec<&Pod> = found.pods_of(Kind::Job, name).filter(|pod| pod.owner_uid == workload.uid).collect();
         let failed = pods.iter().filter(|pod| pod.ends() || pod.phase(images, now) == Phase::Failed).count();
         let wants_another = pods.len() == failed;
         let ended = if pods.iter().any(|pod| pod.phase(images, now) == Phase::Succeeded) {
@@ -243,6 +243,7 @@ impl State {
             hash,
             template,
             made_at: now,
+            lacks: None,
             began_at: None,
             gone_at: None,
             lost_at: None,
@@ -313,13 +314,18 @@ impl Namespace {
         gone
     }
 
-    /// The kubelet begins with pods whose claims are there.
+    /// The kubelet begins with pods whose claims are there, and what they read.
     fn begin_pods(&mut self, now: Instant) -> bool {
         let mut began = false;
         for pod in self.pods.values_mut().filter(|pod| pod.began_at.is_none() && !pod.ends()) {
             if pod.claims.iter().all(|name| self.claims.get(name).is_some_and(|claim| !claim.goes)) {
-                pod.began_at = Some(now);
-                began = true;
+                let is_missing =
+                    |name: &&str| !self.objects.contains_key(&("configmaps".to_owned(), (*name).to_owned()));
+                pod.lacks = pod.template.configuration().find(is_missing).map(str::to_owned);
+                if pod.lacks.is_none() {
+                    pod.began_at = Some(now);
+                    began = true;
+                }
             }
         }
         began

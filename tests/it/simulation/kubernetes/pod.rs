@@ -73,6 +73,13 @@ impl Template {
         let volumes = self.spec["volumes"].as_array().into_iter().flatten();
         volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned))
     }
+
+    /// The ConfigMaps that its pods read, by name.
+    pub fn configuration(&self) -> impl Iterator<Item = &str> {
+        let containers = self.spec["containers"].as_array().into_iter().flatten();
+        let sources = containers.flat_map(|container| container["envFrom"].as_array().into_iter().flatten());
+        sources.filter_map(|source| source["configMapRef"]["name"].as_str())
+    }
 }
 
 /// What is to be seen of a pod.
@@ -80,6 +87,8 @@ impl Template {
 pub enum Phase {
     /// One of its claims is not there.
     Unscheduled,
+    /// A ConfigMap that it reads is not there.
+    Unconfigured,
     /// Its image is not there.
     BacksOff,
     /// So many restarts are behind it.
@@ -107,7 +116,9 @@ pub struct Pod {
     pub hash: String,
     pub template: Arc<Template>,
     pub made_at: Instant,
-    /// When a node began with it: its claims were there.
+    /// The ConfigMap that it waits for.
+    pub lacks: Option<String>,
+    /// When a node began with it: its claims were there, and what it reads.
     pub began_at: Option<Instant>,
     /// When it is gone, once it ends.
     pub gone_at: Option<Instant>,
@@ -139,7 +150,7 @@ impl Pod {
             return Phase::Lost;
         }
         if self.began_at.is_none() {
-            return Phase::Unscheduled;
+            return if self.lacks.is_some() { Phase::Unconfigured } else { Phase::Unscheduled };
         }
         let Some(started) = self.started_at(images).filter(|at| *at <= now) else { return Phase::BacksOff };
         let is_task = self.owner.0 == Kind::Job;
@@ -178,6 +189,7 @@ impl Pod {
                 Some("not_ready_in_time")
             }
             Phase::Unscheduled => Some("volume_unavailable"),
+            Phase::Unconfigured => Some("container_config"),
             Phase::Runs | Phase::Ready | Phase::Lost | Phase::Succeeded | Phase::Failed => None,
         }
     }
@@ -219,6 +231,12 @@ impl Kubernetes {
         let nothing = json!({});
         let (word, restarts, state, last) = match phase {
             Phase::Unscheduled => ("Pending", 0, nothing.clone(), nothing),
+            Phase::Unconfigured => {
+                let name = pod.lacks.as_deref().unwrap_or_default();
+                let message = format!("configmap \"{name}\" not found");
+                let waiting = json!({ "waiting": { "reason": "CreateContainerConfigError", "message": message } });
+                ("Pending", 0, waiting, nothing)
+            }
             Phase::BacksOff => {
                 let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {image}: not found");
                 let waiting = json!({ "waiting": { "reason": "ImagePullBackOff", "message": message } });

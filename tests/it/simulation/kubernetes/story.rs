@@ -78,6 +78,13 @@ impl Kubernetes {
         again.map(|((_, name, image), times)| format!("{name} of {image} did its work {times} times")).collect()
     }
 
+    /// Whether a Job of this name did its work in a namespace.
+    pub fn has_done(&self, namespace: &str, job: &str) -> bool {
+        let state = self.state();
+        let Some(found) = state.namespaces.get(namespace) else { return false };
+        state.done.keys().any(|(uid, name, _)| *uid == found.uid && name == job)
+    }
+
     /// What keeps a commit from running: the reasons that may be given for it.
     pub fn obstacles(&self, namespace: &str, commit: &str) -> BTreeSet<&'static str> {
         let (state, now) = (self.state(), Instant::now());
@@ -99,6 +106,17 @@ impl Kubernetes {
     pub fn remove_namespace_by_hand(&self, name: &str) {
         let mut state = self.state();
         self.delete_namespace(&mut state, name, None);
+        self.advance(&mut state);
+    }
+
+    /// Takes the Jobs away that came to their end.
+    pub fn remove_ended_jobs(&self, namespace: &str) {
+        let mut state = self.state();
+        if let Some(found) = state.namespaces.get_mut(namespace) {
+            let ended = found.workloads.iter().filter(|(_, workload)| workload.end.is_some());
+            let ended: Vec<String> = ended.map(|((_, name), _)| name.clone()).collect();
+            ended.iter().for_each(|name| drop(found.remove_workload(Kind::Job, name, Instant::now())));
+        }
         self.advance(&mut state);
     }
 
