@@ -323,6 +323,15 @@ fn each_state_has_its_step() {
             Step::Succeed,
         ),
         (
+            "ready between two attempts, beside what another commit left",
+            Facts {
+                progress: Some(Progress::Ready),
+                leftovers: Leftovers::Objects,
+                ..facts(Some(DeploymentFacts { retry_at: Some(NOW + 5_000), ..deploying(2) }))
+            },
+            Step::Prune { volumes: false },
+        ),
+        (
             "nobody looked for an hour",
             Facts {
                 observed_at: Some(NOW - 3_600_000),

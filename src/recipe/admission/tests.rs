@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::{Charted, Context, Files, Mistakes, Object, Policy, Recipe, Render, render};
 use crate::environment::{Cause, CommitSha, Namespace, PublicUrl, RepositoryName};
@@ -330,6 +330,10 @@ fn bare_numbers_and_truths_are_told_where_text_is_asked_for() {
         let refused = rendered(&format!("{{ apiVersion: {object} }}")).expect_err(field).to_string();
         assert!(refused.ends_with(&format!("x was refused: {field} must be text; put it in quotes.")), "{refused}");
     }
+    let secret = "{ apiVersion: v1, kind: Secret, metadata: { name: x }, data: { a: b2xk, b: c3RheXM= }, stringData: { a: new } }";
+    let render = rendered(secret).expect("a Secret");
+    let body = &render.objects[0].body;
+    assert_eq!((&body["data"], &body["stringData"]), (&json!({ "a": "bmV3", "b": "c3RheXM=" }), &Value::Null));
     let secret = "{ apiVersion: v1, kind: Secret, metadata: { name: x }, data: { a: hunter2! } }";
     let refused = rendered(secret).expect_err("no base64").to_string();
     assert_eq!(refused, "Secret x was refused: data.a must be in base64; write text under stringData.");
@@ -522,7 +526,10 @@ fn what_no_pod_starts_without_is_noted() {
         "volumes: [{ name: v, persistentVolumeClaim: { claimName: data } }, { name: c, configMap: { name: kube-root-ca.crt } }],",
         "envFrom: [{ secretRef: { name: nope } }, { configMapRef: { name: led-to, optional: true } }]",
     );
-    let notes = rendered(&yaml).expect("a render").notes;
+    let render = rendered(&yaml).expect("a render");
+    let missing: Vec<_> = render.missing().map(|(object, missing)| (object.name.as_str(), missing)).collect();
+    assert_eq!(missing, [("web", ("PersistentVolumeClaim", "data")), ("web", ("Secret", "nope"))]);
+    let notes = render.notes;
     let told = |what: &str| {
         format!(
             "Deployment web: spec.template.spec names {what}, which the recipe does not make: no pod starts without it."

@@ -1,5 +1,5 @@
-//! The simulation's stories, of the whole space: each draws its configuration and its recipes too, and its cluster has
-//! controllers, quota, volumes and admission. They are few: one takes three seconds of a processor.
+//! The whole engine on a real database, in random stories under a clock that is not real: what is around it is played.
+//! Each story draws its configuration and its recipes, and is told by its seed, again and again the same.
 
 mod configuration;
 mod internet;
@@ -26,7 +26,8 @@ use previewd::faults::Fault;
 
 use self::story::Told;
 
-const SEEDS: u64 = 40;
+/// How many stories a run tells, and among which one has to find each deliberate fault.
+const SEEDS: u64 = 60;
 /// Stories that found a fault which few find. Looked at first; where they find it no longer, all others are.
 const FINDERS: [(Fault, u64); 2] = [(Fault::ProvesEachPhase, 3), (Fault::PrunesAtOnce, 3)];
 /// So many stories that ended badly are enough to look at.
