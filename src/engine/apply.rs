@@ -71,9 +71,11 @@ impl Pass<'_> {
             if environment.applied_commit.as_ref() != Some(head) {
                 self.end_jobs(observed).await?;
             }
-            self.admit_what_is_named(environment, &made.render, good.as_ref()).await?;
             let kept = made.is_new.then_some(Made { render: &made.render, key: &made.key });
             let fresh = observed.facts.namespace == NamespaceFacts::Absent;
+            if !fresh {
+                self.admit_what_is_named(environment, &made.render).await?;
+            }
             self.prepare(environment, head, &made.render, kept, fresh).await?;
             // What belongs neither to this commit nor to the one that a failure goes back to never ran; where nothing is left
             // to go back to, what served may have left volumes.
@@ -270,26 +272,25 @@ impl Pass<'_> {
 
     /// Refuses what names something that is there and goes as soon as it runs, because its own recipe leaves it out: its
     /// pods would start now, and never again.
-    async fn admit_what_is_named(
-        &self,
-        environment: &Environment,
-        render: &Render,
-        good: Option<&Render>,
-    ) -> Result<(), NotApplied> {
+    async fn admit_what_is_named(&mut self, environment: &Environment, render: &Render) -> Result<(), NotApplied> {
         let known = self.engine.store.known_inventory(&environment.id).await?;
-        let stays = |kind: &str, name: &str| {
-            let mut objects = good.into_iter().flat_map(|good| &good.objects);
-            objects.any(|object| object.kind == kind && object.name == name && object.annotation(STAYS).is_some())
-        };
-        let mut missing = render.missing();
-        let left_out = missing.find(|(_, (kind, name))| {
-            let is_it = |object: &Inventoried| object.key.kind == *kind && object.key.name == *name;
-            known.iter().any(|object| is_it(object) && !object.is_kept()) && !stays(kind, name)
-        });
-        let left_out = left_out.filter(|_| !self.engine.faults.has(Fault::LeftOutServes));
-        let Some((object, (kind, name))) = left_out else { return Ok(()) };
-        let rule = format!("its pods need {kind} {name}, which an earlier commit made and this one leaves out");
-        Err(NotApplied::Refused(Cause::ObjectRefused { kind: object.kind.clone(), name: object.name.clone(), rule }))
+        for (object, (kind, name)) in render.missing().filter(|_| !self.engine.faults.has(Fault::LeftOutServes)) {
+            let is_it = |known: &&Inventoried| known.key.kind == kind && known.key.name == name && !known.is_kept();
+            let Some(Inventoried { key, .. }) = known.iter().find(is_it) else { continue };
+            if is_claimed_by(render, key) {
+                continue;
+            }
+            self.fence(CALL_TIMEOUT).await?;
+            let there = self.engine.cluster.annotations(&environment.namespace, &key.api_version, kind, name).await?;
+            // Where it is gone, somebody else may bring it.
+            if there.is_none_or(|annotations| annotations.contains_key(STAYS)) {
+                continue;
+            }
+            let rule = format!("its pods need {kind} {name}, which an earlier commit made and this one leaves out");
+            let (kind, name) = (object.kind.clone(), object.name.clone());
+            return Err(NotApplied::Refused(Cause::ObjectRefused { kind, name, rule }));
+        }
+        Ok(())
     }
 
     async fn record_removed(&self, volumes: &[String]) -> Result<(), Interrupted> {

@@ -22,6 +22,8 @@ use crate::{
 const ASKED_AT_MOST: usize = 8;
 /// What stands for the digest that an image was deployed with where its registry did not say it.
 const UNKNOWN: &str = "unknown";
+/// How long an image is awaited at most of which nobody says which build makes it. In milliseconds.
+const UNTOLD: Millis = 5 * 60_000;
 /// GitHub starts a commit's workflows within this time. In milliseconds.
 const WORKFLOWS_START: Millis = 30_000;
 
@@ -78,7 +80,12 @@ impl Pass<'_> {
         let mut awaited: Vec<String> = missing.collect();
         // Of several that one build makes, each is awaited.
         awaited.extend(self.outdated(observed, moving).await?);
-        let deadline = self.engine.image_wait.millis().map(|wait| self.lease.now().saturating_add(wait));
+        let wait = self.engine.image_wait.millis();
+        // Which build makes it nobody says, and one of the workflows may itself wait for the preview.
+        let is_untold = |image: &String| image.ends_with(&format!("@{UNKNOWN}"));
+        let wait =
+            if awaited.iter().all(is_untold) { Some(wait.map_or(UNTOLD, |wait| wait.min(UNTOLD))) } else { wait };
+        let deadline = wait.map(|wait| self.lease.now().saturating_add(wait));
         Ok(Awaited { deadline: deadline.filter(|_| !awaited.is_empty()), missing: awaited })
     }
 
@@ -109,6 +116,8 @@ impl Pass<'_> {
     /// Those of `moving` that still are, or may be, what an earlier commit of the pull request was deployed with, while a build
     /// is under way; each with that digest.
     async fn outdated(&mut self, observed: &Observed, moving: BTreeSet<String>) -> Result<Vec<String>, NotApplied> {
+        // Those that were asked for when the commit before was pinned.
+        let moving: BTreeSet<String> = moving.into_iter().take(ASKED_AT_MOST).collect();
         let Some(registries) = &self.engine.registries else { return Ok(Vec::new()) };
         let Environment { id, good_commit, applied_commit, .. } = &observed.overview.environment;
         let mut before = Pins::new();

@@ -119,7 +119,8 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             }
         }
         Step::Fail { cause } => failed(cause, seen, now),
-        Step::ShowServing { commit } => shown(EnvironmentChanges::default().serving(commit.as_ref())),
+        Step::ShowServing { commit: None } => shown(EnvironmentChanges::default().serving(None)),
+        Step::ShowServing { commit } => shown(EnvironmentChanges::default().serving(commit.as_ref()).ran()),
         Step::NoteDown { since } => shown(EnvironmentChanges::default().down(*since)),
         Step::BeginAnew { deadline } => {
             let changes = EnvironmentChanges::default().nothing_applied();

@@ -52,11 +52,13 @@ impl Pass<'_> {
         let filter = EventFilter {
             environment_id: Some(environment.id.clone()),
             kind: Some(EventKind::VolumesRemoved),
-            limit: 1,
+            limit: 20,
             ..EventFilter::default()
         };
-        let last = self.engine.store.list_events(&filter).await?.into_iter().next();
-        Ok(last.filter(|event| event.at >= since).and_then(|event| event.detail))
+        let mut events = self.engine.store.list_events(&filter).await?;
+        events.retain(|event| event.at >= since);
+        let gone: Vec<String> = events.into_iter().rev().filter_map(|event| event.detail).collect();
+        Ok((!gone.is_empty()).then(|| gone.join(", ")))
     }
 }
 

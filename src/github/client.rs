@@ -375,7 +375,9 @@ impl GitHub {
         match self.call(Actor::On(access), Call::get(tried, path)).await {
             Ok(answer) => {
                 let Runs { workflow_runs: runs } = answer.json(tried)?;
-                let is_over = |run: &Run| run.status.as_deref() == Some("completed");
+                // What waits for a person builds nothing meanwhile.
+                let is_over =
+                    |run: &Run| matches!(run.status.as_deref(), Some("completed" | "waiting" | "action_required"));
                 Ok(match runs.as_slice() {
                     [] => Workflows::None,
                     runs if runs.iter().all(is_over) => Workflows::Over,

@@ -302,7 +302,7 @@ mod tests {
         let more = ", values_files: [values.yaml], values: { imageOfSide: '{{ branch }}/side', number: '{{ pull_request }}9' }";
         let files = Files::from([("values.yaml".to_owned(), values.as_bytes().to_vec())]);
         let images =
-            ["ghcr.io/acme/shop:7", "ghcr.io/main/side:1", "queue:q7", "tasks:7-01234567", "redis:79", "db:17"];
+            ["ghcr.io/acme/shop:7", "ghcr.io/main/side:1", "queue:q7", "tasks:7-01234567", "redis:7", "redis:79"];
         let pods = images.map(|image| {
             let name = image.replace(['/', ':', '.'], "-");
             hook("Job", &name, "").replace("image: shop", &format!("image: '{image}'"))

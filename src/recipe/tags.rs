@@ -96,24 +96,36 @@ fn texts_about_images(value: &Value, of_image: bool, found: &mut impl FnMut(&str
         Value::String(_) => {}
         Value::Array(items) => items.iter().for_each(|item| texts_about_images(item, of_image, found)),
         Value::Object(entries) => {
-            let entries = entries.iter();
-            entries.for_each(|(key, item)| texts_about_images(item, of_image || is_about_images(key), found));
+            for (key, item) in entries {
+                texts_about_images(item, of_image || is_about_images(key), found);
+                if let Some(tag) = item.as_str().filter(|text| is_about_tags(key) && text.contains("{{")) {
+                    let names = ["repository", "name", "image"].iter().filter_map(|key| entries.get(*key)?.as_str());
+                    names.for_each(|name| found(&format!("{name}:{tag}")));
+                }
+            }
         }
     }
 }
 
 fn is_about_images(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    key.contains("image") || key.ends_with("tag")
+    key.to_ascii_lowercase().contains("image") || is_about_tags(key)
 }
 
-/// Whether an image is `text`, or a chart put it together from that as its tag or the end of its name.
+fn is_about_tags(key: &str) -> bool {
+    key.to_ascii_lowercase().ends_with("tag")
+}
+
+/// Whether an image is `text`, or a chart put it together from that as its tag or the end of its name. A number alone may
+/// be anybody's tag, such as that of `redis:7`.
 fn comes_of(image: &str, text: &str) -> bool {
     let (name, tag) = match image.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (image, ""),
     };
-    !text.is_empty() && (image == text || tag == text || name == text || name.ends_with(&format!("/{text}")))
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_end =
+        |whole: &str| whole.strip_suffix(text).is_some_and(|before| before.is_empty() || before.ends_with('/'));
+    !text.is_empty() && (is_end(image) || is_end(name) || (tag == text && !is_number))
 }
 
 fn note_tags_of_objects(

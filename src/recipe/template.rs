@@ -155,7 +155,7 @@ impl Template {
 }
 
 fn is_nearly_a_variable(name: &str) -> bool {
-    let is_word = name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let is_word = name.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-'));
     is_word && nearest(name, &Variable::NAMES.map(|(known, _)| known)).is_some()
 }
 
@@ -257,7 +257,7 @@ mod tests {
             let text = format!("x {{{{ {name} }}}} y");
             assert_eq!(value(&text).as_ref(), Ok(&text));
         }
-        for name in ["shaa", "hosts", "pullrequest", "shortsha"] {
+        for name in ["shaa", "hosts", "pullrequest", "shortsha", "pull-request"] {
             assert!(value(&format!("{{{{ {name} }}}}")).is_err_and(|error| error.contains("did you mean")), "{name}");
         }
     }

@@ -197,6 +197,7 @@ async fn what_an_installation_made_is_there_for_later_commits_and_a_reset_instal
     let served = |found: &Value| found["status"] == "failed" && found["serving_commit"] == good.as_str();
     let failed = life.until(number, TO_RUNNING, served).await;
     assert_eq!(failed["reason"], "hook_failed", "{failed:#}");
+    life.until_settled().await;
     assert_eq!(jobs().await, ["preview-up-post"], "of the last good commit");
     assert_eq!(made(&life, &namespace).await, installed);
     assert!(life.page(&failed).await.contains(&good));

@@ -465,7 +465,7 @@ impl Life {
         })
         .await;
         // The last of what the watch saw may wake a row once more; it then sleeps for good.
-        eventually("rows are idle", SOON, async || {
+        eventually("rows are idle", TO_GONE, async || {
             let busy =
                 self.count("environments", "due_at IS NOT NULL OR lease_token IS NOT NULL OR refresh").unwrap_or(0);
             (busy == 0 && !store.has_due_environment().await.unwrap()).then_some(())

@@ -29,7 +29,7 @@ use self::story::Told;
 /// How many stories a run tells, and among which one has to find each deliberate fault.
 const SEEDS: u64 = 60;
 /// Stories that found a fault which few find. Looked at first; where they find it no longer, all others are.
-const FINDERS: [(Fault, u64); 2] = [(Fault::ProvesEachPhase, 3), (Fault::PrunesAtOnce, 3)];
+const FINDERS: [(Fault, u64); 0] = [];
 /// So many stories that ended badly are enough to look at.
 const SHOWN: usize = 8;
 /// What `cargo xtask simulate` asks for.
@@ -153,7 +153,7 @@ fn every_deliberate_fault_is_found() {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
                     let known = FINDERS.iter().filter(|(found, _)| found == *fault).map(|(_, seed)| *seed);
                     let finds = |seed: u64| Some((seed, tell(seed, Some(**fault)).err()?));
-                    match known.filter(|seed| seeds.contains(seed)).chain(seeds.clone()).find_map(finds) {
+                    match known.chain(seeds.clone()).find_map(finds) {
                         Some((seed, why)) => {
                             let why: String = why.chars().take(160).collect();
                             println!("{fault:?} is found by seed {seed}: {why}");

@@ -37,6 +37,8 @@ struct State {
     /// Whether what happens is printed.
     is_told: bool,
     calm: bool,
+    /// Of a thousand steps, in how many a process stalls.
+    stalls: u64,
     away_until: BTreeMap<Peer, Instant>,
     dead: BTreeSet<usize>,
     stops: BTreeMap<usize, CancellationToken>,
@@ -62,6 +64,7 @@ impl Network {
             began: Instant::now(),
             is_told: std::env::var_os(TELL_VARIABLE).is_some(),
             calm,
+            stalls: if seed % 5 == 4 { 60 } else { 8 },
             away_until: BTreeMap::new(),
             dead: BTreeSet::new(),
             stops: BTreeMap::new(),
@@ -164,13 +167,14 @@ impl Network {
         let wait = {
             let mut state = self.state();
             let roll = if state.calm { 1_000 } else { state.rng.random_range(0..1_000) };
+            let most = 2 + state.stalls;
             match roll {
                 0..2 => state.kill(process),
-                2..10 => state.mishaps.stalls += 1,
+                roll if roll < most => state.mishaps.stalls += 1,
                 _ => {}
             }
             let seconds = state.rng.random_range(15..45);
-            (roll < 10).then(|| Duration::from_secs(seconds))
+            (roll < most).then(|| Duration::from_secs(seconds))
         };
         if let Some(wait) = wait {
             self.note(format_args!("{process}: stalls for {wait:?} ({moment:?})"));

@@ -76,6 +76,7 @@ async fn begin(world: &mut World, told: &mut Told) {
     world.pass(Duration::from_secs(3)).await;
     let mut opened = Vec::new();
     let is_hasty = world.configuration.is_hasty;
+    let may_sleep = world.configuration.sleep_after != Lifespan::ENDLESS;
     for _ in 0..world.rng.random_range(ACTIONS) {
         let action = act(world, told, &mut opened).await;
         world.network.note(format_args!("{action}"));
@@ -84,6 +85,7 @@ async fn begin(world: &mut World, told: &mut Told) {
         // Much of what matters happens within one second.
         let wait = match world.rng.random_range(0..10) {
             0..9 if is_hasty => world.rng.random_range(0..2_500),
+            0..3 if may_sleep => world.rng.random_range(60_000..100_000),
             0..3 => world.rng.random_range(0..1_000),
             3..8 => world.rng.random_range(1_000..20_000),
             _ => world.rng.random_range(20_000..150_000),
@@ -227,7 +229,7 @@ async fn befall(world: &mut World, number: u64) -> &'static str {
     }
     let name = &namespaces[world.rng.random_range(0..namespaces.len())].name;
     let seconds = Duration::from_secs(world.rng.random_range(20..400));
-    match world.rng.random_range(0..9) {
+    match world.rng.random_range(0..10) {
         0 => {
             world.kubernetes.hold(name, seconds);
             "namespace held"
@@ -241,7 +243,8 @@ async fn befall(world: &mut World, number: u64) -> &'static str {
             "evicted"
         }
         3 | 4 => {
-            world.kubernetes.hold(name, seconds.max(Duration::from_secs(60)));
+            let its_own = namespaces.iter().find(|found| found.name.starts_with(&format!("pr-{number}-")));
+            world.kubernetes.hold(its_own.map_or(name, |found| &found.name), seconds.max(Duration::from_secs(60)));
             world.github.comment(REPOSITORY, number, "ann", "/preview reset").await.expect("anybody may comment");
             "reset, and held"
         }
@@ -249,9 +252,11 @@ async fn befall(world: &mut World, number: u64) -> &'static str {
             world.kubernetes.remove_ended_jobs(name);
             "ended Jobs removed"
         }
-        6 => {
+        6 | 7 => {
             world.github.comment(REPOSITORY, number, "ann", "/preview status").await.expect("anybody may comment");
             world.use_up_words(seconds.min(Duration::from_secs(180)));
+            // Whether it is open counts for nothing.
+            let _ = world.github.close(REPOSITORY, number).await;
             "words used up"
         }
         _ => {
