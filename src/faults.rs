@@ -58,13 +58,15 @@ pub enum Fault {
     LastPhaseSkipped,
     /// A chart is upgraded in an empty namespace.
     ResetIsUpgrade,
+    /// A pod is tried without the volumes that come of a StatefulSet's own claims.
+    ClaimsUnmounted,
     /// What a commit leaves out and its pods name is there for as long as the commit before it.
     LeftOutServes,
 }
 
 impl Fault {
     /// Those that the stories of a run find.
-    pub const FOUND: [Self; 20] = [
+    pub const FOUND: [Self; 21] = [
         Self::LostWake,
         Self::UncheckedLease,
         Self::Unconfirmed,
@@ -77,6 +79,7 @@ impl Fault {
         Self::OthersGoOn,
         Self::PlaceKept,
         Self::ProvesEachPhase,
+        Self::ClaimsUnmounted,
         Self::PrunesAtOnce,
         Self::AnswersHoldUp,
         Self::SleepsOn,

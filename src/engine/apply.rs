@@ -196,7 +196,10 @@ impl Pass<'_> {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(namespace, wall).await?;
         }
-        for object in render.to_try() {
+        for mut object in render.to_try() {
+            if self.engine.faults.has(Fault::ClaimsUnmounted) {
+                object.to_mut().body["spec"]["volumes"].take();
+            }
             self.fence(CALL_TIMEOUT).await?;
             match self.engine.cluster.dry_run_pod(namespace, &object).await {
                 // The pods of the commit before may still hold the quota; the sum was checked when rendering.

@@ -234,6 +234,7 @@ impl Pass<'_> {
             answers: answers || sleeps_on,
             is_down,
             down_since: standing.down_since,
+            half_applied: standing.half_applied,
             asleep: standing.asleep && !sleeps_on,
             leftovers,
             has_blocking_pods: !faults.has(Fault::BlockingPodStays)

@@ -188,9 +188,13 @@ pub(super) fn refused_at_once(cause: &Cause, seen: &Seen<'_>, now: Millis) -> Re
 
 /// So many phases of the head commit are in the cluster. `digest`: that is everything, and has this digest.
 pub(super) fn applied(phases: i64, digest: Option<String>, seen: &Seen<'_>) -> Record {
-    let applied_digest = digest.map(Some);
-    let changes = DeploymentChanges { phase: Some(phases), applied_digest, ..Default::default() };
-    Record { deployment: Some((seen.head.clone(), changes)), ..Record::default() }
+    let is_whole = digest.is_some();
+    let changes = DeploymentChanges { phase: Some(phases), applied_digest: digest.map(Some), ..Default::default() };
+    Record {
+        environment: is_whole.then(|| EnvironmentChanges::default().whole()),
+        deployment: Some((seen.head.clone(), changes)),
+        ..Record::default()
+    }
 }
 
 /// What earlier commits left is gone: so many volumes among it, by their names.
@@ -204,7 +208,7 @@ pub(super) fn pruned(volumes: &[String]) -> Record {
 /// What was applied for `commit` is back; `serves`: it is what answers already.
 pub(super) fn rolled_back(commit: &CommitSha, serves: bool) -> Record {
     Record {
-        environment: Some(EnvironmentChanges::default().serving(serves.then_some(commit))),
+        environment: Some(EnvironmentChanges::default().serving(serves.then_some(commit)).whole()),
         event: event(EventKind::RolledBack, commit.to_string()),
         ..Record::default()
     }

@@ -236,8 +236,13 @@ impl Store {
             }
             let environment = environments::table.find(&lease.environment_id);
             diesel::update(environment).set(environments::applied_commit.eq(&commit)).execute(connection).await?;
-            let awake = StandingChanges { asleep: Some(false), fresh: fresh.then_some(true), ..Default::default() };
-            change_standing!(connection, lease.environment_id, awake);
+            let begins = StandingChanges {
+                asleep: Some(false),
+                fresh: fresh.then_some(true),
+                half_applied: Some(true),
+                ..Default::default()
+            };
+            change_standing!(connection, lease.environment_id, begins);
             if fresh {
                 diesel::delete(objects::table)
                     .filter(objects::environment_id.eq(&lease.environment_id))

@@ -104,6 +104,12 @@ impl EnvironmentChanges {
         self.down(None)
     }
 
+    /// All of what is applied is in the cluster.
+    pub fn whole(mut self) -> Self {
+        self.standing.half_applied = Some(false);
+        self
+    }
+
     /// What is in the way of what is under way. None: nothing is.
     pub fn stumbles(mut self, hitch: Option<&Hitch>) -> Self {
         self.standing.set_hitch(hitch);

@@ -91,6 +91,7 @@ diesel::table! {
         environment_id -> Text,
         asleep -> Bool,
         fresh -> Bool,
+        half_applied -> Bool,
         reset_at -> Nullable<BigInt>,
         down_since -> Nullable<BigInt>,
         hitch -> Nullable<Text>,

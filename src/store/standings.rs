@@ -19,6 +19,8 @@ pub struct Standing {
     pub asleep: bool,
     /// No commit has run in its namespace yet.
     pub fresh: bool,
+    /// Not all of what is applied is in the cluster.
+    pub half_applied: bool,
     /// When somebody asked to begin anew, where what was before is not gone yet.
     pub reset_at: Option<Millis>,
     /// Since when nothing of what ran is ready.
@@ -39,6 +41,7 @@ pub struct Trouble {
 pub(super) struct StandingChanges {
     pub asleep: Option<bool>,
     pub fresh: Option<bool>,
+    pub half_applied: Option<bool>,
     pub reset_at: Option<Option<Millis>>,
     pub down_since: Option<Option<Millis>>,
     pub hitch: Option<Option<String>>,
@@ -51,6 +54,7 @@ impl StandingChanges {
     pub const NOTHING: Self = Self {
         asleep: Some(false),
         fresh: Some(false),
+        half_applied: Some(false),
         reset_at: Some(None),
         down_since: Some(None),
         hitch: Some(None),

@@ -52,6 +52,7 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         answers: true,
         is_down: false,
         down_since: None,
+        half_applied: false,
         asleep: false,
         leftovers: Leftovers::None,
         has_blocking_pods: false,
@@ -405,6 +406,11 @@ fn each_state_has_its_step() {
             Step::Succeed,
         ),
         ("failed, with one to go back to", failed_after_good(Some(commit()), None), roll_back()),
+        (
+            "put back half-way",
+            Facts { half_applied: true, ..failed_after_good(Some(good()), Some(good())) },
+            roll_back(),
+        ),
         (
             "failed, and its namespace is gone",
             Facts { namespace: NamespaceFacts::Absent, answers: false, ..failed_after_good(None, Some(good())) },

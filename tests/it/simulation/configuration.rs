@@ -43,6 +43,8 @@ pub enum Taste {
     Charts,
     /// Volumes, which many commits leave out, or do not come to run with.
     Volumes,
+    /// What pods read, which some commits change and others leave out.
+    Settings,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +64,8 @@ pub struct Configuration {
     pub builds_take: Duration,
     pub sleep_after: Lifespan,
     pub ttl: Lifespan,
+    /// How long Jobs stay that ended, where something takes them away.
+    pub takes_jobs_after: Option<Duration>,
     /// previewd's router leads to previews: they have no Ingress.
     pub has_router: bool,
 }
@@ -85,10 +89,11 @@ impl Configuration {
             is_gentle: rng.random_bool(0.4),
             is_hasty: rng.random_bool(0.3),
             taste: match rng.random_range(0..10) {
-                0..4 => Taste::Anything,
-                4..6 => Taste::Sets,
-                6..8 => Taste::Charts,
-                _ => Taste::Volumes,
+                0..3 => Taste::Anything,
+                3..5 => Taste::Sets,
+                5..7 => Taste::Charts,
+                7..9 => Taste::Volumes,
+                _ => Taste::Settings,
             },
             places: rng.random_bool(0.2).then_some(2),
             report_to: if rng.random_bool(0.5) { ReportTo::Both } else { ReportTo::Comment },
@@ -98,6 +103,7 @@ impl Configuration {
             builds_take: Duration::from_secs(if rng.random_bool(0.3) { 60 } else { 0 }),
             sleep_after: if rng.random_bool(0.25) { Lifespan::minutes(1) } else { Lifespan::ENDLESS },
             ttl: if rng.random_bool(0.08) { Lifespan::minutes(8) } else { Lifespan::hours(72) },
+            takes_jobs_after: rng.random_bool(0.25).then_some(Duration::from_secs(15)),
             has_router: front == Front::Unasked && rng.random_bool(0.5),
         }
     }

@@ -41,9 +41,12 @@ pub async fn settle(world: &mut World) -> Result<(), String> {
     world.calm_down();
     world.pass(AT_LEAST).await;
     let (mut known, mut unknown) = (AT_LEAST, AT_LEAST);
+    let mut is_quiet = false;
     loop {
         let (untold, unsettled) = (untold(world).await, unsettled(world).await);
-        if untold.is_empty() && unsettled.is_empty() {
+        let was_quiet = std::mem::replace(&mut is_quiet, untold.is_empty() && unsettled.is_empty());
+        // At the first look a pass may still have been about to tell of its last step.
+        if is_quiet && was_quiet {
             return Ok(());
         }
         if unknown >= UNKNOWN_AT_MOST {
@@ -93,6 +96,14 @@ async fn unsettled(world: &World) -> Vec<String> {
             && environment.serving_commit != environment.good_commit;
         if is_under_way || goes_back || environment.refresh || environment.failures > 0 {
             unsettled.push(describe(&row));
+        } else if environment.serving_commit.is_some()
+            && environment.serving_commit == environment.good_commit
+            && environment.reason != Some(Reason::Asleep)
+        {
+            let unready = world.kubernetes.unready(environment.namespace.as_str());
+            if !unready.is_empty() {
+                unsettled.push(format!("{unready:?} do not run: {}", describe(&row)));
+            }
         }
     }
     unsettled

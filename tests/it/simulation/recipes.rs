@@ -108,6 +108,9 @@ impl Plan {
         let is_set = taste == Taste::Sets && rng.random_bool(0.8);
         let beside = if rng.random_bool(0.04) {
             Beside::Unreadable
+        } else if taste == Taste::Settings {
+            let settings = [Settings::There, Settings::There, Settings::LeftOut][rng.random_range(0..3)];
+            Beside::Manifests { set: None, job: other, settings }
         } else if is_set {
             Beside::Manifests { set: Some(Image::draw(rng, 0.4)), job: None, settings: Settings::None }
         } else if rng.random_bool(if taste == Taste::Charts { 0.8 } else { 0.2 }) {

@@ -182,6 +182,9 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
             ];
             let choice = world.rng.random_range(0..12);
             let line = lines.get(choice).copied().unwrap_or(&approve);
+            if line == "/preview reset" && world.rng.random_bool(0.5) {
+                hold_its_own(world, number);
+            }
             let author = if world.rng.random_bool(0.8) { "ann" } else { "bob" };
             github.comment(REPOSITORY, number, author, line).await.expect("anybody may comment");
             if line == approve && author == "ann" {
@@ -243,8 +246,7 @@ async fn befall(world: &mut World, number: u64) -> &'static str {
             "evicted"
         }
         3 | 4 => {
-            let its_own = namespaces.iter().find(|found| found.name.starts_with(&format!("pr-{number}-")));
-            world.kubernetes.hold(its_own.map_or(name, |found| &found.name), seconds.max(Duration::from_secs(60)));
+            hold_its_own(world, number);
             world.github.comment(REPOSITORY, number, "ann", "/preview reset").await.expect("anybody may comment");
             "reset, and held"
         }
@@ -264,6 +266,16 @@ async fn befall(world: &mut World, number: u64) -> &'static str {
             world.kubernetes.break_down(trouble, seconds / 6);
             "cluster troubled"
         }
+    }
+}
+
+/// Has the pull request's namespace hang once it is deleted.
+fn hold_its_own(world: &mut World, number: u64) {
+    let seconds = Duration::from_secs(world.rng.random_range(60..400));
+    let begins = format!("pr-{number}-");
+    let namespaces = world.kubernetes.namespaces();
+    if let Some(its_own) = namespaces.iter().find(|found| found.name.starts_with(&begins)) {
+        world.kubernetes.hold(&its_own.name, seconds);
     }
 }
 

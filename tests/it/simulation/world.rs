@@ -122,6 +122,7 @@ impl World {
                 Arc::new(move |call| network.fate(Peer::Kubernetes, call.process, call.is_write, &call.what));
             Kubernetes::new(fate, images.clone())
         };
+        kubernetes.take_jobs_after(configuration.takes_jobs_after);
         let keys = Keys::of(&["a-key-of-the-simulation-with-32-characters".to_owned().into()]).expect("a key");
         let store = Store::simulated(&database, move || clock.now()).expect("SQLite opens").sealing(keys);
         let config = Config::default();

@@ -34,7 +34,7 @@ impl State {
                 self.change("namespaces", "DELETED", found.metadata_of_itself(&name));
                 continue;
             }
-            next = next.into_iter().chain(found.changes_at(images, now)).min();
+            next = next.into_iter().chain(found.changes_at(images, now, self.takes_jobs_after)).min();
             self.namespaces.insert(name, found);
         }
         self.next = next;
@@ -167,8 +167,7 @@ impl State {
         let key = (Kind::Job, name.to_owned());
         let workload = &found.workloads[&key];
         if let Some(end) = workload.end {
-            let stays = workload.body["spec"]["ttlSecondsAfterFinished"].as_u64();
-            if stays.is_some_and(|seconds| end.at + Duration::from_secs(seconds) <= now) {
+            if workload.stays(self.takes_jobs_after).is_some_and(|stays| end.at + stays <= now) {
                 found.remove_workload(Kind::Job, name, now);
                 self.change("jobs", "DELETED", found.metadata(namespace, name));
                 return true;
@@ -265,6 +264,12 @@ fn claims_of_set(set: &Value, pod: &str) -> Vec<(String, Value)> {
 }
 
 impl Workload {
+    /// How long a Job stays once it ended. None: for good.
+    fn stays(&self, at_most: Option<Duration>) -> Option<Duration> {
+        let own = self.body["spec"]["ttlSecondsAfterFinished"].as_u64().map(Duration::from_secs);
+        own.into_iter().chain(at_most).min()
+    }
+
     /// Whether a pod of it counts as available: it stayed ready for a while.
     pub fn has_available(&self, pod: &Pod, images: &Images, now: Instant) -> bool {
         let stays = Duration::from_secs(self.body["spec"]["minReadySeconds"].as_u64().unwrap_or(0));
@@ -332,7 +337,7 @@ impl Namespace {
     }
 
     /// When something of it is next to be looked at.
-    fn changes_at(&self, images: &Images, now: Instant) -> Option<Instant> {
+    fn changes_at(&self, images: &Images, now: Instant, takes_jobs_after: Option<Duration>) -> Option<Instant> {
         let of_pod = |pod: &Pod| {
             let given_up = pod.lost_at.map(|at| at + GIVES_UP_LOST);
             pod.changes_at(images, now).into_iter().chain(given_up).min()
@@ -342,10 +347,8 @@ impl Namespace {
             let stays = Duration::from_secs(workload.body["spec"]["minReadySeconds"].as_u64().unwrap_or(0));
             self.pods_of(*kind, name).filter_map(move |pod| Some(pod.ready_since(images, now)? + stays))
         });
-        let jobs = self.workloads.values().filter_map(|workload| {
-            let seconds = workload.body["spec"]["ttlSecondsAfterFinished"].as_u64()?;
-            Some(workload.end?.at + Duration::from_secs(seconds))
-        });
+        let jobs =
+            self.workloads.values().filter_map(|workload| Some(workload.end?.at + workload.stays(takes_jobs_after)?));
         let refused = self.workloads.values().filter(|workload| workload.refusal.is_some());
         let deletion = self.deleted_at.map(|at| at + LOOKS_INSIDE_AFTER);
         of_pods

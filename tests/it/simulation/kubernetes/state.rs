@@ -110,6 +110,8 @@ pub struct State {
     pub told: (usize, Option<Instant>),
     /// How often each Job did its work, by namespace (its UID), name and image.
     pub done: BTreeMap<(String, String, String), usize>,
+    /// How long Jobs stay that ended, where something takes them away.
+    pub takes_jobs_after: Option<std::time::Duration>,
     /// What is broken, and until when.
     pub trouble: Option<(Trouble, Instant)>,
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     FoundNamespace, Kubernetes, Trouble, Write,
+    pod::Pod,
     state::Namespace,
     workload::{Kind, Workload},
 };
@@ -61,6 +62,27 @@ impl Kubernetes {
         let state = self.state();
         let claims = state.namespaces.get(namespace).into_iter().flat_map(|found| &found.claims);
         claims.filter(|(_, claim)| !claim.goes).map(|(name, claim)| (name.clone(), claim.data.clone())).collect()
+    }
+
+    /// What of what should run has no ready pod of what was applied last, by name.
+    pub fn unready(&self, namespace: &str) -> BTreeSet<String> {
+        let (state, now) = (self.state(), Instant::now());
+        let Some(found) = state.namespaces.get(namespace) else { return BTreeSet::new() };
+        let lasting =
+            found.workloads.iter().filter(|((kind, _), workload)| *kind != Kind::Job && workload.replicas > 0);
+        let is_unready = |((kind, name), workload): &(&(Kind, String), &Workload)| {
+            let newest = &workload.newest().template;
+            let is_ready = |pod: &Pod| {
+                Arc::ptr_eq(&pod.template, newest) && !pod.ends() && pod.ready_since(&self.images, now).is_some()
+            };
+            !found.pods_of(*kind, name).any(is_ready)
+        };
+        lasting.filter(is_unready).map(|((_, name), _)| name.clone()).collect()
+    }
+
+    /// Has Jobs that ended taken away so long after.
+    pub fn take_jobs_after(&self, stays: Option<Duration>) {
+        self.state().takes_jobs_after = stays;
     }
 
     /// The names of what makes pods that stay.
