@@ -96,7 +96,8 @@ impl Pass<'_> {
             let makes_pods = |object: &&Object| WorkloadKind::of(&object.kind).is_some();
             let first = objects.iter().find(makes_pods).or(objects.first());
             let first = first.ok_or_else(|| Interrupted::failed("an empty phase has no room"))?;
-            return Err(NotApplied::not_yet(&ObjectKey::of(first), Obstacle::NoRoom));
+            let (kind, name) = (first.kind.clone(), first.name.clone());
+            return Err(NotApplied::NotTaken(Cause::PodsTerminating { kind, name }));
         }
         for object in made.render.departing(phase) {
             self.remove(&environment.namespace, &ObjectKey::of(object)).await?;

@@ -80,7 +80,7 @@ impl From<GitHubError> for Interrupted {
 pub(super) enum NotApplied {
     /// The cluster, or previewd itself, does not take what the recipe says.
     Refused(Cause),
-    /// The cluster does not take it now, for this reason, and may take it later.
+    /// The cluster does not take it now, or has no room for it, for this reason, and may take it later.
     NotTaken(Cause),
     /// The namespace is on its way out; it is made anew once it is gone.
     NamespaceGoes,

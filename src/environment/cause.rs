@@ -166,6 +166,11 @@ pub enum Cause {
         service: String,
         port: u32,
     },
+    /// What is there of the commit before is still on its way out, and the quota has no room for both.
+    PodsTerminating {
+        kind: String,
+        name: String,
+    },
     Asleep,
     /// The namespace of before is on its way out.
     NamespaceTerminating,
@@ -213,6 +218,7 @@ impl Cause {
             Self::UrlUnreachable { .. } | Self::NoPage { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => {
                 Reason::UrlUnreachable
             }
+            Self::PodsTerminating { .. } => Reason::PodsTerminating,
             Self::Asleep => Reason::Asleep,
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
             Self::NamespaceStuck { .. } => Reason::NamespaceStuck,
@@ -228,6 +234,8 @@ impl Cause {
             Self::NotReadyYet { container, seconds, of: _, probe } => {
                 Self::NotReadyInTime { container: Some(container), seconds, probe }
             }
+            // Pods end within their grace, unless something in the cluster keeps them.
+            Self::PodsTerminating { kind, name } => Self::NotTaken { kind, name, why: Obstacle::NoRoom },
             other => other,
         }
     }
@@ -397,6 +405,10 @@ impl fmt::Display for Cause {
                  and its targetPort.",
             ),
             Self::Asleep => write!(f, "It sleeps, because nobody used it for a while; a retry wakes it."),
+            Self::PodsTerminating { kind, name } => write!(
+                f,
+                "Pods of before are still ending, and the quota has no room for both; {kind} {name} comes once they are gone.",
+            ),
             Self::NamespaceTerminating => {
                 write!(f, "The namespace of before is still being removed; the preview begins anew once it is gone.")
             }

@@ -69,6 +69,7 @@ pub fn remedy(status: EnvironmentStatus, reason: Option<Reason>, audience: Audie
         (EnvironmentStatus::Deploying, Some(Reason::NotReadyInTime)) => {
             format!("{wait}: it may only need longer to start; it is tried three times.")
         }
+        (EnvironmentStatus::Deploying, Some(reason @ Reason::PodsTerminating)) => of(reason, retry, audience),
         (EnvironmentStatus::Deploying, Some(reason)) => {
             format!("It is tried three times. {}", of(reason, "wait for the next try", audience))
         }
@@ -146,6 +147,7 @@ fn of(reason: Reason, retry: &str, audience: Audience) -> String {
             format!("Ask for what the nodes have, or have an operator look at what the message names; then {retry}.")
         }
         Reason::Asleep => audience.wake().to_owned(),
+        Reason::PodsTerminating => format!("{wait}: it goes on once they are gone."),
         Reason::NamespaceTerminating => format!("{wait}: it begins anew once it is gone."),
         Reason::NamespaceStuck => "An operator frees what the message names.".to_owned(),
         Reason::Expired | Reason::RemovedByHand => format!("Push a commit, or {ask_for_it}."),

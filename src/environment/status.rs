@@ -108,6 +108,7 @@ codes! {
         VolumeUnavailable = "volume_unavailable",
         NotReadyInTime = "not_ready_in_time",
         UrlUnreachable = "url_unreachable",
+        PodsTerminating = "pods_terminating",
         Asleep = "asleep",
         NamespaceTerminating = "namespace_terminating",
         NamespaceStuck = "namespace_stuck",
@@ -155,6 +156,7 @@ pub fn legal_reasons(status: EnvironmentStatus) -> &'static [Option<Reason>] {
             Some(VolumeUnavailable),
             Some(NotReadyInTime),
             Some(UrlUnreachable),
+            Some(PodsTerminating),
         ],
         EnvironmentStatus::Running => &[None, Some(Asleep)],
         EnvironmentStatus::Failed => &[

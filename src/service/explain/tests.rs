@@ -124,6 +124,7 @@ fn causes() -> Vec<Cause> {
         Cause::BadAnswer { service: text("web"), port: 80, path: text("/healthz"), answered: None },
         Cause::BadAnswer { service: text("web"), port: 80, path: text("/healthz"), answered: Some(404) },
         Cause::NothingBehind { service: text("web"), port: 80 },
+        Cause::PodsTerminating { kind: text("Deployment"), name: text("app") },
         Cause::Asleep,
         Cause::NamespaceTerminating,
         Cause::NamespaceStuck { blocked_by: text("a finalizer of ConfigMap settings") },
@@ -181,13 +182,14 @@ fn place(cause: &Cause) -> usize {
         Cause::HeadNotIncluded => 42,
         Cause::AuthorNotIncluded { .. } => 43,
         Cause::NoPage { .. } => 44,
+        Cause::PodsTerminating { .. } => 45,
     }
 }
 
 #[test]
 fn every_cause_is_among_them() {
     let listed: BTreeSet<usize> = causes().iter().map(place).collect();
-    assert_eq!(listed, (0..=44).collect(), "one has no row in the table");
+    assert_eq!(listed, (0..=45).collect(), "one has no row in the table");
     let reasons: BTreeSet<Reason> = causes().iter().map(Cause::reason).collect();
     assert_eq!(reasons, Reason::ALL.iter().copied().collect());
 }

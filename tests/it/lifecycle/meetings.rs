@@ -150,6 +150,10 @@ async fn a_commit_that_needs_less_takes_the_place_of_one_that_had_almost_all() {
     let number = life.open("change", &app("ok", "resources: { cpu: 450m, memory: 64Mi }", "")).await;
     life.until_running(number).await;
     push_recipe(&life, number, &app("ok", "resources: { cpu: 100m, memory: 64Mi }", "")).await;
+    let making_room = life.until(number, SOON, |found| found["reason"] == "pods_terminating").await;
+    let said =
+        "Pods of before are still ending, and the quota has no room for both; Deployment app comes once they are gone.";
+    assert_eq!(text(&making_room, "message"), said, "{making_room:#}");
     let running = life.until_running(number).await;
     assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
     life.finish().await;
