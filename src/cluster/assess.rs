@@ -7,7 +7,7 @@ mod pods;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
     batch::v1::{Job, JobCondition},
-    core::v1::Pod,
+    core::v1::{Pod, PodSpec},
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
 
@@ -156,6 +156,19 @@ pub fn blocking_pods(workloads: &Workloads) -> Vec<PodReference> {
         living_pods_of(workloads, set.uid()).filter(is_older).filter(|pod| !has_condition(pod, "Ready", "True"))
     });
     blocking.filter_map(reference).collect()
+}
+
+/// The pods on a node that mount the claim, and keep it where somebody deletes it. Those that no node took do not
+/// (<https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection>).
+pub fn pods_with_claim(workloads: &Workloads, claim: &str) -> Vec<PodReference> {
+    let is_on_a_node = |spec: &&PodSpec| spec.node_name.is_some();
+    let mounts = |pod: &&Pod| {
+        let volumes = pod.spec.as_ref().filter(is_on_a_node).and_then(|spec| spec.volumes.as_ref());
+        let mut claims = volumes.into_iter().flatten().filter_map(|volume| volume.persistent_volume_claim.as_ref());
+        claims.any(|source| source.claim_name == claim)
+    };
+    let living = workloads.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    living.filter(mounts).filter_map(reference).collect()
 }
 
 /// Whether something of what should run has no ready pod.

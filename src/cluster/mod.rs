@@ -30,7 +30,7 @@ use crate::environment::{ENVIRONMENT_LABEL, INSTALLATION_LABEL};
 
 pub use assess::{
     Expected, Tasks, assess, blocking_pods, completed_jobs, failed_jobs, failed_pods, has_completed, is_down,
-    jobs_to_restart, needs_explaining, pods_to_restart, running,
+    jobs_to_restart, needs_explaining, pods_to_restart, pods_with_claim, running,
 };
 pub use client::{CALL_TIMEOUT, Cluster};
 pub use error::ClusterError;

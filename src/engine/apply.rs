@@ -12,9 +12,10 @@ use super::{
 use crate::{
     cluster::{
         CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, blocking_pods,
-        completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, running,
+        completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, pods_with_claim,
+        running,
     },
-    environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle},
+    environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle, VolumeProblem},
     faults::Fault,
     recipe::{ONCE, Object, RUN, Render, STAYS, room},
     store::{Environment, Inventoried, Made, ObjectKey, Settled},
@@ -103,10 +104,7 @@ impl Pass<'_> {
             self.remove(&environment.namespace, &ObjectKey::of(object)).await?;
         }
         self.restart(observed, objects, restart_pods).await?;
-        let done = self.done_jobs(&environment.id).await?;
-        for object in objects {
-            self.put(&environment.namespace, object, &done, Volumes::AsAsked).await?;
-        }
+        self.put_all(observed, objects, Volumes::AsAsked).await?;
         let is_last = phase + 1 >= phases.len();
         Ok(Applied { phases: phase as i64 + 1, digest: is_last.then(|| made.render.digest()) })
     }
@@ -133,12 +131,9 @@ impl Pass<'_> {
             let jobs = render.objects.iter().filter(|object| object.kind == "Job").map(|job| job.name.clone());
             self.engine.store.record_done(&self.lease, &jobs.collect::<Vec<_>>()).await??;
         }
-        let done = self.done_jobs(&environment.id).await?;
         // What ran to its end is not run again, unless it went with its namespace.
         let render = if fresh { render } else { render.lasting() };
-        for object in &render.objects {
-            self.put(&environment.namespace, object, &done, Volumes::AsTheyAre).await?;
-        }
+        self.put_all(observed, &render.objects, Volumes::AsTheyAre).await?;
         let owner = self.owner(&environment.id);
         let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet];
         let workloads = self.engine.cluster.workloads(&environment.namespace, &owner, &kinds).await?;
@@ -211,6 +206,24 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Applies objects, one after the other. Of a claim that goes the pods are ended that hold it: what is on it is lost
+    /// already, and another of its name does not come before they are gone.
+    async fn put_all(&mut self, observed: &Observed, objects: &[Object], volumes: Volumes) -> Result<(), NotApplied> {
+        let environment = &observed.overview.environment;
+        let done = self.done_jobs(&environment.id).await?;
+        for object in objects {
+            let put = self.put(&environment.namespace, object, &done, volumes).await;
+            if let Err(NotApplied::NotTaken(Cause::VolumeUnavailable { .. })) = &put {
+                for pod in observed.workloads.iter().flat_map(|workloads| pods_with_claim(workloads, &object.name)) {
+                    self.fence(CALL_TIMEOUT).await?;
+                    self.engine.cluster.restart_pod(&environment.namespace, &pod).await?;
+                }
+            }
+            put?;
+        }
+        Ok(())
+    }
+
     /// Applies an object; where it must not be changed in place, or is to run again, it is made anew. A Job that is
     /// among `done` has done its work, whatever became of it.
     async fn put(
@@ -235,6 +248,10 @@ impl Pass<'_> {
         self.fence(CALL_TIMEOUT).await?;
         match self.engine.cluster.apply(namespace, object).await {
             Ok(Standing::Stays) => return Ok(()),
+            Ok(Standing::Goes) if object.kind == "PersistentVolumeClaim" => {
+                let (name, why) = (Some(object.name.clone()), VolumeProblem::Going);
+                return Err(NotApplied::NotTaken(Cause::VolumeUnavailable { name, why }));
+            }
             // What was put into it would go with it.
             Ok(Standing::Goes) => return Err(NotApplied::not_yet(&ObjectKey::of(object), Obstacle::Goes)),
             Err(ClusterError::Immutable(_)) if object.kind == "PersistentVolumeClaim" => {

@@ -431,6 +431,39 @@ async fn volumes_that_can_grow_do_and_a_commit_goes_back_to_them() {
     life.finish().await;
 }
 
+/// Its pod holds it, and another of its name does not come before that has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_somebody_deleted_comes_anew_with_the_next_commit() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "deleted-volume", "").await;
+    let number = life.open("change", &app("ok", "volumes: { /data: 16Mi }", "")).await;
+    let running = life.until_running(number).await;
+    let namespace = text(&running, "namespace").to_owned();
+    let volume = claim(&life, &namespace, "app-data").await.expect("the volume");
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(life.kube.clone(), &namespace);
+    let hold = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    let both = json!(["kubernetes.io/pvc-protection", "example.com/held"]);
+    claims.patch("app-data", &PatchParams::default(), &hold(both)).await.unwrap();
+    claims.delete("app-data", &DeleteParams::default()).await.unwrap();
+
+    let head = life.push(number).await;
+    let waits = |found: &Value| found["commit"] == head && found["reason"] == "volume_unavailable";
+    let waiting = life.until(number, SOON, waits).await;
+    let said = "The PersistentVolumeClaim app-data is still being removed.";
+    assert_eq!((text(&waiting, "status"), text(&waiting, "message")), ("deploying", said), "{waiting:#}");
+    eventually("its pod let go of it", SOON, async || {
+        let left = claims.get("app-data").await.unwrap().metadata.finalizers.unwrap_or_default();
+        (left == ["example.com/held"]).then_some(())
+    })
+    .await;
+    claims.patch("app-data", &PatchParams::default(), &hold(Value::Null)).await.unwrap();
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    let new = claim(&life, &namespace, "app-data").await.expect("a volume");
+    assert_ne!(new, volume, "an empty one");
+    life.finish().await;
+}
+
 /// Where the cluster can change a volume's size it does; elsewhere the way out is told, and nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_of_another_size_asks_for_a_reset() {
