@@ -118,8 +118,14 @@ impl Pass<'_> {
             let rule = "what was applied for it is sealed with a key that is not there any more".to_owned();
             NotApplied::Refused(Cause::ObjectRefused { kind: "Commit".to_owned(), name: commit.to_string(), rule })
         })?;
-        self.end_jobs(observed).await?;
         let fresh = observed.facts.namespace == NamespaceFacts::Absent;
+        // Its hooks are those of an upgrade, and nothing is left that they could upgrade. An installation is another render,
+        // in phases that wait for each other: a commit's own attempt.
+        if render.upgrades == Some(true) && (fresh || observed.standing.fresh) {
+            let rule = "ran as an upgrade of what its namespace has no longer".to_owned();
+            return Err(NotApplied::Refused(Cause::ChartFailed { rule }));
+        }
+        self.end_jobs(observed).await?;
         self.prepare(environment, commit, &render, None, fresh).await?;
         // What took its place never ran, and holds what there is of the quota.
         let removed = self.remove_leftovers(environment, |_| false).await?;

@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{ConfigMap, Secret, ServiceAccount},
+    core::v1::{ConfigMap, Namespace, Secret, ServiceAccount},
 };
-use kube::{Api, ResourceExt};
-use serde_json::Value;
+use kube::{Api, ResourceExt, api::DeleteParams};
+use serde_json::{Value, json};
 use xtask::{
     github::{NewPullRequest, Role},
     testing::eventually,
@@ -229,5 +229,45 @@ async fn a_chart_that_follows_something_else_is_installed() {
     life.push(number).await;
     life.until_running(number).await;
     assert_eq!(names::<Job>(&life, &namespace).await, ["preview-up", "preview-up-post"], "and then upgraded");
+    life.finish().await;
+}
+
+/// The hooks that are kept of it are those of an upgrade, and there is nothing any more that they could upgrade.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_is_not_put_back_into_an_empty_namespace() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "emptied").await;
+    let github = &life.stand.github;
+    let mut new = NewPullRequest::new("A chart", "chart");
+    for (path, text) in chart("check") {
+        new = new.file(&path, &text);
+    }
+    let number = github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until_running(number).await;
+    let good = life.push(number).await;
+    let running = life.until_running(number).await;
+    push(&life, number, &chart("fail")).await;
+    let is_back = |found: &Value| found["status"] == "failed" && found["serving_commit"] == good;
+    life.until(number, TO_RUNNING, is_back).await;
+
+    let namespace = running["namespace"].as_str().unwrap();
+    let namespaces: Api<Namespace> = Api::all(life.kube.clone());
+    namespaces.delete(namespace, &DeleteParams::default()).await.unwrap();
+    let gave_up = "The chart ran as an upgrade of what its namespace has no longer.";
+    eventually("it is not put back, and that is said", TO_RUNNING, async || {
+        let explained = life
+            .ask("explain_preview_environment", json!({ "repository": life.repository, "pull_request": number }))
+            .await;
+        explained.done().unwrap().to_string().contains(&format!("not to {good}: {gave_up}")).then_some(())
+    })
+    .await;
+    let failed = life.get(number).await;
+    assert_eq!((&failed["status"], &failed["serving_commit"]), (&"failed".into(), &Value::Null), "{failed:#}");
+    assert!(namespaces.get_opt(namespace).await.unwrap().is_none(), "nothing is made of it");
+
+    // Its installation has no hook that fails.
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    life.until_running(number).await;
+    assert_eq!(names::<Job>(&life, namespace).await, ["preview-before"]);
     life.finish().await;
 }
