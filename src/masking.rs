@@ -41,7 +41,7 @@ impl Mask {
         let commits: BTreeSet<&CommitSha> = commits.into_iter().filter_map(Option::as_ref).collect();
         let mut renders = Vec::new();
         for commit in commits {
-            renders.extend(store.unsealed_render(&environment.id, commit).await?);
+            renders.extend(store.unsealed_renders(&environment.id, commit).await?);
         }
         Ok(Self::of(&renders))
     }

@@ -112,6 +112,7 @@ impl Pass<'_> {
     /// Puts back what was applied for a commit that ran. Gives whether people still, or already, reach it.
     pub(super) async fn put_back(&mut self, observed: &Observed, commit: &CommitSha) -> Result<bool, NotApplied> {
         let environment = &observed.overview.environment;
+        self.engine.store.keep_what_ran(&self.lease, commit).await??;
         let render = self.engine.store.render(&environment.id, commit).await?;
         // It is kept for as long as the row names the commit; the key that it was sealed with may be gone.
         let render = render.ok_or_else(|| {

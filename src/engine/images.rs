@@ -65,7 +65,8 @@ impl Pass<'_> {
         let made = self.make(observed).await?;
         let facts = &observed.overview.pull_request.facts;
         let head = &facts.head_sha;
-        if made.is_new {
+        // What ran of this very commit is kept until something else is applied of it.
+        if made.is_new && observed.overview.environment.good_commit.as_ref() != Some(head) {
             let kept = Made { render: &made.render, key: &made.key };
             self.engine.store.keep_render(&self.lease, head, kept).await??;
         }

@@ -136,7 +136,7 @@ impl Pass<'_> {
             (Decision::Deploy(_) | Decision::Wait(_), Some(_)) => {
                 let since = deployment.as_ref().and_then(|deployment| deployment.attempt_deadline);
                 // Of an attempt that is under way only what was applied of it.
-                let under_way = deployment.as_ref().filter(|row| row.applied_digest.is_none());
+                let under_way = deployment.as_ref().filter(|row| is_of(row) && row.applied_digest.is_none());
                 let phases = under_way.filter(|row| applied.as_ref() == Some(&row.commit)).map(|row| row.phase);
                 let expected = waited_for(&known, phases);
                 // What earlier commits left may be in the way of it.
@@ -181,7 +181,7 @@ impl Pass<'_> {
         if let (Some(workloads), Some(Progress::Ready), Some(good)) = (&workloads, &progress, &applied)
             && environment.serving_commit.is_none()
             && environment.good_commit.as_ref() == Some(good)
-            && decision != Decision::Deploy(good.clone())
+            && (decision != Decision::Deploy(good.clone()) || !deployment.as_ref().is_some_and(is_of))
             && !self.is_reached(environment, good, workloads).await?
         {
             progress = Some(Progress::Progressing);
@@ -203,6 +203,13 @@ impl Pass<'_> {
         };
         let answers = workloads.is_some() && serving.is_some() && still_serving == serving;
         let rebuilt = is_known && environment.check_is_due && !standing.asleep && self.is_rebuilt(&overview).await?;
+
+        let remade = match &environment.good_commit {
+            Some(good) if deployment.as_ref().is_some_and(|row| row.commit == *good) && !is_known => {
+                self.engine.store.is_remade(&environment.id, good).await?
+            }
+            Some(_) | None => false,
+        };
 
         let faults = &self.engine.faults;
         let sleeps_on = faults.has(Fault::SleepsOn)
@@ -234,6 +241,7 @@ impl Pass<'_> {
             answers: answers || sleeps_on,
             is_down,
             down_since: standing.down_since,
+            remade,
             half_applied: standing.half_applied,
             asleep: standing.asleep && !sleeps_on,
             leftovers,
@@ -514,7 +522,7 @@ impl Pass<'_> {
         leftovers: Leftovers,
     ) -> Option<CommitSha> {
         match (decision, deployment) {
-            (Decision::Deploy(head), Some(row)) if environment.applied_commit.as_ref() == Some(head) => {
+            (Decision::Deploy(head), Some(row)) if environment.applied_commit.as_ref() == Some(head) && is_of(row) => {
                 let is_whole = row.applied_digest.is_some() && leftovers != Leftovers::Objects;
                 let is_whole = is_whole || self.engine.faults.has(Fault::ProvesEachPhase);
                 (is_whole && row.status != DeploymentStatus::Succeeded).then(|| head.clone())
@@ -617,6 +625,11 @@ fn is_proof(status: u16, is_named: bool, is_the_applications: bool) -> bool {
         400..=499 => !is_named,
         _ => false,
     }
+}
+
+/// Whether what is applied of the commit is this round's. What ran of it before, and what was put back, is not.
+fn is_of(row: &Deployment) -> bool {
+    row.status == DeploymentStatus::Deploying || row.applied_digest.is_some()
 }
 
 /// What of the inventory is waited for: of as many phases as are applied (None: of all), without the Jobs that did their

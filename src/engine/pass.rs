@@ -238,7 +238,7 @@ impl Pass<'_> {
             },
             Step::RollBack { commit } => match self.put_back(observed, commit).await {
                 // Where URLs are proved, this one's is as well before it is said to answer: its route may just have changed.
-                Ok(serves) => records::rolled_back(commit, serves && self.engine.prober.is_none()),
+                Ok(serves) => records::rolled_back(commit, serves && self.engine.prober.is_none(), &seen),
                 Err(NotApplied::Refused(cause)) => records::gave_up_going_back(commit, &cause),
                 Err(NotApplied::NotTaken(cause)) => {
                     // It is tried again, ever more seldom, and told once.

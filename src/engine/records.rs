@@ -206,8 +206,11 @@ pub(super) fn pruned(volumes: &[String]) -> Record {
 }
 
 /// What was applied for `commit` is back; `serves`: it is what answers already.
-pub(super) fn rolled_back(commit: &CommitSha, serves: bool) -> Record {
+pub(super) fn rolled_back(commit: &CommitSha, serves: bool, seen: &Seen<'_>) -> Record {
+    // What was tried of the head commit since it ran is not in the cluster any more.
+    let gone = DeploymentChanges { applied_digest: Some(None), ..Default::default() };
     Record {
+        deployment: (commit == seen.head).then(|| (commit.clone(), gone)),
         environment: Some(EnvironmentChanges::default().serving(serves.then_some(commit)).whole()),
         event: event(EventKind::RolledBack, commit.to_string()),
         ..Record::default()

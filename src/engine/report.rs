@@ -374,6 +374,7 @@ impl Pass<'_> {
             url: Some(PublicUrl::of(&environment.namespace, &self.engine.base_domain)),
             commit: head.clone(),
             serving_commit: environment.serving_commit.clone(),
+            ran_before: environment.good_commit.as_ref() == Some(head),
             attempt: row.map_or(0, |row| row.attempt),
             attempts: ATTEMPTS,
             volumes_to_go: self.volumes_to_go(environment).await?,

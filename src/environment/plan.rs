@@ -138,6 +138,8 @@ pub struct Facts {
     pub is_down: bool,
     /// Since when that is so, as far as it was noted.
     pub down_since: Option<Millis>,
+    /// Something else is applied of the last commit that ran than what ran of it.
+    pub remade: bool,
     /// Not all of what is applied is in the cluster: somebody was stopped half-way.
     pub half_applied: bool,
     /// What is applied has no pods until somebody wants it again.
@@ -481,7 +483,7 @@ fn step_back(facts: &Facts, now: Millis) -> Step {
         return await_removal(facts, *since, blocked_by, now);
     }
     // What sleeps does not answer, and a visit wakes only what runs: it is put back with its pods.
-    if facts.applied.as_ref() != Some(good) || facts.half_applied || facts.asleep {
+    if facts.applied.as_ref() != Some(good) || facts.remade || facts.half_applied || facts.asleep {
         return Step::RollBack { commit: good.clone() };
     }
     // Though others of its pods answer.

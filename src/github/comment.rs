@@ -36,6 +36,8 @@ pub struct CommentFacts {
     pub commit: CommitSha,
     /// The commit that answers at the URL.
     pub serving_commit: Option<CommitSha>,
+    /// `commit` is the last one that ran: where it failed since, what is put back is its own.
+    pub ran_before: bool,
     /// The attempt that was made last, from 1.
     pub attempt: i64,
     /// How many attempts a round has.
@@ -148,12 +150,18 @@ pub fn comment(facts: &CommentFacts) -> String {
 }
 
 fn headline_and_sentence(facts: &CommentFacts) -> (&'static str, String) {
-    let CommentFacts { status, cause_message, told, url, commit, serving_commit, attempt, attempts, .. } = facts;
+    let CommentFacts {
+        status, cause_message, told, url, commit, serving_commit, ran_before, attempt, attempts, ..
+    } = facts;
     let commit_code = format!("`{}`", commit.short());
     let cause = cause_message.as_deref().map(escaped);
     let serving = match (serving_commit, url) {
         (Some(serving), Some(url)) if serving != commit => {
             format!("\n\nCommit `{}` still answers at <{}>", serving.short(), url.as_str())
+        }
+        // With the image of before, where its tag means another one by now.
+        (Some(_), Some(url)) if *ran_before && *status == EnvironmentStatus::Failed => {
+            format!("\n\nWhat ran of it before still answers at <{}>", url.as_str())
         }
         _ => String::new(),
     };
@@ -303,6 +311,7 @@ mod tests {
             url: Some(PublicUrl::of(&namespace, &base_domain)),
             commit: commit('c'),
             serving_commit: Some(commit('b')),
+            ran_before: false,
             attempt: 1,
             attempts: 3,
             volumes_to_go: Vec::new(),
@@ -411,6 +420,16 @@ mod tests {
             ..facts(EnvironmentStatus::Deploying)
         };
         insta::assert_snapshot!("comment_told", comment(&told));
+    }
+
+    #[test]
+    fn what_ran_of_the_same_commit_still_answers() {
+        let serving_commit = Some(commit('c'));
+        let failed = CommentFacts { serving_commit, ran_before: true, ..facts(EnvironmentStatus::Failed) };
+        let says_so = |facts: &CommentFacts| comment(facts).contains("What ran of it before still answers at <");
+        assert!(says_so(&failed), "{}", comment(&failed));
+        assert!(!says_so(&CommentFacts { ran_before: false, ..failed.clone() }), "a part of it may be ready");
+        assert!(!says_so(&CommentFacts { status: EnvironmentStatus::Running, ..failed }));
     }
 
     #[test]

@@ -246,9 +246,10 @@ impl Service {
         // Of what runs, an attempt that failed before says nothing.
         let runs = environment.status == EnvironmentStatus::Running;
         let says_nothing = logs.containers.iter().all(|log| log.lines.is_empty());
-        // After a failure that went back to another commit, what runs says nothing of it.
+        // After a failure that went back to what ran before, what runs says nothing of it.
+        let ran_before = environment.good_commit.as_ref() == Some(head);
         let went_back = environment.status == EnvironmentStatus::Failed
-            && environment.serving_commit.as_ref().is_some_and(|serving| serving != head);
+            && environment.serving_commit.as_ref().is_some_and(|serving| serving != head || ran_before);
         if (says_nothing || went_back) && !runs && !request.previous {
             let kept = self.store().kept_logs(&environment.id, head).await?;
             let has_kept = !kept.is_empty();

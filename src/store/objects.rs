@@ -102,6 +102,17 @@ struct ObjectRow {
     done: bool,
 }
 
+/// What is kept of a commit.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = renders)]
+struct Kept {
+    body: String,
+    /// Of what it was made from.
+    key: Option<String>,
+    /// What ran of it, where something else was applied since.
+    ran_body: Option<String>,
+}
+
 /// What is about to be applied, and what it was made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Made<'a> {
@@ -252,12 +263,27 @@ impl Store {
             let good: Option<String> = environment.select(environments::good_commit).first(connection).await?;
             let of_this = deployments::table.filter(deployments::environment_id.eq(&lease.environment_id));
             let superfluous = of_this
-                .filter(deployments::commit_sha.ne_all([commit.clone(), good.unwrap_or_default()]))
+                .filter(deployments::commit_sha.ne_all([commit.clone(), good.clone().unwrap_or_default()]))
                 .select(deployments::id);
             diesel::delete(renders::table)
                 .filter(renders::deployment_id.eq_any(superfluous))
                 .execute(connection)
                 .await?;
+            let of_good = renders::table.filter(
+                renders::deployment_id
+                    .eq_any(of_this.filter(deployments::commit_sha.nullable().eq(&good)).select(deployments::id)),
+            );
+            if fresh {
+                // What it made up went with its namespace.
+                let forgotten = (renders::ran_body.eq(None::<String>), renders::ran_key.eq(None::<String>));
+                diesel::update(of_good).set(forgotten).execute(connection).await?;
+            } else if made.is_some() && good.as_ref() == Some(&commit) {
+                // A failure goes back to what ran of the commit, and not to what is made of it since.
+                diesel::update(of_good.filter(renders::ran_body.is_null()))
+                    .set((renders::ran_body.eq(renders::body.nullable()), renders::ran_key.eq(renders::key)))
+                    .execute(connection)
+                    .await?;
+            }
             if let Some((body, key)) = &made {
                 keep_render!(connection, lease.environment_id, commit, body, key);
             }
@@ -305,6 +331,41 @@ impl Store {
         })
     }
 
+    /// Has what ran of a commit be what is kept of it again, where something else was made of it since.
+    pub async fn keep_what_ran(&self, lease: &Lease, commit: &CommitSha) -> Result<Result<(), LeaseLost>, StoreError> {
+        let (lease, commit) = (lease.clone(), commit.to_string());
+        write!(self, |connection| {
+            if !lease_held!(connection, lease) {
+                return Ok(Err(LeaseLost));
+            }
+            let of_commit = deployments::table
+                .filter(deployments::environment_id.eq(&lease.environment_id))
+                .filter(deployments::commit_sha.eq(&commit));
+            let restored = diesel::update(renders::table)
+                .filter(renders::deployment_id.eq_any(of_commit.select(deployments::id)))
+                .filter(renders::ran_body.is_not_null())
+                .set((
+                    renders::body.eq(renders::ran_body.assume_not_null()),
+                    renders::key.eq(renders::ran_key),
+                    renders::ran_body.eq(None::<String>),
+                    renders::ran_key.eq(None::<String>),
+                ))
+                .execute(connection)
+                .await?;
+            if restored > 0 {
+                // The cluster has the other one.
+                let half = StandingChanges { half_applied: Some(true), ..Default::default() };
+                change_standing!(connection, lease.environment_id, half);
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// Whether something else was applied of a commit since it ran: what ran is kept beside it.
+    pub async fn is_remade(&self, environment_id: &str, commit: &CommitSha) -> Result<bool, StoreError> {
+        Ok(self.kept(environment_id, commit).await?.is_some_and(|kept| kept.ran_body.is_some()))
+    }
+
     /// As it stands in the database: sealed where there are secrets in it.
     fn kept_form(&self, render: &Render) -> Result<String, StoreError> {
         let json = render.to_json();
@@ -319,7 +380,7 @@ impl Store {
         key: &str,
     ) -> Result<Option<Render>, StoreError> {
         match self.kept(environment_id, commit).await? {
-            Some((body, made_from)) if made_from.as_deref() == Some(key) => self.opened_if_it_can_be(&body),
+            Some(kept) if kept.key.as_deref() == Some(key) => self.opened_if_it_can_be(&kept.body),
             _ => Ok(None),
         }
     }
@@ -328,32 +389,26 @@ impl Store {
     /// there any more.
     pub async fn render(&self, environment_id: &str, commit: &CommitSha) -> Result<Option<Render>, StoreError> {
         match self.kept(environment_id, commit).await? {
-            Some((body, _)) => self.opened_if_it_can_be(&body),
+            Some(kept) => self.opened_if_it_can_be(&kept.body),
             None => Ok(None),
         }
     }
 
-    /// The same for whoever must know all that is in it: a key that is missing is [`StoreError::Sealed`].
-    pub async fn unsealed_render(
-        &self,
-        environment_id: &str,
-        commit: &CommitSha,
-    ) -> Result<Option<Render>, StoreError> {
-        self.kept(environment_id, commit).await?.map(|(body, _)| self.opened(&body)).transpose()
+    /// The same, and what ran of it before, for whoever must know all that is in it: a key that is missing is
+    /// [`StoreError::Sealed`].
+    pub async fn unsealed_renders(&self, environment_id: &str, commit: &CommitSha) -> Result<Vec<Render>, StoreError> {
+        let kept = self.kept(environment_id, commit).await?;
+        let bodies = kept.into_iter().flat_map(|kept| [Some(kept.body), kept.ran_body]).flatten();
+        bodies.map(|body| self.opened(&body)).collect()
     }
 
-    /// What is kept of a commit, and what it was made from.
-    async fn kept(
-        &self,
-        environment_id: &str,
-        commit: &CommitSha,
-    ) -> Result<Option<(String, Option<String>)>, StoreError> {
+    async fn kept(&self, environment_id: &str, commit: &CommitSha) -> Result<Option<Kept>, StoreError> {
         read!(self, |connection| {
             renders::table
                 .inner_join(deployments::table)
                 .filter(deployments::environment_id.eq(environment_id))
                 .filter(deployments::commit_sha.eq(commit.as_str()))
-                .select((renders::body, renders::key))
+                .select(Kept::as_select())
                 .first(connection)
                 .await
                 .optional()

@@ -261,6 +261,16 @@ impl Store {
                         .execute(connection)
                         .await?;
                 }
+                if changes.good_commit.is_some() {
+                    // What is kept of it is what ran.
+                    let of_this = deployments::table.filter(deployments::environment_id.eq(&lease.environment_id));
+                    diesel::update(renders::table)
+                        .filter(renders::deployment_id.eq_any(of_this.select(deployments::id)))
+                        .filter(renders::ran_body.is_not_null())
+                        .set((renders::ran_body.eq(None::<String>), renders::ran_key.eq(None::<String>)))
+                        .execute(connection)
+                        .await?;
+                }
                 if let Some(hitch) = &changes.standing.hitch {
                     let known = standings::table.find(&lease.environment_id).select(standings::hitch);
                     let known: Option<Option<String>> = known.first(connection).await.optional()?;

@@ -146,6 +146,8 @@ diesel::table! {
         deployment_id -> Text,
         body -> Text,
         key -> Nullable<Text>,
+        ran_body -> Nullable<Text>,
+        ran_key -> Nullable<Text>,
     }
 }
 

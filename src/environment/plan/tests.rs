@@ -52,6 +52,7 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         answers: true,
         is_down: false,
         down_since: None,
+        remade: false,
         half_applied: false,
         asleep: false,
         leftovers: Leftovers::None,
@@ -406,6 +407,11 @@ fn each_state_has_its_step() {
             Step::Succeed,
         ),
         ("failed, with one to go back to", failed_after_good(Some(commit()), None), roll_back()),
+        (
+            "failed with another image than the one that it ran with",
+            Facts { remade: true, good: Some(commit()), ..failed_after_good(Some(commit()), Some(commit())) },
+            Step::RollBack { commit: commit() },
+        ),
         (
             "put back half-way",
             Facts { half_applied: true, ..failed_after_good(Some(good()), Some(good())) },

@@ -268,6 +268,7 @@ fn assert_told(cause: &Cause, status: EnvironmentStatus) {
             url: Some(PublicUrl::of(&namespace, &base_domain)),
             commit: commit("a"),
             serving_commit: serving.clone(),
+            ran_before: false,
             attempt: 1,
             attempts: 3,
             deployments,

@@ -136,6 +136,50 @@ async fn a_tag_that_moves_is_waited_for_and_deployed_by_its_digest() {
     life.finish().await;
 }
 
+/// With its volume it is never there twice: what fails took the place of what ran.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_goes_back_to_the_image_that_it_ran_with() {
+    let Some(ground) = life::node().await else { return };
+    let registry = ground.cluster.start_registry(false).await.unwrap();
+    let mut life = Life::prepare(ground, "rebuilt", None).await;
+    life.configure(&registries(&registry, ""));
+    life.begin().await;
+    let recipe = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
+    let number = life.open("change", &format!("{recipe}  volumes: {{ /data: 16Mi }}\n")).await;
+    let (image, head) = (format!("{}/shop:pr-{number}", registry.host()), life.head(number));
+    let build = async |built: &ImageSpec| {
+        registry.push(built).await.unwrap();
+        life.stand.github.set_workflow(&life.repository, &head, "completed").unwrap();
+        tell_build_ended(&life, &head).await;
+    };
+    build(&built(&image, &head)).await;
+    let running = life.until_running(number).await;
+    let namespace = running["namespace"].as_str().unwrap();
+    let digest = running["deployments"][0]["readiness"]["images"][0]["digest"].as_str().unwrap();
+
+    // Without another commit.
+    build(&ImageSpec { user: "0:0".to_owned(), ..built(&image, &head) }).await;
+    let is_back = |found: &Value| found["status"] == "failed" && found["serving_commit"] == head.as_str();
+    let back = life.until(number, TO_RUNNING, is_back).await;
+    assert_eq!(back["reason"], "runs_as_root", "{back:#}");
+    life.until_settled().await;
+    let deployments: Api<Deployment> = Api::namespaced(life.kube.clone(), namespace);
+    let template = deployments.get("app").await.unwrap().spec.unwrap().template.spec.unwrap();
+    assert_eq!(template.containers[0].image, Some(format!("{image}@{digest}")));
+    eventually("it answers", SOON, async || {
+        let found = life.get(number).await;
+        (found["serving_commit"] == head.as_str() && life.page(&found).await.contains(&head)).then_some(())
+    })
+    .await;
+    life.until_commented(number, "What ran of it before still answers").await;
+
+    registry.push(&built(&image, "another build")).await.unwrap();
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    let again = life.until_running(number).await;
+    assert_ne!(again["deployments"][0]["readiness"]["images"][0]["digest"].as_str(), Some(digest), "{again:#}");
+    life.finish().await;
+}
+
 async fn github_push(life: &Life, number: u64, recipe: &str) {
     life.stand.github.push(&life.repository, number, &[(".preview.yaml", recipe)]).await.unwrap();
 }

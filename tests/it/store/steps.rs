@@ -217,6 +217,50 @@ async fn the_inventory_has_each_object_once_and_the_render_is_kept() {
     .await;
 }
 
+/// A tag of it may mean another image by then.
+#[tokio::test]
+async fn what_ran_of_a_commit_is_kept_until_something_else_of_it_runs() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        let id = &overview.environment.id;
+        let (ran, next, third) = (render_of(&["web"]), render_of(&["web", "next"]), render_of(&["web", "third"]));
+        record_deployment(&store, &lease, commit(1)).await;
+        let begin = async |render: &Render, fresh: bool| {
+            store.begin_apply(&lease, &commit(1), render, made(render), fresh).await.unwrap().unwrap();
+        };
+        let runs = async || {
+            let runs = EnvironmentChanges::status(EnvironmentStatus::Running, None).good(Some(&commit(1))).whole();
+            store.record(&lease, Record { environment: Some(runs), ..Record::default() }).await.unwrap().unwrap();
+        };
+        let remade = async || store.is_remade(id, &commit(1)).await.unwrap();
+        let go_back = async || {
+            store.keep_what_ran(&lease, &commit(1)).await.unwrap().unwrap();
+            let half = store.standing(id).await.unwrap().half_applied;
+            (store.render(id, &commit(1)).await.unwrap(), half)
+        };
+        begin(&ran, true).await;
+        assert!(!remade().await, "it did not run yet");
+        runs().await;
+        assert_eq!(go_back().await, (Some(ran.clone()), false), "there is nothing else of it");
+
+        begin(&next, false).await;
+        begin(&third, false).await;
+        assert!(remade().await);
+        assert_eq!(store.render(id, &commit(1)).await.unwrap(), Some(third.clone()), "what is tried");
+        assert_eq!(store.unsealed_renders(id, &commit(1)).await.unwrap(), [third, ran.clone()]);
+        assert_eq!(go_back().await, (Some(ran.clone()), true), "what ran, which is not in the cluster yet");
+        assert!(!remade().await);
+
+        begin(&next, false).await;
+        runs().await;
+        assert_eq!(go_back().await, (Some(next.clone()), false), "that one ran as well");
+        begin(&ran, true).await;
+        assert!(!remade().await, "what its namespace held went with it");
+    })
+    .await;
+}
+
 /// Like a database's seed: the commit that leaves it out, and one that goes back, do not have it run again.
 #[tokio::test]
 async fn what_is_done_once_stays_done_until_a_volume_goes() {
