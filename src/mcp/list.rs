@@ -39,3 +39,29 @@ fn describe(list: &EnvironmentList) -> String {
         (_, left_out) => format!("{found}; {left_out} more with next_cursor."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_says_how_many_it_has() {
+        let pull_request =
+            json!({ "title": "A change", "author": "ann", "url": "https://github.com/acme/shop/pull/7" });
+        let one = json!({
+            "environment": "acme/shop#7", "namespace": "pr-7-shop", "status": "running", "commit": "a".repeat(40),
+            "age_seconds": 0, "pull_request": pull_request,
+        });
+        for (count, left_out, said) in [
+            (0, 0, "No preview environments match."),
+            (1, 0, "1 preview environment: 1 running."),
+            (2, 0, "2 preview environments: 2 running."),
+            (1, 3, "1 preview environment: 1 running; 3 more with next_cursor."),
+        ] {
+            let list = json!({ "environments": vec![&one; count], "left_out": left_out });
+            assert_eq!(describe(&serde_json::from_value(list).unwrap()), said);
+        }
+    }
+}

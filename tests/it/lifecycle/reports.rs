@@ -84,5 +84,13 @@ async fn a_recipe_says_how_its_pull_requests_are_told() {
     })
     .await;
     assert!(life.comments(silent).is_empty() && life.comments(by_deployments).is_empty());
+
+    // What was told once is told to its end.
+    let silenced = reporting("none");
+    life.stand.github.push(&life.repository, by_comment, &[(".preview.yaml", &silenced)]).await.unwrap();
+    life.until_applied(by_comment).await;
+    life.stand.github.close(&life.repository, by_comment).await.unwrap();
+    life.until_commented(by_comment, "was removed").await;
+    assert_eq!(life.comments(by_comment).len(), 1);
     life.finish().await;
 }
