@@ -401,6 +401,10 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
             Leftovers::Objects => Step::Prune { volumes: false },
             Leftovers::None | Leftovers::Volumes => Step::Succeed,
         },
+        // It was closed, or removed, and reopened before anything of it went.
+        DeploymentStatus::Succeeded if facts.asleep && facts.reason != Some(Reason::Asleep) => {
+            Step::FallAsleep { commit: commit.clone() }
+        }
         DeploymentStatus::Succeeded if facts.status != EnvironmentStatus::Running => Step::ShowOutcome,
         DeploymentStatus::Failed if facts.status != EnvironmentStatus::Failed => Step::ShowOutcome,
         DeploymentStatus::Succeeded => running_step(facts, commit, now),

@@ -369,8 +369,13 @@ fn each_state_has_its_step() {
         ("it is up again", Facts { down_since: Some(NOW - 4_000), ..running(used(0)) }, Step::NoteDown { since: None }),
         (
             "it sleeps, which is no fault",
-            asleep(Facts { is_down: true, ..running(used(0)) }),
+            asleep(Facts { is_down: true, reason: Some(Reason::Asleep), ..running(used(0)) }),
             Step::Settle { until: None },
+        ),
+        (
+            "closed and reopened while it sleeps",
+            asleep(Facts { is_down: true, status: EnvironmentStatus::Deleting, ..running(used(0)) }),
+            Step::FallAsleep { commit: commit() },
         ),
         (
             "edited, nothing new",
