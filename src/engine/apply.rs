@@ -64,16 +64,23 @@ impl Pass<'_> {
         // What is made from something else than before begins at its beginning.
         let phase = if made.is_new { 0 } else { usize::try_from(phase).unwrap_or(0) };
         let phases = made.render.phases();
-        let good = match &environment.good_commit {
-            Some(good) if good != head => self.engine.store.render(&environment.id, good).await?,
-            Some(_) | None => None,
+        let fresh = observed.facts.namespace == NamespaceFacts::Absent;
+        let ran = match &environment.good_commit {
+            Some(good) => self.engine.store.what_ran(&environment.id, good).await?,
+            None => None,
         };
+        let is_good = environment.good_commit.as_ref() == Some(head);
+        // A tag may mean another image than the one that it ran with, and a chart or a setting may be another by now.
+        let remakes = is_good
+            && made.is_new
+            && !(fresh || observed.standing.fresh)
+            && ran.as_ref().is_some_and(|ran| ran.digest() != made.render.digest());
+        let good = ran.filter(|_| !is_good || remakes || observed.facts.remade);
         if phase == 0 {
             if environment.applied_commit.as_ref() != Some(head) {
                 self.end_jobs(observed).await?;
             }
-            let kept = made.is_new.then_some(Made { render: &made.render, key: &made.key });
-            let fresh = observed.facts.namespace == NamespaceFacts::Absent;
+            let kept = made.is_new.then_some(Made { render: &made.render, key: &made.key, remakes });
             if !fresh {
                 self.admit_what_is_named(environment, &made.render).await?;
             }
@@ -112,7 +119,7 @@ impl Pass<'_> {
     /// Puts back what was applied for a commit that ran. Gives whether people still, or already, reach it.
     pub(super) async fn put_back(&mut self, observed: &Observed, commit: &CommitSha) -> Result<bool, NotApplied> {
         let environment = &observed.overview.environment;
-        self.engine.store.keep_what_ran(&self.lease, commit).await??;
+        let was_remade = self.engine.store.keep_what_ran(&self.lease, commit).await??;
         let render = self.engine.store.render(&environment.id, commit).await?;
         // It is kept for as long as the row names the commit; the key that it was sealed with may be gone.
         let render = render.ok_or_else(|| {
@@ -126,7 +133,10 @@ impl Pass<'_> {
             let rule = "ran as an upgrade of what its namespace has no longer".to_owned();
             return Err(NotApplied::Refused(Cause::ChartFailed { rule }));
         }
-        self.end_jobs(observed).await?;
+        // Where it was put back half-way, the Jobs are its own.
+        if was_remade || environment.applied_commit.as_ref() != Some(commit) {
+            self.end_jobs(observed).await?;
+        }
         self.prepare(environment, commit, &render, None, fresh).await?;
         // What took its place never ran, and holds what there is of the quota.
         let removed = self.remove_leftovers(environment, |_| false).await?;
@@ -201,7 +211,7 @@ impl Pass<'_> {
         }
         for mut object in render.to_try() {
             if self.engine.faults.has(Fault::ClaimsUnmounted) {
-                object.to_mut().body["spec"]["volumes"].take();
+                object.to_mut().body["spec"]["volumeClaimTemplates"].take();
             }
             self.fence(CALL_TIMEOUT).await?;
             match self.engine.cluster.dry_run_pod(namespace, &object).await {

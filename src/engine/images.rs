@@ -67,7 +67,7 @@ impl Pass<'_> {
         let head = &facts.head_sha;
         // What ran of this very commit is kept until something else is applied of it.
         if made.is_new && observed.overview.environment.good_commit.as_ref() != Some(head) {
-            let kept = Made { render: &made.render, key: &made.key };
+            let kept = Made { render: &made.render, key: &made.key, remakes: false };
             self.engine.store.keep_render(&self.lease, head, kept).await??;
         }
         let moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);

@@ -205,7 +205,7 @@ impl Pass<'_> {
         let rebuilt = is_known && environment.check_is_due && !standing.asleep && self.is_rebuilt(&overview).await?;
 
         let remade = match &environment.good_commit {
-            Some(good) if deployment.as_ref().is_some_and(|row| row.commit == *good) && !is_known => {
+            Some(good) if applied.as_ref() == Some(good) && !is_known => {
                 self.engine.store.is_remade(&environment.id, good).await?
             }
             Some(_) | None => false,

@@ -238,7 +238,7 @@ impl Pass<'_> {
             },
             Step::RollBack { commit } => match self.put_back(observed, commit).await {
                 // Where URLs are proved, this one's is as well before it is said to answer: its route may just have changed.
-                Ok(serves) => records::rolled_back(commit, serves && self.engine.prober.is_none(), &seen),
+                Ok(serves) => records::rolled_back(commit, serves && self.engine.prober.is_none()),
                 Err(NotApplied::Refused(cause)) => records::gave_up_going_back(commit, &cause),
                 Err(NotApplied::NotTaken(cause)) => {
                     // It is tried again, ever more seldom, and told once.
@@ -262,7 +262,9 @@ impl Pass<'_> {
                 record_of(step, &seen, self.lease.now())
             }
             Step::FallAsleep { commit } => {
-                self.stop_pods(environment, commit).await?;
+                if !observed.standing.asleep {
+                    self.stop_pods(environment, commit).await?;
+                }
                 record_of(step, &seen, self.lease.now())
             }
             Step::Prune { volumes } => {

@@ -206,12 +206,10 @@ pub(super) fn pruned(volumes: &[String]) -> Record {
 }
 
 /// What was applied for `commit` is back; `serves`: it is what answers already.
-pub(super) fn rolled_back(commit: &CommitSha, serves: bool, seen: &Seen<'_>) -> Record {
-    // What was tried of the head commit since it ran is not in the cluster any more.
-    let gone = DeploymentChanges { applied_digest: Some(None), ..Default::default() };
+pub(super) fn rolled_back(commit: &CommitSha, serves: bool) -> Record {
+    let back = EnvironmentChanges::default().whole();
     Record {
-        deployment: (commit == seen.head).then(|| (commit.clone(), gone)),
-        environment: Some(EnvironmentChanges::default().serving(serves.then_some(commit)).whole()),
+        environment: Some(if serves { back.serving(Some(commit)).ran() } else { back.serving(None) }),
         event: event(EventKind::RolledBack, commit.to_string()),
         ..Record::default()
     }

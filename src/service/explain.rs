@@ -270,6 +270,7 @@ fn state(summary: &EnvironmentSummary) -> String {
     };
     match serving_commit {
         Some(serving) if serving != commit => format!("{said} Commit {} still serves.", short_commit(serving)),
+        Some(_) if *status == EnvironmentStatus::Failed => format!("{said} Its URL still answers."),
         Some(_) | None => said,
     }
 }

@@ -92,14 +92,13 @@ struct Column {
     name: String,
 }
 
-/// The columns of each table, on SQLite, whose functions want them one by one.
-macro_rules! sqlite_columns {
-    ($connection:expr) => {{
+/// The columns of each table. `$query` makes the text that reads their names.
+macro_rules! columns {
+    ($connection:expr, |$table:ident| $query:expr) => {{
         let mut columns: std::collections::HashMap<&'static str, Vec<String>> = std::collections::HashMap::new();
-        for (table, _) in TABLES {
-            let query = format!("SELECT name FROM pragma_table_info('{table}')");
-            let found: Vec<Column> = sql_query(query).load($connection).await.map_err(StoreError::from)?;
-            columns.insert(table, found.into_iter().map(|Column { name }| name).collect());
+        for ($table, _) in TABLES {
+            let found: Vec<Column> = sql_query($query).load($connection).await.map_err(StoreError::from)?;
+            columns.insert($table, found.into_iter().map(|Column { name }| name).collect());
         }
         columns
     }};
@@ -148,7 +147,7 @@ impl Store {
             Pools::Sqlite { readers, .. } => {
                 let mut object = readers.get().await.map_err(StoreError::from)?;
                 let connection = &mut *object;
-                let columns = sqlite_columns!(connection);
+                let columns = columns!(connection, |table| sqlite_columns(table));
                 let dumped: Result<(), StoreError> = async {
                     transaction!(connection, |connection| {
                         dump!(connection, write_rows, |table| {
@@ -189,15 +188,22 @@ impl Store {
     pub async fn restore(&self, path: &Path) -> Result<u64, BackupError> {
         let rows = read_backup(path)?;
         let count = rows.len() as u64;
-        let is_sqlite = matches!(self.pools, Pools::Sqlite { .. });
         let columns = match &self.pools {
             Pools::Sqlite { readers, .. } => {
                 let mut object = readers.get().await.map_err(StoreError::from)?;
                 let connection = &mut *object;
-                sqlite_columns!(connection)
+                columns!(connection, |table| sqlite_columns(table))
             }
-            Pools::Postgres(_) => std::collections::HashMap::new(),
+            Pools::Postgres(pool) => {
+                let mut object = pool.get().await.map_err(StoreError::from)?;
+                let connection: &mut diesel_async::AsyncPgConnection = &mut object;
+                columns!(connection, |table| format!(
+                    "SELECT CAST(column_name AS TEXT) AS name FROM information_schema.columns \
+                     WHERE table_schema = current_schema() AND table_name = '{table}' ORDER BY ordinal_position"
+                ))
+            }
         };
+        let is_sqlite = matches!(self.pools, Pools::Sqlite { .. });
         let now = self.now();
         let restored: Result<(), StoreError> = write!(self, |connection| {
             // Every process makes one before anything else. Takes the lock before it looks.
@@ -210,17 +216,19 @@ impl Store {
                 }
             }
             for Line { table, row } in rows {
+                // What came after the backup has its default.
+                let known = columns[table.as_str()].iter().filter(|column| row.get(column.as_str()).is_some());
+                let known: Vec<&str> = known.map(String::as_str).collect();
+                let names = format!("\"{}\"", known.join("\", \""));
                 let insert = if is_sqlite {
-                    let columns = &columns[table.as_str()];
                     let values: Vec<String> =
-                        columns.iter().map(|column| format!("json_extract(json, '$.{column}')")).collect();
-                    format!(
-                        "INSERT INTO {table} ({}) SELECT {} FROM (SELECT ? AS json)",
-                        columns.join(", "),
-                        values.join(", ")
-                    )
+                        known.iter().map(|column| format!("json_extract(json, '$.{column}')")).collect();
+                    format!("INSERT INTO {table} ({names}) SELECT {} FROM (SELECT ? AS json)", values.join(", "))
                 } else {
-                    format!("INSERT INTO {table} SELECT * FROM json_populate_record(NULL::{table}, CAST($1 AS JSON))")
+                    format!(
+                        "INSERT INTO {table} ({names}) SELECT {names} \
+                         FROM json_populate_record(NULL::{table}, CAST($1 AS JSON))"
+                    )
                 };
                 sql_query(insert).bind::<Text, _>(row.to_string()).execute(connection).await?;
             }
@@ -241,6 +249,10 @@ impl Store {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn sqlite_columns(table: &str) -> String {
+    format!("SELECT name FROM pragma_table_info('{table}')")
 }
 
 fn write_line(file: &mut impl Write, line: &impl Serialize) -> io::Result<()> {

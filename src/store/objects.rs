@@ -119,6 +119,8 @@ pub struct Made<'a> {
     pub render: &'a Render,
     /// A digest of everything that it depends on.
     pub key: &'a str,
+    /// It is something else than what ran of the commit, which is kept beside it.
+    pub remakes: bool,
 }
 
 /// What became of superfluous objects.
@@ -223,7 +225,9 @@ impl Store {
         fresh: bool,
     ) -> Result<Result<(), LeaseLost>, StoreError> {
         let (lease, commit) = (lease.clone(), commit.to_string());
-        let kept = |Made { render, key }: Made<'_>| Ok::<_, StoreError>((self.kept_form(render)?, key.to_owned()));
+        let kept =
+            |Made { render, key, remakes: _ }: Made<'_>| Ok::<_, StoreError>((self.kept_form(render)?, key.to_owned()));
+        let remakes = made.is_some_and(|made| made.remakes);
         let made = made.map(kept).transpose()?;
         let row = |object: &Object, phase: usize| {
             let row = ObjectRow {
@@ -273,11 +277,12 @@ impl Store {
                 renders::deployment_id
                     .eq_any(of_this.filter(deployments::commit_sha.nullable().eq(&good)).select(deployments::id)),
             );
-            if fresh {
+            let is_good = good.as_ref() == Some(&commit);
+            if fresh && is_good {
                 // What it made up went with its namespace.
                 let forgotten = (renders::ran_body.eq(None::<String>), renders::ran_key.eq(None::<String>));
                 diesel::update(of_good).set(forgotten).execute(connection).await?;
-            } else if made.is_some() && good.as_ref() == Some(&commit) {
+            } else if remakes && is_good {
                 // A failure goes back to what ran of the commit, and not to what is made of it since.
                 diesel::update(of_good.filter(renders::ran_body.is_null()))
                     .set((renders::ran_body.eq(renders::body.nullable()), renders::ran_key.eq(renders::key)))
@@ -331,8 +336,13 @@ impl Store {
         })
     }
 
-    /// Has what ran of a commit be what is kept of it again, where something else was made of it since.
-    pub async fn keep_what_ran(&self, lease: &Lease, commit: &CommitSha) -> Result<Result<(), LeaseLost>, StoreError> {
+    /// Has what ran of a commit be what is kept of it again. Gives whether something else was made of it since, which then
+    /// counts as applied no more.
+    pub async fn keep_what_ran(
+        &self,
+        lease: &Lease,
+        commit: &CommitSha,
+    ) -> Result<Result<bool, LeaseLost>, StoreError> {
         let (lease, commit) = (lease.clone(), commit.to_string());
         write!(self, |connection| {
             if !lease_held!(connection, lease) {
@@ -356,8 +366,12 @@ impl Store {
                 // The cluster has the other one.
                 let half = StandingChanges { half_applied: Some(true), ..Default::default() };
                 change_standing!(connection, lease.environment_id, half);
+                diesel::update(of_commit)
+                    .set(deployments::applied_digest.eq(None::<String>))
+                    .execute(connection)
+                    .await?;
             }
-            Ok(Ok(()))
+            Ok(Ok(restored > 0))
         })
     }
 
@@ -390,6 +404,14 @@ impl Store {
     pub async fn render(&self, environment_id: &str, commit: &CommitSha) -> Result<Option<Render>, StoreError> {
         match self.kept(environment_id, commit).await? {
             Some(kept) => self.opened_if_it_can_be(&kept.body),
+            None => Ok(None),
+        }
+    }
+
+    /// What ran of a commit last, whatever was made of it since.
+    pub async fn what_ran(&self, environment_id: &str, commit: &CommitSha) -> Result<Option<Render>, StoreError> {
+        match self.kept(environment_id, commit).await? {
+            Some(kept) => self.opened_if_it_can_be(kept.ran_body.as_ref().unwrap_or(&kept.body)),
             None => Ok(None),
         }
     }

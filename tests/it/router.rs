@@ -97,7 +97,7 @@ impl Routed {
         let backend = Some(Backend { service: "app".to_owned(), port: 80 });
         let render = Render { backend, ..render_of(&["app"]) };
         record_deployment(&routed.stand.store, &routed.lease, commit('a')).await;
-        let made = Some(Made { render: &render, key: "key" });
+        let made = Some(Made { render: &render, key: "key", remakes: false });
         routed.stand.store.begin_apply(&routed.lease, &commit('a'), &render, made, false).await.unwrap().unwrap();
         routed.record(EnvironmentStatus::Running, None, Some(&commit('a'))).await;
         routed

@@ -109,21 +109,3 @@ fn an_environment_that_waits_with_nothing_in_the_cluster_gives_its_place_back() 
     // Without a row there is no outcome to show.
     assert!(written(&record_of(&Step::ShowOutcome, &seen, 100)).is_empty());
 }
-
-#[test]
-fn what_was_tried_of_the_commit_that_is_put_back_is_not_applied_any_more() {
-    let (head, before) = (sha('a'), sha('b'));
-    let seen = Seen {
-        head: &head,
-        recipe: None,
-        round: 2,
-        attempt: 1,
-        still_serving: None,
-        readiness: None,
-        holds_objects: true,
-        outcome: None,
-    };
-    let own = rolled_back(&head, true, &seen).deployment.expect("its row");
-    assert_eq!((own.0, own.1.applied_digest), (head.clone(), Some(None)));
-    assert!(rolled_back(&before, true, &seen).deployment.is_none(), "that one is of another round");
-}

@@ -286,6 +286,8 @@ fn assert_told(cause: &Cause, status: EnvironmentStatus) {
         assert_eq!(said.contains("Commit bbbbbbb still serves."), another, "{said}");
         assert!(!said.contains("  "), "{said}");
     }
+    let own = state(&summary(status, cause, Some("a".repeat(40))));
+    assert_eq!(own.contains(" Its URL still answers."), status == EnvironmentStatus::Failed, "{own}");
 }
 
 fn summary(status: EnvironmentStatus, cause: &Cause, serving_commit: Option<String>) -> EnvironmentSummary {

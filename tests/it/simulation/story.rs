@@ -254,7 +254,7 @@ async fn befall(world: &mut World, number: u64) -> &'static str {
             world.kubernetes.remove_ended_jobs(name);
             "ended Jobs removed"
         }
-        6 | 7 => {
+        6 | 7 if world.words_used_until.is_none() => {
             world.github.comment(REPOSITORY, number, "ann", "/preview status").await.expect("anybody may comment");
             world.use_up_words(seconds.min(Duration::from_secs(180)));
             // Whether it is open counts for nothing.

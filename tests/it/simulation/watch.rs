@@ -25,6 +25,8 @@ const TOLD_AFTER: Duration = Duration::from_secs(30);
 const TRUE_AFTER: Duration = Duration::from_secs(25);
 /// What is known is on the pull request within 30 s, or was there and is gone again.
 const WRITTEN_AFTER: Duration = Duration::from_secs(40);
+/// The same of starts that are only slow, one after the other.
+const SLOW_START: Duration = Duration::from_secs(75);
 /// Three attempts of 180 s and the waits between them, with what it takes to see that they are over.
 const ROUND: Duration = Duration::from_secs(3 * 180 + 12 + 36 + 30);
 /// From the moment in which nothing is left to the one in which that is said.
@@ -34,6 +36,8 @@ const GONE_AFTER: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub struct Watch {
     looked_at: Option<Instant>,
+    /// How much had happened by then: calls, and changes of the cluster.
+    happened: (usize, usize),
     /// Since when something is so that must not be so for long: by pull request and what it is.
     since: BTreeMap<(i64, &'static str), Instant>,
     /// What was written on which claim of which namespace.
@@ -60,6 +64,11 @@ impl World {
             return;
         }
         self.watch.looked_at = Some(now);
+        let happened = (self.network.mishaps().calls, self.kubernetes.changes());
+        let before = std::mem::replace(&mut self.watch.happened, happened);
+        if happened == before && self.watch.since.is_empty() {
+            return;
+        }
         let mut breaches = Vec::new();
         for row in rows(self).await {
             let deployment = self.deployment_of(&row).await;
@@ -141,7 +150,9 @@ impl World {
             let comments = self.github.comments(REPOSITORY, row.pull_request.facts.number.cast_unsigned());
             let says_it = |body: &str| body.contains(beginning(message));
             let is_unsaid = comments.iter().any(|it| is_the_comment(&it.body) && !says_it(&it.body));
-            doubt(is_unsaid, "the comment does not say what the status does", WRITTEN_AFTER);
+            // A start that only takes long is no news before it has taken very long.
+            let within = if reason == Some(Reason::NotReadyInTime) { SLOW_START } else { WRITTEN_AFTER };
+            doubt(is_unsaid, "the comment does not say what the status does", within);
         }
         if status == EnvironmentStatus::Deleting {
             doubt(found.is_none(), "it is being removed, and is gone", GONE_AFTER);

@@ -95,8 +95,9 @@ pub struct World {
     /// What must never be seen, and was.
     pub breaches: Arc<Mutex<Vec<String>>>,
     pub watch: Watch,
-    /// Until when others use up what may be written to GitHub on the same token.
-    words_used_until: Instant,
+    /// Until when others use up what may be written to GitHub on the same token. Once in a story: what may be written in an
+    /// hour is soon used up for its rest.
+    pub words_used_until: Option<Instant>,
     _folder: TempDir,
 }
 
@@ -156,7 +157,7 @@ impl World {
             receivers: Arc::default(),
             breaches: Arc::default(),
             watch: Watch::default(),
-            words_used_until: Instant::now(),
+            words_used_until: None,
             _folder: folder,
         };
         for _ in 0..PROCESSES {
@@ -184,16 +185,16 @@ impl World {
 
     /// Has nothing be left for so long of what may be written to GitHub.
     pub fn use_up_words(&mut self, lasts: Duration) {
-        self.words_used_until = Instant::now() + lasts;
+        self.words_used_until = Some(Instant::now() + lasts);
     }
 
     /// Whether previewd may have no words, by now or for as long as the minute lasts that counts them.
     pub fn lacks_words(&self) -> bool {
-        Instant::now() < self.words_used_until + Duration::from_secs(150)
+        self.words_used_until.is_some_and(|until| Instant::now() < until + Duration::from_secs(150))
     }
 
     async fn take_words(&self) {
-        while Instant::now() < self.words_used_until
+        while self.words_used_until.is_some_and(|until| Instant::now() < until)
             && self.store.take_write(None, Urgency::High).await.expect("the database answers") == Budget::Now
         {}
     }
@@ -358,7 +359,7 @@ impl World {
         self.network.calm_down();
         self.kubernetes.calm_down();
         self.github.clear_faults();
-        self.words_used_until = Instant::now();
+        self.words_used_until = self.words_used_until.map(|_| Instant::now());
     }
 
     /// A commit that says what is to run, and whose build pushes its images some time after it.

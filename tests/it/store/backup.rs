@@ -68,6 +68,40 @@ async fn a_backup_is_restored_into_either_database() {
     .await;
 }
 
+/// One that an earlier previewd made, whose tables had fewer columns.
+#[tokio::test]
+async fn what_a_backup_does_not_have_has_its_default() {
+    let folder = tempfile::tempdir().unwrap();
+    for_each_database(async |from| {
+        let store = fill(from).await;
+        tell_of(&store, &pull_request(7_001)).await;
+        let lease = claim(&store).await;
+        store.record_trouble(&lease, "GitHub did not answer").await.unwrap();
+        let path = folder.path().join(from.name());
+        store.backup(&path).await.unwrap();
+        let lines = std::fs::read_to_string(&path).unwrap();
+        let earlier = lines.lines().map(|line| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            if line["table"] == "standings" {
+                line["row"].as_object_mut().unwrap().remove("half_applied").expect("it has that column");
+            }
+            format!("{line}\n")
+        });
+        let earlier: String = earlier.collect();
+        assert_ne!(earlier.lines().filter(|line| line.contains("\"standings\"")).count(), 0);
+        std::fs::write(&path, earlier).unwrap();
+        for_each_empty_database(async |to| {
+            migrate(&to.url, Migrate::Auto).await.unwrap();
+            to.store().restore(&path).await.unwrap();
+            let id = &lease.environment_id;
+            assert!(!to.store().standing(id).await.unwrap().half_applied);
+            assert!(to.store().trouble(id).await.unwrap().is_some(), "what it has is there");
+        })
+        .await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_backup_is_of_one_moment() {
     let folder = tempfile::tempdir().unwrap();

@@ -188,5 +188,5 @@ pub async fn record_deployment(store: &Store, lease: &Lease, commit: CommitSha) 
 
 /// As it is kept for its commit.
 pub fn made(render: &Render) -> Option<Made<'_>> {
-    Some(Made { render, key: "key" })
+    Some(Made { render, key: "key", remakes: false })
 }

@@ -8,7 +8,7 @@ use previewd::{
     },
     recipe::{Object, Render},
     store::{
-        Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, ObjectKey, Record, Settled, Store,
+        Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, Made, ObjectKey, Record, Settled, Store,
     },
 };
 use serde_json::{Value, json};
@@ -227,7 +227,11 @@ async fn what_ran_of_a_commit_is_kept_until_something_else_of_it_runs() {
         let (ran, next, third) = (render_of(&["web"]), render_of(&["web", "next"]), render_of(&["web", "third"]));
         record_deployment(&store, &lease, commit(1)).await;
         let begin = async |render: &Render, fresh: bool| {
-            store.begin_apply(&lease, &commit(1), render, made(render), fresh).await.unwrap().unwrap();
+            let made = Made { render, key: "key", remakes: !fresh && *render != ran };
+            store.begin_apply(&lease, &commit(1), render, Some(made), fresh).await.unwrap().unwrap();
+            let applied = DeploymentChanges { applied_digest: Some(Some(render.digest())), ..Default::default() };
+            let record = Record { deployment: Some((commit(1), applied)), ..Record::default() };
+            store.record(&lease, record).await.unwrap().unwrap();
         };
         let runs = async || {
             let runs = EnvironmentChanges::status(EnvironmentStatus::Running, None).good(Some(&commit(1))).whole();
@@ -235,21 +239,30 @@ async fn what_ran_of_a_commit_is_kept_until_something_else_of_it_runs() {
         };
         let remade = async || store.is_remade(id, &commit(1)).await.unwrap();
         let go_back = async || {
-            store.keep_what_ran(&lease, &commit(1)).await.unwrap().unwrap();
-            let half = store.standing(id).await.unwrap().half_applied;
-            (store.render(id, &commit(1)).await.unwrap(), half)
+            assert_eq!(
+                store.what_ran(id, &commit(1)).await.unwrap(),
+                store.unsealed_renders(id, &commit(1)).await.unwrap().pop()
+            );
+            let was_remade = store.keep_what_ran(&lease, &commit(1)).await.unwrap().unwrap();
+            let is_applied = store.deployment(id, &commit(1)).await.unwrap().unwrap().applied_digest.is_some();
+            assert_eq!(store.standing(id).await.unwrap().half_applied, was_remade, "it is not in the cluster yet");
+            assert_eq!(is_applied, !was_remade, "what was tried does not count as applied any more");
+            (store.render(id, &commit(1)).await.unwrap(), was_remade)
         };
         begin(&ran, true).await;
         assert!(!remade().await, "it did not run yet");
         runs().await;
         assert_eq!(go_back().await, (Some(ran.clone()), false), "there is nothing else of it");
+        begin(&ran, false).await;
+        assert!(!remade().await, "it is the same");
+        runs().await;
 
         begin(&next, false).await;
         begin(&third, false).await;
         assert!(remade().await);
         assert_eq!(store.render(id, &commit(1)).await.unwrap(), Some(third.clone()), "what is tried");
         assert_eq!(store.unsealed_renders(id, &commit(1)).await.unwrap(), [third, ran.clone()]);
-        assert_eq!(go_back().await, (Some(ran.clone()), true), "what ran, which is not in the cluster yet");
+        assert_eq!(go_back().await, (Some(ran.clone()), true), "what ran");
         assert!(!remade().await);
 
         begin(&next, false).await;

@@ -270,6 +270,10 @@ impl Kubernetes {
             }
             _ => json!({ "type": "PodScheduled", "status": "True" }),
         });
+        let mut spec = spec.clone();
+        if phase != Phase::Unscheduled {
+            spec["nodeName"] = json!("node");
+        }
         let mut status = json!({ "phase": word, "conditions": conditions });
         if phase != Phase::Unscheduled {
             let digest = format!("{:0>64}", pod.hash);

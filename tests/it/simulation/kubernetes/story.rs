@@ -32,6 +32,11 @@ impl Kubernetes {
         self.state().namespaces.iter().map(found).collect()
     }
 
+    /// How much has changed so far.
+    pub fn changes(&self) -> usize {
+        self.state().changes.len()
+    }
+
     /// The commits of the pods that answer behind a namespace's URL.
     pub fn serving(&self, namespace: &str) -> BTreeSet<String> {
         let state = self.state();
@@ -93,11 +98,15 @@ impl Kubernetes {
         workloads.filter(|(kind, _)| *kind != Kind::Job).map(|(_, name)| name.clone()).collect()
     }
 
-    /// The Jobs that did the same work more than once, by name and image.
-    pub fn done_again(&self) -> Vec<String> {
+    /// The Jobs that did the same work more than once, each with its commit.
+    pub fn done_again(&self) -> Vec<(String, String)> {
         let state = self.state();
         let again = state.done.iter().filter(|(_, times)| **times > 1);
-        again.map(|((_, name, image), times)| format!("{name} of {image} did its work {times} times")).collect()
+        let told = again.map(|((_, name, image), times)| {
+            let commit = image.rsplit(':').next().unwrap_or_default().to_owned();
+            (commit, format!("{name} of {image} did its work {times} times"))
+        });
+        told.collect()
     }
 
     /// Whether a Job of this name did its work in a namespace.
