@@ -73,8 +73,9 @@ async fn a_backup_is_restored_into_either_database() {
 async fn what_a_backup_does_not_have_has_its_default() {
     let folder = tempfile::tempdir().unwrap();
     for_each_database(async |from| {
-        let store = fill(from).await;
-        tell_of(&store, &pull_request(7_001)).await;
+        let store = from.store();
+        store.installation().await.unwrap();
+        tell_of(&store, &pull_request(7_000)).await;
         let lease = claim(&store).await;
         store.record_trouble(&lease, "GitHub did not answer").await.unwrap();
         let path = folder.path().join(from.name());
