@@ -377,7 +377,17 @@ impl Store {
 
     /// Whether something else was applied of a commit since it ran: what ran is kept beside it.
     pub async fn is_remade(&self, environment_id: &str, commit: &CommitSha) -> Result<bool, StoreError> {
-        Ok(self.kept(environment_id, commit).await?.is_some_and(|kept| kept.ran_body.is_some()))
+        let remade: Option<bool> = read!(self, |connection| {
+            renders::table
+                .inner_join(deployments::table)
+                .filter(deployments::environment_id.eq(environment_id))
+                .filter(deployments::commit_sha.eq(commit.as_str()))
+                .select(renders::ran_body.is_not_null())
+                .first(connection)
+                .await
+                .optional()
+        })?;
+        Ok(remade.unwrap_or(false))
     }
 
     /// As it stands in the database: sealed where there are secrets in it.
@@ -416,8 +426,8 @@ impl Store {
         }
     }
 
-    /// The same, and what ran of it before, for whoever must know all that is in it: a key that is missing is
-    /// [`StoreError::Sealed`].
+    /// What is kept of a commit, and what ran of it before that, for whoever must know all that is in it: a key that is
+    /// missing is [`StoreError::Sealed`].
     pub async fn unsealed_renders(&self, environment_id: &str, commit: &CommitSha) -> Result<Vec<Render>, StoreError> {
         let kept = self.kept(environment_id, commit).await?;
         let bodies = kept.into_iter().flat_map(|kept| [Some(kept.body), kept.ran_body]).flatten();
