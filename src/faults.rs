@@ -65,8 +65,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Those that the stories of a run find.
-    pub const FOUND: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::LostWake,
         Self::UncheckedLease,
         Self::Unconfirmed,
@@ -80,19 +79,21 @@ impl Fault {
         Self::OthersGoOn,
         Self::PlaceKept,
         Self::ProvesEachPhase,
-        Self::ClaimsUnmounted,
         Self::PrunesAtOnce,
         Self::AnswersHoldUp,
+        Self::ResetUnseen,
         Self::SleepsOn,
         Self::QuotaBlind,
+        Self::JobsForgotten,
+        Self::BlockingPodStays,
         Self::RefusalRetried,
         Self::HangUntold,
         Self::ToldInTheEnd,
         Self::LastPhaseSkipped,
+        Self::ResetIsUpgrade,
+        Self::ClaimsUnmounted,
+        Self::LeftOutServes,
     ];
-    /// Those that no story of a run finds yet: `cargo xtask simulate --fault NAME` tells more of them.
-    pub const RARE: [Self; 5] =
-        [Self::ResetUnseen, Self::JobsForgotten, Self::BlockingPodStays, Self::ResetIsUpgrade, Self::LeftOutServes];
 }
 
 /// Where in its work a process may be stopped.

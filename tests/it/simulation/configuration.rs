@@ -47,6 +47,16 @@ pub enum Taste {
     Settings,
 }
 
+/// What happens last, to what has come to run by then: most of what people do meets what is still under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    None,
+    /// A push, of which one part is broken.
+    Break,
+    /// A reset, with a push or without, whose namespace hangs.
+    Reset,
+}
+
 #[derive(Debug, Clone)]
 pub struct Configuration {
     /// Nothing breaks but what the story itself breaks: what previewd says has to be right, and soon.
@@ -54,6 +64,7 @@ pub struct Configuration {
     /// People do one thing after the other, most of them while previewd is still at work on the one before.
     pub is_hasty: bool,
     pub taste: Taste,
+    pub ending: Ending,
     /// How many environments there may be at once.
     pub places: Option<u64>,
     pub report_to: ReportTo,
@@ -94,6 +105,11 @@ impl Configuration {
                 5..7 => Taste::Charts,
                 7..9 => Taste::Volumes,
                 _ => Taste::Settings,
+            },
+            ending: match rng.random_range(0..10) {
+                0..6 => Ending::None,
+                6..9 => Ending::Break,
+                _ => Ending::Reset,
             },
             places: rng.random_bool(0.2).then_some(2),
             report_to: if rng.random_bool(0.5) { ReportTo::Both } else { ReportTo::Comment },

@@ -159,13 +159,8 @@ fn every_deliberate_fault_is_found() {
     let from = variable(FROM_VARIABLE).unwrap_or(0);
     let seeds = from..from + variable(SEEDS_VARIABLE).unwrap_or(SEEDS);
     let wanted = std::env::var(FAULT_VARIABLE).ok();
-    let faults: Vec<Fault> = match &wanted {
-        None => Fault::FOUND.to_vec(),
-        Some(wanted) => {
-            let all = Fault::FOUND.into_iter().chain(Fault::RARE);
-            all.filter(|fault| format!("{fault:?}") == *wanted).collect()
-        }
-    };
+    let is_wanted = |fault: &Fault| wanted.as_ref().is_none_or(|wanted| format!("{fault:?}") == *wanted);
+    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_wanted).collect();
     assert!(!faults.is_empty(), "{wanted:?} is no fault");
     let next = AtomicU64::new(0);
     let missed = Mutex::new(Vec::new());

@@ -140,6 +140,45 @@ impl Plan {
         }
     }
 
+    /// The same, with all its parts in order.
+    pub fn mended(&self) -> Self {
+        let mut plan = self.clone();
+        match &mut plan.beside {
+            Beside::Unreadable => return Self::plain(),
+            Beside::Manifests { settings: left_out @ Settings::LeftOut, .. } => *left_out = Settings::There,
+            Beside::App { .. } | Beside::Chart { .. } | Beside::Manifests { .. } => {}
+        }
+        plan.parts_mut().filter(|image| !image.works()).for_each(|image| *image = Image::Good);
+        plan
+    }
+
+    /// The same, with one of its parts broken or, of what it reads, left out. Its volume may be left out as well.
+    pub fn broken(&self, rng: &mut StdRng) -> Self {
+        let mut plan = self.clone();
+        plan.has_volume &= rng.random_bool(0.6);
+        if let Beside::Manifests { settings: there @ Settings::There, .. } = &mut plan.beside
+            && rng.random_bool(0.5)
+        {
+            *there = Settings::LeftOut;
+            return plan;
+        }
+        let choice = rng.random_range(0..plan.parts_mut().count());
+        let breaks = [Image::Hang, Image::Crash, Image::NoPull, Image::Denied][rng.random_range(0..4)];
+        plan.parts_mut().skip(choice).take(1).for_each(|image| *image = breaks);
+        plan
+    }
+
+    /// All but what is done once, and is not done again with what comes after.
+    fn parts_mut(&mut self) -> impl Iterator<Item = &mut Image> {
+        let beside = match &mut self.beside {
+            Beside::App { worker: one, setup: other, has_database: _, seed: _ }
+            | Beside::Manifests { set: one, job: other, settings: _ }
+            | Beside::Chart { before: one, after: other } => [one.as_mut(), other.as_mut()],
+            Beside::Unreadable => [None, None],
+        };
+        beside.into_iter().flatten().chain([&mut self.image])
+    }
+
     fn parts(&self) -> impl Iterator<Item = Image> {
         let beside = match self.beside {
             Beside::App { worker, has_database: _, seed, setup } => [worker, seed, setup],

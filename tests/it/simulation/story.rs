@@ -17,6 +17,7 @@ use serde_json::json;
 use xtask::github::{NewPullRequest, PullState, Role};
 
 use super::{
+    configuration::Ending,
     kubernetes::Trouble,
     network::{Mishaps, Peer},
     outcome,
@@ -53,7 +54,8 @@ pub fn tell(seed: u64, fault: Option<Fault>) -> Result<Told, String> {
     let story = runtime.spawn(async move {
         let mut world = World::new(seed, fault, template);
         let mut told = Told::default();
-        begin(&mut world, &mut told).await;
+        let opened = begin(&mut world, &mut told).await;
+        end(&mut world, &mut told, opened).await;
         outcome::settle(&mut world).await?;
         told.mishaps = world.network.mishaps();
         told.lasted = Duration::from_millis((world.clock.now() - 1_800_000_000_000).unsigned_abs());
@@ -66,7 +68,7 @@ pub fn tell(seed: u64, fault: Option<Fault>) -> Result<Told, String> {
     told.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }
 
-async fn begin(world: &mut World, told: &mut Told) {
+async fn begin(world: &mut World, told: &mut Told) -> Vec<u64> {
     let github = world.github.clone();
     let files = Plan::plain().files();
     github.commit(REPOSITORY, "main", &listed(&files)).await.expect("main takes a commit");
@@ -92,6 +94,67 @@ async fn begin(world: &mut World, told: &mut Told) {
         };
         world.pass(Duration::from_millis(wait)).await;
     }
+    opened
+}
+
+/// Whatever can run comes to run, and something happens to it.
+async fn end(world: &mut World, told: &mut Told, mut opened: Vec<u64>) {
+    let ending = world.configuration.ending;
+    if ending == Ending::None {
+        return;
+    }
+    let is_ours = |number: &u64| {
+        let pull = world.github.pull_request(REPOSITORY, *number).expect("it was opened");
+        pull.state == PullState::Open && pull.head.owner != "mallory"
+    };
+    let ours: Vec<u64> = opened.iter().copied().filter(is_ours).collect();
+    for number in &ours {
+        let plan = world.plans[world.commit(*number).as_str()].clone();
+        let mended = plan.mended();
+        if plan != mended {
+            push(world, *number, mended).await;
+        }
+    }
+    world.deliver();
+    let wait = world.rng.random_range(80..200);
+    world.pass(Duration::from_secs(wait)).await;
+    for number in &ours {
+        let plan = world.plans[world.commit(*number).as_str()].clone();
+        match ending {
+            Ending::None => {}
+            Ending::Break => {
+                let broken = plan.broken(&mut world.rng);
+                push(world, *number, broken).await;
+            }
+            Ending::Reset => {
+                hold_its_own(world, *number);
+                if world.rng.random_bool(0.5) {
+                    push(world, *number, plan).await;
+                }
+                world.github.comment(REPOSITORY, *number, "ann", "/preview reset").await.expect("anybody may comment");
+            }
+        }
+    }
+    let what = if ending == Ending::Break { "broke in the end" } else { "reset in the end" };
+    *told.actions.entry(what).or_default() += ours.len();
+    world.deliver();
+    // What went back meets something as well.
+    if world.rng.random_bool(0.3) {
+        let wait = world.rng.random_range(30..700);
+        world.pass(Duration::from_secs(wait)).await;
+        let action = act(world, told, &mut opened).await;
+        world.network.note(format_args!("{action}"));
+        *told.actions.entry(action).or_default() += 1;
+        world.deliver();
+    }
+}
+
+async fn push(world: &mut World, number: u64, plan: Plan) {
+    let serial = world.rng.random::<u32>().to_string();
+    let mut files = plan.files();
+    files.push(("src/main.rs", serial));
+    let pushed = world.github.push(REPOSITORY, number, &listed(&files)).await.expect("its branch is there");
+    world.plan(&pushed, plan);
 }
 
 async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'static str {
@@ -120,20 +183,21 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
     let head = pull.head.sha.clone();
     match world.rng.random_range(0..100) {
         0..30 => {
-            let serial = world.rng.random::<u32>().to_string();
             // What sleeps meets what cannot even start.
             let may_sleep = world.configuration.sleep_after != Lifespan::ENDLESS;
-            let plan = match stranger {
-                true => Plan::plain(),
-                false if may_sleep && world.rng.random_bool(0.3) => Plan::unreadable(),
-                false => Plan::draw(&mut world.rng, world.configuration.taste),
-            };
-            let mut files = if stranger { Vec::new() } else { plan.files() };
-            files.push(("src/main.rs", serial));
-            let pushed = github.push(REPOSITORY, number, &listed(&files)).await.expect("its branch is there");
-            world.plan(&pushed, plan);
-            if stranger {
-                told.strangers.insert(pushed);
+            match stranger {
+                true => {
+                    let serial = world.rng.random::<u32>().to_string();
+                    let files = [("src/main.rs", serial.as_str())];
+                    let pushed = github.push(REPOSITORY, number, &files).await.expect("its branch is there");
+                    world.plan(&pushed, Plan::plain());
+                    told.strangers.insert(pushed);
+                }
+                false if may_sleep && world.rng.random_bool(0.3) => push(world, number, Plan::unreadable()).await,
+                false => {
+                    let plan = Plan::draw(&mut world.rng, world.configuration.taste);
+                    push(world, number, plan).await;
+                }
             }
             "pushed"
         }
