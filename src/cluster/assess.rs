@@ -370,7 +370,7 @@ fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progres
     }
 }
 
-fn is_finished(job: &Job) -> bool {
+pub(super) fn is_finished(job: &Job) -> bool {
     ["Complete", "Failed", "FailureTarget"].iter().any(|kind| has_job_condition(job, kind))
 }
 

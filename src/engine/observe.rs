@@ -364,7 +364,7 @@ impl Pass<'_> {
 
     /// What GitHub says of the pull request. Where it told that it is closed, and shows nothing of it any more, nobody
     /// ever says more than that.
-    async fn ask_for_pull_request(&mut self, overview: &Overview) -> Result<PullRequestFacts, Interrupted> {
+    pub(super) async fn ask_for_pull_request(&mut self, overview: &Overview) -> Result<PullRequestFacts, Interrupted> {
         self.github_read().await?;
         let stored = &overview.pull_request.facts;
         match self.engine.github.pull_request(&access(overview), stored.number).await {

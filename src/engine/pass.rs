@@ -208,6 +208,9 @@ impl Pass<'_> {
         if matches!(step, Step::EndAttempt { .. } | Step::Fail { .. }) {
             self.keep_logs(observed).await?;
         }
+        if matches!(step, Step::ShowWaiting { .. } | Step::LookForImages) {
+            self.end_abandoned_jobs(observed).await;
+        }
         let record = match step {
             Step::Settle { until } => return Ok(Turn::Wait(until.map(|until| self.until(until)))),
             Step::Await { until, cause } => {

@@ -372,7 +372,11 @@ fn reset_step(facts: &Facts, now: Millis) -> Step {
 fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitSha, now: Millis) -> Step {
     let has_namespace = facts.namespace == NamespaceFacts::Ours;
     let is_ready = deployment.applied && facts.progress == Some(Progress::Ready);
-    if deployment.status == DeploymentStatus::Succeeded && (!has_namespace || facts.serving.as_ref() != Some(commit)) {
+    // It was pushed back to, or is put back half-way: what serves is not all of what there is.
+    let is_whole = facts.applied.as_ref() == Some(commit) && !facts.half_applied;
+    if deployment.status == DeploymentStatus::Succeeded
+        && (!has_namespace || !is_whole || facts.serving.as_ref() != Some(commit))
+    {
         return Step::RenewDeployment;
     }
     if let Some(serving) = &facts.serving
@@ -420,6 +424,10 @@ fn running_step(facts: &Facts, commit: &CommitSha, now: Millis) -> Step {
     }
     if facts.rebuilt {
         return Step::RenewDeployment;
+    }
+    // Somebody changed what makes the pod, and it was put back since.
+    if facts.has_blocking_pods && !facts.asleep {
+        return Step::RemoveBlockingPods;
     }
     match (facts.is_down && !facts.asleep, facts.down_since) {
         (true, None) => Step::NoteDown { since: Some(now) },

@@ -383,6 +383,26 @@ fn each_state_has_its_step() {
             Step::ShowOutcome,
         ),
         (
+            "back to the commit that serves, while another one is half applied",
+            Facts {
+                serving: Some(commit()),
+                applied: Some("f".repeat(40).parse().expect("a commit")),
+                leftovers: Leftovers::Volumes,
+                ..facts(Some(ended(DeploymentStatus::Succeeded)))
+            },
+            Step::RenewDeployment,
+        ),
+        (
+            "the same, put back half-way",
+            Facts { half_applied: true, ..running(used(0)) },
+            Step::RenewDeployment,
+        ),
+        (
+            "somebody broke a pod of it, and what makes it was put back",
+            Facts { has_blocking_pods: true, ..running(used(0)) },
+            Step::RemoveBlockingPods,
+        ),
+        (
             "back to a commit that ran before another",
             Facts {
                 serving: Some("f".repeat(40).parse().expect("a commit")),
