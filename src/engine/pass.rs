@@ -253,8 +253,9 @@ impl Pass<'_> {
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
             },
-            Step::Reapply { commit } => {
-                match self.reapply(environment, commit, observed.standing.asleep).await {
+            Step::Reapply { commit } | Step::Wake { commit } => {
+                let asleep = observed.standing.asleep && !matches!(step, Step::Wake { .. });
+                match self.reapply(environment, commit, asleep).await {
                     Ok(()) => {}
                     Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
                     Err(NotApplied::Refused(cause) | NotApplied::NotTaken(cause)) => {
