@@ -1,8 +1,10 @@
 //! How far one pod is.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Pod, PodStatus,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Expected;
 use crate::{
@@ -147,11 +149,14 @@ fn of_container(seen: &Seen<'_>, of_pod: &OfPod<'_>, expected: &Expected<'_>) ->
         return waiting;
     }
     let before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    if let Some(terminated) = state.terminated.as_ref().or(before) {
-        let crash = of_crash(seen, terminated, of_pod, expected);
-        if crash != Progress::Progressing {
-            return crash;
-        }
+    let crash = |terminated| of_crash(seen, terminated, of_pod, expected);
+    let crash = state.terminated.as_ref().or(before).map_or(Progress::Progressing, crash);
+    let is_outlived = before.zip(state.running.as_ref()).is_some_and(|(before, running)| {
+        matches!(crash, Progress::Stumbling(Cause::CrashLoop { .. }) | Progress::AttemptOver(Cause::CrashLoop { .. }))
+            && outlives(running, before, expected.now)
+    });
+    if crash != Progress::Progressing && !is_outlived {
+        return crash;
     }
     let Some(running) = state.running.as_ref().filter(|_| *role == Role::Main) else { return Progress::Progressing };
     // The time of an earlier attempt is not this one's.
@@ -170,6 +175,13 @@ fn of_container(seen: &Seen<'_>, of_pod: &OfPod<'_>, expected: &Expected<'_>) ->
         of: (expected.attempt_deadline - started).max(waited) / 1_000,
         probe,
     })
+}
+
+/// Whether a container has run for longer this time than it did before: what ended it then is over.
+fn outlives(running: &ContainerStateRunning, before: &ContainerStateTerminated, now: Millis) -> bool {
+    let millis = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_millisecond());
+    let lived = millis(&before.finished_at).zip(millis(&before.started_at)).map_or(0, |(end, start)| end - start);
+    millis(&running.started_at).is_some_and(|started| now - started >= lived.max(0) + NOT_READY_AFTER)
 }
 
 /// The kubelet's reasons: `pkg/kubelet/images/types.go` and `pkg/kubelet/kuberuntime/kuberuntime_container.go`.

@@ -539,6 +539,43 @@ fn what_starts_late_is_not_late() {
     assert_eq!(assess(&older, &at(20, &web)), not_ready(20, 180));
 }
 
+/// A crash counts for as long as nothing shows that it is over: a run that lasts longer than the one before it does.
+#[test]
+fn what_runs_for_longer_than_before_its_crash_is_judged_as_it_runs() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let ended = |reason: &str, restarts: i32, started: &str, finished: &str| {
+        let again = json!({"running": {"startedAt": "2026-11-23T18:00:31Z"}});
+        let terminated = json!({"exitCode": 1, "reason": reason, "startedAt": started, "finishedAt": finished});
+        let container = json!({"restartCount": restarts, "state": again, "lastState": {"terminated": terminated}});
+        unready(container).also(|workloads| {
+            workloads.pods[0].spec.as_mut().unwrap().containers[0].readiness_probe =
+                from(json!({"httpGet": {"path": "/", "port": 8080}}));
+            let app = json!({"kind": "Pod", "uid": "pod-2", "fieldPath": "spec.containers{app}"});
+            let answered = "Readiness probe failed: HTTP probe failed with statuscode: 503";
+            workloads.events = vec![event(app, "Unhealthy", answered)];
+        })
+    };
+    let probe = FailedProbe {
+        kind: ProbeKind::Readiness,
+        target: Some("GET / on port 8080".into()),
+        result: ProbeResult::Answered(503),
+    };
+    let not_ready = |seconds| {
+        let probe = Some(probe.clone());
+        Progress::Stumbling(Cause::NotReadyYet { container: "app".into(), seconds, of: 149, probe })
+    };
+    // It lived for a second, so that sixteen are enough.
+    let once = ended("Error", 1, "2026-11-23T18:00:29Z", IN_ATTEMPT);
+    assert_eq!(assess(&once, &at(46, &web)), Progress::Stumbling(crash_loop(1, 1)));
+    assert_eq!(assess(&once, &at(47, &web)), not_ready(16));
+    // It lived for twenty.
+    let late = ended("Error", 3, "2026-11-23T18:00:10Z", IN_ATTEMPT);
+    assert_eq!(assess(&late, &at(65, &web)), Progress::AttemptOver(crash_loop(3, 1)));
+    assert_eq!(assess(&late, &at(66, &web)), not_ready(35));
+    let hungry = ended("OOMKilled", 1, "2026-11-23T18:00:29Z", IN_ATTEMPT);
+    assert_eq!(assess(&hungry, &at(100, &web)), Progress::Stumbling(out_of_memory()), "it may be hungry again");
+}
+
 #[test]
 fn a_pod_that_no_node_takes_is_told_after_a_while() {
     let web = [(WorkloadKind::Deployment, "web".to_owned())];
