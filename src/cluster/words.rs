@@ -170,26 +170,53 @@ pub(super) fn failed_probe(
     said: Said<'_>,
     kinds: &[ProbeKind],
 ) -> Option<FailedProbe> {
-    let path = format!("{{{}}}", container.name);
-    let of_container = |event: &&&Event| {
-        event.involved_object.field_path.as_deref().is_some_and(|field| field.ends_with(path.as_str()))
-    };
     let events = said.of(pod, &["Unhealthy"]);
-    events.iter().filter(of_container).find_map(|event| {
+    events.into_iter().filter(|event| is_about(event, container)).find_map(|event| {
         let (kind, rest) = message(event).split_once(" probe ")?;
-        let (kind, probe) = match kind {
-            "Startup" => (ProbeKind::Startup, &container.startup_probe),
-            "Readiness" => (ProbeKind::Readiness, &container.readiness_probe),
-            "Liveness" => (ProbeKind::Liveness, &container.liveness_probe),
+        let kind = match kind {
+            "Startup" => ProbeKind::Startup,
+            "Readiness" => ProbeKind::Readiness,
+            "Liveness" => ProbeKind::Liveness,
             _ => return None,
         };
-        let probe = probe.as_ref()?;
+        let probe = probe_of(container, kind)?;
         kinds.contains(&kind).then(|| FailedProbe {
             kind,
             target: target(container, probe),
             result: result(probe, rest),
         })
     })
+}
+
+/// The kind of the probe for which the kubelet ended a container, whatever code it ended with then: `computePodActions` of
+/// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`.
+pub(super) fn killing_probe(container: &Container, pod: Option<&str>, said: Said<'_>) -> Option<ProbeKind> {
+    let events = said.of(pod, &["Killing"]);
+    events.into_iter().filter(|event| is_about(event, container)).find_map(|event| match message(event) {
+        text if text.contains("failed liveness probe") => Some(ProbeKind::Liveness),
+        text if text.contains("failed startup probe") => Some(ProbeKind::Startup),
+        _ => None,
+    })
+}
+
+/// A probe of a container's that failed, of which no more is known.
+pub(super) fn some_failure(container: &Container, kind: ProbeKind) -> FailedProbe {
+    let target = probe_of(container, kind).and_then(|probe| target(container, probe));
+    FailedProbe { kind, target, result: ProbeResult::Failed }
+}
+
+/// `spec.containers{web}`, or `spec.initContainers{web}`.
+fn is_about(event: &Event, container: &Container) -> bool {
+    let field = event.involved_object.field_path.as_deref();
+    field.is_some_and(|field| field.ends_with(&format!("{{{}}}", container.name)))
+}
+
+fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => container.startup_probe.as_ref(),
+        ProbeKind::Readiness => container.readiness_probe.as_ref(),
+        ProbeKind::Liveness => container.liveness_probe.as_ref(),
+    }
 }
 
 fn target(container: &Container, probe: &Probe) -> Option<String> {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Expected;
 use crate::{
     cluster::words::{self, Said},
-    environment::{Cause, Millis, ProbeKind, Progress, PullFailure},
+    environment::{Cause, FailedProbe, Millis, ProbeKind, Progress, PullFailure},
 };
 
 /// So many restarts of one container end an attempt.
@@ -252,14 +252,12 @@ fn of_crash(
     }
     let is_out_of_memory = terminated.reason.as_deref() == Some("OOMKilled");
     let (name, restarts) = (container.name.clone(), status.restart_count);
-    // By SIGKILL or SIGTERM.
-    let was_killed = matches!(terminated.exit_code, 137 | 143);
-    let kinds = [ProbeKind::Startup, ProbeKind::Liveness];
-    let probe = || words::failed_probe(container, of_pod.uid(), of_pod.said, &kinds);
-    let cause = match (is_out_of_memory, was_killed.then(probe).flatten()) {
-        (true, _) => Cause::OutOfMemory { container: name, limit: memory_limit(container) },
-        (false, Some(probe)) => Cause::KilledByProbe { container: name, restarts, probe },
-        (false, None) => Cause::CrashLoop { container: name, restarts, exit_code: Some(terminated.exit_code) },
+    let cause = if is_out_of_memory {
+        Cause::OutOfMemory { container: name, limit: memory_limit(container) }
+    } else if let Some(probe) = why_killed(container, terminated, of_pod) {
+        Cause::KilledByProbe { container: name, restarts, probe }
+    } else {
+        Cause::CrashLoop { container: name, restarts, exit_code: Some(terminated.exit_code) }
     };
     // How many restarts of an older pod fall into this attempt cannot be told; its deadline judges those.
     if restarts >= RESTARTS_AT_MOST && of_pod.created >= attempt_began {
@@ -269,6 +267,20 @@ fn of_crash(
     } else {
         Progress::Progressing
     }
+}
+
+/// The probe because of which its node ended a container. None: it ended by itself.
+fn why_killed(container: &Container, terminated: &ContainerStateTerminated, of_pod: &OfPod<'_>) -> Option<FailedProbe> {
+    let failed = |kinds: &[ProbeKind]| words::failed_probe(container, of_pod.uid(), of_pod.said, kinds);
+    // Its node says both, by one clock. What it said before that is about the run before.
+    let started = terminated.started_at.as_ref().map_or(0, |time| time.0.as_millisecond());
+    let of_this_run = Said { since: of_pod.said.since.max(started), ..of_pod.said };
+    if let Some(kind) = words::killing_probe(container, of_pod.uid(), of_this_run) {
+        return Some(failed(&[kind]).unwrap_or_else(|| words::some_failure(container, kind)));
+    }
+    // By SIGKILL or SIGTERM: of many events, not all are kept.
+    let was_killed = matches!(terminated.exit_code, 137 | 143);
+    was_killed.then(|| failed(&[ProbeKind::Startup, ProbeKind::Liveness])).flatten()
 }
 
 /// The cause, where one of the pod's containers ran out of memory.

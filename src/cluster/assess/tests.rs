@@ -514,6 +514,8 @@ trait Also: Sized {
 }
 
 impl Also for Workloads {}
+impl Also for Value {}
+impl Also for k8s_openapi::api::core::v1::Event {}
 
 fn unready(container: Value) -> Workloads {
     rollout(json!({"availableReplicas": 0, "unavailableReplicas": 1}), vec![pod(2, container)])
@@ -629,6 +631,45 @@ fn only_the_pods_own_events_count() {
     let killed = Cause::KilledByProbe { container: "app".into(), restarts: 1, probe: probe(ProbeKind::Liveness) };
     assert_eq!(judge(&probed(crashed(1, 137, "Error", IN_ATTEMPT), "pod-2")), Progress::Stumbling(killed));
     assert_eq!(judge(&probed(crashed(1, 1, "Error", IN_ATTEMPT), "pod-2")), Progress::Stumbling(crash_loop(1, 1)));
+}
+
+/// Many applications end well when they are asked to, and their code does not say who asked.
+#[test]
+fn what_its_node_ends_for_a_probe_is_not_the_applications_doing() {
+    let app = |field: &str| json!({"kind": "Pod", "uid": "pod-2", "fieldPath": format!("spec.containers{{{field}}}")});
+    let killing = |which: &str| format!("Container app failed {which} probe, will be restarted");
+    let unhealthy = |which: &str| format!("{which} probe failed: dial tcp 10.0.0.5:8080: connect: connection refused");
+    let judged = |exit_code: i32, events: Vec<k8s_openapi::api::core::v1::Event>| {
+        let run = crashed(1, exit_code, "Completed", IN_ATTEMPT).also(|status| {
+            status["lastState"]["terminated"]["startedAt"] = json!("2026-11-23T18:00:20Z");
+        });
+        judge(&unready(run).also(|workloads| {
+            let spec = workloads.pods[0].spec.as_mut().unwrap();
+            spec.containers[0].startup_probe = from(json!({"tcpSocket": {"port": 8080}}));
+            spec.containers[0].liveness_probe = from(json!({"tcpSocket": {"port": 8080}}));
+            workloads.events = events;
+        }))
+    };
+    let killed = |kind, result| {
+        let probe = FailedProbe { kind, target: Some("port 8080".into()), result };
+        Progress::Stumbling(Cause::KilledByProbe { container: "app".into(), restarts: 1, probe })
+    };
+    for exit_code in [0, 1, 2, 137, 143] {
+        for (which, kind) in [("Liveness", ProbeKind::Liveness), ("Startup", ProbeKind::Startup)] {
+            let kill = || event(app("app"), "Killing", &killing(&which.to_lowercase()));
+            let said = vec![kill(), event(app("app"), "Unhealthy", &unhealthy(which))];
+            assert_eq!(judged(exit_code, said), killed(kind, ProbeResult::Refused), "{which}, {exit_code}");
+            assert_eq!(judged(exit_code, vec![kill()]), killed(kind, ProbeResult::Failed), "{which}, {exit_code}");
+        }
+    }
+    let by_itself = Progress::Stumbling(crash_loop(1, 2));
+    let other = vec![event(app("other"), "Killing", &killing("liveness"))];
+    assert_eq!(judged(2, other), by_itself, "another container");
+    assert_eq!(judged(2, vec![event(app("app"), "Killing", "Stopping container app")]), by_itself, "no probe");
+    let before = event(app("app"), "Killing", &killing("liveness")).also(|event| {
+        event.last_timestamp = from(json!("2026-11-23T18:00:19Z"));
+    });
+    assert_eq!(judged(2, vec![before]), by_itself, "the run before");
 }
 
 #[test]

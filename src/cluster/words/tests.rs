@@ -180,6 +180,23 @@ fn probes_say_how_they_failed() {
     }
 }
 
+#[test]
+fn the_kubelet_says_for_which_probe_it_ends_a_container() {
+    for (message, expected) in [
+        ("Container app failed liveness probe, will be restarted", Some(ProbeKind::Liveness)),
+        ("Container app failed startup probe, will be restarted", Some(ProbeKind::Startup)),
+        ("Container app definition changed, will be restarted", None),
+        ("Stopping container app", None),
+    ] {
+        let events = [event("Killing", message, 10), event("Killing", "Stopping container app", 20)];
+        let found = |pod, since| killing_probe(&container(json!({})), Some(pod), Said { events: &events, since });
+        assert_eq!(found("pod-2", 0), expected, "{message}");
+        assert_eq!(found("pod-1", 0), None, "another pod's");
+        assert_eq!(found("pod-2", 11_000), None, "it was said of the run before");
+    }
+    assert_eq!(some_failure(&container(json!({})), ProbeKind::Liveness).to_string(), "its liveness probe fails");
+}
+
 fn pod(volumes: Value) -> Pod {
     from(json!({
         "metadata": { "name": "web-2-x", "uid": "pod-2" },
