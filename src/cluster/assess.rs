@@ -2,19 +2,23 @@
 //!
 //! Only pods of a Deployment's newest template count: what the last commit's pods do is not this attempt's matter.
 
+mod jobs;
 mod pods;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
-    batch::v1::{Job, JobCondition},
+    batch::v1::Job,
     core::v1::{Pod, PodSpec},
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
 
-use self::pods::{CLOCK_DIFFERENCE, has_condition, of_pod, worse};
+use self::{
+    jobs::{has_job_condition, is_finished, of_job},
+    pods::{CLOCK_DIFFERENCE, has_condition, of_pod, worse},
+};
 use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal, words::Said};
 use crate::{
-    environment::{Cause, HOOK, JobEnd, Millis, Progress},
+    environment::{Cause, Millis, Progress},
     recipe::{
         ONCE,
         room::{CountedPod, PodLimits, Running},
@@ -41,6 +45,10 @@ pub struct Expected<'a> {
 impl Expected<'_> {
     fn said<'a>(&self, workloads: &'a Workloads) -> Said<'a> {
         Said { events: &workloads.events, since: self.attempt_started_at - CLOCK_DIFFERENCE }
+    }
+
+    fn is_late(&self) -> bool {
+        self.attempt_deadline - self.now <= LATE
     }
 }
 
@@ -324,65 +332,6 @@ fn newest_pods_of<'a>(workloads: &'a Workloads, set: &StatefulSet) -> impl Itera
     living_pods_of(workloads, set.uid()).filter(move |pod| pod.labels().get(REVISION_LABEL) == revision.as_ref())
 }
 
-fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
-    let Some(job) = job_named(workloads, name) else { return Progress::Progressing };
-    if has_job_condition(job, "Complete") {
-        return Progress::Ready;
-    }
-    let said = expected.said(workloads);
-    let pods = || workloads.pods.iter().filter(|pod| is_controlled_by(*pod, job.uid()));
-    let failed = |end| {
-        let job_name = name.to_owned();
-        match expected.tasks {
-            _ if job.annotations().contains_key(HOOK) => Cause::HookFailed { job: job_name, end },
-            Tasks::Recipes { databases } => Cause::SetupFailed { job: job_name, end, databases },
-            Tasks::Repositorys => Cause::JobFailed { job: job_name, end },
-        }
-    };
-    let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let started = started.or(job.metadata.creation_timestamp.as_ref()).map(|time| time.0.as_millisecond());
-    let started = started.unwrap_or(expected.attempt_started_at).max(expected.attempt_started_at);
-    let worked_for = |until: Millis| JobEnd::OutOfTime { seconds: (until - started).max(0) / 1_000 };
-    if let Some(condition) = job_condition(job, "Failed").or_else(|| job_condition(job, "FailureTarget")) {
-        let out_of_memory = pods().filter_map(pods::out_of_memory).next();
-        let ended = condition.last_transition_time.as_ref().map_or(expected.now, |time| time.0.as_millisecond());
-        let is_late = condition.reason.as_deref() == Some("DeadlineExceeded");
-        let end = match pods().filter_map(exit_code).next() {
-            _ if is_late => worked_for(ended),
-            Some(code) => JobEnd::ExitCode(code),
-            None => JobEnd::Failed,
-        };
-        return Progress::AttemptOver(out_of_memory.unwrap_or_else(|| failed(end)));
-    }
-    if pods().next().is_none() {
-        let why = of_creation_events("Job", name, job.uid(), workloads, expected);
-        let is_late = expected.attempt_deadline - expected.now <= LATE;
-        return if why == Progress::Progressing && is_late { Progress::Stumbling(failed(JobEnd::NoPod)) } else { why };
-    }
-    let of_pods = pods().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing);
-    match of_pods {
-        // It is no server: it works for as long as it takes, ready or not, and is late at the end of the attempt.
-        Progress::Progressing | Progress::Stumbling(Cause::NotReadyYet { .. }) => {
-            let left = expected.attempt_deadline - expected.now;
-            if left <= LATE { Progress::Stumbling(failed(worked_for(expected.now))) } else { Progress::Progressing }
-        }
-        progress => progress,
-    }
-}
-
-fn is_finished(job: &Job) -> bool {
-    ["Complete", "Failed", "FailureTarget"].iter().any(|kind| has_job_condition(job, kind))
-}
-
-fn has_job_condition(job: &Job, kind: &str) -> bool {
-    job_condition(job, kind).is_some()
-}
-
-fn job_condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
-    let mut conditions = job.status.iter().flat_map(|status| &status.conditions).flatten();
-    conditions.find(|condition| condition.type_ == kind && condition.status == "True")
-}
-
 /// What keeps the controller of a Job or a StatefulSet from making its pods: only its events say it, and not whether it
 /// is so still.
 fn of_creation_events(
@@ -405,14 +354,6 @@ fn of_creation_events(
         Some(refusal::Verdict::Refused(cause @ Cause::QuotaExceeded { .. })) => Progress::Stumbling(cause),
         Some(refusal::Verdict::Refused(cause) | refusal::Verdict::Immutable(cause)) => Progress::Failed(cause),
     }
-}
-
-/// Of the first container that ended badly.
-fn exit_code(pod: &Pod) -> Option<i32> {
-    let status = pod.status.as_ref()?;
-    let statuses = [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten();
-    let mut ended = statuses.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.exit_code));
-    ended.find(|code| *code != 0)
 }
 
 fn living_pods_of(workloads: &Workloads, owner: Option<String>) -> impl Iterator<Item = &Pod> + use<'_> {

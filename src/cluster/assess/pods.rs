@@ -82,7 +82,7 @@ fn why_not_scheduled(pod: &Pod, status: &PodStatus, said: Said<'_>, expected: &E
     }
 }
 
-fn created_at(pod: &Pod) -> Millis {
+pub(super) fn created_at(pod: &Pod) -> Millis {
     pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond())
 }
 
@@ -283,15 +283,40 @@ fn why_killed(container: &Container, terminated: &ContainerStateTerminated, of_p
     was_killed.then(|| failed(&[ProbeKind::Startup, ProbeKind::Liveness])).flatten()
 }
 
+/// The containers of a pod that have ended and are not started again yet, those before the others first.
+fn ended(pod: &Pod) -> impl Iterator<Item = (&Container, &ContainerStateTerminated)> {
+    let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
+    let init = seen(
+        spec.and_then(|spec| spec.init_containers.as_deref()),
+        status.and_then(|status| status.init_container_statuses.as_deref()),
+        Role::Init,
+    );
+    let main = seen(
+        spec.map(|spec| spec.containers.as_slice()),
+        status.and_then(|status| status.container_statuses.as_deref()),
+        Role::Main,
+    );
+    init.chain(main).filter_map(|Seen { container, status, role: _ }| {
+        Some((container, status.state.as_ref()?.terminated.as_ref()?))
+    })
+}
+
 /// The cause, where one of the pod's containers ran out of memory.
 pub(super) fn out_of_memory(pod: &Pod) -> Option<Cause> {
-    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
-    let mut containers = seen(Some(&spec.containers), status.container_statuses.as_deref(), Role::Main);
-    containers.find_map(|Seen { container, status, role: _ }| {
-        let terminated = status.state.as_ref()?.terminated.as_ref()?;
-        let is_it = terminated.reason.as_deref() == Some("OOMKilled");
-        is_it.then(|| Cause::OutOfMemory { container: container.name.clone(), limit: memory_limit(container) })
-    })
+    let (container, _) = ended(pod).find(|(_, end)| end.reason.as_deref() == Some("OOMKilled"))?;
+    Some(Cause::OutOfMemory { container: container.name.clone(), limit: memory_limit(container) })
+}
+
+/// Of the first container that ended badly. Those that keep running beside the others are ended with them.
+pub(super) fn exit_code(pod: &Pod) -> Option<i32> {
+    let mut others = ended(pod).filter(|(container, _)| container.restart_policy.as_deref() != Some("Always"));
+    others.find_map(|(_, end)| (end.exit_code != 0).then_some(end.exit_code))
+}
+
+/// When the last of its containers ended, as far as it is known, or else when it was made.
+pub(super) fn ended_at(pod: &Pod) -> Millis {
+    let times = ended(pod).filter_map(|(_, end)| Some(end.finished_at.as_ref()?.0.as_millisecond()));
+    times.max().unwrap_or_else(|| created_at(pod))
 }
 
 fn memory_limit(container: &Container) -> Option<String> {

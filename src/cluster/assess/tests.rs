@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::environment::{
-    EnvironmentStatus, FailedProbe, Hindrance, Obstacle, ProbeKind, ProbeResult, PullFailure, StartFailure,
+    EnvironmentStatus, FailedProbe, Hindrance, JobEnd, Obstacle, ProbeKind, ProbeResult, PullFailure, StartFailure,
     VolumeProblem, legal_reasons,
 };
 
@@ -798,6 +798,110 @@ fn a_job_that_failed_says_of_what() {
     ] {
         assert_eq!(judged(reason, pods), expected);
     }
+}
+
+/// A pod of the Job `work` that failed with its only container.
+fn failed_try(exit_code: i32, reason: &str) -> Pod {
+    let terminated = json!({"exitCode": exit_code, "reason": reason, "finishedAt": IN_ATTEMPT});
+    with(of_work(json!({"state": {"terminated": terminated}})), |pod| {
+        pod.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+        pod.status.as_mut().unwrap().phase = Some("Failed".into());
+    })
+}
+
+/// Kubernetes tries it six times more, and every time takes longer than the one before: that is told meanwhile.
+#[test]
+fn a_job_that_is_tried_again_says_of_what() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let runs = with(of_work(json!({"state": {"running": {}}})), |pod| {
+        pod.metadata.creation_timestamp = from(json!("2026-11-23T18:00:40Z"));
+    });
+    let judged = |seconds, pods: Vec<Pod>| {
+        let workloads = Workloads { jobs: vec![job(json!({}), json!({}))], pods, ..Workloads::default() };
+        assess(&workloads, &at(seconds, &work))
+    };
+    let ended = |end| Progress::Stumbling(Cause::JobFailed { job: "work".into(), end });
+    let code = |code| ended(JobEnd::ExitCode(code));
+    let between = |change: fn(&mut Pod)| vec![with(failed_try(2, "Error"), change)];
+    for (what, pods, expected) in [
+        ("between two tries", between(|_| {}), code(2)),
+        ("the next try runs", vec![failed_try(2, "Error"), runs.clone()], code(2)),
+        (
+            "its pod has not ended for its other containers",
+            between(|pod| pod.status.as_mut().unwrap().phase = Some("Running".into())),
+            code(2),
+        ),
+        (
+            "out of memory, and it runs",
+            vec![failed_try(137, "OOMKilled"), runs.clone()],
+            Progress::Stumbling(out_of_memory()),
+        ),
+        (
+            "it failed in another way before",
+            vec![
+                with(failed_try(3, "Error"), |pod| {
+                    pod.metadata.creation_timestamp = from(json!("2026-11-23T18:00:01Z"));
+                }),
+                failed_try(2, "Error"),
+            ],
+            code(2),
+        ),
+        (
+            "the container is started again in its pod",
+            between(|pod| {
+                pod.spec.as_mut().unwrap().restart_policy = Some("OnFailure".into());
+                pod.status.as_mut().unwrap().phase = Some("Running".into());
+            }),
+            Progress::Progressing,
+        ),
+        (
+            "somebody takes the pod away",
+            between(|pod| pod.metadata.deletion_timestamp = from(json!(IN_ATTEMPT))),
+            Progress::Progressing,
+        ),
+        (
+            "it failed before the attempt",
+            between(|pod| {
+                let statuses = pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+                let terminated = statuses[0].state.as_mut().unwrap().terminated.as_mut().unwrap();
+                terminated.finished_at = from(json!(BEFORE));
+            }),
+            Progress::Progressing,
+        ),
+        ("it did its work", between(|pod| pod.status = from(json!({"phase": "Succeeded"}))), Progress::Progressing),
+    ] {
+        assert_eq!(judged(60, pods), expected, "{what}");
+    }
+    assert_eq!(judged(180, vec![failed_try(2, "Error"), runs.clone()]), code(2));
+    assert_eq!(judged(180, vec![runs]), ended(JobEnd::OutOfTime { seconds: 150 }));
+}
+
+/// What runs before or beside the work itself has its part in how a pod ends.
+#[test]
+fn all_containers_of_a_job_count() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let judged = |init: Value, status: Value| {
+        let pod = with(failed_try(0, "Completed"), |pod| {
+            pod.spec.as_mut().unwrap().init_containers = from(json!([init]));
+            let mut all = json!({"image": "", "imageID": "", "ready": false, "restartCount": 0});
+            all.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+            pod.status.as_mut().unwrap().init_container_statuses = from(json!([all]));
+        });
+        let workloads = Workloads { jobs: vec![job(json!({}), json!({}))], pods: vec![pod], ..Workloads::default() };
+        assess(&workloads, &at(60, &work))
+    };
+    let status = |name: &str, exit_code: i32, reason: &str| {
+        let terminated = json!({"exitCode": exit_code, "reason": reason, "finishedAt": IN_ATTEMPT});
+        json!({"name": name, "state": {"terminated": terminated}})
+    };
+    let fetch = json!({"name": "fetch", "resources": {"limits": {"memory": "16Mi"}}});
+    let hungry = Cause::OutOfMemory { container: "fetch".into(), limit: Some("16Mi".into()) };
+    assert_eq!(judged(fetch.clone(), status("fetch", 137, "OOMKilled")), Progress::Stumbling(hungry));
+    let failed = Cause::JobFailed { job: "work".into(), end: JobEnd::ExitCode(4) };
+    assert_eq!(judged(fetch, status("fetch", 4, "Error")), Progress::Stumbling(failed));
+    // It is ended with the others.
+    let proxy = json!({"name": "proxy", "restartPolicy": "Always"});
+    assert_eq!(judged(proxy, status("proxy", 143, "Error")), Progress::Progressing);
 }
 
 #[test]
