@@ -147,6 +147,14 @@ pub enum Cause {
         seconds: i64,
         probe: Option<FailedProbe>,
     },
+    /// It runs before all others, and has not come to its end. Nothing may be wrong.
+    InitRuns {
+        container: String,
+        /// Since it began to run.
+        seconds: i64,
+        /// What it has for it, counted from there. None: that is over.
+        of: Option<i64>,
+    },
     UrlUnreachable {
         answered: Option<u16>,
     },
@@ -214,7 +222,7 @@ impl Cause {
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Unschedulable { .. } => Reason::Unschedulable,
             Self::VolumeUnavailable { .. } => Reason::VolumeUnavailable,
-            Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
+            Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } | Self::InitRuns { .. } => Reason::NotReadyInTime,
             Self::UrlUnreachable { .. } | Self::NoPage { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => {
                 Reason::UrlUnreachable
             }
@@ -234,6 +242,7 @@ impl Cause {
             Self::NotReadyYet { container, seconds, of: _, probe } => {
                 Self::NotReadyInTime { container: Some(container), seconds, probe }
             }
+            Self::InitRuns { container, seconds, of: _ } => Self::InitRuns { container, seconds, of: None },
             // Pods end within their grace, unless something in the cluster keeps them.
             Self::PodsTerminating { kind, name } => Self::NotTaken { kind, name, why: Obstacle::NoRoom },
             other => other,
@@ -250,6 +259,7 @@ impl Cause {
             Self::NotReadyYet { container, seconds: _, of: _, probe } => {
                 Self::NotReadyYet { container, seconds: 0, of: 0, probe }
             }
+            Self::InitRuns { container, seconds: _, of: _ } => Self::InitRuns { container, seconds: 0, of: Some(0) },
             Self::CrashLoop { container, restarts: _, exit_code } => {
                 Self::CrashLoop { container, restarts: 0, exit_code }
             }
@@ -380,6 +390,18 @@ impl fmt::Display for Cause {
                 write!(f, "Container {container} runs, but was not ready within the {seconds} seconds that it had")?;
                 write_probe(f, probe.as_ref())
             }
+            Self::InitRuns { container, seconds, of: Some(of) } => {
+                write!(f, "Init container {container} has not ended yet")?;
+                if *of > 0 {
+                    write!(f, ", {seconds} s of {of} s")?;
+                }
+                write!(f, ".")
+            }
+            Self::InitRuns { container, seconds, of: None } => write!(
+                f,
+                "Init container {container} did not end within the {seconds} seconds that it had; its log says how far it \
+                 came.",
+            ),
             Self::UrlUnreachable { answered: None } => {
                 write!(f, "The application is ready, but its URL does not answer; see DNS and the ingress controller.")
             }

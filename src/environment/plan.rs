@@ -614,6 +614,7 @@ fn may_wait_for_hooks(progress: &Progress, late: bool) -> bool {
         | Progress::Stumbling(
             Cause::NotReadyYet { .. }
             | Cause::NotReadyInTime { .. }
+            | Cause::InitRuns { .. }
             | Cause::CrashLoop { .. }
             | Cause::KilledByProbe { .. }
             | Cause::ContainerConfig { .. },

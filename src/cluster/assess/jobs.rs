@@ -31,7 +31,7 @@ pub(super) fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>)
     let said = expected.said(workloads);
     match pods.iter().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing) {
         // It is no server: it works for as long as it takes, ready or not, and is late at the end of the attempt.
-        Progress::Progressing | Progress::Stumbling(Cause::NotReadyYet { .. }) => {
+        Progress::Progressing | Progress::Stumbling(Cause::NotReadyYet { .. } | Cause::InitRuns { .. }) => {
             let tries = pods.iter().filter(|pod| has_ended_in(pod, expected));
             match tries.filter_map(|pod| BadEnd::of(pod)).next() {
                 Some(end) => Progress::Stumbling(end.cause(job, expected)),

@@ -14,7 +14,8 @@ use crate::{
 
 /// So many restarts of one container end an attempt.
 const RESTARTS_AT_MOST: i32 = 3;
-/// A container that runs has this long until it is called not ready. It is told that it is not, and no alarm.
+/// A container that runs has this long until it is called not ready, or not ended. It is told that it is not, and no
+/// alarm.
 const NOT_READY_AFTER: Millis = 15_000;
 /// A pod that no node takes has this long: others may be making room for it.
 const UNSCHEDULABLE_AFTER: Millis = 10_000;
@@ -27,7 +28,7 @@ pub(super) fn worse(one: Progress, other: Progress) -> Progress {
         Progress::Ready => 0,
         Progress::Progressing => 1,
         // Whatever else is wrong tells more than that.
-        Progress::Stumbling(Cause::NotReadyYet { .. }) => 2,
+        Progress::Stumbling(Cause::NotReadyYet { .. } | Cause::InitRuns { .. }) => 2,
         Progress::Stumbling(_) | Progress::Unproved { .. } => 3,
         Progress::AttemptOver(_) => 4,
         Progress::Failed(_) => 5,
@@ -158,7 +159,7 @@ fn of_container(seen: &Seen<'_>, of_pod: &OfPod<'_>, expected: &Expected<'_>) ->
     if crash != Progress::Progressing && !is_outlived {
         return crash;
     }
-    let Some(running) = state.running.as_ref().filter(|_| *role == Role::Main) else { return Progress::Progressing };
+    let Some(running) = &state.running else { return Progress::Progressing };
     // The time of an earlier attempt is not this one's.
     let started = running.started_at.as_ref().map_or(of_pod.created, |time| time.0.as_millisecond());
     let started = started.clamp(expected.attempt_started_at, expected.now.max(expected.attempt_started_at));
@@ -166,14 +167,16 @@ fn of_container(seen: &Seen<'_>, of_pod: &OfPod<'_>, expected: &Expected<'_>) ->
     if waited < NOT_READY_AFTER && expected.now < expected.attempt_deadline {
         return Progress::Progressing;
     }
-    let kinds = [ProbeKind::Startup, ProbeKind::Readiness];
-    let said = Said { since: of_pod.said.since.max(started - CLOCK_DIFFERENCE), ..of_pod.said };
-    let probe = words::failed_probe(container, of_pod.uid(), said, &kinds);
-    Progress::Stumbling(Cause::NotReadyYet {
-        container: container.name.clone(),
-        seconds: waited / 1_000,
-        of: (expected.attempt_deadline - started).max(waited) / 1_000,
-        probe,
+    let (name, seconds) = (container.name.clone(), waited / 1_000);
+    let of = (expected.attempt_deadline - started).max(waited) / 1_000;
+    Progress::Stumbling(match role {
+        Role::Init => Cause::InitRuns { container: name, seconds, of: Some(of) },
+        Role::Main => {
+            let kinds = [ProbeKind::Startup, ProbeKind::Readiness];
+            let said = Said { since: of_pod.said.since.max(started - CLOCK_DIFFERENCE), ..of_pod.said };
+            let probe = words::failed_probe(container, of_pod.uid(), said, &kinds);
+            Cause::NotReadyYet { container: name, seconds, of, probe }
+        }
     })
 }
 

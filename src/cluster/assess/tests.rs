@@ -578,6 +578,53 @@ fn what_runs_for_longer_than_before_its_crash_is_judged_as_it_runs() {
     assert_eq!(assess(&hungry, &at(100, &web)), Progress::Stumbling(out_of_memory()), "it may be hungry again");
 }
 
+/// What waits for something else before the application begins is named, and not the application.
+#[test]
+fn an_init_container_that_does_not_end_is_told() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let waits = |started: &str, policy: Value| {
+        with(pod(2, waiting("PodInitializing", "")), |pod| {
+            let init = json!({"name": "wait-for-db", "restartPolicy": policy});
+            pod.spec.as_mut().unwrap().init_containers = from(json!([init]));
+            pod.status.as_mut().unwrap().init_container_statuses = from(json!([{
+                "name": "wait-for-db", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"running": {"startedAt": started}},
+            }]));
+        })
+    };
+    let alone = |pod: Pod| rollout(json!({"availableReplicas": 0, "unavailableReplicas": 1}), vec![pod]);
+    let runs =
+        |seconds, of| Progress::Stumbling(Cause::InitRuns { container: "wait-for-db".into(), seconds, of: Some(of) });
+    let new = alone(waits("2026-11-23T18:00:02Z", Value::Null));
+    assert_eq!(assess(&new, &at(16, &web)), Progress::Progressing);
+    assert_eq!(assess(&new, &at(18, &web)), runs(16, 178));
+    let Progress::Stumbling(cause) = assess(&new, &at(162, &web)) else { panic!("it stumbles") };
+    assert_eq!(cause.to_string(), "Init container wait-for-db has not ended yet, 160 s of 178 s.");
+    assert_eq!(cause.clone().steady().to_string(), "Init container wait-for-db has not ended yet.");
+    let ended =
+        "Init container wait-for-db did not end within the 160 seconds that it had; its log says how far it came.";
+    assert_eq!(cause.in_the_end().to_string(), ended);
+    // What ran before the attempt began has had nothing of it.
+    let older = alone(waits(BEFORE, Value::Null));
+    assert_eq!(assess(&older, &at(10, &web)), Progress::Progressing);
+    assert_eq!(assess(&older, &at(20, &web)), runs(20, 180));
+    // One that goes on beside the others is to become ready.
+    let beside = assess(&alone(waits("2026-11-23T18:00:02Z", json!("Always"))), &at(60, &web));
+    assert!(matches!(&beside, Progress::Stumbling(Cause::NotReadyYet { .. })), "{beside:?}");
+    // Whatever else is wrong tells more.
+    let both = rollout(json!({}), vec![waits(BEFORE, Value::Null), pod(2, crashed(1, 1, "Error", IN_ATTEMPT))]);
+    assert_eq!(assess(&both, &at(60, &web)), Progress::Stumbling(crash_loop(1, 1)));
+    // A Job's belongs to its work.
+    let of_job = with(waits("2026-11-23T18:00:32Z", Value::Null), |pod| {
+        pod.metadata.owner_references = of_work(json!({})).metadata.owner_references;
+    });
+    let jobs = Workloads { jobs: vec![job(json!({}), json!({}))], pods: vec![of_job], ..Workloads::default() };
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    assert_eq!(assess(&jobs, &at(60, &work)), Progress::Progressing);
+    let late = Cause::JobFailed { job: "work".into(), end: JobEnd::OutOfTime { seconds: 150 } };
+    assert_eq!(assess(&jobs, &at(180, &work)), Progress::Stumbling(late));
+}
+
 #[test]
 fn a_pod_that_no_node_takes_is_told_after_a_while() {
     let web = [(WorkloadKind::Deployment, "web".to_owned())];

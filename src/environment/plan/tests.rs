@@ -291,6 +291,18 @@ fn each_state_has_its_step() {
             Step::Apply { phase: 1, restart_pods: false },
         ),
         (
+            "what waits for them before it begins",
+            Facts {
+                progress: Some(Progress::Stumbling(Cause::InitRuns {
+                    container: "wait-for-db".to_owned(),
+                    seconds: 45,
+                    of: Some(180),
+                })),
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
+            },
+            Step::Apply { phase: 1, restart_pods: false },
+        ),
+        (
             "what its probe ends without them",
             Facts {
                 progress: Some(Progress::AttemptOver(Cause::KilledByProbe {

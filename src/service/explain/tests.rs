@@ -118,6 +118,8 @@ fn causes() -> Vec<Cause> {
             seconds: 178,
             probe: Some(probe(ProbeResult::Answered(503))),
         },
+        Cause::InitRuns { container: container(), seconds: 16, of: Some(178) },
+        Cause::InitRuns { container: container(), seconds: 160, of: None },
         Cause::UrlUnreachable { answered: None },
         Cause::UrlUnreachable { answered: Some(502) },
         Cause::NoPage { path: text("/") },
@@ -183,13 +185,14 @@ fn place(cause: &Cause) -> usize {
         Cause::AuthorNotIncluded { .. } => 43,
         Cause::NoPage { .. } => 44,
         Cause::PodsTerminating { .. } => 45,
+        Cause::InitRuns { .. } => 46,
     }
 }
 
 #[test]
 fn every_cause_is_among_them() {
     let listed: BTreeSet<usize> = causes().iter().map(place).collect();
-    assert_eq!(listed, (0..=45).collect(), "one has no row in the table");
+    assert_eq!(listed, (0..=46).collect(), "one has no row in the table");
     let reasons: BTreeSet<Reason> = causes().iter().map(Cause::reason).collect();
     assert_eq!(reasons, Reason::ALL.iter().copied().collect());
 }
