@@ -2,6 +2,7 @@
 //!
 //! Only pods of a Deployment's newest template count: what the last commit's pods do is not this attempt's matter.
 
+mod evictions;
 mod jobs;
 mod pods;
 
@@ -13,10 +14,14 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::PartialObjectMeta};
 
 use self::{
+    evictions::{evictions, with_evictions},
     jobs::{has_job_condition, is_finished, of_job},
     pods::{CLOCK_DIFFERENCE, has_condition, of_pod, worse},
 };
-use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal, words::Said};
+use super::{
+    APPLIED, PodReference, WorkloadKind, Workloads, refusal,
+    words::{Said, evictions_of_set},
+};
 use crate::{
     environment::{Cause, Millis, Progress},
     recipe::{
@@ -61,7 +66,7 @@ pub enum Tasks {
     Repositorys,
 }
 
-/// An attempt with no more time than this left ends with what its jobs have not done.
+/// An attempt with no more time than this left ends with what its jobs have not done, and what nodes did to its pods.
 const LATE: Millis = 5_000;
 /// A pod that is not ready for longer than this, or was not made, is asked about.
 const EXPLAINED_AFTER: Millis = 5_000;
@@ -77,8 +82,9 @@ pub fn needs_explaining(workloads: &Workloads, now: Millis) -> bool {
     let is_unready = |pod: &Pod| !is_over(pod) && !has_condition(pod, "Ready", "True") && is_old(pod, now);
     let sets = workloads.stateful_sets.iter().filter(|set| {
         let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let there = set.status.as_ref().map_or(0, |status| status.replicas);
-        there < wanted && is_old(*set, now)
+        // A pod that its node did not keep has gone at once, and one that is new stands in its place.
+        let ready = set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+        ready < wanted && is_old(*set, now)
     });
     let jobs = workloads.jobs.iter().filter(|job| !is_finished(job) && !has_pods(job.uid()) && is_old(*job, now));
     workloads.pods.iter().any(is_unready) || sets.count() > 0 || jobs.count() > 0
@@ -246,7 +252,8 @@ fn of_deployment(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> 
     }
     let said = expected.said(workloads);
     let of_pods = pods().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing);
-    worse(of_pod_creation(workloads, deployment, replica_set, expected.now), of_pods)
+    let progress = worse(of_pod_creation(workloads, deployment, replica_set, expected.now), of_pods);
+    with_evictions(progress, name, &evictions(pods(), expected), expected)
 }
 
 fn deployment_named<'a>(workloads: &'a Workloads, name: &str) -> Option<&'a Deployment> {
@@ -311,11 +318,9 @@ fn of_stateful_set(workloads: &Workloads, name: &str, expected: &Expected<'_>) -
         return Progress::Ready;
     }
     let said = expected.said(workloads);
-    let mut pods = newest_pods_of(workloads, set).map(|pod| of_pod(pod, said, expected)).peekable();
-    if pods.peek().is_none() {
-        return of_creation_events("StatefulSet", name, set.uid(), workloads, expected);
-    }
-    pods.reduce(worse).unwrap_or(Progress::Progressing)
+    let of_pods = newest_pods_of(workloads, set).map(|pod| of_pod(pod, said, expected)).reduce(worse);
+    let of_creation = || of_creation_events("StatefulSet", name, set.uid(), workloads, expected);
+    with_evictions(of_pods.unwrap_or_else(of_creation), name, &evictions_of_set(name, said), expected)
 }
 
 /// Whether the controller has seen what was applied last.

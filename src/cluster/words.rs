@@ -3,12 +3,16 @@
 //! As with [refusals](super::refusal), their texts are only searched: for words that are known beforehand, and for names
 //! of a strict form. Where each stands in their sources is named with it.
 
+mod evictions;
+
 use k8s_openapi::api::core::v1::{Container, Event, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::environment::{
     Cause, FailedProbe, Hindrance, Millis, ProbeKind, ProbeResult, PullFailure, StartFailure, VolumeProblem,
 };
+
+pub(super) use evictions::{eviction, evictions_of_set};
 
 /// Which of a namespace's events are about one object and not from before `since`.
 #[derive(Debug, Clone, Copy)]

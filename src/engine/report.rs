@@ -444,6 +444,7 @@ fn is_in_a_log(reason: Reason) -> bool {
             | Reason::JobFailed
             | Reason::CrashLoop
             | Reason::OutOfMemory
+            | Reason::Evicted
             | Reason::NotReadyInTime
             | Reason::UrlUnreachable
     )

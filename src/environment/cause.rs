@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{FailedProbe, Hindrance, JobEnd, Obstacle, PullFailure, Reason, Scope, StartFailure, VolumeProblem};
+use super::{
+    Eviction, FailedProbe, Hindrance, JobEnd, Obstacle, PullFailure, Reason, Scope, StartFailure, VolumeProblem,
+};
 
 /// A reason with what it needs to make its one sentence. Every parameter is a name of the recipe's or the cluster's, a
 /// figure, or a rule of ours; error texts and values stay out, because the sentence reaches pull requests.
@@ -122,6 +124,12 @@ pub enum Cause {
         container: String,
         limit: Option<String>,
     },
+    /// Its node did not keep a pod, or did not take it after all.
+    Evicted {
+        /// The workload's name.
+        pod_of: String,
+        why: Eviction,
+    },
     Unschedulable {
         /// Each once. Empty where the scheduler says nothing that is known.
         hindrances: Vec<Hindrance>,
@@ -220,6 +228,7 @@ impl Cause {
             Self::ImagePullFailed { .. } | Self::ImageMissing { .. } => Reason::ImagePullFailed,
             Self::CrashLoop { .. } | Self::KilledByProbe { .. } => Reason::CrashLoop,
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
+            Self::Evicted { .. } => Reason::Evicted,
             Self::Unschedulable { .. } => Reason::Unschedulable,
             Self::VolumeUnavailable { .. } => Reason::VolumeUnavailable,
             Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } | Self::InitRuns { .. } => Reason::NotReadyInTime,
@@ -366,6 +375,7 @@ impl fmt::Display for Cause {
             Self::OutOfMemory { container, limit: Some(limit) } => {
                 write!(f, "Container {container} ran out of memory at its limit of {limit}.")
             }
+            Self::Evicted { pod_of, why } => write!(f, "A pod of {pod_of} was evicted: {why}."),
             Self::Unschedulable { hindrances } => {
                 let is_room = hindrances.iter().all(|hindrance| hindrance.is_room());
                 let takes = if is_room { "has room for this environment" } else { "takes a pod of this environment" };

@@ -639,6 +639,7 @@ fn is_in_a_pod(reason: Reason) -> bool {
             | Reason::VolumeUnavailable
             | Reason::CrashLoop
             | Reason::OutOfMemory
+            | Reason::Evicted
             | Reason::NotReadyInTime
             | Reason::ContainerConfig
             | Reason::RunsAsRoot

@@ -9,10 +9,12 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 
 use super::{
-    Expected, Tasks, Workloads, is_controlled_by, job_named, of_creation_events,
+    Expected, Tasks, Workloads,
+    evictions::{evicted, eviction, with_evictions},
+    is_controlled_by, job_named, of_creation_events,
     pods::{CLOCK_DIFFERENCE, created_at, ended_at, exit_code, of_pod, out_of_memory, worse},
 };
-use crate::environment::{Cause, HOOK, JobEnd, Millis, Progress};
+use crate::environment::{Cause, Eviction, HOOK, JobEnd, Millis, Progress};
 
 pub(super) fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
     let Some(job) = job_named(workloads, name) else { return Progress::Progressing };
@@ -32,14 +34,31 @@ pub(super) fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>)
     match pods.iter().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing) {
         // It is no server: it works for as long as it takes, ready or not, and is late at the end of the attempt.
         Progress::Progressing | Progress::Stumbling(Cause::NotReadyYet { .. } | Cause::InitRuns { .. }) => {
-            let tries = pods.iter().filter(|pod| has_ended_in(pod, expected));
-            match tries.filter_map(|pod| BadEnd::of(pod)).next() {
-                Some(end) => Progress::Stumbling(end.cause(job, expected)),
-                None if expected.is_late() => Progress::Stumbling(out_of_time(job, expected.now, expected)),
-                None => Progress::Progressing,
-            }
+            of_tries(job, &pods, expected)
         }
         progress => progress,
+    }
+}
+
+/// By how those of its pods ended that did.
+fn of_tries(job: &Job, pods: &[&Pod], expected: &Expected<'_>) -> Progress {
+    let ended = pods.iter().filter(|pod| has_ended_in(pod, expected));
+    let (mut evictions, mut others) = (Vec::new(), Vec::new());
+    for end in ended.filter_map(|pod| BadEnd::of(pod)) {
+        match end {
+            BadEnd::Evicted(why) => evictions.push(why),
+            BadEnd::OutOfMemory(_) | BadEnd::ExitCode(_) => others.push(end),
+        }
+    }
+    // What its node does to it is not its own doing.
+    let of_evictions = with_evictions(Progress::Progressing, &job.name_any(), &evictions, expected);
+    if of_evictions != Progress::Progressing {
+        return of_evictions;
+    }
+    match others.into_iter().next() {
+        Some(end) => Progress::Stumbling(end.cause(job, expected)),
+        None if expected.is_late() => Progress::Stumbling(out_of_time(job, expected.now, expected)),
+        None => Progress::Progressing,
     }
 }
 
@@ -63,6 +82,7 @@ fn why_failed(job: &Job, condition: &JobCondition, pods: &[&Pod], expected: &Exp
 
 /// How a pod of a Job ended without having done its work.
 enum BadEnd {
+    Evicted(Eviction),
     OutOfMemory(Cause),
     ExitCode(i32),
 }
@@ -70,11 +90,14 @@ enum BadEnd {
 impl BadEnd {
     /// None: it did its work, or goes on with it, or nothing says how it ended.
     fn of(pod: &Pod) -> Option<Self> {
-        out_of_memory(pod).map(Self::OutOfMemory).or_else(|| exit_code(pod).map(Self::ExitCode))
+        let evicted = eviction(pod).map(Self::Evicted);
+        let by_itself = || out_of_memory(pod).map(Self::OutOfMemory).or_else(|| exit_code(pod).map(Self::ExitCode));
+        evicted.or_else(by_itself)
     }
 
     fn cause(self, job: &Job, expected: &Expected<'_>) -> Cause {
         match self {
+            Self::Evicted(why) => evicted(&job.name_any(), &why),
             Self::OutOfMemory(cause) => cause,
             Self::ExitCode(code) => failed(job, JobEnd::ExitCode(code), expected),
         }

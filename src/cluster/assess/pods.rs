@@ -44,7 +44,7 @@ pub(super) fn has_condition(pod: &Pod, kind: &str, status: &str) -> bool {
 pub(super) fn of_pod(pod: &Pod, said: Said<'_>, expected: &Expected<'_>) -> Progress {
     let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return Progress::Progressing };
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        // Evicted or refused by its node: another pod takes its place.
+        // Another pod takes its place; what its node did to it is looked at for the workload as a whole.
         return Progress::Progressing;
     }
     if let Some(cause) = why_not_scheduled(pod, status, said, expected) {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::environment::{
-    EnvironmentStatus, FailedProbe, Hindrance, JobEnd, Obstacle, ProbeKind, ProbeResult, PullFailure, StartFailure,
-    VolumeProblem, legal_reasons,
+    EnvironmentStatus, Eviction, FailedProbe, Hindrance, JobEnd, Obstacle, ProbeKind, ProbeResult, PullFailure,
+    Shortage, StartFailure, VolumeProblem, legal_reasons,
 };
 
 /// 2026-11-23T18:00:00Z
@@ -353,7 +353,7 @@ fn rollouts() {
             Progressing,
         ),
         (
-            "an evicted pod does not count",
+            "what the containers of a pod that has failed did does not count",
             rollout(
                 unready.clone(),
                 vec![with(pod(2, crashed(5, 1, "Error", IN_ATTEMPT)), |pod| {
@@ -717,6 +717,146 @@ fn what_its_node_ends_for_a_probe_is_not_the_applications_doing() {
         event.last_timestamp = from(json!("2026-11-23T18:00:19Z"));
     });
     assert_eq!(judged(2, vec![before]), by_itself, "the run before");
+}
+
+const TOO_MUCH: &str = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ";
+const PRESSURE: &str = "The node was low on resource: memory. Container app was using 1Gi, request is 0. ";
+
+fn storage() -> Eviction {
+    Eviction::Storage { limit: Some("1Gi".to_owned()) }
+}
+
+fn evicted_of(pod_of: &str, why: Eviction) -> Progress {
+    Progress::Stumbling(Cause::Evicted { pod_of: pod_of.to_owned(), why })
+}
+
+/// A pod that its node did not keep, made at this time.
+fn not_kept(pod: Pod, reason: &str, message: &str, created: &str) -> Pod {
+    with(pod, |pod| {
+        pod.metadata.creation_timestamp = from(json!(created));
+        let status = pod.status.as_mut().unwrap();
+        status.phase = Some("Failed".into());
+        (status.reason, status.message) = (Some(reason.into()), Some(message.into()));
+    })
+}
+
+/// What a pod writes, the next one writes too. What its node ran short of, the next one may find.
+#[test]
+fn pods_that_their_nodes_do_not_keep_are_told() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let gone = |reason: &str, message: &str, created: &str| not_kept(pod(2, json!({})), reason, message, created);
+    let evicted = |message: &str| gone("Evicted", message, IN_ATTEMPT);
+    let full = |created: &str| gone("OutOfcpu", "Node didn't have enough resource: cpu, requested: 500", created);
+    let makes = || pod(2, waiting("ContainerCreating", ""));
+    let runs = || pod(2, json!({"state": {"running": {}}}));
+    let judged = |seconds, pods: Vec<Pod>| {
+        let status = json!({"availableReplicas": 0, "unavailableReplicas": 1});
+        assess(&rollout(status, pods), &at(seconds, &web))
+    };
+    let memory = || Eviction::Pressure(Shortage::Memory);
+    for (what, seconds, pods, expected) in [
+        ("it wrote too much", 60, vec![evicted(TOO_MUCH)], evicted_of("web", storage())),
+        ("the next one is made", 60, vec![evicted(TOO_MUCH), makes()], evicted_of("web", storage())),
+        ("the next one runs", 60, vec![evicted(TOO_MUCH), runs()], evicted_of("web", storage())),
+        (
+            "the next one crashes",
+            60,
+            vec![evicted(TOO_MUCH), pod(2, crashed(1, 1, "Error", IN_ATTEMPT))],
+            Progress::Stumbling(crash_loop(1, 1)),
+        ),
+        ("its node ran short once", 60, vec![evicted(PRESSURE), makes()], Progress::Progressing),
+        ("twice", 60, vec![evicted(PRESSURE), evicted(PRESSURE), makes()], evicted_of("web", memory())),
+        ("once, and that is all there is", 180, vec![evicted(PRESSURE), makes()], evicted_of("web", memory())),
+        (
+            "once, and the next one is not ready",
+            180,
+            vec![evicted(PRESSURE), runs()],
+            Progress::Stumbling(Cause::NotReadyYet { container: "app".into(), seconds: 178, of: 178, probe: None }),
+        ),
+        (
+            "the last one counts",
+            60,
+            vec![evicted(PRESSURE), full("2026-11-23T18:00:40Z"), makes()],
+            evicted_of("web", Eviction::NoRoom),
+        ),
+        (
+            "what lies in the pod tells more",
+            60,
+            vec![evicted(TOO_MUCH), full("2026-11-23T18:00:40Z")],
+            evicted_of("web", storage()),
+        ),
+        ("before the attempt", 60, vec![gone("Evicted", TOO_MUCH, BEFORE), makes()], Progress::Progressing),
+        (
+            "of an older template",
+            60,
+            vec![not_kept(pod(1, json!({})), "Evicted", TOO_MUCH, IN_ATTEMPT), makes()],
+            Progress::Progressing,
+        ),
+        ("for another reason", 60, vec![gone("Terminated", "", IN_ATTEMPT), makes()], Progress::Progressing),
+    ] {
+        assert_eq!(judged(seconds, pods), expected, "{what}");
+    }
+}
+
+/// Its controller takes such a pod away at once: the events stay.
+#[test]
+fn a_stateful_set_lost_the_pods_that_events_tell_of() {
+    let judged = |seconds, events: Vec<k8s_openapi::api::core::v1::Event>| {
+        let set = json!({
+            "metadata": {"name": "db", "uid": "db", "generation": 1, "creationTimestamp": BEFORE},
+            "spec": {"replicas": 1, "serviceName": "db", "selector": {}, "template": {}},
+            "status": {"observedGeneration": 1, "replicas": 1, "updateRevision": "db-2"},
+        });
+        let pod = with(pod(2, waiting("ContainerCreating", "")), |pod| {
+            pod.metadata.name = Some("db-0".into());
+            pod.metadata.labels = from(json!({"controller-revision-hash": "db-2"}));
+            pod.metadata.owner_references = from(json!([
+                {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "db", "controller": true}
+            ]));
+        });
+        let workloads = Workloads { stateful_sets: vec![from(set)], pods: vec![pod], events, ..Workloads::default() };
+        assert!(needs_explaining(&workloads, START + 3_000), "though its newest pod is younger than that");
+        assess(&workloads, &at(seconds, &[(WorkloadKind::StatefulSet, "db".to_owned())]))
+    };
+    let of_pod = |name: &str, uid: &str, reason: &str, message: &str| {
+        event(json!({"kind": "Pod", "name": name, "uid": uid}), reason, message)
+    };
+    let pressure = |uid: &str| of_pod("db-0", uid, "Evicted", PRESSURE);
+    let memory = || Eviction::Pressure(Shortage::Memory);
+    let none = Progress::Progressing;
+    assert_eq!(judged(60, vec![of_pod("db-0", "a", "Evicted", TOO_MUCH)]), evicted_of("db", storage()));
+    assert_eq!(judged(60, vec![pressure("a")]), none, "once");
+    assert_eq!(judged(60, vec![pressure("a"), pressure("a")]), none, "the same one");
+    assert_eq!(judged(60, vec![pressure("a"), pressure("b")]), evicted_of("db", memory()));
+    assert_eq!(judged(180, vec![pressure("a")]), evicted_of("db", memory()), "and that is all there is");
+    for other in ["db-", "db-0-x", "db-old-0", "web-0"] {
+        assert_eq!(judged(60, vec![of_pod(other, "a", "Evicted", TOO_MUCH)]), none, "{other}");
+    }
+    let before = of_pod("db-0", "a", "Evicted", TOO_MUCH).also(|event| event.last_timestamp = from(json!(BEFORE)));
+    assert_eq!(judged(60, vec![before]), none, "before the attempt");
+}
+
+/// Its containers are ended with it, and their codes are not the Job's own doing.
+#[test]
+fn a_job_whose_pods_their_nodes_do_not_keep_says_so() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let gone = |message: &str| not_kept(failed_try(137, "Error"), "Evicted", message, IN_ATTEMPT);
+    let judged = |seconds, status: Value, pods: Vec<Pod>| {
+        let workloads = Workloads { jobs: vec![job(json!({}), status)], pods, ..Workloads::default() };
+        assess(&workloads, &at(seconds, &work))
+    };
+    let tried = |seconds, pods| judged(seconds, json!({}), pods);
+    let memory = || Eviction::Pressure(Shortage::Memory);
+    let code = Progress::Stumbling(Cause::JobFailed { job: "work".into(), end: JobEnd::ExitCode(2) });
+    assert_eq!(tried(60, vec![gone(TOO_MUCH)]), evicted_of("work", storage()));
+    assert_eq!(tried(60, vec![gone(TOO_MUCH), failed_try(2, "Error")]), evicted_of("work", storage()));
+    assert_eq!(tried(60, vec![gone(PRESSURE)]), Progress::Progressing);
+    assert_eq!(tried(60, vec![gone(PRESSURE), failed_try(2, "Error")]), code);
+    assert_eq!(tried(60, vec![gone(PRESSURE), gone(PRESSURE)]), evicted_of("work", memory()));
+    assert_eq!(tried(180, vec![gone(PRESSURE)]), evicted_of("work", memory()));
+    let failed = json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]});
+    let over = Cause::Evicted { pod_of: "work".into(), why: memory() };
+    assert_eq!(judged(60, failed, vec![gone(PRESSURE)]), Progress::AttemptOver(over), "it is not tried again");
 }
 
 #[test]
