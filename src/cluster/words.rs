@@ -91,6 +91,9 @@ const PULL_FAILURES: [(PullFailure, &[&str]); 6] = [
             "no route to host",
             "network is unreachable",
             "i/o timeout",
+            "connection timed out",
+            "operation timed out",
+            "timeout awaiting response",
             "handshake timeout",
             "client.timeout exceeded",
             "context deadline exceeded",
@@ -99,6 +102,7 @@ const PULL_FAILURES: [(PullFailure, &[&str]); 6] = [
             "x509: ",
             "tls: ",
             ": eof",
+            "unexpected eof",
             "internal server error",
             "bad gateway",
             "service unavailable",
@@ -269,13 +273,17 @@ fn result(probe: &Probe, text: &str) -> ProbeResult {
     }
 }
 
-/// Why the runtime cannot start a container's command: runc's words, in a container's status.
+/// Why the runtime cannot start a container's command: the words of runc and of crun, in a container's status. crun's are
+/// those of the C library, which begin with a capital letter, and it names the file between two of its own
+/// (`src/libcrun/container.c`).
 pub(super) fn start_failure(text: &str) -> Option<StartFailure> {
+    let text = text.to_ascii_lowercase();
+    let is_not_found = text.split_once("executable file").is_some_and(|(_, rest)| rest.contains("not found"));
     match () {
         () if text.contains("exec format error") => Some(StartFailure::OtherMachine),
         () if !text.contains("exec") => None,
-        () if has(text, &["executable file not found", "no such file or directory"]) => Some(StartFailure::NotThere),
-        () if has(text, &["permission denied", "is a directory"]) => Some(StartFailure::NotExecutable),
+        () if is_not_found || text.contains("no such file or directory") => Some(StartFailure::NotThere),
+        () if has(&text, &["permission denied", "is a directory"]) => Some(StartFailure::NotExecutable),
         () => None,
     }
 }
