@@ -13,9 +13,10 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
 
+pub(super) use self::jobs::is_finished;
 use self::{
     evictions::{evictions, with_evictions},
-    jobs::{has_job_condition, is_finished, of_job},
+    jobs::{has_job_condition, of_job},
     pods::{CLOCK_DIFFERENCE, has_condition, of_pod, worse},
 };
 use super::{

@@ -6,12 +6,13 @@ use k8s_openapi::api::{
     core::v1::{Event, Pod},
 };
 use kube::{
+    ResourceExt,
     api::{ListParams, PartialObjectMeta, Resource},
     core::Request as Build,
 };
 
-use super::{Cluster, ClusterError, Owner};
-use crate::environment::Namespace;
+use super::{Cluster, ClusterError, Owner, assess::is_finished};
+use crate::environment::{COMMIT_LABEL, Namespace};
 
 /// What makes pods and is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,6 +95,24 @@ impl Cluster {
             jobs,
         )?;
         Ok(Workloads { deployments, stateful_sets, jobs, replica_sets, pods, events: Vec::new() })
+    }
+
+    /// The Jobs that the environment's CronJobs made and that are not over, by name, each with the commit of its pods.
+    pub async fn scheduled_jobs(
+        &self,
+        namespace: &Namespace,
+        owner: &Owner,
+    ) -> Result<Vec<(String, Option<String>)>, ClusterError> {
+        let selected = ListParams::default().labels(&owner.selector());
+        let request = Build::new(Job::url_path(&(), Some(namespace.as_str()))).list(&selected);
+        let jobs: Vec<Job> = self.list(namespace, request, "Jobs").await?;
+        let is_scheduled = |job: &Job| job.owner_references().iter().any(|owner| owner.kind == "CronJob");
+        let open = jobs.into_iter().filter(|job| is_scheduled(job) && !is_finished(job));
+        let named = open.filter_map(|job| {
+            let labels = job.spec.and_then(|spec| spec.template.metadata).and_then(|metadata| metadata.labels);
+            Some((job.metadata.name?, labels.and_then(|mut labels| labels.remove(COMMIT_LABEL))))
+        });
+        Ok(named.collect())
     }
 
     /// The events of an environment's namespace: one request. They say why something does not come up; what they do not

@@ -146,7 +146,7 @@ impl Pass<'_> {
         if !fresh {
             // It ran, so all of its Jobs did their work, whatever the commits since made of them.
             let jobs = render.objects.iter().filter(|object| object.kind == "Job").map(|job| job.name.clone());
-            self.engine.store.record_done(&self.lease, &jobs.collect::<Vec<_>>()).await??;
+            self.engine.store.take_for_done(&self.lease, &jobs.collect::<Vec<_>>()).await??;
         }
         // What ran to its end is not run again, unless it went with its namespace.
         let render = if fresh { render } else { render.lasting() };
@@ -179,9 +179,13 @@ impl Pass<'_> {
     pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), Interrupted> {
         let render = self.engine.store.render(&environment.id, commit).await?;
         let render = render.ok_or_else(|| Interrupted::failed("what was applied for the commit is missing"))?;
-        for object in render.asleep().objects.iter().filter(|object| object.sleeps()) {
+        let render = render.asleep();
+        for object in render.objects.iter().filter(|object| object.sleeps()) {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(&environment.namespace, object).await?;
+        }
+        if render.objects.iter().any(|object| object.kind == "CronJob") {
+            self.end_scheduled(environment, |_| false).await?;
         }
         Ok(())
     }
@@ -355,10 +359,53 @@ impl Pass<'_> {
         let completed = observed.workloads.as_ref().map(completed_jobs).unwrap_or_default();
         let is_open =
             |object: &Inventoried| object.key.kind == "Job" && !object.done && !completed.contains(&object.key.name);
+        let has_schedules = known.iter().any(|object| object.key.kind == "CronJob");
         for Inventoried { key, .. } in known.into_iter().filter(is_open) {
             self.remove(&environment.namespace, &key).await?;
         }
+        if has_schedules {
+            // What names no commit is of the one that is applied.
+            let goes_on = environment.good_commit.as_ref();
+            let unnamed_goes_on = goes_on.is_some() && environment.applied_commit.as_ref() == goes_on;
+            self.end_scheduled(environment, |commit| match commit {
+                Some(commit) => goes_on.is_some_and(|goes_on| goes_on.as_str() == commit),
+                None => unnamed_goes_on,
+            })
+            .await?;
+        }
         Ok(())
+    }
+
+    /// Ends what CronJobs began, but for what `goes_on`, by the commit that it names. One that hangs keeps the next from its
+    /// turn, whatever became of what it was made from.
+    async fn end_scheduled(
+        &mut self,
+        environment: &Environment,
+        goes_on: impl Fn(Option<&str>) -> bool,
+    ) -> Result<(), Interrupted> {
+        let owner = self.owner(&environment.id);
+        self.fence(CALL_TIMEOUT).await?;
+        let jobs = self.engine.cluster.scheduled_jobs(&environment.namespace, &owner).await?;
+        for (name, _) in jobs.iter().filter(|(_, commit)| !goes_on(commit.as_deref())) {
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.delete_object(&environment.namespace, "batch/v1", "Job", name).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the Jobs of a commit that nobody asks for any more, while nothing comes in its place. Where that fails they end
+    /// with whatever is applied next.
+    pub(super) async fn end_abandoned_jobs(&mut self, observed: &Observed) {
+        let environment = &observed.overview.environment;
+        let head = &observed.overview.pull_request.facts.head_sha;
+        let is_abandoned = environment.applied_commit.as_ref().is_some_and(|applied| applied != head);
+        if !is_abandoned || environment.good_commit.is_some() {
+            return;
+        }
+        match self.end_jobs(observed).await {
+            Err(NotApplied::Interrupted(interrupted)) => self.put_off(interrupted),
+            Ok(()) | Err(NotApplied::Refused(_) | NotApplied::NotTaken(_) | NotApplied::NamespaceGoes) => {}
+        }
     }
 
     /// Deletes an object and waits until it is gone: what is applied to one that goes would go with it.
@@ -418,7 +465,7 @@ impl Pass<'_> {
         let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
         let leftovers = others.into_iter().filter(|object| object.is_superfluous() && !stays(&object.key));
         let (mut deleted, mut in_use, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        for Inventoried { key, done, .. } in leftovers {
+        for Inventoried { key, done, once, .. } in leftovers {
             let ObjectKey { api_version, kind, name } = &key;
             // One that is applied in another version of its kind is the same object, and a claim may be back in use.
             let has_a_part = |object: &Inventoried| {
@@ -437,7 +484,8 @@ impl Pass<'_> {
                 continue;
             }
             // That it was done is known for as long as what it was done to is there.
-            let is_done_once = done && says(ONCE);
+            // One that an earlier previewd applied says it itself.
+            let is_done_once = done && (once || says(ONCE));
             if kind == "StatefulSet" {
                 self.leave_claims(environment, name).await?;
             }

@@ -17,7 +17,7 @@ use crate::{
     },
     github::{self, GitHubError},
     identity::{Action, Identity, Permission, Role, may},
-    store::{self, Event, EventKind, Interface, Overview, Refusal, Request},
+    store::{self, Confirmed, Event, EventKind, Interface, Overview, Refusal, Request},
 };
 
 /// How long GitHub's word on somebody's role is believed.
@@ -207,7 +207,7 @@ impl Pass<'_> {
     }
 
     async fn approve(
-        &self,
+        &mut self,
         overview: &Overview,
         prefix: &CommitPrefix,
         by: impl Fn(EventKind, String) -> Request,
@@ -222,7 +222,12 @@ impl Pass<'_> {
             Outcome::Refused(Refusal::StaleTarget, sentence)
         };
         if !prefix.matches(head) {
-            return Ok(not_head());
+            // Whoever writes it may have seen a push that nobody told of yet.
+            let newest = self.ask_for_pull_request(overview).await?;
+            return match self.engine.store.confirm_pull_request(&self.lease, newest).await?? {
+                Confirmed::News => Err(Interrupted::Over),
+                Confirmed::AsStored => Ok(not_head()),
+            };
         }
         let approved =
             self.engine.store.approve(&overview.environment.id, head, by(EventKind::Approved, head.to_string()));

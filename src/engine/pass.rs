@@ -208,6 +208,9 @@ impl Pass<'_> {
         if matches!(step, Step::EndAttempt { .. } | Step::Fail { .. }) {
             self.keep_logs(observed).await?;
         }
+        if matches!(step, Step::ShowWaiting { .. } | Step::LookForImages) {
+            self.end_abandoned_jobs(observed).await;
+        }
         let record = match step {
             Step::Settle { until } => return Ok(Turn::Wait(until.map(|until| self.until(until)))),
             Step::Await { until, cause } => {
@@ -250,8 +253,9 @@ impl Pass<'_> {
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
                 Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
             },
-            Step::Reapply { commit } => {
-                match self.reapply(environment, commit, observed.standing.asleep).await {
+            Step::Reapply { commit } | Step::Wake { commit } => {
+                let asleep = observed.standing.asleep && !matches!(step, Step::Wake { .. });
+                match self.reapply(environment, commit, asleep).await {
                     Ok(()) => {}
                     Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
                     Err(NotApplied::Refused(cause) | NotApplied::NotTaken(cause)) => {

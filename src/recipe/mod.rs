@@ -134,6 +134,11 @@ impl Object {
         self.body["metadata"]["annotations"][ONCE] == "true"
     }
 
+    /// Whether an event of its chart has it made.
+    pub fn is_hook(&self) -> bool {
+        self.body["metadata"]["annotations"][crate::environment::HOOK].is_string()
+    }
+
     /// Has it run once more for `commit`, although it may be there from an earlier one.
     fn run_anew_for(&mut self, commit: &str) {
         self.body["metadata"]["annotations"][RUN] = Value::String(commit.to_owned());

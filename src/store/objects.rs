@@ -1,6 +1,8 @@
 //! The inventory: what was applied for an environment, written before it is applied, so that nothing of ours is ever
 //! outside it.
 
+use std::collections::BTreeMap;
+
 use diesel::{prelude::*, sql_types::Bool};
 use diesel_async::RunQueryDsl;
 
@@ -71,6 +73,8 @@ pub struct Inventoried {
     pub phase: i64,
     /// It is a Job, and was seen to complete.
     pub done: bool,
+    /// It is a Job that is done once for all commits.
+    pub once: bool,
 }
 
 impl Inventoried {
@@ -90,7 +94,7 @@ impl Inventoried {
     }
 }
 
-#[derive(Insertable)]
+#[derive(Clone, Insertable)]
 #[diesel(table_name = objects)]
 struct ObjectRow {
     environment_id: String,
@@ -100,6 +104,14 @@ struct ObjectRow {
     digest: String,
     phase: i64,
     done: bool,
+    once: bool,
+}
+
+/// The Jobs that were seen to complete for a commit: the digest of each, by its name.
+type DoneJobs = BTreeMap<String, String>;
+
+fn done_jobs(text: Option<String>) -> DoneJobs {
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// What is kept of a commit.
@@ -154,6 +166,32 @@ macro_rules! lease_held {
 
 pub(super) use lease_held;
 
+/// Marks these Jobs of the inventory as done, inside a transaction. Gives them, each with its digest.
+macro_rules! mark_done {
+    ($connection:expr, $environment_id:expr, $jobs:expr) => {{
+        let done: Vec<(String, String)> = diesel::update(objects::table)
+            .filter(objects::environment_id.eq(&$environment_id))
+            .filter(objects::kind.eq("Job"))
+            .filter(objects::name.eq_any(&$jobs))
+            .set(objects::done.eq(true))
+            .returning((objects::name, objects::digest))
+            .get_results($connection)
+            .await?;
+        done
+    }};
+}
+
+/// Forgets which Jobs were done for any commit, inside a transaction: what they did is gone.
+macro_rules! forget_done_jobs {
+    ($connection:expr, $environment_id:expr) => {
+        diesel::update(deployments::table)
+            .filter(deployments::environment_id.eq(&$environment_id))
+            .set(deployments::done_jobs.eq(None::<String>))
+            .execute($connection)
+            .await?
+    };
+}
+
 /// Keeps what was made for a commit, inside a transaction.
 macro_rules! keep_render {
     ($connection:expr, $environment_id:expr, $commit:expr, $body:expr, $key:expr) => {{
@@ -195,20 +233,42 @@ impl Store {
         })
     }
 
-    /// Records that these Jobs were seen to complete: whatever becomes of them now, their work is done.
+    /// Records that these Jobs of what is applied were seen to complete: whatever becomes of them now, their work is done,
+    /// for their commit also where another one is applied in between. What other commits did counts no more: this work came
+    /// after theirs.
     pub async fn record_done(&self, lease: &Lease, jobs: &[String]) -> Result<Result<(), LeaseLost>, StoreError> {
         let (lease, jobs) = (lease.clone(), jobs.to_vec());
         write!(self, |connection| {
             if !lease_held!(connection, lease) {
                 return Ok(Err(LeaseLost));
             }
-            diesel::update(objects::table)
-                .filter(objects::environment_id.eq(&lease.environment_id))
-                .filter(objects::kind.eq("Job"))
-                .filter(objects::name.eq_any(&jobs))
-                .set(objects::done.eq(true))
-                .execute(connection)
+            let done = mark_done!(connection, lease.environment_id, jobs);
+            let applied: Option<String> = environments::table
+                .find(&lease.environment_id)
+                .select(environments::applied_commit)
+                .first(connection)
                 .await?;
+            let of_this = deployments::table.filter(deployments::environment_id.eq(&lease.environment_id));
+            let its_own = of_this.filter(deployments::commit_sha.nullable().eq(&applied));
+            let known: Option<Option<String>> =
+                its_own.select(deployments::done_jobs).first(connection).await.optional()?;
+            let mut known = done_jobs(known.flatten());
+            known.extend(done);
+            let known = serde_json::to_string(&known).unwrap_or_default();
+            diesel::update(of_this).set(deployments::done_jobs.eq(None::<String>)).execute(connection).await?;
+            diesel::update(its_own).set(deployments::done_jobs.eq(known)).execute(connection).await?;
+            Ok(Ok(()))
+        })
+    }
+
+    /// Takes these Jobs of what was put back for done: it ran.
+    pub async fn take_for_done(&self, lease: &Lease, jobs: &[String]) -> Result<Result<(), LeaseLost>, StoreError> {
+        let (lease, jobs) = (lease.clone(), jobs.to_vec());
+        write!(self, |connection| {
+            if !lease_held!(connection, lease) {
+                return Ok(Err(LeaseLost));
+            }
+            mark_done!(connection, lease.environment_id, jobs);
             Ok(Ok(()))
         })
     }
@@ -238,8 +298,9 @@ impl Store {
                 digest: object.digest(),
                 phase: phase as i64,
                 done: false,
+                once: object.is_done_once(),
             };
-            (row, object.is_done_once())
+            (row, object.is_hook())
         };
         let mut rows: Vec<(ObjectRow, bool)> = applied.walls.iter().map(|wall| row(wall, 0)).collect();
         for (phase, objects) in applied.phases().into_iter().enumerate() {
@@ -263,6 +324,7 @@ impl Store {
                     .filter(objects::environment_id.eq(&lease.environment_id))
                     .execute(connection)
                     .await?;
+                forget_done_jobs!(connection, lease.environment_id);
             }
             let good: Option<String> = environment.select(environments::good_commit).first(connection).await?;
             let of_this = deployments::table.filter(deployments::environment_id.eq(&lease.environment_id));
@@ -298,18 +360,25 @@ impl Store {
                 .set(objects::phase.eq(SUPERFLUOUS))
                 .execute(connection)
                 .await?;
+            let its_own = of_this.filter(deployments::commit_sha.eq(&commit)).select(deployments::done_jobs);
+            let known = done_jobs(its_own.first::<Option<String>>(connection).await.optional()?.flatten());
             // Row by row: diesel inserts many at once into PostgreSQL only.
-            for (row, once) in &rows {
-                // What was done for another commit is to be done anew where it is something else.
-                let still_done = objects::digest.eq(&row.digest).or((*once).into_sql::<Bool>());
+            for (row, is_hook) in &rows {
+                // What was done for another commit is to be done anew where it is something else. Hooks are no event of a
+                // commit that runs already: what they were made from, such as a tag, may mean something else by now.
+                let stays_done = row.once || (*is_hook && is_good);
+                let still_done = objects::digest.eq(&row.digest).or(stays_done.into_sql::<Bool>());
+                let is_done = row.kind == "Job" && known.get(&row.name) == Some(&row.digest);
+                let row = ObjectRow { done: is_done, ..row.clone() };
                 diesel::insert_into(objects::table)
-                    .values(row)
+                    .values(&row)
                     .on_conflict((objects::environment_id, objects::api_version, objects::kind, objects::name))
                     .do_update()
                     .set((
                         objects::digest.eq(&row.digest),
                         objects::phase.eq(row.phase),
-                        objects::done.eq(objects::done.and(still_done)),
+                        objects::once.eq(row.once),
+                        objects::done.eq(objects::done.and(still_done).or(is_done.into_sql::<Bool>())),
                     ))
                     .execute(connection)
                     .await?;
@@ -480,6 +549,7 @@ impl Store {
                     digest: String::new(),
                     phase: SUPERFLUOUS,
                     done: false,
+                    once: false,
                 };
                 diesel::insert_into(objects::table)
                     .values(&row)
@@ -525,6 +595,7 @@ impl Store {
                     .await?;
             }
             if deleted.iter().any(ObjectKey::is_volume) {
+                forget_done_jobs!(connection, lease.environment_id);
                 diesel::delete(objects::table)
                     .filter(objects::environment_id.eq(&lease.environment_id))
                     .filter(objects::kind.eq("Job"))

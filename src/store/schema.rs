@@ -126,6 +126,7 @@ diesel::table! {
         images_deadline -> Nullable<BigInt>,
         phase -> BigInt,
         github_description -> Nullable<Text>,
+        done_jobs -> Nullable<Text>,
     }
 }
 
@@ -138,6 +139,7 @@ diesel::table! {
         digest -> Text,
         phase -> BigInt,
         done -> Bool,
+        once -> Bool,
     }
 }
 

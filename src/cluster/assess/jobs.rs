@@ -131,7 +131,7 @@ fn out_of_time(job: &Job, until: Millis, expected: &Expected<'_>) -> Cause {
     failed(job, JobEnd::OutOfTime { seconds: (until - started).max(0) / 1_000 }, expected)
 }
 
-pub(super) fn is_finished(job: &Job) -> bool {
+pub(in crate::cluster) fn is_finished(job: &Job) -> bool {
     ["Complete", "Failed", "FailureTarget"].iter().any(|kind| has_job_condition(job, kind))
 }
 

@@ -1,12 +1,12 @@
 //! How a story has to end, and what must not have happened in it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::Duration,
 };
 
 use previewd::{
-    environment::{DeploymentStatus, EnvironmentStatus, Hold, PullRequestState, Reason},
+    environment::{EnvironmentStatus, Hold, PullRequestState, Reason},
     store::{EnvironmentFilter, Overview},
 };
 use xtask::github::PullState;
@@ -134,8 +134,8 @@ pub async fn check(world: &World, told: &Told) -> Result<(), String> {
     wrong.extend(strangers_applied(&writes, told));
     let rows = rows(world).await;
     if world.configuration.is_gentle {
-        let retried = retried_after_failures(world, &rows).await;
-        let again = world.kubernetes.done_again().into_iter().filter(|(commit, _)| !retried.contains(commit));
+        // What others did in between may be in the way of what came before.
+        let again = world.kubernetes.done_again().into_iter().filter(|(commit, _)| !told.returned.contains(commit));
         wrong.extend(again.map(|(_, what)| what));
     }
     let mut namespaces: BTreeMap<String, bool> =
@@ -165,18 +165,6 @@ pub async fn check(world: &World, told: &Told) -> Result<(), String> {
     }
     wrong.extend(namespaces.into_keys().map(|name| format!("nobody owns the namespace {name}")));
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
-}
-
-/// Commits that failed in more than one round: where another one was put back in between, each of them begins at its
-/// beginning.
-async fn retried_after_failures(world: &World, rows: &[Overview]) -> BTreeSet<String> {
-    let mut retried = BTreeSet::new();
-    for row in rows {
-        let deployments = world.store.deployments_of(&row.environment.id, 100).await.expect("the database answers");
-        let failed = deployments.into_iter().filter(|it| it.round > 1 && it.status == DeploymentStatus::Failed);
-        retried.extend(failed.map(|deployment| deployment.commit.to_string()));
-    }
-    retried
 }
 
 /// The pull request's own comment, and not the answer to a command.

@@ -37,6 +37,8 @@ pub struct Told {
     pub approved: BTreeSet<String>,
     /// Commits of strangers.
     pub strangers: BTreeSet<String>,
+    /// Commits that were pushed back to.
+    pub returned: BTreeSet<String>,
     pub mishaps: Mishaps,
     /// Virtual time.
     pub lasted: Duration,
@@ -182,6 +184,13 @@ async fn act(world: &mut World, told: &mut Told, opened: &mut Vec<u64>) -> &'sta
     let stranger = pull.head.owner == "mallory";
     let head = pull.head.sha.clone();
     match world.rng.random_range(0..100) {
+        0..4 if !stranger && pull.state == PullState::Open && pull.commits.len() > 1 => {
+            let earlier: Vec<&String> = pull.commits.iter().filter(|commit| **commit != head).collect();
+            let back = earlier[world.rng.random_range(0..earlier.len())];
+            github.force_push(REPOSITORY, &pull.head.branch, back).await.expect("it was there");
+            told.returned.insert(back.clone());
+            "pushed back"
+        }
         0..30 => {
             // What sleeps meets what cannot even start.
             let may_sleep = world.configuration.sleep_after != Lifespan::ENDLESS;

@@ -323,6 +323,57 @@ async fn what_is_done_once_stays_done_until_a_volume_goes() {
     .await;
 }
 
+/// Its commit failed, another one was put back, and it is tried again; what did its work in between is another matter.
+#[tokio::test]
+async fn what_was_done_for_a_commit_is_done_when_it_comes_back() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        for number in 1..=3 {
+            record_deployment(&store, &lease, commit(number)).await;
+        }
+        let job = |image: &str| {
+            let spec = json!({ "template": { "spec": { "containers": [{ "name": "migrate", "image": image }] } } });
+            let migrate = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "migrate" }, "spec": spec });
+            let mut render = render_of(&["web"]);
+            render.objects.push(Object::from(migrate));
+            render
+        };
+        let (one, other) = (job("one"), job("other"));
+        let begin = async |number: u64, render: &Render, fresh: bool| {
+            store.begin_apply(&lease, &commit(number), render, made(render), fresh).await.unwrap().unwrap();
+            let known = store.known_inventory(&overview.environment.id).await.unwrap();
+            known.into_iter().find(|object| object.key.kind == "Job").is_some_and(|job| job.done)
+        };
+        let is_done = async || store.record_done(&lease, &["migrate".to_owned()]).await.unwrap().unwrap();
+        assert!(!begin(1, &one, true).await);
+        is_done().await;
+        assert!(!begin(2, &other, false).await, "it is another");
+        is_done().await;
+        begin(1, &one, false).await;
+        store.take_for_done(&lease, &["migrate".to_owned()]).await.unwrap().unwrap();
+        assert!(begin(2, &other, false).await, "what was put back in between did no work");
+        let gone = [ObjectKey::of(other.objects.last().unwrap())];
+        begin(1, &render_of(&["web"]), false).await;
+        store.settle_inventory(&lease, settled(&gone, &[])).await.unwrap().unwrap();
+        assert!(begin(2, &other, false).await, "nor did it undo any, with the Job");
+        assert!(begin(3, &other, false).await, "it is the very same");
+        assert!(!begin(3, &one, false).await);
+        is_done().await;
+        assert!(!begin(2, &other, false).await, "another commit's work came after it");
+        is_done().await;
+        let volume = ObjectKey {
+            api_version: "v1".to_owned(), kind: "PersistentVolumeClaim".to_owned(), name: "db".to_owned(),
+        };
+        begin(1, &render_of(&["web"]), false).await;
+        store.settle_inventory(&lease, settled(&[gone[0].clone(), volume], &[])).await.unwrap().unwrap();
+        assert!(!begin(2, &other, false).await, "what it was done to may have gone");
+        is_done().await;
+        assert!(!begin(2, &other, true).await, "in another namespace");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_database_is_bound_to_one_cluster_once() {
     for_each_database(async |database| {
