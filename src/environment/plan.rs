@@ -610,7 +610,7 @@ fn before_upgrade(facts: &Facts, began_at: Millis, now: Millis) -> Option<Step> 
     let until = began_at + facts.patience.attempt.millis() / 3;
     let cause = match &facts.progress {
         Some(Progress::Progressing) => None,
-        Some(Progress::Stumbling(cause @ Cause::NotReadyYet { .. })) => Some(cause.clone()),
+        Some(Progress::Stumbling(cause @ (Cause::NotReadyYet { .. } | Cause::InitRuns { .. }))) => Some(cause.clone()),
         _ => return None,
     };
     (now < until).then(|| Step::Await { until: until.min(now + millis(LOOK_AGAIN)), cause })
@@ -645,6 +645,7 @@ fn may_wait_for_hooks(progress: &Progress, late: bool) -> bool {
         | Progress::Stumbling(
             Cause::NotReadyYet { .. }
             | Cause::NotReadyInTime { .. }
+            | Cause::InitRuns { .. }
             | Cause::CrashLoop { .. }
             | Cause::KilledByProbe { .. }
             | Cause::ContainerConfig { .. },
@@ -669,6 +670,7 @@ fn is_in_a_pod(reason: Reason) -> bool {
             | Reason::VolumeUnavailable
             | Reason::CrashLoop
             | Reason::OutOfMemory
+            | Reason::Evicted
             | Reason::NotReadyInTime
             | Reason::ContainerConfig
             | Reason::RunsAsRoot

@@ -300,6 +300,18 @@ fn each_state_has_its_step() {
             Step::Apply { phase: 1, restart_pods: false },
         ),
         (
+            "what waits for them before it begins",
+            Facts {
+                progress: Some(Progress::Stumbling(Cause::InitRuns {
+                    container: "wait-for-db".to_owned(),
+                    seconds: 45,
+                    of: Some(180),
+                })),
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
+            },
+            Step::Apply { phase: 1, restart_pods: false },
+        ),
+        (
             "what its probe ends without them",
             Facts {
                 progress: Some(Progress::AttemptOver(Cause::KilledByProbe {
@@ -530,6 +542,17 @@ fn each_state_has_its_step() {
             "what it upgrades comes up",
             upgrade(false, Progress::Progressing),
             Step::Await { until: NOW + 10_000, cause: None },
+        ),
+        (
+            "what it upgrades waits before it comes up",
+            upgrade(
+                false,
+                Progress::Stumbling(Cause::InitRuns { container: "wait".to_owned(), seconds: 16, of: Some(178) }),
+            ),
+            Step::Await {
+                until: NOW + 10_000,
+                cause: Some(Cause::InitRuns { container: "wait".to_owned(), seconds: 16, of: Some(178) }),
+            },
         ),
         ("what it upgrades runs", upgrade(false, Progress::Ready), Step::Apply { phase: 0, restart_pods: false }),
         (
