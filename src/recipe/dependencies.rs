@@ -17,7 +17,7 @@ pub struct ChartMetadata {
 }
 
 /// A chart that a chart needs.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct ChartDependency {
     pub name: String,
     #[serde(default)]
@@ -49,6 +49,11 @@ impl ChartDependency {
     /// Whether a chart with these files brings it in its folder `charts`, packed or as a folder.
     pub fn is_among(&self, files: &Files) -> bool {
         self.folder_among(files).is_some() || files.keys().any(|path| self.is_packed_at(path))
+    }
+
+    /// Whether it is kept beside the chart that needs it, in the repository.
+    pub fn is_beside(&self) -> bool {
+        self.repository.starts_with("file://")
     }
 
     /// The folder in a chart's folder `charts` that it is in. A chart in a folder is called as it calls itself.
@@ -125,12 +130,17 @@ impl Recipe {
     }
 }
 
+/// The files in a folder, by their path there.
+pub fn files_in(files: &Files, folder: &str) -> Files {
+    let inside = |(path, content): (&String, &Vec<u8>)| {
+        Some((path.strip_prefix(folder)?.strip_prefix('/')?.to_owned(), content.clone()))
+    };
+    files.iter().filter_map(inside).collect()
+}
+
 /// None where there are more files than `most`: charts that need each other more than once multiply.
 fn compose(files: &Files, folder: &str, within: &mut Vec<String>, most: &mut usize) -> Option<Files> {
-    let inside = |(path, content): (&String, &Vec<u8>)| {
-        Some((path.strip_prefix(&format!("{folder}/"))?.to_owned(), content.clone()))
-    };
-    let mut chart: Files = files.iter().filter_map(inside).collect();
+    let mut chart = files_in(files, folder);
     *most = most.checked_sub(chart.len().max(1))?;
     within.push(folder.to_owned());
     for needed in ChartMetadata::needed(&chart, "").unwrap_or_default() {

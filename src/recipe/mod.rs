@@ -36,7 +36,7 @@ mod walls;
 
 pub use backend::{Backend, Backends};
 pub use cidr::Cidr;
-pub use dependencies::{ChartDependency, ChartMetadata};
+pub use dependencies::{ChartDependency, ChartMetadata, files_in};
 pub use files::{LARGEST_FILE, LARGEST_FILES, MOST_FILES};
 use format::Content;
 pub use format::{Expose, Helm, Recipe, Resources, Service};
