@@ -16,6 +16,7 @@ mod format;
 mod helm;
 mod hooks;
 mod image;
+mod made_up;
 mod manifests;
 mod mistakes;
 mod outline;
