@@ -2,7 +2,8 @@
 //! rendered, from where the operator allows it, by a process that renders nothing.
 
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
+    collections::BTreeSet,
     fs::OpenOptions,
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
@@ -11,10 +12,11 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Helm, HelmError, Limits, RENDER, folder, process, schema, write};
-use crate::recipe::{ChartDependency, ChartMetadata, ChartName, ChartRepository, ChartVersion, Files};
+use crate::recipe::{ChartDependency, ChartMetadata, ChartName, ChartRepository, ChartVersion, Files, files_in};
 
 const FETCH: Limits = Limits { time: Duration::from_secs(60), ..RENDER };
 const NOT_ALLOWED: &str = "is of a place that the operator does not allow (helm.repositories)";
@@ -58,16 +60,14 @@ impl Helm {
         for (path, content) in files {
             write(&chart.join(path), content)?;
         }
-        let missing = missing(files)?;
-        if !missing.is_empty() {
-            self.fetch(&missing, &chart).await?;
+        for Missing { folder, charts } in missing(files)? {
+            self.fetch(&charts, &chart.join(folder)).await?;
         }
         Ok(chart)
     }
 
     /// Fetches what a chart needs into its folder `charts`.
     async fn fetch(&self, dependencies: &[ChartDependency], chart: &Path) -> Result<(), HelmError> {
-        let mut asked = Vec::new();
         for ChartDependency { name, version, repository } in dependencies {
             let is_in_registry = repository.starts_with("oci://");
             let is_address = if is_in_registry {
@@ -82,14 +82,10 @@ impl Helm {
                             that they are kept at (helm.repositories)";
                 return Err(HelmError::Refused(rule.to_owned()));
             }
-            asked.push(serde_json::json!({ "name": name, "version": version, "repository": repository }));
         }
-        // A chart of our own: helm reads more ways to write a dependency than were looked at here.
         let own = folder()?;
         let needs = own.path().join("needs");
-        let metadata =
-            serde_json::json!({ "apiVersion": "v2", "name": "needs", "version": "0.0.0", "dependencies": asked });
-        write(&needs.join("Chart.yaml"), metadata.to_string().as_bytes())?;
+        write(&needs.join("Chart.yaml"), needing(dependencies).to_string().as_bytes())?;
         let mut command = self.fetching(own.path())?;
         command.args(["dependency", "update"]).arg(&needs);
         if dependencies.iter().any(|dependency| is_loopback(&dependency.repository)) {
@@ -126,21 +122,82 @@ impl Helm {
     }
 }
 
-/// What a chart names in its `Chart.yaml` and does not have in `charts/`, in the versions of its `Chart.lock`.
-fn missing(files: &Files) -> Result<Vec<ChartDependency>, HelmError> {
-    let refused = |path: &str| HelmError::Refused(format!("has a {path} that is not valid"));
-    let mut locked = BTreeMap::new();
-    for path in ["requirements.lock", "Chart.lock"] {
-        let lock = ChartMetadata::of(files, path).ok_or_else(|| refused(path))?;
-        locked.extend(lock.dependencies.into_iter().map(|locked| (locked.name, locked.version)));
+/// The `Chart.yaml` of a chart of our own that needs these: helm reads more ways to write a dependency than were looked at
+/// here. It takes no two of one name, whatever their versions, unless they are called otherwise.
+fn needing(dependencies: &[ChartDependency]) -> Value {
+    let asked = dependencies.iter().enumerate().map(|(index, ChartDependency { name, version, repository })| {
+        json!({ "name": name, "version": version, "repository": repository, "alias": format!("needed-{index}") })
+    });
+    let asked: Vec<Value> = asked.collect();
+    json!({ "apiVersion": "v2", "name": "needs", "version": "0.0.0", "dependencies": asked })
+}
+
+/// What a chart needs and does not have in its folder `charts`.
+#[derive(Debug)]
+struct Missing {
+    /// The chart's folder, within that of the chart which is rendered.
+    folder: PathBuf,
+    charts: Vec<ChartDependency>,
+}
+
+/// What a chart, and those that came with it from beside it, name in their `Chart.yaml` and do not have in `charts/`, in
+/// the versions of their `Chart.lock`.
+fn missing(files: &Files) -> Result<Vec<Missing>, HelmError> {
+    let mut found = Vec::new();
+    let mut charts = vec![(PathBuf::new(), Cow::Borrowed(files))];
+    while let Some((folder, files)) = charts.pop() {
+        let mut needed = needed(&files)?;
+        let beside = needed.iter().filter(|needed| needed.is_beside());
+        let beside: BTreeSet<&str> = beside.filter_map(|needed| needed.folder_among(&files)).collect();
+        charts.extend(beside.into_iter().map(|inner| (folder.join(inner), Cow::Owned(files_in(&files, inner)))));
+        // Of what a chart within a chart needs helm lets everything be missing: one that is to be had from nowhere stays so.
+        let is_top = folder.as_os_str().is_empty();
+        let is_elsewhere = |needed: &ChartDependency| !needed.is_beside() && needed.repository.contains("://");
+        needed.retain(|needed| !needed.is_among(&files) && (is_top || is_elsewhere(needed)));
+        // One chart may be there twice under two names.
+        let mut known = BTreeSet::new();
+        needed.retain(|needed| known.insert(needed.clone()));
+        if !needed.is_empty() {
+            found.push(Missing { folder, charts: needed });
+        }
     }
-    let needed = ChartMetadata::needed(files, "").ok_or_else(|| refused("Chart.yaml"))?;
-    let needed = needed.into_iter().filter(|needed| !needed.is_among(files));
-    let in_version = |needed: ChartDependency| ChartDependency {
-        version: locked.get(&needed.name).cloned().unwrap_or(needed.version),
-        ..needed
+    Ok(found)
+}
+
+/// What a chart names in its `Chart.yaml`, in the versions of its `Chart.lock`.
+fn needed(files: &Files) -> Result<Vec<ChartDependency>, HelmError> {
+    let named_in = |path: &str| {
+        let metadata = ChartMetadata::of(files, path).map(|metadata| metadata.dependencies);
+        metadata.ok_or_else(|| HelmError::Refused(format!("has a {path} that is not valid")))
     };
-    Ok(needed.map(in_version).collect())
+    let mut all = Vec::new();
+    for (file, lock) in [("Chart.yaml", "Chart.lock"), ("requirements.yaml", "requirements.lock")] {
+        let (locked, needed) = (named_in(lock)?, named_in(file)?);
+        let versions: Vec<Option<&str>> =
+            (0..needed.len()).map(|index| locked_version(index, &needed, &locked)).collect();
+        let in_version = |(needed, version): (&ChartDependency, Option<&str>)| ChartDependency {
+            version: version.unwrap_or(&needed.version).to_owned(),
+            ..needed.clone()
+        };
+        all.extend(needed.iter().zip(versions).map(in_version));
+    }
+    Ok(all)
+}
+
+/// The version that a lock has for one of what is needed. Helm writes it in the same order, as a chart may be there twice
+/// in two versions. Where it was written for something else, what it says of that chart counts, if it is one thing.
+fn locked_version<'a>(index: usize, needed: &[ChartDependency], locked: &'a [ChartDependency]) -> Option<&'a str> {
+    let own = needed.get(index)?;
+    let at_its_place = locked.get(index).filter(|it| it.name == own.name && needed.len() == locked.len());
+    if let Some(it) = at_its_place {
+        return Some(it.version.as_str());
+    }
+    let of_name: Vec<&ChartDependency> = locked.iter().filter(|it| it.name == own.name).collect();
+    let of_place: Vec<&ChartDependency> =
+        of_name.iter().copied().filter(|it| it.repository == own.repository).collect();
+    let candidates = if of_place.is_empty() { of_name } else { of_place };
+    let (first, others) = candidates.split_first()?;
+    others.iter().all(|other| other.version == first.version).then_some(first.version.as_str())
 }
 
 /// Whether an address is the allowed one, or below it.
@@ -187,10 +244,78 @@ mod tests {
             file("charts/packed-1.0.0.tgz", "x"),
             file("charts/folder/Chart.yaml", "name: there\n"),
         ]);
-        let missing: Vec<(String, String)> =
-            missing(&files).expect("metadata").into_iter().map(|missing| (missing.name, missing.version)).collect();
-        let expected =
-            [("redis", "1.4.2"), ("other", "2.x")].map(|(name, version)| (name.to_owned(), version.to_owned()));
-        assert_eq!(missing, expected);
+        assert_eq!(fetched(&files), [": redis 1.4.2, other 2.x"]);
+    }
+
+    /// What is fetched into which folder.
+    fn fetched(files: &Files) -> Vec<String> {
+        let of_folder = |Missing { folder, charts }: Missing| {
+            let charts: Vec<String> = charts.iter().map(|chart| format!("{} {}", chart.name, chart.version)).collect();
+            format!("{}: {}", folder.display(), charts.join(", "))
+        };
+        missing(files).expect("metadata").into_iter().map(of_folder).collect()
+    }
+
+    #[test]
+    fn a_chart_may_be_there_under_several_names_and_in_several_versions() {
+        let redis = |alias: &str, version: &str| {
+            format!("{{ name: redis, alias: {alias}, version: '{version}', repository: 'https://example.com' }}")
+        };
+        let locked = |versions: &[&str]| {
+            let locked = versions.iter().map(|version| redis("none", version));
+            format!("dependencies: [{}]\n", locked.collect::<Vec<_>>().join(", "))
+        };
+        let needs = format!(
+            "name: web\ndependencies: [{}, {}, {}]\n",
+            redis("cache", "17.x"),
+            redis("queue", "18.x"),
+            redis("more", "17.x")
+        );
+        for (lock, expected) in [
+            (locked(&["17.1.0", "18.2.0", "17.1.0"]), ": redis 17.1.0, redis 18.2.0"),
+            (locked(&["17.1.0", "17.1.0"]), ": redis 17.1.0"),
+            // Which of them is meant it does not say any more.
+            (locked(&["17.1.0", "18.2.0"]), ": redis 17.x, redis 18.x"),
+            ("digest: x\n".to_owned(), ": redis 17.x, redis 18.x"),
+        ] {
+            let files = [("Chart.yaml", needs.as_str()), ("Chart.lock", lock.as_str())];
+            let files: Files =
+                files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+            assert_eq!(fetched(&files), [expected], "{lock}");
+            let charts = missing(&files).expect("metadata").remove(0).charts;
+            let asked = needing(&charts)["dependencies"].as_array().cloned().unwrap_or_default();
+            let aliases: BTreeSet<String> = asked.iter().map(|needed| needed["alias"].to_string()).collect();
+            assert_eq!((asked.len(), aliases.len()), (charts.len(), charts.len()));
+        }
+    }
+
+    #[test]
+    fn what_charts_from_beside_a_chart_need_is_fetched_for_them() {
+        let file = |path: &str, text: &str| (path.to_owned(), text.as_bytes().to_vec());
+        let files = Files::from([
+            file(
+                "Chart.yaml",
+                "name: web\ndependencies:\n- { name: api, version: 1.0.0, repository: 'file://../api' }\n\
+                 - { name: api, alias: second, version: 1.0.0, repository: 'file://../api' }\n\
+                 - { name: vendored, version: 1.0.0 }\n",
+            ),
+            file(
+                "charts/api/Chart.yaml",
+                "name: api\ndependencies:\n- { name: redis, version: 1.x, repository: 'https://example.com' }\n\
+                 - { name: base, version: 1.0.0, repository: 'file://../base' }\n\
+                 - { name: web, version: 1.0.0, repository: 'file://../web' }\n- { name: optional, version: 1.0.0 }\n",
+            ),
+            file("charts/api/Chart.lock", "dependencies: [{ name: redis, version: 1.4.2 }]\n"),
+            file(
+                "charts/api/charts/base/requirements.yaml",
+                "dependencies: [{ name: mail, version: 2.0.0, repository: 'oci://example.com/charts' }]\n",
+            ),
+            file("charts/api/charts/base/Chart.yaml", "name: base\n"),
+            file(
+                "charts/vendored/Chart.yaml",
+                "name: vendored\ndependencies: [{ name: redis, version: 1.x, repository: 'https://example.com' }]\n",
+            ),
+        ]);
+        assert_eq!(fetched(&files), ["charts/api: redis 1.4.2", "charts/api/charts/base: mail 2.0.0"]);
     }
 }

@@ -17,7 +17,7 @@ pub struct ChartMetadata {
 }
 
 /// A chart that a chart needs.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct ChartDependency {
     pub name: String,
     #[serde(default)]
@@ -48,14 +48,29 @@ impl ChartMetadata {
 impl ChartDependency {
     /// Whether a chart with these files brings it in its folder `charts`, packed or as a folder.
     pub fn is_among(&self, files: &Files) -> bool {
-        // A chart in a folder is called as it calls itself.
-        let mut folders = files.keys().filter(|path| path.starts_with("charts/") && path.matches('/').count() == 2);
-        let is_it = |path: &String| {
-            path.ends_with("/Chart.yaml")
-                && ChartMetadata::of(files, path).is_some_and(|chart| chart.name.as_ref() == Some(&self.name))
-        };
-        let archive = format!("charts/{}-", self.name);
-        folders.any(is_it) || files.keys().any(|path| path.starts_with(&archive))
+        self.folder_among(files).is_some() || files.keys().any(|path| self.is_packed_at(path))
+    }
+
+    /// Whether it is kept beside the chart that needs it, in the repository.
+    pub fn is_beside(&self) -> bool {
+        self.repository.starts_with("file://")
+    }
+
+    /// The folder in a chart's folder `charts` that it is in. A chart in a folder is called as it calls itself.
+    pub fn folder_among<'a>(&self, files: &'a Files) -> Option<&'a str> {
+        files.keys().find_map(|path| {
+            let folder = path.strip_suffix("/Chart.yaml")?;
+            let is_in_charts = folder.strip_prefix("charts/").is_some_and(|name| !name.contains('/'));
+            let is_it = || ChartMetadata::of(files, path).is_some_and(|chart| chart.name.as_ref() == Some(&self.name));
+            (is_in_charts && is_it()).then_some(folder)
+        })
+    }
+
+    /// Whether a file is its archive by its name, which other charts' names may begin with.
+    fn is_packed_at(&self, path: &str) -> bool {
+        let packed = path.strip_prefix("charts/").and_then(|name| name.strip_suffix(".tgz"));
+        let version = packed.and_then(|packed| packed.strip_prefix(&self.name)?.strip_prefix('-'));
+        version.is_some_and(is_version)
     }
 
     /// The folder of the repository that it is in, where the chart in `folder` says so (`file://../common`).
@@ -76,6 +91,18 @@ impl ChartDependency {
     fn has_plain_name(&self) -> bool {
         !self.name.contains(['/', ':']) && self.name.parse::<ChartName>().is_ok()
     }
+}
+
+/// Whether a text is a version, as helm writes it after a chart's name. With fewer than three numbers nothing comes after
+/// them: `app-2-1.0.0` is a version of `app-2`.
+fn is_version(text: &str) -> bool {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    let (numbers, rest) = text.split_at(text.find(['-', '+']).unwrap_or(text.len()));
+    let is_number = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let count = numbers.split('.').count();
+    numbers.split('.').all(is_number)
+        && (count == 3 || (count < 3 && rest.is_empty()))
+        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+'))
 }
 
 impl Recipe {
@@ -103,12 +130,17 @@ impl Recipe {
     }
 }
 
+/// The files in a folder, by their path there.
+pub fn files_in(files: &Files, folder: &str) -> Files {
+    let inside = |(path, content): (&String, &Vec<u8>)| {
+        Some((path.strip_prefix(folder)?.strip_prefix('/')?.to_owned(), content.clone()))
+    };
+    files.iter().filter_map(inside).collect()
+}
+
 /// None where there are more files than `most`: charts that need each other more than once multiply.
 fn compose(files: &Files, folder: &str, within: &mut Vec<String>, most: &mut usize) -> Option<Files> {
-    let inside = |(path, content): (&String, &Vec<u8>)| {
-        Some((path.strip_prefix(&format!("{folder}/"))?.to_owned(), content.clone()))
-    };
-    let mut chart: Files = files.iter().filter_map(inside).collect();
+    let mut chart = files_in(files, folder);
     *most = most.checked_sub(chart.len().max(1))?;
     within.push(folder.to_owned());
     for needed in ChartMetadata::needed(&chart, "").unwrap_or_default() {
@@ -184,6 +216,36 @@ mod tests {
             ("packed/Chart.yaml", "name: packed\n"),
         ]);
         assert_eq!(recipe("web").chart_files(&files, "web").expect("files").len(), 3);
+    }
+
+    #[test]
+    fn a_chart_whose_name_begins_like_anothers_is_not_that_one() {
+        let shop = ChartDependency { name: "shop".to_owned(), version: String::new(), repository: String::new() };
+        for (path, text, is_it) in [
+            ("charts/shop/Chart.yaml", "name: shop\n", true),
+            ("charts/any/Chart.yaml", "name: shop\n", true),
+            ("charts/shop-1.2.3/Chart.yaml", "name: shop\n", true),
+            ("charts/shop-worker/Chart.yaml", "name: shop-worker\n", false),
+            ("charts/shop-worker/README.md", "", false),
+            ("charts/any/charts/shop/Chart.yaml", "name: shop\n", false),
+            ("charts/shop-9.0.0.tgz", "x", true),
+            ("charts/shop-v9.0.0-rc.1+build.5.tgz", "x", true),
+            ("charts/shop-1.0.tgz", "x", true),
+            ("charts/shop-worker-9.0.0.tgz", "x", false),
+            ("charts/shop-2-9.0.0.tgz", "x", false),
+            ("charts/shop-9.0.0/values.yaml", "", false),
+            ("charts/any/charts/shop-9.0.0.tgz", "x", false),
+        ] {
+            assert_eq!(shop.is_among(&files(&[(path, text)])), is_it, "{path}");
+        }
+        let web = needs("web", &[("shop-worker", "file://../shop-worker"), ("shop", "file://../shop")]);
+        let files = files(&[
+            ("web/Chart.yaml", &web),
+            ("shop-worker/Chart.yaml", "name: shop-worker\n"),
+            ("shop/Chart.yaml", "name: shop\n"),
+        ]);
+        let chart: Vec<String> = recipe("web").chart_files(&files, "web").expect("files").into_keys().collect();
+        assert_eq!(chart, ["Chart.yaml", "charts/shop-worker/Chart.yaml", "charts/shop/Chart.yaml"]);
     }
 
     #[test]

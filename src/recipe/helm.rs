@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 
 use super::{
     Context, Draft, Files, Helm, Object, Recipe,
     documents::{self, OtherBraces, fill, objects_in, read},
     hooks::{self, Sorted},
+    made_up,
     mistakes::{Findings, Mistakes},
-    pods,
 };
 use crate::environment::{Cause, Namespace};
 
@@ -119,7 +118,7 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>, findings: &mut Findi
     let mut objects = renders.next().unwrap_or_default();
     let are_shaped = super::admission::admit_shapes(objects.iter(), findings);
     if let Some(again) = renders.next().filter(|_| are_shaped) {
-        keep_what_is_made_up(&mut objects, &again, context);
+        made_up::keep(&mut objects, &again, &context.charted.secrets);
     }
     let folder = recipe.helm.as_ref().and_then(Helm::folder);
     let files = folder.and_then(|folder| recipe.chart_files(context.files, folder).ok()).unwrap_or_default();
@@ -151,58 +150,6 @@ fn has_definitions(files: &Files) -> bool {
         }
         inside.starts_with("crds/")
     })
-}
-
-/// What a chart makes up anew each time, such as a password, keeps the value that it has in the cluster: it would
-/// otherwise change under the database that it opens. Annotations of pods that follow from it are made to follow from
-/// what was kept.
-fn keep_what_is_made_up(objects: &mut [Value], again: &[Value], context: &Context<'_>) {
-    let key = |object: &Value| (object["kind"].clone(), object["metadata"]["name"].clone());
-    let mut kept = Sha256::new();
-    for object in objects.iter_mut().filter(|object| object["kind"] == "Secret") {
-        let Some(other) = again.iter().find(|other| key(other) == key(object)) else { continue };
-        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let there = context.charted.secrets.get(&name);
-        for list in ["data", "stringData"] {
-            let made_up: Vec<String> = differing(&object[list], &other[list]);
-            for key in made_up {
-                let value = there.and_then(|values| values.get(&key));
-                if let (Some(value), Some(data)) = (value, object[list].as_object_mut()) {
-                    data.remove(&key);
-                    object["data"][&key] = json!(value);
-                }
-                kept.update(object[list][&key].to_string());
-                kept.update(object["data"][&key].to_string());
-            }
-        }
-    }
-    let digest = hex::encode(kept.finalize());
-    for object in objects.iter_mut() {
-        let Some(other) = again.iter().find(|other| key(other) == key(object)) else { continue };
-        let (mut mine, theirs) = (Object::from_body(object.clone()), Object::from_body(other.clone()));
-        let Some((theirs, _)) = pods::template(&theirs) else { continue };
-        let Some(template) = pods::template_mut(&mut mine) else { continue };
-        let annotations = &mut template["metadata"]["annotations"];
-        for key in differing(annotations, &theirs["metadata"]["annotations"]) {
-            // What is made up by itself has its pods made anew with each commit.
-            if key.contains("checksum") || annotations[&key].as_str().is_some_and(is_digest) {
-                annotations[&key] = json!(digest);
-            }
-        }
-        *object = mine.body;
-    }
-}
-
-/// Whether a text is what a chart writes to follow something else: a digest of it.
-fn is_digest(text: &str) -> bool {
-    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The keys whose values differ.
-fn differing(one: &Value, other: &Value) -> Vec<String> {
-    let entries = |value: &Value| value.as_object().cloned().unwrap_or_else(Map::new);
-    let other = entries(other);
-    entries(one).into_iter().filter(|(key, value)| other.get(key) != Some(value)).map(|(key, _)| key).collect()
 }
 
 impl Helm {
@@ -318,7 +265,7 @@ mod tests {
 
     const KEY: &str = "{ apiVersion: v1, kind: Secret, metadata: { name: key }, stringData: { key: %1% } }\n---\n\
         { apiVersion: apps/v1, kind: Deployment, metadata: { name: web }, spec: { selector: { matchLabels: { a: b } }, \
-        template: { metadata: { labels: { a: b }, annotations: { checksum/key: %2%, sum: %3%, rollme: %1% } }, \
+        template: { metadata: { labels: { a: b }, annotations: { checksum/key: %2%, sum: %3%, rollme: %1%%1% } }, \
         spec: { containers: [{ name: web, image: shop }] } } } }\n";
 
     #[test]
@@ -337,7 +284,11 @@ mod tests {
         assert_eq!((&secret["data"]["key"], &secret["stringData"]["key"]), (&json!("a2VwdA=="), &Value::Null));
         let (_, later) = rendered("three", "four", &kept);
         assert_eq!((&annotations["checksum/key"], &annotations["sum"]), (&later["checksum/key"], &later["sum"]));
-        assert_eq!((&annotations["rollme"], &later["rollme"]), (&json!("one"), &json!("three")), "new pods each time");
+        assert_eq!(
+            (&annotations["rollme"], &later["rollme"]),
+            (&json!("oneone"), &json!("threethree")),
+            "new pods each time"
+        );
         let (_, changed) = rendered("three", "four", &[("key", "key", "b3RoZXI=")]);
         assert_ne!(annotations["sum"], changed["sum"]);
     }

@@ -16,6 +16,7 @@ mod format;
 mod helm;
 mod hooks;
 mod image;
+mod made_up;
 mod manifests;
 mod mistakes;
 mod outline;
@@ -36,7 +37,7 @@ mod walls;
 
 pub use backend::{Backend, Backends};
 pub use cidr::Cidr;
-pub use dependencies::{ChartDependency, ChartMetadata};
+pub use dependencies::{ChartDependency, ChartMetadata, files_in};
 pub use files::{LARGEST_FILE, LARGEST_FILES, MOST_FILES};
 use format::Content;
 pub use format::{Expose, Helm, Recipe, Resources, Service};
