@@ -46,14 +46,30 @@ pub(super) struct Applied {
 }
 
 impl Pass<'_> {
-    /// Applies a phase of the recipe at the head commit: its first with the namespace and the walls. What earlier commits
-    /// left stays as long as something may go back to it.
-    pub(super) async fn apply(
+    /// Applies a phase of the recipe at the head commit. Where nobody answers one write, it is told whether the cluster is
+    /// away, which is no attempt's time, or that object is not taken, which is.
+    pub(super) async fn apply_or_tell(
         &mut self,
         observed: &Observed,
         phase: i64,
         restart_pods: bool,
     ) -> Result<Applied, NotApplied> {
+        let applied = self.apply(observed, phase, restart_pods).await;
+        self.tell_apart(&observed.overview.environment, applied).await
+    }
+
+    /// Where a call about one object was not answered, and a question is, that object is not taken.
+    async fn tell_apart<T>(&mut self, environment: &Environment, done: Result<T, NotApplied>) -> Result<T, NotApplied> {
+        let Err(NotApplied::Unanswered { not_taken, away }) = done else { return done };
+        let owner = self.owner(&environment.id);
+        self.fence(CALL_TIMEOUT).await?;
+        let answered = self.engine.cluster.namespace(&environment.namespace, &owner).await;
+        Err(if answered.is_ok() { NotApplied::NotTaken(*not_taken) } else { NotApplied::Interrupted(away) })
+    }
+
+    /// Its first phase with the namespace and the walls. What earlier commits left stays as long as something may go back
+    /// to it.
+    async fn apply(&mut self, observed: &Observed, phase: i64, restart_pods: bool) -> Result<Applied, NotApplied> {
         let environment = &observed.overview.environment;
         let head = &observed.overview.pull_request.facts.head_sha;
         let mut made = self.make(observed).await?;
@@ -403,7 +419,9 @@ impl Pass<'_> {
             return;
         }
         match self.end_jobs(observed).await {
-            Err(NotApplied::Interrupted(interrupted)) => self.put_off(interrupted),
+            Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                self.put_off(later.interrupts())
+            }
             Ok(()) | Err(NotApplied::Refused(_) | NotApplied::NotTaken(_) | NotApplied::NamespaceGoes) => {}
         }
     }

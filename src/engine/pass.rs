@@ -221,15 +221,16 @@ impl Pass<'_> {
             Step::LookForImages => match self.look_for_images(observed).await {
                 Ok(Awaited { missing, deadline }) => records::looked_for_images(&missing, deadline, &seen),
                 Err(NotApplied::Refused(cause)) => records::refused_at_once(&cause, &seen, self.lease.now()),
-                Err(NotApplied::NotTaken(cause)) => return Err(Interrupted::failed(cause)),
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
-                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                Err(later @ (NotApplied::NotTaken(_) | NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                    return Err(later.interrupts());
+                }
             },
             Step::AwaitImage { cause, until } => {
                 self.show_in_line(environment, cause).await?;
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
-            Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
+            Step::Apply { phase, restart_pods } => match self.apply_or_tell(observed, *phase, *restart_pods).await {
                 Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
                 Err(NotApplied::Refused(cause)) if self.engine.faults.has(Fault::RefusalRetried) => {
                     return Err(Interrupted::failed(cause));
@@ -237,7 +238,9 @@ impl Pass<'_> {
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
                 Err(NotApplied::NotTaken(cause)) => return self.is_not_taken(observed, cause).await,
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
-                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                    return Err(later.interrupts());
+                }
             },
             Step::RollBack { commit } => match self.put_back(observed, commit).await {
                 // Where URLs are proved, this one's is as well before it is said to answer: its route may just have changed.
@@ -251,12 +254,16 @@ impl Pass<'_> {
                     return Err(Interrupted::failed(cause));
                 }
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
-                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                    return Err(later.interrupts());
+                }
             },
             Step::Reapply { commit } => {
                 match self.reapply(environment, commit, observed.standing.asleep).await {
                     Ok(()) => {}
-                    Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                    Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                        return Err(later.interrupts());
+                    }
                     Err(NotApplied::Refused(cause) | NotApplied::NotTaken(cause)) => {
                         warn!(%cause, "what was applied cannot be applied again");
                     }

@@ -22,6 +22,8 @@ pub enum Obstacle {
     Forbidden,
     /// Nothing came back within this time.
     NoAnswer { seconds: u64 },
+    /// The connection ended before an answer came.
+    ConnectionBroke,
     /// An HTTP status that says no more than that something in the cluster broke.
     ServerError { code: u16 },
     /// There is one of its name, and it is still on its way out.
@@ -43,6 +45,7 @@ impl fmt::Display for Obstacle {
             Self::NoServiceAccount => write!(f, "it does not find the namespace's service accounts yet"),
             Self::Forbidden => write!(f, "previewd's own account lacks the permission"),
             Self::NoAnswer { seconds } => write!(f, "it gave no answer within {seconds} seconds"),
+            Self::ConnectionBroke => write!(f, "the connection to its API server broke"),
             Self::ServerError { code } => write!(f, "its API server answered {code}"),
             Self::Goes => write!(f, "the one of before is still being removed"),
             Self::NoRoom => write!(f, "pods of before are still being removed, and the quota has no room for both"),

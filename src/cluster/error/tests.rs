@@ -53,8 +53,11 @@ fn denied(code: u16, message: &str) -> Status {
     status(code, "", message, json!({}))
 }
 
-fn away(why: &str) -> ClusterError {
-    ClusterError::Away { call: "apply Pod web in pr-7".to_owned(), why: why.to_owned(), retry_after: None }
+fn away(why: &str, not_taken: Option<Obstacle>) -> ClusterError {
+    let (kind, name) = ("Pod".to_owned(), "web".to_owned());
+    let not_taken = not_taken.map(|why| Box::new(Cause::NotTaken { kind, name, why }));
+    let call = "apply Pod web in pr-7".to_owned();
+    ClusterError::Away { call, why: why.to_owned(), retry_after: None, not_taken }
 }
 
 #[test]
@@ -259,7 +262,7 @@ fn answers_to_an_object_that_is_sent() {
         ),
         (
             status(401, "Unauthorized", "Unauthorized", json!({})),
-            away("the API server does not accept the credentials"),
+            away("the API server does not accept the credentials", None),
         ),
         (
             status(
@@ -295,6 +298,15 @@ fn answers_to_an_object_that_is_sent() {
             webhook(Some("a.example.com")),
         ),
         (
+            denied(503, &format!("admission webhook \"a.example.com\" denied the request: {CANARY}")),
+            webhook(Some("a.example.com")),
+        ),
+        (
+            denied(401, &format!("admission webhook \"a.example.com\" denied the request: {CANARY}")),
+            refused("the cluster's policy a.example.com denies it"),
+        ),
+        (denied(503, "failed calling webhook \"a.example.com\": x"), webhook(Some("a.example.com"))),
+        (
             denied(500, "Internal error occurred: resource quota evaluation timed out"),
             not_taken(Obstacle::QuotaNotCounted, None),
         ),
@@ -324,7 +336,10 @@ fn answers_to_an_object_that_is_sent() {
             forbidden(&format!("pods \"web\" is forbidden: no PriorityClass with name {CANARY} was found")),
             refused("its priorityClassName names a class that the cluster does not have"),
         ),
-        (status(503, "", "", json!({})), away("the API server answered 503")),
+        (
+            status(503, "", "", json!({})),
+            away("the API server answered 503", Some(Obstacle::ServerError { code: 503 })),
+        ),
         (
             status(429, "TooManyRequests", "", json!({"retryAfterSeconds": 7})),
             not_taken(Obstacle::Throttled, Some(Duration::from_secs(7))),
@@ -494,6 +509,25 @@ fn an_object_whose_write_hangs_is_not_taken_and_a_question_finds_the_cluster_awa
     assert_eq!(Failure::TimedOut.into_error(&write), not_taken(Obstacle::NoAnswer { seconds: 10 }, None));
     let question = Call::new("read", "Namespace", "pr-7");
     assert!(matches!(Failure::TimedOut.into_error(&question), ClusterError::Away { .. }));
+}
+
+/// Whether the cluster is away, or only this is not answered, shows where it answers others.
+#[test]
+fn a_write_on_which_the_connection_breaks_says_what_it_is_where_others_are_answered() {
+    let broken = || Failure::Transport(kube::Error::Service("the connection was reset".into()));
+    let namespace: Namespace = "pr-7".parse().unwrap();
+    let write = Call::new("apply", "Pod", "web").in_namespace(&namespace).with_object(&json!({}));
+    let expected = away("the connection was reset", Some(Obstacle::ConnectionBroke));
+    assert_eq!(broken().into_error(&write), expected);
+    let question = Call::new("read", "Namespace", "pr-7");
+    let ClusterError::Away { not_taken: None, .. } = broken().into_error(&question) else { panic!("it is away") };
+}
+
+#[test]
+fn a_policy_that_denies_with_401_says_nothing_of_the_credentials() {
+    let failure = |message: &str| Failure::Status(status(401, "Unauthorized", message, json!({})).boxed());
+    assert!(failure("Unauthorized").is_unauthorized());
+    assert!(!failure("admission webhook \"a.example.com\" denied the request: x").is_unauthorized());
 }
 
 /// As k8s.io/kubernetes 1.37 answers server-side apply and the creation of a Pod.
