@@ -14,8 +14,8 @@ mod tests;
 /// Why a call did not do what it was for. Causes are for a pull request to see; the other texts are for operators and
 /// hold no value of any object.
 ///
-/// A call that sends an object ends in a cause wherever the API server looked at the object, be it in
-/// [`Self::NotTaken`]: whoever sends it again and again has something to show, and to end with.
+/// A call that sends, reads or deletes one object of an environment ends in a cause wherever the API server looked at the
+/// object, be it in [`Self::NotTaken`]: whoever sends it again and again has something to show, and to end with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// The API server is out of reach or not ready (503), or does not take our credentials, or cannot answer a question
@@ -97,6 +97,8 @@ pub(super) struct Call<'a> {
 enum Subject {
     /// The cluster, or more than one object.
     Cluster,
+    /// An object that is read or deleted.
+    Named,
     /// An object that is sent.
     Sent {
         /// The field by which the object means one certain object of some cluster, which any other is not.
@@ -111,6 +113,12 @@ impl<'a> Call<'a> {
 
     pub(super) fn in_namespace(self, namespace: &'a Namespace) -> Self {
         Self { namespace: Some(namespace), ..self }
+    }
+
+    /// The request reads or deletes the one object of an environment that it names. Nothing that an answer says of it is
+    /// the recipe's matter.
+    pub(super) fn by_name(self) -> Self {
+        Self { subject: Subject::Named, ..self }
     }
 
     /// The request carries an object of the recipe: what is wrong with it is the recipe's matter, and error texts may
@@ -139,7 +147,7 @@ impl<'a> Call<'a> {
     fn unanswered(&self, why: String, instead: Obstacle, retry_after: Option<Duration>) -> ClusterError {
         let not_taken = match self.subject {
             Subject::Cluster => None,
-            Subject::Sent { .. } => Some(Box::new(self.cause(instead))),
+            Subject::Named | Subject::Sent { .. } => Some(Box::new(self.cause(instead))),
         };
         ClusterError::Away { call: self.to_string(), why, retry_after, not_taken }
     }
@@ -208,7 +216,7 @@ impl Failure {
                 match call.subject {
                     // Whoever is not reached at all does not take a connection either.
                     Subject::Sent { .. } => call.not_taken(no_answer, None),
-                    Subject::Cluster => call.unanswered(self.explain(call), no_answer, None),
+                    Subject::Cluster | Subject::Named => call.unanswered(self.explain(call), no_answer, None),
                 }
             }
             Self::Settings(_) | Self::Transport(kube::Error::Auth(_)) => call.away(self.explain(call)),
@@ -272,6 +280,7 @@ pub(super) fn classify(call: &Call<'_>, status: &Status) -> ClusterError {
             ClusterError::NamespaceGone
         }
         (Subject::Sent { identity }, _) => classify_write(call, identity, status),
+        (Subject::Named, _) => call.not_taken(what_keeps_it(status), retry_after(status)),
         (Subject::Cluster, 403) => ClusterError::Forbidden { call: call.to_string() },
         (Subject::Cluster, 409) if status.reason != reason::CONFLICT => call.unexpected(&explain_status(call, status)),
         (Subject::Cluster, 408 | 409 | 410 | 429 | 500..=599) => away(),
@@ -289,11 +298,24 @@ fn told_by_others(call: &Call<'_>, status: &Status) -> Option<ClusterError> {
         let obstacle = refusal::obstacle(&status.message)?;
         return Some(call.not_taken(obstacle, retry_after(status)));
     };
-    Some(match status.code {
+    Some(match (call.subject, status.code) {
         // The webhook answered that it broke.
-        408 | 429 | 500..=599 => call.not_taken(Obstacle::Webhook { name: Some(policy.to_owned()) }, None),
-        _ => call.refused(format!("the cluster's policy {policy} denies it")),
+        (_, 408 | 429 | 500..=599) => call.not_taken(Obstacle::Webhook { name: Some(policy.to_owned()) }, None),
+        (Subject::Sent { .. }, _) => call.refused(format!("the cluster's policy {policy} denies it")),
+        (Subject::Cluster | Subject::Named, _) => {
+            call.not_taken(Obstacle::RemovalDenied { policy: policy.to_owned() }, None)
+        }
     })
+}
+
+/// Why an object cannot be read or deleted now.
+fn what_keeps_it(status: &Status) -> Obstacle {
+    match status.code {
+        403 if refusal::is_missing_permission(&status.message) => Obstacle::Forbidden,
+        409 => Obstacle::Conflict,
+        429 => Obstacle::Throttled,
+        code => Obstacle::ServerError { code },
+    }
 }
 
 /// What an answer means for the object that was sent: a rule that it breaks, which it breaks again and again, or

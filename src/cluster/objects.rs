@@ -70,7 +70,7 @@ impl Cluster {
         kind: &str,
         name: &str,
     ) -> Result<Option<BTreeMap<String, String>>, ClusterError> {
-        let call = Call::new("read", kind, name).in_namespace(namespace);
+        let call = Call::new("read", kind, name).in_namespace(namespace).by_name();
         let request = resource(&call, namespace, api_version, kind)?.get(name, &GetParams::default());
         let Some(body) = self.send_optional(&call, metadata_only(request)).await? else { return Ok(None) };
         let found: PartialObjectMeta = parse(&call, &body)?;
@@ -116,7 +116,7 @@ impl Cluster {
         kind: &str,
         name: &str,
     ) -> Result<Deletion, ClusterError> {
-        let call = Call::new("delete", kind, name).in_namespace(namespace);
+        let call = Call::new("delete", kind, name).in_namespace(namespace).by_name();
         let resource = resource(&call, namespace, api_version, kind)?;
         self.delete(&call, &resource, name, None).await
     }
@@ -124,7 +124,7 @@ impl Cluster {
     /// Deletes a pod, so that its controller makes a new one. One that is gone already is as good as deleted.
     pub async fn restart_pod(&self, namespace: &Namespace, pod: &PodReference) -> Result<(), ClusterError> {
         let resource = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
-        let call = Call::new("delete", "Pod", &pod.name).in_namespace(namespace);
+        let call = Call::new("delete", "Pod", &pod.name).in_namespace(namespace).by_name();
         self.delete(&call, &resource, &pod.name, Some(&pod.uid)).await.map(drop)
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::{
     interrupted::{Interrupted, NotApplied},
     observe::{Observed, expected, tasks_of},
@@ -15,15 +17,19 @@ use crate::{
         completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, pods_with_claim,
         running,
     },
-    environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle, VolumeProblem},
+    environment::{Cause, CommitSha, DeploymentStatus, Millis, Namespace, NamespaceFacts, Obstacle, VolumeProblem},
     faults::Fault,
     recipe::{ONCE, Object, RUN, Render, STAYS, room},
-    store::{Environment, Inventoried, Made, ObjectKey, Settled},
+    store::{Deployment, Environment, Inventoried, Made, ObjectKey, Settled},
 };
 
 /// How long a pass waits for an object to go that is made anew, and how often it looks.
 const GOES: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
+
+/// What cannot be removed is tried for so many milliseconds after the attempt of a commit that is ready, before it is left:
+/// a few tries, each of which may meet a cluster that was only away.
+const LEAVES_AFTER: Millis = 20_000;
 
 /// How many commits are looked at for one that ran.
 const LOOKS_BACK: i64 = 100;
@@ -54,17 +60,23 @@ impl Pass<'_> {
         phase: i64,
         restart_pods: bool,
     ) -> Result<Applied, NotApplied> {
-        let applied = self.apply(observed, phase, restart_pods).await;
-        self.tell_apart(&observed.overview.environment, applied).await
+        match self.apply(observed, phase, restart_pods).await {
+            Ok(applied) => Ok(applied),
+            Err(not_applied) => Err(self.tell_apart(&observed.overview.environment, not_applied).await),
+        }
     }
 
     /// Where a call about one object was not answered, and a question is, that object is not taken.
-    async fn tell_apart<T>(&mut self, environment: &Environment, done: Result<T, NotApplied>) -> Result<T, NotApplied> {
-        let Err(NotApplied::Unanswered { not_taken, away }) = done else { return done };
+    pub(super) async fn tell_apart(&mut self, environment: &Environment, not_applied: NotApplied) -> NotApplied {
+        let NotApplied::Unanswered { not_taken, away } = not_applied else { return not_applied };
+        if let Err(interrupted) = self.fence(CALL_TIMEOUT).await {
+            return NotApplied::Interrupted(interrupted);
+        }
         let owner = self.owner(&environment.id);
-        self.fence(CALL_TIMEOUT).await?;
-        let answered = self.engine.cluster.namespace(&environment.namespace, &owner).await;
-        Err(if answered.is_ok() { NotApplied::NotTaken(*not_taken) } else { NotApplied::Interrupted(away) })
+        match self.engine.cluster.namespace(&environment.namespace, &owner).await {
+            Ok(_) => NotApplied::NotTaken(*not_taken),
+            Err(_) => NotApplied::Interrupted(away),
+        }
     }
 
     /// Its first phase with the namespace and the walls. What earlier commits left stays as long as something may go back
@@ -106,7 +118,7 @@ impl Pass<'_> {
             let had_served = good.is_none() && self.has_served(environment).await?;
             let prunes_at_once = self.engine.faults.has(Fault::PrunesAtOnce);
             let removed = self
-                .remove_leftovers(environment, |key| match &good {
+                .remove_leftovers(environment, false, |key| match &good {
                     _ if prunes_at_once => false,
                     Some(good) => key.is_among(good.applied()) || is_claimed_by(good, key),
                     None => had_served && key.is_volume(),
@@ -155,7 +167,7 @@ impl Pass<'_> {
         }
         self.prepare(environment, commit, &render, None, fresh).await?;
         // What took its place never ran, and holds what there is of the quota.
-        let removed = self.remove_leftovers(environment, |_| false).await?;
+        let removed = self.remove_leftovers(environment, false, |_| false).await?;
         self.record_removed(&removed).await?;
         // In a namespace that is newer than it none of its Jobs ever ran.
         let fresh = fresh || observed.standing.fresh;
@@ -174,7 +186,7 @@ impl Pass<'_> {
     }
 
     /// Puts what was applied for a commit into the cluster once more, as it sleeps or runs. What is as it was stays
-    /// untouched by that.
+    /// untouched by that. What the cluster kept of other commits goes, where it lets go of it by now.
     pub(super) async fn reapply(
         &mut self,
         environment: &Environment,
@@ -188,11 +200,11 @@ impl Pass<'_> {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(&environment.namespace, object).await?;
         }
-        Ok(())
+        self.remove_what_was_kept(environment).await
     }
 
     /// Stops the pods of what runs, and leaves everything else as it is.
-    pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), Interrupted> {
+    pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), NotApplied> {
         let render = self.engine.store.render(&environment.id, commit).await?;
         let render = render.ok_or_else(|| Interrupted::failed("what was applied for the commit is missing"))?;
         let render = render.asleep();
@@ -398,7 +410,7 @@ impl Pass<'_> {
         &mut self,
         environment: &Environment,
         goes_on: impl Fn(Option<&str>) -> bool,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<(), NotApplied> {
         let owner = self.owner(&environment.id);
         self.fence(CALL_TIMEOUT).await?;
         let jobs = self.engine.cluster.scheduled_jobs(&environment.namespace, &owner).await?;
@@ -467,55 +479,93 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Deletes what earlier commits left, or all of it but what only holds something. Gives the names of the volumes that went.
-    pub(super) async fn prune(&mut self, environment: &Environment, volumes: bool) -> Result<Vec<String>, Interrupted> {
-        self.remove_leftovers(environment, |key| key.only_holds() && !volumes).await
+    /// Deletes what earlier commits left, or all of it but what only holds something. Gives the names of the volumes that
+    /// went. What the cluster does not let go of is left soon after the attempt's end: the commit is ready.
+    pub(super) async fn prune(&mut self, observed: &Observed, volumes: bool) -> Result<Vec<String>, NotApplied> {
+        let now = self.lease.now();
+        let row = observed.deployment.as_ref().filter(|row| row.status == DeploymentStatus::Deploying);
+        let is_late = |row: &Deployment| row.attempt_deadline.is_none_or(|deadline| deadline + LEAVES_AFTER <= now);
+        let gives_up = row.is_some_and(is_late);
+        self.remove_leftovers(&observed.overview.environment, gives_up, |key| key.only_holds() && !volumes).await
     }
 
-    /// Deletes what is in the inventory and not in what is applied, but for what `stays` for now, and what a chart leaves
-    /// in the namespace.
+    /// Deletes what is in the inventory and not in what is applied, but for what `stays` for now, what a chart leaves in the
+    /// namespace, and what a policy of the cluster keeps. `gives_up`: but for whatever else the cluster does not let go of.
     async fn remove_leftovers(
         &mut self,
         environment: &Environment,
+        gives_up: bool,
         stays: impl Fn(&ObjectKey) -> bool,
-    ) -> Result<Vec<String>, Interrupted> {
+    ) -> Result<Vec<String>, NotApplied> {
         let known = self.engine.store.known_inventory(&environment.id).await?;
-        let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
-        let leftovers = others.into_iter().filter(|object| object.is_superfluous() && !stays(&object.key));
+        let (left, stands): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_superfluous);
         let (mut deleted, mut in_use, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        for Inventoried { key, done, once, .. } in leftovers {
-            let ObjectKey { api_version, kind, name } = &key;
-            // One that is applied in another version of its kind is the same object, and a claim may be back in use.
-            let has_a_part = |object: &Inventoried| {
-                let is_of_set = object.key.kind == "StatefulSet" && key.is_volume();
-                object.key.is_same_object(&key) || (is_of_set && is_claim_of(name, &object.key.name))
+        for object in left.into_iter().filter(|object| !stays(&object.key)) {
+            if stands.iter().any(|other| is_part_of(&object.key, &other.key)) {
+                in_use.push(object.key);
+                continue;
+            }
+            let removed = match self.remove_leftover(environment, &object).await {
+                Ok(is_kept) => Ok(is_kept),
+                Err(not_removed) => Err(self.tell_apart(environment, not_removed).await),
             };
-            if applied.iter().any(has_a_part) {
-                in_use.push(key);
-                continue;
-            }
-            self.fence(CALL_TIMEOUT).await?;
-            let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
-            let says = |annotation| there.as_ref().is_some_and(|annotations| annotations.contains_key(annotation));
-            if says(STAYS) {
-                kept.push(key);
-                continue;
-            }
-            // That it was done is known for as long as what it was done to is there.
-            // One that an earlier previewd applied says it itself.
-            let is_done_once = done && (once || says(ONCE));
-            if kind == "StatefulSet" {
-                self.leave_claims(environment, name).await?;
-            }
-            self.fence(CALL_TIMEOUT).await?;
-            self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
-            if is_done_once { &mut kept } else { &mut deleted }.push(key);
+            let is_kept = match removed {
+                Ok(is_kept) => is_kept,
+                Err(NotApplied::NotTaken(cause)) if gives_up || is_denied(&cause) => {
+                    warn!(%cause, "what an earlier commit left stays in the cluster");
+                    true
+                }
+                Err(not_removed) => return Err(not_removed),
+            };
+            if is_kept { &mut kept } else { &mut deleted }.push(object.key);
         }
         let settled = Settled { deleted: &deleted, in_use: &in_use, kept: &kept };
         if !settled.is_empty() {
             self.engine.store.settle_inventory(&self.lease, settled).await??;
         }
         Ok(deleted.into_iter().filter(ObjectKey::is_volume).map(|key| key.name).collect())
+    }
+
+    /// Deletes an object that an earlier commit left, unless a chart leaves it in the namespace. Gives whether the inventory
+    /// keeps it.
+    async fn remove_leftover(&mut self, environment: &Environment, left: &Inventoried) -> Result<bool, NotApplied> {
+        let Inventoried { key: ObjectKey { api_version, kind, name }, done, once, .. } = left;
+        self.fence(CALL_TIMEOUT).await?;
+        let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
+        let says = |annotation| there.as_ref().is_some_and(|annotations| annotations.contains_key(annotation));
+        if says(STAYS) {
+            return Ok(true);
+        }
+        // That it was done is known for as long as what it was done to is there.
+        // One that an earlier previewd applied says it itself.
+        let is_done_once = *done && (*once || says(ONCE));
+        if kind == "StatefulSet" {
+            self.leave_claims(environment, name).await?;
+        }
+        self.fence(CALL_TIMEOUT).await?;
+        self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
+        Ok(is_done_once)
+    }
+
+    /// Deletes what the cluster kept of earlier commits, where it lets go of it by now. What a chart leaves there stays, and
+    /// what only holds something: pods may name it since.
+    async fn remove_what_was_kept(&mut self, environment: &Environment) -> Result<(), NotApplied> {
+        let known = self.engine.store.known_inventory(&environment.id).await?;
+        let is_it = |object: &Inventoried| object.is_kept() && !object.done && !object.key.only_holds();
+        let mut deleted = Vec::new();
+        for object in known.into_iter().filter(is_it) {
+            match self.remove_leftover(environment, &object).await {
+                Ok(true) => {}
+                Ok(false) => deleted.push(object.key),
+                Err(NotApplied::NotTaken(cause)) => warn!(%cause, "what an earlier commit left stays in the cluster"),
+                Err(not_removed) => return Err(not_removed),
+            }
+        }
+        if !deleted.is_empty() {
+            let settled = Settled { deleted: &deleted, in_use: &[], kept: &[] };
+            self.engine.store.settle_inventory(&self.lease, settled).await??;
+        }
+        Ok(())
     }
 
     /// Notes the claims of a StatefulSet that goes: like other volumes they go once it is sure that nothing comes back to
@@ -546,11 +596,13 @@ impl Pass<'_> {
     }
 
     /// Has the pods made anew that keep a StatefulSet from making those of its newest revision.
-    pub(super) async fn remove_blocking_pods(&mut self, observed: &Observed) -> Result<(), Interrupted> {
-        let namespace = &observed.overview.environment.namespace;
+    pub(super) async fn remove_blocking_pods(&mut self, observed: &Observed) -> Result<(), NotApplied> {
+        let environment = &observed.overview.environment;
         for pod in observed.workloads.iter().flat_map(blocking_pods) {
             self.fence(CALL_TIMEOUT).await?;
-            self.engine.cluster.restart_pod(namespace, &pod).await?;
+            if let Err(error) = self.engine.cluster.restart_pod(&environment.namespace, &pod).await {
+                return Err(self.tell_apart(environment, error.into()).await);
+            }
         }
         Ok(())
     }
@@ -626,6 +678,17 @@ impl Pass<'_> {
     pub(super) fn owner(&self, environment_id: &str) -> Owner {
         Owner { installation_id: self.installation.id.clone(), environment_id: environment_id.to_owned() }
     }
+}
+
+/// Whether what an earlier commit left is `other` all the same, in another version of its kind, or a claim that is its own.
+fn is_part_of(left: &ObjectKey, other: &ObjectKey) -> bool {
+    let is_of_set = other.kind == "StatefulSet" && left.is_volume();
+    other.is_same_object(left) || (is_of_set && is_claim_of(&left.name, &other.name))
+}
+
+/// Whether a policy of the cluster keeps the object.
+fn is_denied(cause: &Cause) -> bool {
+    matches!(cause, Cause::NotTaken { why: Obstacle::RemovalDenied { .. }, .. })
 }
 
 fn needs_reset(claim: &Object) -> NotApplied {

@@ -45,6 +45,8 @@ const WORTH_TELLING: Duration = Duration::from_secs(10);
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 /// The same for pods.
 const PODS_GO: Duration = Duration::from_secs(1);
+/// How soon what nobody uses is stopped again, where the cluster refused that.
+const STOPS_LATER: Duration = Duration::from_secs(600);
 
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
@@ -273,18 +275,32 @@ impl Pass<'_> {
             }
             Step::FallAsleep { commit } => {
                 if !observed.standing.asleep {
-                    self.stop_pods(environment, commit).await?;
+                    match self.stop_pods(environment, commit).await {
+                        Ok(()) => {}
+                        Err(NotApplied::Refused(cause)) => {
+                            warn!(%cause, "what nobody uses cannot be stopped");
+                            return self.runs_on(environment, commit).await;
+                        }
+                        Err(later) => return Err(later.interrupts()),
+                    }
                 }
                 record_of(step, &seen, self.lease.now())
             }
-            Step::Prune { volumes } => {
-                let removed = self.prune(environment, *volumes).await?;
-                records::pruned(&removed)
-            }
-            Step::RemoveBlockingPods => {
-                self.remove_blocking_pods(observed).await?;
-                return Ok(Turn::Wait(Some(PODS_GO)));
-            }
+            Step::Prune { volumes } => match self.prune(observed, *volumes).await {
+                Ok(removed) => records::pruned(&removed),
+                // The commit is ready: no attempt of it ends with that.
+                Err(NotApplied::NotTaken(cause)) if is_under_way(observed) && self.has_time(observed) => {
+                    return self.is_not_taken(observed, cause).await;
+                }
+                Err(later) => return Err(later.interrupts()),
+            },
+            Step::RemoveBlockingPods => match self.remove_blocking_pods(observed).await {
+                Ok(()) => return Ok(Turn::Wait(Some(PODS_GO))),
+                Err(NotApplied::NotTaken(cause)) if is_under_way(observed) => {
+                    return self.is_not_taken(observed, cause).await;
+                }
+                Err(later) => return Err(later.interrupts()),
+            },
             Step::DeleteNamespace => {
                 self.delete_namespace(observed).await?;
                 return Ok(Turn::Again);
@@ -332,6 +348,20 @@ impl Pass<'_> {
         self.keep_logs(observed).await?;
         self.record_and_count(record_of(&step, &observed.seen(), self.lease.now()), observed).await?;
         Ok(Turn::Again)
+    }
+
+    /// Whether the attempt has time left.
+    fn has_time(&self, observed: &Observed) -> bool {
+        let deadline = observed.deployment.as_ref().and_then(|row| row.attempt_deadline);
+        deadline.is_some_and(|deadline| self.lease.now() < deadline)
+    }
+
+    /// The cluster refuses that what nobody uses is stopped: all of it goes on to run, as it is said to.
+    async fn runs_on(&mut self, environment: &Environment, commit: &CommitSha) -> Result<Turn, Interrupted> {
+        match self.reapply(environment, commit, false).await {
+            Ok(()) | Err(NotApplied::Refused(_)) => Ok(Turn::Wait(Some(STOPS_LATER))),
+            Err(later) => Err(later.interrupts()),
+        }
     }
 
     async fn record_and_count(&self, record: Record, observed: &Observed) -> Result<(), Interrupted> {
@@ -536,4 +566,10 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an attempt is under way, and not only awaited.
+fn is_under_way(observed: &Observed) -> bool {
+    let is_it = |row: &Deployment| row.status == DeploymentStatus::Deploying && row.retry_at.is_none();
+    observed.deployment.as_ref().is_some_and(is_it)
 }

@@ -28,6 +28,8 @@ pub enum Obstacle {
     ServerError { code: u16 },
     /// There is one of its name, and it is still on its way out.
     Goes,
+    /// There is one that has to go first, and a policy of the cluster keeps it.
+    RemovalDenied { policy: String },
     /// What is there of the commit before is still on its way out, and the quota has no room for both.
     NoRoom,
     /// Something else, which the cluster's own events tell.
@@ -48,6 +50,9 @@ impl fmt::Display for Obstacle {
             Self::ConnectionBroke => write!(f, "the connection to its API server broke"),
             Self::ServerError { code } => write!(f, "its API server answered {code}"),
             Self::Goes => write!(f, "the one of before is still being removed"),
+            Self::RemovalDenied { policy } => {
+                write!(f, "its policy {policy} denies the removal of the one that is there")
+            }
             Self::NoRoom => write!(f, "pods of before are still being removed, and the quota has no room for both"),
             Self::Other => write!(f, "its events say why"),
         }

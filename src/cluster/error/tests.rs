@@ -375,6 +375,49 @@ fn answers_to_a_question() {
     }
 }
 
+/// Nothing that it says is the recipe's matter, and all of it may pass.
+#[test]
+fn answers_to_an_object_that_is_read_or_deleted() {
+    let call = Call::new("delete", "Pod", "web").by_name();
+    let denial = format!("admission webhook \"keep.example.com\" denied the request: {CANARY}");
+    let policy = format!(
+        "pods \"web\" is forbidden: ValidatingAdmissionPolicy 'keep' with binding 'all' denied request: {CANARY}"
+    );
+    let is_kept_by = |policy: &str| not_taken(Obstacle::RemovalDenied { policy: policy.to_owned() }, None);
+    let table = [
+        (forbidden(&denial), is_kept_by("keep.example.com")),
+        (denied(400, &denial), is_kept_by("keep.example.com")),
+        (denied(401, &denial), is_kept_by("keep.example.com")),
+        (denied(503, &denial), webhook(Some("keep.example.com"))),
+        (denied(422, &policy), is_kept_by("keep")),
+        (
+            denied(500, "Internal error occurred: failed calling webhook \"keep.example.com\": no endpoints"),
+            webhook(Some("keep.example.com")),
+        ),
+        (
+            forbidden("pods \"web\" is forbidden: User \"previewd\" cannot delete resource \"pods\" in API group \"\""),
+            not_taken(Obstacle::Forbidden, None),
+        ),
+        (forbidden(CANARY), not_taken(Obstacle::ServerError { code: 403 }, None)),
+        (denied(409, CANARY), not_taken(Obstacle::Conflict, None)),
+        (denied(422, CANARY), not_taken(Obstacle::ServerError { code: 422 }, None)),
+        (denied(500, CANARY), not_taken(Obstacle::ServerError { code: 500 }, None)),
+        (
+            status(429, "TooManyRequests", "", json!({"retryAfterSeconds": 7})),
+            not_taken(Obstacle::Throttled, Some(Duration::from_secs(7))),
+        ),
+    ];
+    for (status, expected) in table {
+        assert_eq!(classify(&call, &status), expected, "{status:?}");
+    }
+    for code in [401, 503] {
+        let away = classify(&call, &denied(code, CANARY));
+        assert!(matches!(away, ClusterError::Away { .. }), "{away:?}");
+        assert!(!format!("{away:?}").contains(CANARY), "{away:?}");
+    }
+    assert!(matches!(Failure::TimedOut.into_error(&call), ClusterError::Away { not_taken: Some(_), .. }));
+}
+
 /// What of each kind can be changed only in an object that is made anew, in the API server's words: the first rule is
 /// the author's to read where it cannot be made anew.
 #[test]

@@ -1,6 +1,8 @@
 //! Where two features meet: what each does alone is tested beside it, and here what they do to each other.
 
+use axum::http::{Method, StatusCode};
 use k8s_openapi::api::{
+    apps::v1::Deployment,
     batch::v1::Job,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
 };
@@ -104,6 +106,34 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
     life.until_settled().await;
     assert!(life.steps(&namespace).contains(&"volumes_removed".to_owned()), "it is said afterwards");
     life.until_commented(number, "were deleted with their data: app-data").await;
+    life.finish().await;
+}
+
+/// What a policy of the cluster keeps of the commit before holds nothing up, and goes once the policy lets go of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_policy_keeps_of_a_commit_does_not_keep_the_next_one_from_running() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "kept", "").await;
+    let with = app("ok", "", &format!("services: {{ side: {{ image: {IMAGE}, port: 8080 }} }}\n"));
+    let number = life.open("change", &with).await;
+    let running = life.until_running(number).await;
+    let namespace = text(&running, "namespace").to_owned();
+
+    let denial = (StatusCode::FORBIDDEN, "admission webhook \"keep.example.com\" denied the request".to_owned());
+    life.proxy.set_refuse(Some(Box::new(move |request| {
+        let is_removal = request.method == Method::DELETE && request.path_and_query.contains("/deployments/side");
+        is_removal.then(|| denial.clone())
+    })));
+    push_recipe(&life, number, &app("ok", "", "")).await;
+    life.until_running(number).await;
+    assert_eq!(names::<Deployment>(&life, &namespace).await, ["app", "side"]);
+
+    life.proxy.set_refuse(None);
+    life.execute("UPDATE environments SET checked_at = checked_at * -1 - 1, due_at = 0 WHERE checked_at >= 0");
+    eventually("it goes with the next check", SOON, async || {
+        (names::<Deployment>(&life, &namespace).await == ["app"]).then_some(())
+    })
+    .await;
     life.finish().await;
 }
 
