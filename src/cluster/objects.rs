@@ -84,11 +84,22 @@ impl Cluster {
         owner: &Owner,
         stateful_set: &str,
     ) -> Result<Vec<String>, ClusterError> {
-        let selected = ListParams::default().labels(&owner.selector());
-        let request = Build::new(PersistentVolumeClaim::url_path(&(), Some(namespace.as_str()))).list(&selected);
-        let claims: Vec<PersistentVolumeClaim> = self.list(namespace, request, "PersistentVolumeClaims").await?;
+        let claims = self.claims(namespace, owner).await?;
         let names = claims.into_iter().filter_map(|claim| claim.metadata.name);
         Ok(names.filter(|name| is_claim_of(name, stateful_set)).collect())
+    }
+
+    /// The names of the environment's claims that are deleted and still there, because something holds them.
+    pub async fn claims_that_go(&self, namespace: &Namespace, owner: &Owner) -> Result<Vec<String>, ClusterError> {
+        let claims = self.claims(namespace, owner).await?;
+        let going = claims.into_iter().filter(|claim| claim.metadata.deletion_timestamp.is_some());
+        Ok(going.filter_map(|claim| claim.metadata.name).collect())
+    }
+
+    async fn claims(&self, namespace: &Namespace, owner: &Owner) -> Result<Vec<PersistentVolumeClaim>, ClusterError> {
+        let selected = ListParams::default().labels(&owner.selector());
+        let request = Build::new(PersistentVolumeClaim::url_path(&(), Some(namespace.as_str()))).list(&selected);
+        self.list(namespace, request, "PersistentVolumeClaims").await
     }
 
     /// The values of the environment's Secrets in base64, by name and key. None are there where there is no namespace.

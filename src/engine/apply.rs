@@ -17,7 +17,9 @@ use crate::{
         completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, pods_with_claim,
         running,
     },
-    environment::{Cause, CommitSha, DeploymentStatus, Millis, Namespace, NamespaceFacts, Obstacle, VolumeProblem},
+    environment::{
+        Cause, CommitSha, DeploymentStatus, Hitch, Millis, Namespace, NamespaceFacts, Obstacle, VolumeProblem,
+    },
     faults::Fault,
     recipe::{ONCE, Object, RUN, Render, STAYS, room},
     store::{Deployment, Environment, Inventoried, Made, ObjectKey, Settled},
@@ -256,19 +258,50 @@ impl Pass<'_> {
     }
 
     /// Applies objects, one after the other. Of a claim that goes the pods are ended that hold it: what is on it is lost
-    /// already, and another of its name does not come before they are gone.
+    /// already, and another of its name does not come before they are gone. What the quota has no room for is refused only
+    /// where nothing makes room for it.
     async fn put_all(&mut self, observed: &Observed, objects: &[Object], volumes: Volumes) -> Result<(), NotApplied> {
         let environment = &observed.overview.environment;
         let done = self.done_jobs(&environment.id).await?;
         for object in objects {
             let put = self.put(&environment.namespace, object, &done, volumes).await;
             if let Err(NotApplied::NotTaken(Cause::VolumeUnavailable { .. })) = &put {
-                for pod in observed.workloads.iter().flat_map(|workloads| pods_with_claim(workloads, &object.name)) {
-                    self.fence(CALL_TIMEOUT).await?;
-                    self.engine.cluster.restart_pod(&environment.namespace, &pod).await?;
+                self.end_pods_with(observed, &object.name).await?;
+            }
+            if let Err(NotApplied::Refused(Cause::QuotaExceeded { .. })) = &put {
+                let (kind, name) = (object.kind.clone(), object.name.clone());
+                let no_room = Cause::NotTaken { kind, name, why: Obstacle::NoRoom };
+                if self.comes_to_have_room(observed, &no_room).await? {
+                    return Err(NotApplied::NotTaken(no_room));
                 }
             }
             put?;
+        }
+        Ok(())
+    }
+
+    /// Whether the quota comes to have room for what a recipe has that fits into it by itself: something of before goes, or
+    /// has just gone, and is counted until the cluster has looked. What another commit left with its volume is ended.
+    /// `no_room`: what was told of it where that was so before.
+    async fn comes_to_have_room(&mut self, observed: &Observed, no_room: &Cause) -> Result<bool, NotApplied> {
+        let environment = &observed.overview.environment;
+        let owner = self.owner(&environment.id);
+        self.fence(CALL_TIMEOUT).await?;
+        let going = self.engine.cluster.claims_that_go(&environment.namespace, &owner).await?;
+        let known = self.engine.store.inventory(&environment.id).await?;
+        for claim in going.iter().filter(|claim| is_nobodys(claim, &known)) {
+            self.end_pods_with(observed, claim).await?;
+        }
+        let was_told = observed.hitches.now.as_ref() == Some(&Hitch::from(no_room));
+        Ok(self.makes_room || was_told || !going.is_empty())
+    }
+
+    /// Ends the pods that hold a claim.
+    async fn end_pods_with(&mut self, observed: &Observed, claim: &str) -> Result<(), NotApplied> {
+        let namespace = &observed.overview.environment.namespace;
+        for pod in observed.workloads.iter().flat_map(|workloads| pods_with_claim(workloads, claim)) {
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.restart_pod(namespace, &pod).await?;
         }
         Ok(())
     }
@@ -443,6 +476,7 @@ impl Pass<'_> {
         let ObjectKey { api_version, kind, name } = key;
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.delete_object(namespace, api_version, kind, name).await?;
+        self.makes_room = true;
         for _ in 0..GOES.as_millis() / LOOK.as_millis() {
             self.fence(CALL_TIMEOUT).await?;
             if self.engine.cluster.annotations(namespace, api_version, kind, name).await?.is_none() {
@@ -544,6 +578,7 @@ impl Pass<'_> {
         }
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
+        self.makes_room = true;
         Ok(is_done_once)
     }
 
@@ -641,6 +676,7 @@ impl Pass<'_> {
                 None => {
                     let namespace = &environment.namespace;
                     self.engine.cluster.delete_object(namespace, "apps/v1", &kind, &name).await?;
+                    self.makes_room = true;
                 }
             }
         }
@@ -686,6 +722,14 @@ fn is_part_of(left: &ObjectKey, other: &ObjectKey) -> bool {
     other.is_same_object(left) || (is_of_set && is_claim_of(&left.name, &other.name))
 }
 
+/// Whether a claim belongs to no commit that something may go back to, or on to.
+fn is_nobodys(claim: &str, known: &[ObjectKey]) -> bool {
+    let has_it = |key: &ObjectKey| {
+        (key.is_volume() && key.name == claim) || (key.kind == "StatefulSet" && is_claim_of(claim, &key.name))
+    };
+    !known.iter().any(has_it)
+}
+
 /// Whether a policy of the cluster keeps the object.
 fn is_denied(cause: &Cause) -> bool {
     matches!(cause, Cause::NotTaken { why: Obstacle::RemovalDenied { .. }, .. })
@@ -699,4 +743,32 @@ fn needs_reset(claim: &Object) -> NotApplied {
 fn is_claimed_by(render: &Render, key: &ObjectKey) -> bool {
     let is_its = |object: &Object| object.kind == "StatefulSet" && is_claim_of(&key.name, &object.name);
     key.is_volume() && render.objects.iter().any(is_its)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(api_version: &str, kind: &str, name: &str) -> ObjectKey {
+        let [api_version, kind, name] = [api_version, kind, name].map(str::to_owned);
+        ObjectKey { api_version, kind, name }
+    }
+
+    #[test]
+    fn a_claim_is_nobodys_once_neither_it_nor_its_set_is_known() {
+        let known = [key("v1", "PersistentVolumeClaim", "uploads"), key("apps/v1", "StatefulSet", "db")];
+        for (claim, expected) in [("uploads", false), ("data-db-0", false), ("archive", true), ("data-other-0", true)] {
+            assert_eq!(is_nobodys(claim, &known), expected, "{claim}");
+        }
+    }
+
+    #[test]
+    fn what_another_version_or_a_set_has_is_no_leftover_of_its_own() {
+        let set = key("apps/v1", "StatefulSet", "db");
+        let claim = key("v1", "PersistentVolumeClaim", "data-db-0");
+        let scaler = |version: &str| key(version, "HorizontalPodAutoscaler", "web");
+        assert!(is_part_of(&claim, &set) && !is_part_of(&set, &claim));
+        assert!(is_part_of(&scaler("autoscaling/v1"), &scaler("autoscaling/v2")));
+        assert!(!is_part_of(&key("v1", "PersistentVolumeClaim", "uploads"), &set));
+    }
 }

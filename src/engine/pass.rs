@@ -55,6 +55,8 @@ pub(super) struct Pass<'a> {
     pub lease: Lease,
     /// The cluster was seen in this pass.
     pub observed_cluster: bool,
+    /// Something was removed in this pass that the namespace's quota may still count.
+    pub makes_room: bool,
     /// Something was sent since the lease was last known to hold.
     sent: bool,
     /// Something may have been sent when the lease no longer held.
@@ -89,6 +91,7 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
         installation,
         lease,
         observed_cluster: false,
+        makes_room: false,
         sent: false,
         late: false,
         app_installation_id: None,

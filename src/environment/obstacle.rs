@@ -53,7 +53,9 @@ impl fmt::Display for Obstacle {
             Self::RemovalDenied { policy } => {
                 write!(f, "its policy {policy} denies the removal of the one that is there")
             }
-            Self::NoRoom => write!(f, "pods of before are still being removed, and the quota has no room for both"),
+            Self::NoRoom => {
+                write!(f, "what is there of before is still being removed, and the quota has no room for both")
+            }
             Self::Other => write!(f, "its events say why"),
         }
     }

@@ -109,6 +109,34 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
     life.finish().await;
 }
 
+/// The volume of a commit that never ran is counted until its pod lets go of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_of_a_commit_that_never_ran_makes_room_for_that_of_the_next() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "storage", "[quota]\nstorage = \"32Mi\"\n").await;
+    let number = life.open("change", &app("ok", "volumes: { /one: 32Mi }", "")).await;
+    let running = life.until_running(number).await;
+    let pods: Api<Pod> = Api::namespaced(life.kube.clone(), text(&running, "namespace"));
+
+    // There is room for the volumes of two commits, and that which runs keeps its own.
+    push_recipe(&life, number, &app("never-ready", "volumes: { /two: 32Mi }", "")).await;
+    eventually("its pod holds its volume", TO_RUNNING, async || {
+        let pods = pods.list(&ListParams::default()).await.unwrap().items;
+        let holds = |pod: &Pod| {
+            let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            let mut claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
+            let runs = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+            runs && claims.any(|claim| claim.claim_name == "app-two")
+        };
+        pods.iter().any(holds).then_some(())
+    })
+    .await;
+    push_recipe(&life, number, &app("ok", "volumes: { /three: 32Mi }", "")).await;
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    life.finish().await;
+}
+
 /// What a policy of the cluster keeps of the commit before holds nothing up, and goes once the policy lets go of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_policy_keeps_of_a_commit_does_not_keep_the_next_one_from_running() {
