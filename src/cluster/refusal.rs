@@ -54,6 +54,14 @@ pub(super) fn obstacle(message: &str) -> Option<Obstacle> {
     None
 }
 
+/// Whether a webhook cannot be asked about what is only tried: `NewDryRunUnsupportedErr` of k8s.io/apiserver. Nobody denied
+/// anything then.
+pub(super) fn cannot_be_tried(message: &str) -> bool {
+    message.starts_with("admission webhook \"")
+        && message.ends_with("\" does not support dry run")
+        && denying_policy(message).is_none()
+}
+
 /// What the other admission plugins of k8s.io/kubernetes say, and the rule that it means.
 const ADMISSION_RULES: [(&str, &str); 9] = [
     ("error looking up service account ", "its service account does not exist"),

@@ -348,10 +348,21 @@ impl Pass<'_> {
             Err(ClusterError::Immutable(_)) => {}
             Err(error) => return Err(error.into()),
         }
+        self.admit_anew(namespace, object).await?;
         self.remove(namespace, &ObjectKey::of(object)).await?;
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.apply(namespace, object).await?;
         Ok(())
+    }
+
+    /// Refuses what would be refused once the one that is there is gone: that one may serve.
+    async fn admit_anew(&mut self, namespace: &Namespace, object: &Object) -> Result<(), NotApplied> {
+        self.fence(CALL_TIMEOUT).await?;
+        match self.engine.cluster.dry_run(namespace, object).await {
+            // The one that is there is still counted.
+            Ok(()) | Err(ClusterError::Refused(Cause::QuotaExceeded { .. })) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Has the claims that a StatefulSet's pods have already be as large as its templates say: its controller makes claims,

@@ -573,6 +573,17 @@ fn a_policy_that_denies_with_401_says_nothing_of_the_credentials() {
     assert!(!failure("admission webhook \"a.example.com\" denied the request: x").is_unauthorized());
 }
 
+#[test]
+fn a_webhook_that_cannot_be_asked_about_what_is_only_tried_denied_nothing() {
+    for (message, cannot) in [
+        ("admission webhook \"a.example.com\" does not support dry run", true),
+        ("admission webhook \"a.example.com\" denied the request: \"x\" does not support dry run", false),
+        ("the server does not support dry run", false),
+    ] {
+        assert_eq!(refusal::cannot_be_tried(message), cannot, "{message}");
+    }
+}
+
 /// As k8s.io/kubernetes 1.37 answers server-side apply and the creation of a Pod.
 #[test]
 fn what_does_not_have_its_form_is_told_with_its_fields_and_what_to_write() {

@@ -410,6 +410,33 @@ spec: {{ selector: {{ app: shop }}, ports: [{{ port: 80, targetPort: 8080 }}] }}
     )
 }
 
+/// What has to be made anew is not deleted before it is known that it would be taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_serves_stays_where_what_would_take_its_place_is_denied() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "denied-anew", "").await;
+    let new = NewPullRequest::new("A set", "set")
+        .file(".preview.yaml", "version: 1\nmanifests: [set.yaml]\nexpose: { service: shop, port: 80 }\n")
+        .file("set.yaml", &set("ok"));
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let pods: Api<Pod> = Api::namespaced(life.kube.clone(), &namespace);
+    let pod = pods.get("shop-0").await.unwrap().uid();
+
+    let denial = (StatusCode::FORBIDDEN, "admission webhook \"sets.example.com\" denied the request".to_owned());
+    life.proxy.set_refuse(Some(Box::new(move |request| {
+        let is_creation = request.method == Method::POST && request.path_and_query.contains("/statefulsets?");
+        is_creation.then(|| denial.clone())
+    })));
+    let changed = set("ok").replace("  serviceName: shop\n", "  serviceName: shop\n  podManagementPolicy: Parallel\n");
+    life.stand.github.push(&life.repository, number, &[("set.yaml", &changed)]).await.unwrap();
+    let failed = until_put_back(&life, number, &first).await;
+    assert_eq!(failed["reason"], "object_refused", "{failed:#}");
+    assert_eq!(pods.get("shop-0").await.unwrap().uid(), pod, "the same pod");
+    life.finish().await;
+}
+
 /// The pod of a commit that crashes stands in the way of whatever comes after it, and the claim is nobody's but the set's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_set_with_a_claim_of_its_own_goes_back_and_on() {
