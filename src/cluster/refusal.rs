@@ -153,11 +153,18 @@ pub(super) fn of_validation(kind: &str, name: &str, place: &str, message: &str, 
 }
 
 /// How validation says that a field cannot be changed where the object stands: `ValidateImmutableField` of
-/// k8s.io/apimachinery, and of k8s.io/kubernetes `ValidateStatefulSetUpdate`, `ValidatePersistentVolumeClaimUpdate`,
-/// `ValidateServiceUpdate` with what it calls, `ValidateRoleBindingUpdate`, `ValidatePodUpdate`, and
-/// `ValidatePodDisruptionBudgetUpdate` of clusters before 1.15.
-const SET_FOR_GOOD: [&str; 10] = [
+/// k8s.io/apimachinery and the constraints of its `api/validate/update.go`, and of k8s.io/kubernetes
+/// `ValidateStatefulSetUpdate`, `validateCompletions` of Jobs that are indexed, `ValidatePersistentVolumeClaimUpdate` (of
+/// classes of attributes before and since 1.34), `ValidateServiceUpdate` with what it calls, `ValidateRoleBindingUpdate`,
+/// `ValidatePodUpdate`, and `ValidatePodDisruptionBudgetUpdate` of clusters before 1.15.
+const SET_FOR_GOOD: [&str; 16] = [
     "field is immutable",
+    "field cannot be set once created",
+    "field cannot be cleared once set",
+    "field cannot be modified once set",
+    "can only be modified in tandem with",
+    "update from non-nil value to ",
+    "is forbidden when status.currentVolumeAttributesClassName",
     "updates to statefulset spec for fields other than",
     "spec is immutable after creation",
     CANNOT_SHRINK,

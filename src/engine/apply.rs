@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     cluster::{
-        CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, blocking_pods,
-        completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, pods_with_claim,
-        running,
+        CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, Workloads, blocking_pods,
+        completed_jobs, failed_jobs, failed_pods, has_completed, is_claim_of, jobs_to_restart, pods_to_restart,
+        pods_with_claim, running,
     },
     environment::{
         Cause, CommitSha, DeploymentStatus, Hitch, Millis, Namespace, NamespaceFacts, Obstacle, VolumeProblem,
@@ -264,6 +264,11 @@ impl Pass<'_> {
         let environment = &observed.overview.environment;
         let done = self.done_jobs(&environment.id).await?;
         for object in objects {
+            // It would take a change for its own, and not run.
+            let ended = observed.workloads.as_ref().is_some_and(|workloads| ended_as_another(workloads, object));
+            if ended && !done.contains(&object.name) {
+                self.remove(&environment.namespace, &ObjectKey::of(object)).await?;
+            }
             let put = self.put(&environment.namespace, object, &done, volumes).await;
             if let Err(NotApplied::NotTaken(Cause::VolumeUnavailable { .. })) = &put {
                 self.end_pods_with(observed, &object.name).await?;
@@ -733,6 +738,13 @@ fn is_part_of(left: &ObjectKey, other: &ObjectKey) -> bool {
     other.is_same_object(left) || (is_of_set && is_claim_of(&left.name, &other.name))
 }
 
+/// Whether there is a Job of this object's name that ended well as something else.
+fn ended_as_another(workloads: &Workloads, object: &Object) -> bool {
+    object.kind == "Job"
+        && completed_jobs(workloads).contains(&object.name)
+        && !has_completed(workloads, &object.name, &object.digest())
+}
+
 /// Whether a claim belongs to no commit that something may go back to, or on to.
 fn is_nobodys(claim: &str, known: &[ObjectKey]) -> bool {
     let has_it = |key: &ObjectKey| {
@@ -758,7 +770,31 @@ fn is_claimed_by(render: &Render, key: &ObjectKey) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_job_that_ended_as_another_has_not_done_the_work_of_this_one() {
+        let of = |completions: u32| {
+            let spec = json!({ "completions": completions, "parallelism": completions });
+            let metadata = json!({ "name": "import" });
+            Object::from(json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec }))
+        };
+        let that = |status: &str| {
+            let annotations = json!({ "previewd.dev/applied": of(2).digest() });
+            let conditions = json!([{ "type": "Complete", "status": status }]);
+            let metadata = json!({ "name": "import", "annotations": annotations });
+            let job = json!({
+                "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "status": { "conditions": conditions },
+            });
+            Workloads { jobs: vec![serde_json::from_value(job).unwrap()], ..Workloads::default() }
+        };
+        assert!(ended_as_another(&that("True"), &of(4)));
+        assert!(!ended_as_another(&that("True"), &of(2)), "this one");
+        assert!(!ended_as_another(&that("False"), &of(4)), "it goes on");
+        assert!(!ended_as_another(&Workloads::default(), &of(4)), "there is none");
+    }
 
     fn key(api_version: &str, kind: &str, name: &str) -> ObjectKey {
         let [api_version, kind, name] = [api_version, kind, name].map(str::to_owned);

@@ -447,6 +447,48 @@ fn fields_that_are_set_for_good() {
             once("spec.completions"),
         ),
         (
+            "Job",
+            cause(
+                "spec.completions",
+                "FieldValueInvalid",
+                "Invalid value: 4: can only be modified in tandem with spec.parallelism",
+            ),
+            once("spec.completions"),
+        ),
+        (
+            "Job",
+            cause("spec.minCount", "FieldValueInvalid", "Invalid value: null: field cannot be cleared once set"),
+            once("spec.minCount"),
+        ),
+        (
+            "Job",
+            cause("spec.minCount", "FieldValueInvalid", "Invalid value: null: field cannot be set once created"),
+            once("spec.minCount"),
+        ),
+        (
+            "Job",
+            cause("spec.minCount", "FieldValueInvalid", "Invalid value: null: field cannot be modified once set"),
+            once("spec.minCount"),
+        ),
+        (
+            "PersistentVolumeClaim",
+            cause(
+                "spec.volumeAttributesClassName",
+                "FieldValueForbidden",
+                "Forbidden: update from non-nil value to nil is forbidden",
+            ),
+            once("spec.volumeAttributesClassName"),
+        ),
+        (
+            "PersistentVolumeClaim",
+            cause(
+                "spec.volumeAttributesClassName",
+                "FieldValueForbidden",
+                "Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil",
+            ),
+            once("spec.volumeAttributesClassName"),
+        ),
+        (
             "Service",
             cause("spec.clusterIPs[0]", "FieldValueInvalid", "Invalid value: [\"None\"]: may not change once set"),
             once("spec.clusterIPs[0]"),
