@@ -2,19 +2,29 @@
 //!
 //! Only pods of a Deployment's newest template count: what the last commit's pods do is not this attempt's matter.
 
+mod evictions;
+mod jobs;
 mod pods;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
-    batch::v1::{Job, JobCondition},
+    batch::v1::Job,
     core::v1::{Pod, PodSpec},
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
 
-use self::pods::{CLOCK_DIFFERENCE, has_condition, of_pod, worse};
-use super::{APPLIED, PodReference, WorkloadKind, Workloads, refusal, words::Said};
+pub(super) use self::jobs::is_finished;
+use self::{
+    evictions::{evictions, with_evictions},
+    jobs::{has_job_condition, of_job},
+    pods::{CLOCK_DIFFERENCE, has_condition, of_pod, worse},
+};
+use super::{
+    APPLIED, PodReference, WorkloadKind, Workloads, refusal,
+    words::{Said, evictions_of_set},
+};
 use crate::{
-    environment::{Cause, HOOK, JobEnd, Millis, Progress},
+    environment::{Cause, Millis, Progress},
     recipe::{
         ONCE,
         room::{CountedPod, PodLimits, Running},
@@ -42,6 +52,10 @@ impl Expected<'_> {
     fn said<'a>(&self, workloads: &'a Workloads) -> Said<'a> {
         Said { events: &workloads.events, since: self.attempt_started_at - CLOCK_DIFFERENCE }
     }
+
+    fn is_late(&self) -> bool {
+        self.attempt_deadline - self.now <= LATE
+    }
 }
 
 /// What Jobs are for that are no hooks.
@@ -53,7 +67,7 @@ pub enum Tasks {
     Repositorys,
 }
 
-/// An attempt with no more time than this left ends with what its jobs have not done.
+/// An attempt with no more time than this left ends with what its jobs have not done, and what nodes did to its pods.
 const LATE: Millis = 5_000;
 /// A pod that is not ready for longer than this, or was not made, is asked about.
 const EXPLAINED_AFTER: Millis = 5_000;
@@ -69,8 +83,9 @@ pub fn needs_explaining(workloads: &Workloads, now: Millis) -> bool {
     let is_unready = |pod: &Pod| !is_over(pod) && !has_condition(pod, "Ready", "True") && is_old(pod, now);
     let sets = workloads.stateful_sets.iter().filter(|set| {
         let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let there = set.status.as_ref().map_or(0, |status| status.replicas);
-        there < wanted && is_old(*set, now)
+        // A pod that its node did not keep has gone at once, and one that is new stands in its place.
+        let ready = set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+        ready < wanted && is_old(*set, now)
     });
     let jobs = workloads.jobs.iter().filter(|job| !is_finished(job) && !has_pods(job.uid()) && is_old(*job, now));
     workloads.pods.iter().any(is_unready) || sets.count() > 0 || jobs.count() > 0
@@ -238,7 +253,8 @@ fn of_deployment(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> 
     }
     let said = expected.said(workloads);
     let of_pods = pods().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing);
-    worse(of_pod_creation(workloads, deployment, replica_set, expected.now), of_pods)
+    let progress = worse(of_pod_creation(workloads, deployment, replica_set, expected.now), of_pods);
+    with_evictions(progress, name, &evictions(pods(), expected), expected)
 }
 
 fn deployment_named<'a>(workloads: &'a Workloads, name: &str) -> Option<&'a Deployment> {
@@ -303,11 +319,9 @@ fn of_stateful_set(workloads: &Workloads, name: &str, expected: &Expected<'_>) -
         return Progress::Ready;
     }
     let said = expected.said(workloads);
-    let mut pods = newest_pods_of(workloads, set).map(|pod| of_pod(pod, said, expected)).peekable();
-    if pods.peek().is_none() {
-        return of_creation_events("StatefulSet", name, set.uid(), workloads, expected);
-    }
-    pods.reduce(worse).unwrap_or(Progress::Progressing)
+    let of_pods = newest_pods_of(workloads, set).map(|pod| of_pod(pod, said, expected)).reduce(worse);
+    let of_creation = || of_creation_events("StatefulSet", name, set.uid(), workloads, expected);
+    with_evictions(of_pods.unwrap_or_else(of_creation), name, &evictions_of_set(name, said), expected)
 }
 
 /// Whether the controller has seen what was applied last.
@@ -322,65 +336,6 @@ const REVISION_LABEL: &str = "controller-revision-hash";
 fn newest_pods_of<'a>(workloads: &'a Workloads, set: &StatefulSet) -> impl Iterator<Item = &'a Pod> + use<'a> {
     let revision = set.status.as_ref().and_then(|status| status.update_revision.clone());
     living_pods_of(workloads, set.uid()).filter(move |pod| pod.labels().get(REVISION_LABEL) == revision.as_ref())
-}
-
-fn of_job(workloads: &Workloads, name: &str, expected: &Expected<'_>) -> Progress {
-    let Some(job) = job_named(workloads, name) else { return Progress::Progressing };
-    if has_job_condition(job, "Complete") {
-        return Progress::Ready;
-    }
-    let said = expected.said(workloads);
-    let pods = || workloads.pods.iter().filter(|pod| is_controlled_by(*pod, job.uid()));
-    let failed = |end| {
-        let job_name = name.to_owned();
-        match expected.tasks {
-            _ if job.annotations().contains_key(HOOK) => Cause::HookFailed { job: job_name, end },
-            Tasks::Recipes { databases } => Cause::SetupFailed { job: job_name, end, databases },
-            Tasks::Repositorys => Cause::JobFailed { job: job_name, end },
-        }
-    };
-    let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let started = started.or(job.metadata.creation_timestamp.as_ref()).map(|time| time.0.as_millisecond());
-    let started = started.unwrap_or(expected.attempt_started_at).max(expected.attempt_started_at);
-    let worked_for = |until: Millis| JobEnd::OutOfTime { seconds: (until - started).max(0) / 1_000 };
-    if let Some(condition) = job_condition(job, "Failed").or_else(|| job_condition(job, "FailureTarget")) {
-        let out_of_memory = pods().filter_map(pods::out_of_memory).next();
-        let ended = condition.last_transition_time.as_ref().map_or(expected.now, |time| time.0.as_millisecond());
-        let is_late = condition.reason.as_deref() == Some("DeadlineExceeded");
-        let end = match pods().filter_map(exit_code).next() {
-            _ if is_late => worked_for(ended),
-            Some(code) => JobEnd::ExitCode(code),
-            None => JobEnd::Failed,
-        };
-        return Progress::AttemptOver(out_of_memory.unwrap_or_else(|| failed(end)));
-    }
-    if pods().next().is_none() {
-        let why = of_creation_events("Job", name, job.uid(), workloads, expected);
-        let is_late = expected.attempt_deadline - expected.now <= LATE;
-        return if why == Progress::Progressing && is_late { Progress::Stumbling(failed(JobEnd::NoPod)) } else { why };
-    }
-    let of_pods = pods().map(|pod| of_pod(pod, said, expected)).reduce(worse).unwrap_or(Progress::Progressing);
-    match of_pods {
-        // It is no server: it works for as long as it takes, ready or not, and is late at the end of the attempt.
-        Progress::Progressing | Progress::Stumbling(Cause::NotReadyYet { .. }) => {
-            let left = expected.attempt_deadline - expected.now;
-            if left <= LATE { Progress::Stumbling(failed(worked_for(expected.now))) } else { Progress::Progressing }
-        }
-        progress => progress,
-    }
-}
-
-pub(super) fn is_finished(job: &Job) -> bool {
-    ["Complete", "Failed", "FailureTarget"].iter().any(|kind| has_job_condition(job, kind))
-}
-
-fn has_job_condition(job: &Job, kind: &str) -> bool {
-    job_condition(job, kind).is_some()
-}
-
-fn job_condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
-    let mut conditions = job.status.iter().flat_map(|status| &status.conditions).flatten();
-    conditions.find(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 /// What keeps the controller of a Job or a StatefulSet from making its pods: only its events say it, and not whether it
@@ -405,14 +360,6 @@ fn of_creation_events(
         Some(refusal::Verdict::Refused(cause @ Cause::QuotaExceeded { .. })) => Progress::Stumbling(cause),
         Some(refusal::Verdict::Refused(cause) | refusal::Verdict::Immutable(cause)) => Progress::Failed(cause),
     }
-}
-
-/// Of the first container that ended badly.
-fn exit_code(pod: &Pod) -> Option<i32> {
-    let status = pod.status.as_ref()?;
-    let statuses = [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten();
-    let mut ended = statuses.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.exit_code));
-    ended.find(|code| *code != 0)
 }
 
 fn living_pods_of(workloads: &Workloads, owner: Option<String>) -> impl Iterator<Item = &Pod> + use<'_> {

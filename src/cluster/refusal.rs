@@ -324,7 +324,7 @@ fn is_resource(text: &str) -> bool {
 }
 
 /// `500m`, `1536Mi`, `1e3`: what `resource.Quantity` prints.
-fn is_quantity(text: &str) -> bool {
+pub(super) fn is_quantity(text: &str) -> bool {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let suffix = &text[digits.len()..];
     !digits.is_empty()

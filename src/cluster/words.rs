@@ -3,12 +3,16 @@
 //! As with [refusals](super::refusal), their texts are only searched: for words that are known beforehand, and for names
 //! of a strict form. Where each stands in their sources is named with it.
 
+mod evictions;
+
 use k8s_openapi::api::core::v1::{Container, Event, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::environment::{
     Cause, FailedProbe, Hindrance, Millis, ProbeKind, ProbeResult, PullFailure, StartFailure, VolumeProblem,
 };
+
+pub(super) use evictions::{eviction, evictions_of_set};
 
 /// Which of a namespace's events are about one object and not from before `since`.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +91,9 @@ const PULL_FAILURES: [(PullFailure, &[&str]); 6] = [
             "no route to host",
             "network is unreachable",
             "i/o timeout",
+            "connection timed out",
+            "operation timed out",
+            "timeout awaiting response",
             "handshake timeout",
             "client.timeout exceeded",
             "context deadline exceeded",
@@ -95,6 +102,7 @@ const PULL_FAILURES: [(PullFailure, &[&str]); 6] = [
             "x509: ",
             "tls: ",
             ": eof",
+            "unexpected eof",
             "internal server error",
             "bad gateway",
             "service unavailable",
@@ -170,26 +178,53 @@ pub(super) fn failed_probe(
     said: Said<'_>,
     kinds: &[ProbeKind],
 ) -> Option<FailedProbe> {
-    let path = format!("{{{}}}", container.name);
-    let of_container = |event: &&&Event| {
-        event.involved_object.field_path.as_deref().is_some_and(|field| field.ends_with(path.as_str()))
-    };
     let events = said.of(pod, &["Unhealthy"]);
-    events.iter().filter(of_container).find_map(|event| {
+    events.into_iter().filter(|event| is_about(event, container)).find_map(|event| {
         let (kind, rest) = message(event).split_once(" probe ")?;
-        let (kind, probe) = match kind {
-            "Startup" => (ProbeKind::Startup, &container.startup_probe),
-            "Readiness" => (ProbeKind::Readiness, &container.readiness_probe),
-            "Liveness" => (ProbeKind::Liveness, &container.liveness_probe),
+        let kind = match kind {
+            "Startup" => ProbeKind::Startup,
+            "Readiness" => ProbeKind::Readiness,
+            "Liveness" => ProbeKind::Liveness,
             _ => return None,
         };
-        let probe = probe.as_ref()?;
+        let probe = probe_of(container, kind)?;
         kinds.contains(&kind).then(|| FailedProbe {
             kind,
             target: target(container, probe),
             result: result(probe, rest),
         })
     })
+}
+
+/// The kind of the probe for which the kubelet ended a container, whatever code it ended with then: `computePodActions` of
+/// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`.
+pub(super) fn killing_probe(container: &Container, pod: Option<&str>, said: Said<'_>) -> Option<ProbeKind> {
+    let events = said.of(pod, &["Killing"]);
+    events.into_iter().filter(|event| is_about(event, container)).find_map(|event| match message(event) {
+        text if text.contains("failed liveness probe") => Some(ProbeKind::Liveness),
+        text if text.contains("failed startup probe") => Some(ProbeKind::Startup),
+        _ => None,
+    })
+}
+
+/// A probe of a container's that failed, of which no more is known.
+pub(super) fn some_failure(container: &Container, kind: ProbeKind) -> FailedProbe {
+    let target = probe_of(container, kind).and_then(|probe| target(container, probe));
+    FailedProbe { kind, target, result: ProbeResult::Failed }
+}
+
+/// `spec.containers{web}`, or `spec.initContainers{web}`.
+fn is_about(event: &Event, container: &Container) -> bool {
+    let field = event.involved_object.field_path.as_deref();
+    field.is_some_and(|field| field.ends_with(&format!("{{{}}}", container.name)))
+}
+
+fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => container.startup_probe.as_ref(),
+        ProbeKind::Readiness => container.readiness_probe.as_ref(),
+        ProbeKind::Liveness => container.liveness_probe.as_ref(),
+    }
 }
 
 fn target(container: &Container, probe: &Probe) -> Option<String> {
@@ -238,13 +273,17 @@ fn result(probe: &Probe, text: &str) -> ProbeResult {
     }
 }
 
-/// Why the runtime cannot start a container's command: runc's words, in a container's status.
+/// Why the runtime cannot start a container's command: the words of runc and of crun, in a container's status. crun's are
+/// those of the C library, which begin with a capital letter, and it names the file between two of its own
+/// (`src/libcrun/container.c`).
 pub(super) fn start_failure(text: &str) -> Option<StartFailure> {
+    let text = text.to_ascii_lowercase();
+    let is_not_found = text.split_once("executable file").is_some_and(|(_, rest)| rest.contains("not found"));
     match () {
         () if text.contains("exec format error") => Some(StartFailure::OtherMachine),
         () if !text.contains("exec") => None,
-        () if has(text, &["executable file not found", "no such file or directory"]) => Some(StartFailure::NotThere),
-        () if has(text, &["permission denied", "is a directory"]) => Some(StartFailure::NotExecutable),
+        () if is_not_found || text.contains("no such file or directory") => Some(StartFailure::NotThere),
+        () if has(&text, &["permission denied", "is a directory"]) => Some(StartFailure::NotExecutable),
         () => None,
     }
 }

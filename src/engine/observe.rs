@@ -211,6 +211,11 @@ impl Pass<'_> {
             Some(_) | None => false,
         };
 
+        let upgrades = matches!(decision, Decision::Deploy(_))
+            && applied.is_some()
+            && applied == environment.good_commit
+            && is_chart(deployment.as_ref());
+
         let faults = &self.engine.faults;
         let sleeps_on = faults.has(Fault::SleepsOn)
             && standing.asleep
@@ -243,6 +248,7 @@ impl Pass<'_> {
             down_since: standing.down_since,
             remade,
             half_applied: standing.half_applied,
+            upgrades,
             asleep: standing.asleep && !sleeps_on,
             leftovers,
             has_blocking_pods: !faults.has(Fault::BlockingPodStays)
@@ -692,6 +698,11 @@ pub(super) fn tasks_of(deployment: Option<&Deployment>) -> Tasks {
         Some(recipe) if recipe.app.is_some() => Tasks::Recipes { databases: !recipe.databases.is_empty() },
         Some(_) | None => Tasks::Repositorys,
     }
+}
+
+fn is_chart(deployment: Option<&Deployment>) -> bool {
+    let text = deployment.and_then(|deployment| deployment.recipe.as_deref());
+    text.and_then(|text| Recipe::parse(RECIPE_FILE, text).ok()).is_some_and(|recipe| recipe.helm.is_some())
 }
 
 /// Whether the recipe must be read from GitHub: not where the row keeps it, nor where nothing is started any more.

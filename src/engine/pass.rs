@@ -263,8 +263,13 @@ impl Pass<'_> {
                     return Err(later.interrupts());
                 }
             },
-            Step::Reapply { commit } => {
-                match self.reapply(environment, commit, observed.standing.asleep).await {
+            Step::Reapply { commit } | Step::Wake { commit } => {
+                let wakes = matches!(step, Step::Wake { .. });
+                let reapplied = match self.reapply(environment, commit, observed.standing.asleep && !wakes).await {
+                    Err(not_applied) if wakes => Err(self.tell_apart(environment, not_applied).await),
+                    reapplied => reapplied,
+                };
+                match reapplied {
                     Ok(()) => {}
                     Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
                         return Err(later.interrupts());

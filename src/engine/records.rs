@@ -134,6 +134,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
             }
         }
         Step::Reapply { .. } => shown(EnvironmentChanges::default().checked(now)),
+        Step::Wake { .. } => shown(EnvironmentChanges::default().awake()),
         Step::FallAsleep { commit } => Record {
             environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep)).asleep()),
             event: event(EventKind::Asleep, commit.to_string()),

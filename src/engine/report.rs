@@ -394,7 +394,7 @@ impl Pass<'_> {
         })
     }
 
-    /// The end of what the container printed that the message names, or the only one of which something was kept.
+    /// The end of what the container printed that the message means.
     async fn log_to_show(
         &self,
         environment: &Environment,
@@ -404,14 +404,7 @@ impl Pass<'_> {
             return Ok(None);
         }
         let kept = self.engine.store.kept_logs(&environment.id, head).await?;
-        let said = environment.message.as_deref().unwrap_or_default();
-        let is_named = |log: &&KeptLog| {
-            let KeptLog { pod, container, body: _ } = log;
-            let of_job = said.split_once("The job ").and_then(|(_, rest)| rest.split_whitespace().next());
-            said.contains(&format!("ontainer {container} ")) || of_job.is_some_and(|job| pod.starts_with(job))
-        };
-        let shown = kept.iter().find(is_named).or(if kept.len() == 1 { kept.first() } else { None });
-        Ok(shown.map(|log| {
+        Ok(meant_log(environment.message.as_deref().unwrap_or_default(), &kept).map(|log| {
             let lines: Vec<&str> = log.body.lines().collect();
             let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
             // Each begins with its time.
@@ -451,9 +444,22 @@ fn is_in_a_log(reason: Reason) -> bool {
             | Reason::JobFailed
             | Reason::CrashLoop
             | Reason::OutOfMemory
+            | Reason::Evicted
             | Reason::NotReadyInTime
             | Reason::UrlUnreachable
     )
+}
+
+/// The log of the container that a message names, or of what a Job that it names came to last, or the only one of which
+/// something was kept. Logs of the newest pod come first, and each pod's as its containers begin.
+fn meant_log<'a>(message: &str, kept: &'a [KeptLog]) -> Option<&'a KeptLog> {
+    let of_container = kept.iter().find(|log| message.contains(&format!("ontainer {} ", log.container)));
+    let job = message.split_once("The job ").and_then(|(_, rest)| rest.split_whitespace().next());
+    let of_job = job.and_then(|job| {
+        let newest = kept.iter().find(|log| log.pod.starts_with(job))?;
+        kept.iter().rfind(|log| log.pod == newest.pod)
+    });
+    of_container.or(of_job).or(if kept.len() == 1 { kept.first() } else { None })
 }
 
 /// What people can do about it now.
@@ -493,5 +499,38 @@ fn is_worth_telling(overview: &Overview, deployments: &[Deployment], told: Optio
             has_comment && environment.deletion_started_at.is_some_and(|began| now - began >= REMOVAL_TAKES)
         }
         EnvironmentStatus::Deleted => has_comment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::{Cause, JobEnd};
+
+    fn log(pod: &str, container: &str) -> KeptLog {
+        KeptLog { pod: pod.to_owned(), container: container.to_owned(), body: "- a line".to_owned() }
+    }
+
+    #[test]
+    fn the_log_of_what_the_message_means_is_shown() {
+        let web: &[KeptLog] = &[log("web-2-x", "wait-for-db"), log("web-2-x", "app"), log("web-2-y", "wait-for-db")];
+        let work: &[KeptLog] = &[log("work-2", "fetch"), log("work-2", "import"), log("work-1", "import")];
+        let job = |name: &str| Cause::JobFailed { job: name.to_owned(), end: JobEnd::ExitCode(1) };
+        let crash =
+            |container: &str| Cause::CrashLoop { container: container.to_owned(), restarts: 3, exit_code: None };
+        for (cause, kept, expected) in [
+            (Cause::InitRuns { container: "wait-for-db".to_owned(), seconds: 160, of: None }, web, Some(&web[0])),
+            (crash("wait-for-db"), web, Some(&web[0])),
+            (crash("app"), web, Some(&web[1])),
+            (crash("other"), web, None),
+            (crash("other"), &web[..1], Some(&web[0])),
+            // What it came to last, of its last try.
+            (job("work"), work, Some(&work[1])),
+            // What comes after it never began.
+            (job("work"), &work[..1], Some(&work[0])),
+            (job("other"), work, None),
+        ] {
+            assert_eq!(meant_log(&cause.to_string(), kept), expected, "{cause}");
+        }
     }
 }

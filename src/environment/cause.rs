@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{FailedProbe, Hindrance, JobEnd, Obstacle, PullFailure, Reason, Scope, StartFailure, VolumeProblem};
+use super::{
+    Eviction, FailedProbe, Hindrance, JobEnd, Obstacle, PullFailure, Reason, Scope, StartFailure, VolumeProblem,
+};
 
 /// A reason with what it needs to make its one sentence. Every parameter is a name of the recipe's or the cluster's, a
 /// figure, or a rule of ours; error texts and values stay out, because the sentence reaches pull requests.
@@ -122,6 +124,12 @@ pub enum Cause {
         container: String,
         limit: Option<String>,
     },
+    /// Its node did not keep a pod, or did not take it after all.
+    Evicted {
+        /// The workload's name.
+        pod_of: String,
+        why: Eviction,
+    },
     Unschedulable {
         /// Each once. Empty where the scheduler says nothing that is known.
         hindrances: Vec<Hindrance>,
@@ -146,6 +154,14 @@ pub enum Cause {
         /// What it had for it.
         seconds: i64,
         probe: Option<FailedProbe>,
+    },
+    /// It runs before all others, and has not come to its end. Nothing may be wrong.
+    InitRuns {
+        container: String,
+        /// Since it began to run.
+        seconds: i64,
+        /// What it has for it, counted from there. None: that is over.
+        of: Option<i64>,
     },
     UrlUnreachable {
         answered: Option<u16>,
@@ -212,9 +228,10 @@ impl Cause {
             Self::ImagePullFailed { .. } | Self::ImageMissing { .. } => Reason::ImagePullFailed,
             Self::CrashLoop { .. } | Self::KilledByProbe { .. } => Reason::CrashLoop,
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
+            Self::Evicted { .. } => Reason::Evicted,
             Self::Unschedulable { .. } => Reason::Unschedulable,
             Self::VolumeUnavailable { .. } => Reason::VolumeUnavailable,
-            Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } => Reason::NotReadyInTime,
+            Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } | Self::InitRuns { .. } => Reason::NotReadyInTime,
             Self::UrlUnreachable { .. } | Self::NoPage { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => {
                 Reason::UrlUnreachable
             }
@@ -234,6 +251,7 @@ impl Cause {
             Self::NotReadyYet { container, seconds, of: _, probe } => {
                 Self::NotReadyInTime { container: Some(container), seconds, probe }
             }
+            Self::InitRuns { container, seconds, of: _ } => Self::InitRuns { container, seconds, of: None },
             // Pods end within their grace, unless something in the cluster keeps them.
             Self::PodsTerminating { kind, name } => Self::NotTaken { kind, name, why: Obstacle::NoRoom },
             other => other,
@@ -250,6 +268,7 @@ impl Cause {
             Self::NotReadyYet { container, seconds: _, of: _, probe } => {
                 Self::NotReadyYet { container, seconds: 0, of: 0, probe }
             }
+            Self::InitRuns { container, seconds: _, of: _ } => Self::InitRuns { container, seconds: 0, of: Some(0) },
             Self::CrashLoop { container, restarts: _, exit_code } => {
                 Self::CrashLoop { container, restarts: 0, exit_code }
             }
@@ -356,6 +375,7 @@ impl fmt::Display for Cause {
             Self::OutOfMemory { container, limit: Some(limit) } => {
                 write!(f, "Container {container} ran out of memory at its limit of {limit}.")
             }
+            Self::Evicted { pod_of, why } => write!(f, "A pod of {pod_of} was evicted: {why}."),
             Self::Unschedulable { hindrances } => {
                 let is_room = hindrances.iter().all(|hindrance| hindrance.is_room());
                 let takes = if is_room { "has room for this environment" } else { "takes a pod of this environment" };
@@ -380,6 +400,18 @@ impl fmt::Display for Cause {
                 write!(f, "Container {container} runs, but was not ready within the {seconds} seconds that it had")?;
                 write_probe(f, probe.as_ref())
             }
+            Self::InitRuns { container, seconds, of: Some(of) } => {
+                write!(f, "Init container {container} has not ended yet")?;
+                if *of > 0 {
+                    write!(f, ", {seconds} s of {of} s")?;
+                }
+                write!(f, ".")
+            }
+            Self::InitRuns { container, seconds, of: None } => write!(
+                f,
+                "Init container {container} did not end within the {seconds} seconds that it had; its log says how far it \
+                 came.",
+            ),
             Self::UrlUnreachable { answered: None } => {
                 write!(f, "The application is ready, but its URL does not answer; see DNS and the ingress controller.")
             }

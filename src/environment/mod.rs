@@ -45,7 +45,10 @@ pub use remedy::{Audience, remedy};
 pub use reporting::{GitHubState, ReportTo, github_state};
 pub(crate) use status::codes;
 pub use status::{DeploymentStatus, EnvironmentStatus, Reason, legal_reasons};
-pub use symptom::{FailedProbe, Hindrance, JobEnd, ProbeKind, ProbeResult, PullFailure, StartFailure, VolumeProblem};
+pub use symptom::{
+    Eviction, FailedProbe, Hindrance, JobEnd, ProbeKind, ProbeResult, PullFailure, Shortage, StartFailure,
+    VolumeProblem,
+};
 pub use telling::{Hitch, Hitches, Telling, Told};
 pub use terms::Terms;
 pub use triggers::{

@@ -142,6 +142,8 @@ pub struct Facts {
     pub remade: bool,
     /// Not all of what is applied is in the cluster: somebody was stopped half-way.
     pub half_applied: bool,
+    /// The head is a chart, and what is applied is the commit that ran before it: its hooks find that one running.
+    pub upgrades: bool,
     /// What is applied has no pods until somebody wants it again.
     pub asleep: bool,
     pub leftovers: Leftovers,
@@ -243,6 +245,10 @@ pub enum Step {
     Reapply {
         commit: CommitSha,
     },
+    /// Have what sleeps run again, before what comes after it.
+    Wake {
+        commit: CommitSha,
+    },
     /// Stop the pods of what serves until somebody wants it again.
     FallAsleep {
         commit: CommitSha,
@@ -285,6 +291,7 @@ impl Step {
             Self::NoteDown { .. } => "note_down",
             Self::BeginAnew { .. } => "begin_anew",
             Self::Reapply { .. } => "reapply",
+            Self::Wake { .. } => "wake",
             Self::FallAsleep { .. } => "fall_asleep",
             Self::ShowOutcome => "show_outcome",
             Self::BeginDeletion { .. } => "begin_deletion",
@@ -560,7 +567,7 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
     let phase = if facts.namespace == NamespaceFacts::Absent { 0 } else { deployment.phase };
     let restart_pods = deployment.attempt > 1 && deployment.reason.is_some_and(is_in_a_pod);
     if phase == 0 {
-        return Step::Apply { phase, restart_pods };
+        return before_upgrade(facts, began_at, now).unwrap_or(Step::Apply { phase, restart_pods });
     }
 
     if facts.has_blocking_pods {
@@ -593,6 +600,22 @@ fn attempt_step(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Ste
     }
 }
 
+/// What comes before the first hooks of an upgrade, which may ask the database of what they upgrade: it is woken, and has a
+/// third of the attempt to come up.
+fn before_upgrade(facts: &Facts, began_at: Millis, now: Millis) -> Option<Step> {
+    let good = facts.good.as_ref().filter(|_| facts.upgrades)?;
+    if facts.asleep {
+        return Some(Step::Wake { commit: good.clone() });
+    }
+    let until = began_at + facts.patience.attempt.millis() / 3;
+    let cause = match &facts.progress {
+        Some(Progress::Progressing) => None,
+        Some(Progress::Stumbling(cause @ (Cause::NotReadyYet { .. } | Cause::InitRuns { .. }))) => Some(cause.clone()),
+        _ => return None,
+    };
+    (now < until).then(|| Step::Await { until: until.min(now + millis(LOOK_AGAIN)), cause })
+}
+
 /// What follows where the cluster did not take what was to be applied, and may do so later: it is tried again for as long
 /// as the attempt lasts.
 pub fn not_taken(facts: &Facts, cause: Cause, now: Millis) -> Step {
@@ -622,6 +645,7 @@ fn may_wait_for_hooks(progress: &Progress, late: bool) -> bool {
         | Progress::Stumbling(
             Cause::NotReadyYet { .. }
             | Cause::NotReadyInTime { .. }
+            | Cause::InitRuns { .. }
             | Cause::CrashLoop { .. }
             | Cause::KilledByProbe { .. }
             | Cause::ContainerConfig { .. },
@@ -646,6 +670,7 @@ fn is_in_a_pod(reason: Reason) -> bool {
             | Reason::VolumeUnavailable
             | Reason::CrashLoop
             | Reason::OutOfMemory
+            | Reason::Evicted
             | Reason::NotReadyInTime
             | Reason::ContainerConfig
             | Reason::RunsAsRoot

@@ -136,6 +136,10 @@ fn of(reason: Reason, retry: &str, audience: Audience) -> String {
                 audience.read_the_log()
             )
         }
+        Reason::Evicted => format!(
+            "Push a commit that writes less, or asks for more in its resources and volumes, as far as the quota goes; where \
+             a node ran short, an operator looks at it. Then {retry}.",
+        ),
         Reason::VolumeUnavailable => format!(
             "Mend the volume or claim that the message names; where the cluster cannot provide it, an operator looks at \
              it. Then {retry}.",

@@ -144,6 +144,63 @@ impl fmt::Display for Hindrance {
     }
 }
 
+/// What a node ran short of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    Memory,
+    Storage,
+    Inodes,
+    Processes,
+}
+
+/// Why a node did not keep a pod, or did not take it after all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Eviction {
+    /// It wrote more than it may, in its containers' own files, logs and scratch volumes together.
+    Storage {
+        limit: Option<String>,
+    },
+    /// One of its emptyDir volumes has more in it than it may.
+    Volume {
+        name: String,
+        limit: String,
+    },
+    Pressure(Shortage),
+    /// The node had less to give than the scheduler took it to have.
+    NoRoom,
+    Unsaid,
+}
+
+impl Eviction {
+    /// Whether the next pod meets the same, because it lies in what the pod does.
+    pub fn repeats(&self) -> bool {
+        match self {
+            Self::Storage { .. } | Self::Volume { .. } => true,
+            Self::Pressure(_) | Self::NoRoom | Self::Unsaid => false,
+        }
+    }
+}
+
+impl fmt::Display for Eviction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage { limit: None } => write!(f, "it wrote more to its node's disk than it may"),
+            Self::Storage { limit: Some(limit) } => {
+                write!(f, "it wrote more to its node's disk than its limit of {limit} of ephemeral storage")
+            }
+            Self::Volume { name, limit } => {
+                write!(f, "it wrote more to its emptyDir volume {name} than that one's limit of {limit}")
+            }
+            Self::Pressure(Shortage::Memory) => write!(f, "its node ran short of memory"),
+            Self::Pressure(Shortage::Storage) => write!(f, "its node ran short of disk space"),
+            Self::Pressure(Shortage::Inodes) => write!(f, "its node ran short of inodes, of which each file takes one"),
+            Self::Pressure(Shortage::Processes) => write!(f, "its node ran short of process numbers"),
+            Self::NoRoom => write!(f, "its node had no room for it after all"),
+            Self::Unsaid => write!(f, "its node does not say why"),
+        }
+    }
+}
+
 /// Why a pod does not get a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeProblem {

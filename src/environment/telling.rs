@@ -148,5 +148,11 @@ mod tests {
         // A healthy start.
         assert_eq!(told(|second| (15..34).contains(&second).then(|| slow(second))), []);
         assert_eq!(told(|second| (second >= 15).then(|| slow(second))), [(35, Some(Reason::NotReadyInTime))]);
+        let before_it = |second| {
+            let container = "wait-for-db".to_owned();
+            Hitch::from(&Cause::InitRuns { container, seconds: second, of: Some(170) })
+        };
+        assert_eq!(told(|second| (15..34).contains(&second).then(|| before_it(second))), []);
+        assert_eq!(told(|second| (second >= 15).then(|| before_it(second))), [(35, Some(Reason::NotReadyInTime))]);
     }
 }

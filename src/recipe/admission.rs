@@ -23,20 +23,21 @@ mod text;
 pub(super) use leads::admit_leads;
 pub(super) use references::note_what_is_missing;
 
-/// Every kind that an environment may hold, by API version.
+/// Every kind that an environment may hold, by API version. In the order in which helm installs them (`InstallOrder` of
+/// its `kind_sorter.go`): what pods use comes before them.
 const KINDS: [(&str, &str); 15] = [
-    ("apps/v1", "Deployment"),
-    ("apps/v1", "StatefulSet"),
-    ("batch/v1", "CronJob"),
-    ("batch/v1", "Job"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("v1", "ServiceAccount"),
+    ("v1", "Secret"),
     ("v1", "ConfigMap"),
     ("v1", "PersistentVolumeClaim"),
-    ("v1", "Secret"),
     ("v1", "Service"),
-    ("v1", "ServiceAccount"),
-    ("policy/v1", "PodDisruptionBudget"),
+    ("apps/v1", "Deployment"),
     ("autoscaling/v1", "HorizontalPodAutoscaler"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("apps/v1", "StatefulSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
     ("networking.k8s.io/v1", "Ingress"),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"),
     ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"),
@@ -54,6 +55,11 @@ pub(super) fn api_versions(context: &Context<'_>) -> Vec<String> {
     let has_gateway = context.policy.ingress.gateway.is_some();
     let kinds = KINDS.iter().filter(|(_, kind)| *kind != "HTTPRoute" || has_gateway);
     kinds.flat_map(|(version, kind)| [(*version).to_owned(), format!("{version}/{kind}")]).collect()
+}
+
+/// Which place a kind has in the order in which objects are applied.
+pub(super) fn place_of(kind: &str) -> usize {
+    KINDS.iter().position(|(_, known)| *known == kind).unwrap_or(KINDS.len())
 }
 
 /// What is found of one object.

@@ -1,6 +1,6 @@
 //! Kubernetes' YAML: files of several documents, read as Kubernetes' own tools read it, with variables in their text.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_saphyr::Options;
 
 use super::{
@@ -95,6 +95,45 @@ fn split(text: &str) -> Vec<(u64, String)> {
     documents
 }
 
+/// What begins the annotations that are meant for helm.
+const HELMS: &str = "helm.sh/";
+
+/// The objects that a document has: itself, or the items of a list, such as `kubectl get -o yaml` writes. A list whose
+/// items are none is itself, and is refused for its kind. As kubectl and helm take them apart: items of a typed list may
+/// leave out what they are, and what a list says to helm it says for each of them.
+pub(super) fn objects_in(mut document: Value) -> Vec<Value> {
+    let Some(kind) = document["kind"].as_str().and_then(|kind| kind.strip_suffix("List")).map(str::to_owned) else {
+        return vec![document];
+    };
+    let Some(mut items) = document.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take) else {
+        return vec![document];
+    };
+    let annotations = document["metadata"]["annotations"].as_object().into_iter().flatten();
+    let for_helm: Vec<(&String, &Value)> = annotations.filter(|(key, _)| key.starts_with(HELMS)).collect();
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        if !kind.is_empty() && !item.contains_key("kind") && !item.contains_key("apiVersion") {
+            item.insert("kind".to_owned(), kind.as_str().into());
+            item.insert("apiVersion".to_owned(), document["apiVersion"].clone());
+        }
+        annotate(item, &for_helm);
+    }
+    items
+}
+
+/// Puts these annotations over an object's own. One whose metadata are no mapping has yet to be refused for that.
+fn annotate(object: &mut Map<String, Value>, annotations: &[(&String, &Value)]) {
+    if annotations.is_empty() {
+        return;
+    }
+    let is_mapping = |value: &Value| value.is_null() || value.is_object();
+    let metadata = object.entry("metadata").or_insert(Value::Null);
+    if is_mapping(metadata) && is_mapping(&metadata["annotations"]) {
+        for (key, value) in annotations {
+            metadata["annotations"][key.as_str()] = (*value).clone();
+        }
+    }
+}
+
 /// What becomes of braces that hold none of previewd's variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OtherBraces {
@@ -137,5 +176,47 @@ pub(super) fn fill(
             }
         }
         Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lists_are_what_they_list() {
+        let map = |name: &str| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
+        let list = |kind: &str, items: Value| json!({ "apiVersion": "v1", "kind": kind, "items": items });
+        assert_eq!(objects_in(list("List", json!([map("a"), map("b")]))), [map("a"), map("b")]);
+        let untyped = json!({ "metadata": { "name": "a" } });
+        assert_eq!(objects_in(list("ConfigMapList", json!([untyped, map("b")]))), [map("a"), map("b")]);
+        for other in [map("a"), list("ConfigMap", json!([map("a")])), list("List", json!({ "a": 1 })), json!("List")] {
+            assert_eq!(objects_in(other.clone()), [other]);
+        }
+    }
+
+    #[test]
+    fn what_a_list_says_to_helm_it_says_for_its_items() {
+        let hook = json!({ "helm.sh/hook": "pre-install", "helm.sh/resource-policy": "keep", "note": "x" });
+        let items = json!([
+            { "kind": "Job" },
+            { "kind": "Job", "metadata": { "name": "b", "annotations": { "own": "y", "helm.sh/hook": "test" } } },
+            { "kind": "Job", "metadata": "wrong" },
+            "wrong",
+        ]);
+        let expected = [
+            json!({ "kind": "Job", "metadata": { "annotations": {
+                "helm.sh/hook": "pre-install", "helm.sh/resource-policy": "keep" } } }),
+            json!({ "kind": "Job", "metadata": { "name": "b", "annotations": {
+                "own": "y", "helm.sh/hook": "pre-install", "helm.sh/resource-policy": "keep" } } }),
+            json!({ "kind": "Job", "metadata": "wrong" }),
+            json!("wrong"),
+        ];
+        assert_eq!(
+            objects_in(json!({ "kind": "List", "metadata": { "annotations": hook }, "items": items })),
+            expected
+        );
     }
 }

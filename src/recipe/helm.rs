@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Context, Draft, Files, Helm, Object, Recipe,
-    documents::{self, OtherBraces, fill, read},
+    documents::{self, OtherBraces, fill, objects_in, read},
     hooks::{self, Sorted},
     mistakes::{Findings, Mistakes},
     pods,
@@ -113,7 +113,7 @@ pub(super) fn draft(recipe: &Recipe, context: &Context<'_>, findings: &mut Findi
     let mut renders = Vec::new();
     for output in &context.charted.outputs {
         let documents = read("the chart", output, findings).into_iter();
-        renders.push(documents.map(|document| document.value).collect::<Vec<_>>());
+        renders.push(documents.flat_map(|document| objects_in(document.value)).collect::<Vec<_>>());
     }
     let mut renders = renders.into_iter();
     let mut objects = renders.next().unwrap_or_default();
@@ -372,6 +372,28 @@ mod tests {
         let install = rendered(&[&output.concat()], &[], false).expect("a render");
         let phases: Vec<Vec<&str>> = install.phases().into_iter().map(names).collect();
         assert_eq!(phases, [vec!["before"], vec!["shared"], vec!["first"]]);
+    }
+
+    #[test]
+    fn a_list_is_what_it_lists() {
+        let list = |annotations: &str, name: &str| {
+            format!(
+                "{{ apiVersion: v1, kind: List, metadata: {{ annotations: {{ {annotations} }} }}, items: [{{ apiVersion: v1, \
+                 kind: ServiceAccount, metadata: {{ name: {name} }} }}] }}\n---\n"
+            )
+        };
+        let output = [list("", "web"), list("helm.sh/hook: pre-install", "first")].concat();
+        let render = rendered(&[&output], &[], false).expect("a render");
+        let phases: Vec<Vec<&str>> = render.phases().into_iter().map(names).collect();
+        assert_eq!(phases, [vec!["first"], vec!["web"]]);
+        let secrets = |word: &str| {
+            format!(
+                "{{ apiVersion: v1, kind: SecretList, items: [{{ metadata: {{ name: key }}, stringData: {{ key: {word} }} }}] }}"
+            )
+        };
+        let kept = [("key", "key", "a2VwdA==")];
+        let render = rendered(&[&secrets("one"), &secrets("two")], &kept, true).expect("a render");
+        assert_eq!(render.objects[0].body["data"]["key"], "a2VwdA==", "what it makes up is kept");
     }
 
     #[test]

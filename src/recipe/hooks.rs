@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Object, Render};
+use super::{Object, Render, admission::place_of};
 use crate::environment::HOOK;
 
 /// helm's annotation for the order of hooks within an event.
@@ -97,11 +97,11 @@ fn second_name(name: &str) -> String {
     format!("{cut}{SECOND}")
 }
 
-/// One after the other, by weight and then by name: a phase ends with each Job.
+/// One after the other, by weight, then by kind, then by name: a phase ends with each Job.
 pub(super) fn phases_of(mut hooks: Vec<Object>, commit: &str) -> Vec<Vec<Object>> {
     let weight = |hook: &Object| hook.annotation(WEIGHT).and_then(|weight| weight.parse().ok()).unwrap_or(0_i64);
     // What a Job uses comes before it.
-    hooks.sort_by_cached_key(|hook| (weight(hook), hook.kind == "Job", hook.name.clone()));
+    hooks.sort_by_cached_key(|hook| (weight(hook), hook.kind == "Job", place_of(&hook.kind), hook.name.clone()));
     let mut phases = vec![Vec::new()];
     for mut object in hooks {
         let is_job = object.kind == "Job";
@@ -259,13 +259,15 @@ mod tests {
         let hooks = vec![
             hook("Job", "b", "pre-install", &[]),
             hook("Job", "late", "pre-install", &weight("5")),
+            hook("StatefulSet", "database", "pre-install", &[]),
+            hook("ConfigMap", "settings", "pre-install", &[]),
             hook("Secret", "z", "pre-install", &weight("x")),
             hook("Job", "early", "pre-install", &weight("-5")),
             hook("Job", "a", "pre-install", &weight("0")),
         ];
         let phases = phases_of(hooks, "0123");
         let phases: Vec<Vec<&str>> = phases.iter().map(|phase| names(phase)).collect();
-        assert_eq!(phases, [vec!["early"], vec!["z", "a"], vec!["b"], vec!["late"], vec![]]);
+        assert_eq!(phases, [vec!["early"], vec!["z", "settings", "database", "a"], vec!["b"], vec!["late"], vec![]]);
     }
 
     #[test]

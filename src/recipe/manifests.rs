@@ -1,11 +1,9 @@
 //! Kubernetes objects that a repository keeps as YAML. Text in them may use variables; it is read as YAML first, so that
 //! no branch name can become more than text.
 
-use serde_json::Value;
-
 use super::{
     Backend, Context, Draft, FilePattern, Object, Recipe,
-    documents::{Document, OtherBraces, fill, read},
+    documents::{Document, OtherBraces, fill, objects_in, read},
     mistakes::Findings,
 };
 use crate::environment::Cause;
@@ -57,16 +55,7 @@ fn objects_of(path: &str, text: &str, context: &Context<'_>, findings: &mut Find
         document.refuse_doubles(findings);
         let Document { mut value, source, doubles: _ } = document;
         fill(&mut value, "", OtherBraces::Refused, &source, context, findings);
-        match value {
-            // As `kubectl get -o yaml` writes them. One whose items are no list is refused for its kind.
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                match list.get_mut("items") {
-                    Some(Value::Array(items)) => objects.extend(items.drain(..).map(Object::from_body)),
-                    _ => objects.push(Object::from_body(Value::Object(list))),
-                }
-            }
-            document => objects.push(Object::from_body(document)),
-        }
+        objects.extend(objects_in(value).into_iter().map(Object::from_body));
     }
     objects
 }

@@ -140,6 +140,12 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
         draft.phases.insert(0, vec![secret]);
     }
     draft.phases.retain(|phase| !phase.is_empty());
+    // What previewd makes itself is in order, and hooks have an order of their own.
+    if recipe.app.is_none() {
+        let without_hooks = |phase: &&mut Vec<Object>| phase.iter().all(|object| object.event().is_none());
+        let phases = draft.phases.iter_mut().filter(without_hooks);
+        phases.for_each(|phase| phase.sort_by_key(|object| admission::place_of(&object.kind)));
+    }
     draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, &own_images, context));
     draft.phases.iter_mut().flatten().filter(|object| object.kind == "Secret").for_each(text_as_data);
     references::stamp_configuration(&mut draft.phases);

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Bytes, Millicores, Object, Quota,
+    Bytes, Millicores, Object, Quota, list,
     mistakes::Findings,
     pods,
     walls::{COUNTS, Count},
@@ -100,11 +100,58 @@ impl Demand {
     }
 }
 
-/// What one pod asks for: so much, and so many containers' shares.
+/// What containers that run at once ask for: so much, and so many shares.
 #[derive(Debug, Clone, Copy, Default)]
-struct PodDemand {
+struct Stage {
     said: u64,
     open: u64,
+}
+
+impl Stage {
+    fn with(self, container: &Value, resource: Resource) -> Self {
+        match said(container, resource) {
+            Some(amount) => Self { said: self.said.saturating_add(amount), ..self },
+            None => Self { open: self.open + 1, ..self },
+        }
+    }
+
+    /// All of it, where a share is so much.
+    fn at(self, share: u64) -> u64 {
+        self.said.saturating_add(self.open.saturating_mul(share))
+    }
+}
+
+/// What one pod asks for: as much as the stage that asks for most. What runs before the others has a stage each, with
+/// what was started before it and stays; the last one is of all that stays. As Kubernetes counts it: `PodRequests` and
+/// `PodLimits` in `k8s.io/component-helpers/resource`.
+#[derive(Debug, Clone, Default)]
+struct PodDemand(Vec<Stage>);
+
+impl PodDemand {
+    fn of(spec: &Value, resource: Resource) -> Self {
+        let mut stages = Vec::new();
+        let mut staying = Stage::default();
+        for container in list(&spec["initContainers"]) {
+            if stays(container) {
+                staying = staying.with(container, resource);
+            } else {
+                // One that says nothing gets what the rest of the pod leaves it, and no less than it starts in.
+                let own = said(container, resource).unwrap_or(resource.least());
+                stages.push(Stage { said: staying.said.saturating_add(own), ..staying });
+            }
+        }
+        stages.push(list(&spec["containers"]).iter().fold(staying, |stage, container| stage.with(container, resource)));
+        Self(stages)
+    }
+
+    fn at(&self, share: u64) -> u64 {
+        self.0.iter().map(|stage| stage.at(share)).max().unwrap_or_default()
+    }
+}
+
+/// Whether one of the init containers goes on running beside the others.
+fn stays(container: &Value) -> bool {
+    container["restartPolicy"] == "Always"
 }
 
 /// The pods that an object makes.
@@ -126,7 +173,7 @@ pub(super) fn pods_of(object: &Object) -> Option<PodsOf<'_>> {
 
 /// What the quota counts of a pod with this spec, whose containers say all of it: thousandths of a core, and bytes.
 pub(super) fn limits_of(spec: &Value) -> (u64, u64) {
-    (of_spec(spec, Resource::Cpu).said, of_spec(spec, Resource::Memory).said)
+    (PodDemand::of(spec, Resource::Cpu).at(0), PodDemand::of(spec, Resource::Memory).at(0))
 }
 
 /// Gives each container its limits, and each Deployment the strategy that the quota has room for. Refuses with
@@ -148,23 +195,23 @@ pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota, findings: &mut Fi
     let mut has_room = pods(true) <= u64::from(quota.pods);
     for (resource, allowed) in [(Resource::Cpu, quota.cpu.0), (Resource::Memory, quota.memory.0)] {
         let asked: Vec<PodDemand> = phases.iter().flatten().map(|object| of_pod(object, resource)).collect();
-        let said = |surge| at_once(&demands, |demand, index| asked[index].said.saturating_mul(demand.times(surge)));
-        let open = |surge| at_once(&demands, |demand, index| asked[index].open.saturating_mul(demand.times(surge)));
-        let needed = |surge| said(surge).saturating_add(open(surge).saturating_mul(resource.least()));
-        if needed(false) > allowed {
+        let needed = |surge: bool, share: u64| {
+            at_once(&demands, |demand, index| asked[index].at(share).saturating_mul(demand.times(surge)))
+        };
+        let at_least = needed(false, resource.least());
+        if at_least > allowed {
             findings.refuse(match resource {
-                Resource::Cpu => exceeded("CPU", Millicores(needed(false)), quota.cpu),
-                Resource::Memory => exceeded("memory", Bytes(needed(false)), quota.memory),
+                Resource::Cpu => exceeded("CPU", Millicores(at_least), quota.cpu),
+                Resource::Memory => exceeded("memory", Bytes(at_least), quota.memory),
             });
             continue;
         }
-        let surge = needed(true) <= allowed;
+        let surge = needed(true, resource.least()) <= allowed;
         has_room &= surge;
-        let share = allowed.saturating_sub(said(surge)).checked_div(open(surge)).unwrap_or_default();
-        let share = resource.to_json(resource.rounded(share));
-        for object in phases.iter_mut().flatten() {
-            let Some(template) = pods::template_mut(object) else { continue };
-            pods::containers_mut(&mut template["spec"]).for_each(|container| limit(container, resource, &share));
+        let share = largest(resource.least(), allowed, |share| needed(surge, share) <= allowed);
+        let share = resource.rounded(share);
+        for template in phases.iter_mut().flatten().filter_map(pods::template_mut) {
+            limit_pod(&mut template["spec"], resource, share);
         }
     }
     refuse_storage(phases, &demands, quota, findings);
@@ -176,6 +223,19 @@ pub(super) fn share(phases: &mut [Vec<Object>], quota: &Quota, findings: &mut Fi
             deployment.body["spec"]["strategy"] = json!({ "type": "Recreate" });
         }
     }
+}
+
+/// The largest number up to `most` that fits, as `least` does, and all do that are smaller than one that fits.
+fn largest(mut least: u64, mut most: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    while least < most {
+        let middle = most - (most - least) / 2;
+        if fits(middle) {
+            least = middle;
+        } else {
+            most = middle - 1;
+        }
+    }
+    least
 }
 
 fn exceeded(resource: &str, needed: impl ToString, allowed: impl ToString) -> Cause {
@@ -205,25 +265,9 @@ fn autoscaled(object: &Object) -> Option<(String, String, u64)> {
     Some((target("kind")?, target("name")?, spec["maxReplicas"].as_u64()?))
 }
 
-/// Containers that run at once count together; those that run before the others count where they ask for more.
+/// What each of an object's pods asks for. Nothing of what makes none.
 fn of_pod(object: &Object, resource: Resource) -> PodDemand {
-    pods::template(object).map_or_else(PodDemand::default, |(template, _)| of_spec(&template["spec"], resource))
-}
-
-fn of_spec(spec: &Value, resource: Resource) -> PodDemand {
-    let list = |name: &str| spec[name].as_array().map(Vec::as_slice).unwrap_or_default();
-    let stays = |container: &&Value| container["restartPolicy"] == "Always";
-    let sum = |containers: &mut dyn Iterator<Item = &Value>| {
-        containers.fold(PodDemand::default(), |sum, container| match said(container, resource) {
-            Some(amount) => PodDemand { said: sum.said.saturating_add(amount), ..sum },
-            None => PodDemand { open: sum.open + 1, ..sum },
-        })
-    };
-    let main = sum(&mut list("containers").iter().chain(list("initContainers").iter().filter(stays)));
-    let first = list("initContainers").iter().filter(|container| !stays(container));
-    let first = first.map(|container| said(container, resource).unwrap_or_default()).max().unwrap_or_default();
-    let more = first.saturating_sub(main.said);
-    PodDemand { said: main.said.saturating_add(more), open: main.open }
+    pods::template(object).map_or_else(PodDemand::default, |(template, _)| PodDemand::of(&template["spec"], resource))
 }
 
 /// The limit that a container states; its request where it states only that.
@@ -233,9 +277,28 @@ fn said(container: &Value, resource: Resource) -> Option<u64> {
     amount("limits").or_else(|| amount("requests")).filter(|amount| *amount > 0)
 }
 
-fn limit(container: &mut Value, resource: Resource, share: &Value) {
+/// Gives the containers of a pod what they leave open: a share, and to what runs before the others as much as the pod
+/// counts for anyway.
+fn limit_pod(spec: &mut Value, resource: Resource, share: u64) {
+    let whole = PodDemand::of(spec, resource).at(share);
+    let mut staying = Stage::default();
+    for container in spec.get_mut("initContainers").and_then(Value::as_array_mut).into_iter().flatten() {
+        if stays(container) {
+            staying = staying.with(container, resource);
+            limit(container, resource, share);
+        } else {
+            limit(container, resource, whole.saturating_sub(staying.at(share)));
+        }
+    }
+    for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
+        limit(container, resource, share);
+    }
+}
+
+/// `open`: what it gets where it says nothing.
+fn limit(container: &mut Value, resource: Resource, open: u64) {
     let key = resource.key();
-    let said = said(container, resource).map(|amount| resource.to_json(amount));
+    let limit = resource.to_json(said(container, resource).unwrap_or(open));
     if container["resources"].is_null() {
         container["resources"] = json!({});
     }
@@ -245,7 +308,6 @@ fn limit(container: &mut Value, resource: Resource, share: &Value) {
             resources[list] = json!({});
         }
     }
-    let limit = said.unwrap_or_else(|| share.clone());
     if resource.parse(&resources["requests"][key]).is_none_or(|amount| amount == 0) {
         resources["requests"][key] = limit.clone();
     }
@@ -290,5 +352,87 @@ fn refuse_storage(phases: &[Vec<Object>], demands: &[Option<Demand>], quota: &Qu
     }
     if claims > u64::from(quota.persistent_volume_claims) {
         findings.refuse(exceeded("volume claims", claims, quota.persistent_volume_claims));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::room::PodLimits;
+    use super::*;
+
+    /// The limits of CPU of each container, those that run before the others first, and what the pod counts for.
+    fn shared(init: &Value, main: &Value) -> Result<(Vec<String>, u64), Cause> {
+        let set = Object::from_body(json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "db" },
+            "spec": { "template": { "spec": { "initContainers": init, "containers": main } } },
+        }));
+        let mut phases = [vec![set]];
+        let mut findings = Findings::default();
+        share(&mut phases, &Quota::default(), &mut findings);
+        findings.into_notes().map_err(|mistakes| mistakes.first().clone())?;
+        let set = &phases[0][0];
+        let limits = set.containers().map(|container| {
+            let resources = &container["resources"];
+            assert!(resources["limits"]["memory"].is_string() && resources["requests"] == resources["limits"]);
+            resources["limits"]["cpu"].as_str().unwrap_or_default().to_owned()
+        });
+        Ok((limits.collect(), PodLimits::of(&set.body["spec"]["template"]["spec"]).cpu))
+    }
+
+    fn container(cpu: &str) -> Value {
+        json!({ "resources": { "limits": { "cpu": cpu } } })
+    }
+
+    fn sidecar(cpu: &str) -> Value {
+        json!({ "restartPolicy": "Always", "resources": { "limits": { "cpu": cpu } } })
+    }
+
+    #[test]
+    fn what_runs_before_the_others_gets_what_they_leave_it() {
+        let (open, open_sidecar) = (json!({}), json!({ "restartPolicy": "Always" }));
+        for (init, main, limits, counted) in [
+            // Never nothing, which would be no limit.
+            (json!([open]), json!([container("100m")]), vec!["100m", "100m"], 100),
+            (json!([open]), json!([open, open]), vec!["500m", "250m", "250m"], 500),
+            (json!([open]), json!([container("5m")]), vec!["10m", "5m"], 10),
+            (
+                json!([open, container("300m")]),
+                json!([open, container("100m")]),
+                vec!["500m", "300m", "400m", "100m"],
+                500,
+            ),
+            (json!([container("400m")]), json!([container("100m")]), vec!["400m", "100m"], 400),
+            // With those that stay, as far as they were started before.
+            (
+                json!([open, sidecar("100m"), open]),
+                json!([container("200m")]),
+                vec!["300m", "100m", "200m", "200m"],
+                300,
+            ),
+            (
+                json!([sidecar("300m"), container("200m")]),
+                json!([container("100m")]),
+                vec!["300m", "200m", "100m"],
+                500,
+            ),
+            (json!([open_sidecar, container("400m")]), json!([open]), vec!["100m", "400m", "100m"], 500),
+        ] {
+            let limits: Vec<String> = limits.into_iter().map(str::to_owned).collect();
+            assert_eq!(shared(&init, &main), Ok((limits, counted)), "{init} {main}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_while_it_starts_is_refused() {
+        for (init, main, needed) in [
+            (json!([sidecar("300m"), container("300m")]), json!([container("10m")]), "600m"),
+            (json!([sidecar("495m"), {}]), json!([container("5m")]), "505m"),
+            (json!([container("501m")]), json!([{}]), "501m"),
+        ] {
+            let needed = needed.to_owned();
+            let refused = Cause::QuotaExceeded { resource: "CPU".to_owned(), needed, allowed: "500m".to_owned() };
+            assert_eq!(shared(&init, &main), Err(refused), "{init}");
+        }
+        assert!(shared(&json!([container("300m"), sidecar("300m")]), &json!([container("10m")])).is_ok());
     }
 }

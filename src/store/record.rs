@@ -92,6 +92,12 @@ impl EnvironmentChanges {
         self
     }
 
+    /// It has its pods again.
+    pub fn awake(mut self) -> Self {
+        self.standing.asleep = Some(false);
+        self
+    }
+
     /// Since when nothing of what runs is ready.
     pub fn down(mut self, since: Option<Millis>) -> Self {
         self.standing.down_since = Some(since);

@@ -1,18 +1,21 @@
 //! How far one pod is.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Pod, PodStatus,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Expected;
 use crate::{
     cluster::words::{self, Said},
-    environment::{Cause, Millis, ProbeKind, Progress, PullFailure},
+    environment::{Cause, FailedProbe, Millis, ProbeKind, Progress, PullFailure},
 };
 
 /// So many restarts of one container end an attempt.
 const RESTARTS_AT_MOST: i32 = 3;
-/// A container that runs has this long until it is called not ready. It is told that it is not, and no alarm.
+/// A container that runs has this long until it is called not ready, or not ended. It is told that it is not, and no
+/// alarm.
 const NOT_READY_AFTER: Millis = 15_000;
 /// A pod that no node takes has this long: others may be making room for it.
 const UNSCHEDULABLE_AFTER: Millis = 10_000;
@@ -25,7 +28,7 @@ pub(super) fn worse(one: Progress, other: Progress) -> Progress {
         Progress::Ready => 0,
         Progress::Progressing => 1,
         // Whatever else is wrong tells more than that.
-        Progress::Stumbling(Cause::NotReadyYet { .. }) => 2,
+        Progress::Stumbling(Cause::NotReadyYet { .. } | Cause::InitRuns { .. }) => 2,
         Progress::Stumbling(_) | Progress::Unproved { .. } => 3,
         Progress::AttemptOver(_) => 4,
         Progress::Failed(_) => 5,
@@ -41,7 +44,7 @@ pub(super) fn has_condition(pod: &Pod, kind: &str, status: &str) -> bool {
 pub(super) fn of_pod(pod: &Pod, said: Said<'_>, expected: &Expected<'_>) -> Progress {
     let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return Progress::Progressing };
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        // Evicted or refused by its node: another pod takes its place.
+        // Another pod takes its place; what its node did to it is looked at for the workload as a whole.
         return Progress::Progressing;
     }
     if let Some(cause) = why_not_scheduled(pod, status, said, expected) {
@@ -80,7 +83,7 @@ fn why_not_scheduled(pod: &Pod, status: &PodStatus, said: Said<'_>, expected: &E
     }
 }
 
-fn created_at(pod: &Pod) -> Millis {
+pub(super) fn created_at(pod: &Pod) -> Millis {
     pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond())
 }
 
@@ -147,13 +150,16 @@ fn of_container(seen: &Seen<'_>, of_pod: &OfPod<'_>, expected: &Expected<'_>) ->
         return waiting;
     }
     let before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    if let Some(terminated) = state.terminated.as_ref().or(before) {
-        let crash = of_crash(seen, terminated, of_pod, expected);
-        if crash != Progress::Progressing {
-            return crash;
-        }
+    let crash = |terminated| of_crash(seen, terminated, of_pod, expected);
+    let crash = state.terminated.as_ref().or(before).map_or(Progress::Progressing, crash);
+    let is_outlived = before.zip(state.running.as_ref()).is_some_and(|(before, running)| {
+        matches!(crash, Progress::Stumbling(Cause::CrashLoop { .. }) | Progress::AttemptOver(Cause::CrashLoop { .. }))
+            && outlives(running, before, expected.now)
+    });
+    if crash != Progress::Progressing && !is_outlived {
+        return crash;
     }
-    let Some(running) = state.running.as_ref().filter(|_| *role == Role::Main) else { return Progress::Progressing };
+    let Some(running) = &state.running else { return Progress::Progressing };
     // The time of an earlier attempt is not this one's.
     let started = running.started_at.as_ref().map_or(of_pod.created, |time| time.0.as_millisecond());
     let started = started.clamp(expected.attempt_started_at, expected.now.max(expected.attempt_started_at));
@@ -161,15 +167,24 @@ fn of_container(seen: &Seen<'_>, of_pod: &OfPod<'_>, expected: &Expected<'_>) ->
     if waited < NOT_READY_AFTER && expected.now < expected.attempt_deadline {
         return Progress::Progressing;
     }
-    let kinds = [ProbeKind::Startup, ProbeKind::Readiness];
-    let said = Said { since: of_pod.said.since.max(started - CLOCK_DIFFERENCE), ..of_pod.said };
-    let probe = words::failed_probe(container, of_pod.uid(), said, &kinds);
-    Progress::Stumbling(Cause::NotReadyYet {
-        container: container.name.clone(),
-        seconds: waited / 1_000,
-        of: (expected.attempt_deadline - started).max(waited) / 1_000,
-        probe,
+    let (name, seconds) = (container.name.clone(), waited / 1_000);
+    let of = (expected.attempt_deadline - started).max(waited) / 1_000;
+    Progress::Stumbling(match role {
+        Role::Init => Cause::InitRuns { container: name, seconds, of: Some(of) },
+        Role::Main => {
+            let kinds = [ProbeKind::Startup, ProbeKind::Readiness];
+            let said = Said { since: of_pod.said.since.max(started - CLOCK_DIFFERENCE), ..of_pod.said };
+            let probe = words::failed_probe(container, of_pod.uid(), said, &kinds);
+            Cause::NotReadyYet { container: name, seconds, of, probe }
+        }
     })
+}
+
+/// Whether a container has run for longer this time than it did before: what ended it then is over.
+fn outlives(running: &ContainerStateRunning, before: &ContainerStateTerminated, now: Millis) -> bool {
+    let millis = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_millisecond());
+    let lived = millis(&before.finished_at).zip(millis(&before.started_at)).map_or(0, |(end, start)| end - start);
+    millis(&running.started_at).is_some_and(|started| now - started >= lived.max(0) + NOT_READY_AFTER)
 }
 
 /// The kubelet's reasons: `pkg/kubelet/images/types.go` and `pkg/kubelet/kuberuntime/kuberuntime_container.go`.
@@ -240,14 +255,12 @@ fn of_crash(
     }
     let is_out_of_memory = terminated.reason.as_deref() == Some("OOMKilled");
     let (name, restarts) = (container.name.clone(), status.restart_count);
-    // By SIGKILL or SIGTERM.
-    let was_killed = matches!(terminated.exit_code, 137 | 143);
-    let kinds = [ProbeKind::Startup, ProbeKind::Liveness];
-    let probe = || words::failed_probe(container, of_pod.uid(), of_pod.said, &kinds);
-    let cause = match (is_out_of_memory, was_killed.then(probe).flatten()) {
-        (true, _) => Cause::OutOfMemory { container: name, limit: memory_limit(container) },
-        (false, Some(probe)) => Cause::KilledByProbe { container: name, restarts, probe },
-        (false, None) => Cause::CrashLoop { container: name, restarts, exit_code: Some(terminated.exit_code) },
+    let cause = if is_out_of_memory {
+        Cause::OutOfMemory { container: name, limit: memory_limit(container) }
+    } else if let Some(probe) = why_killed(container, terminated, of_pod) {
+        Cause::KilledByProbe { container: name, restarts, probe }
+    } else {
+        Cause::CrashLoop { container: name, restarts, exit_code: Some(terminated.exit_code) }
     };
     // How many restarts of an older pod fall into this attempt cannot be told; its deadline judges those.
     if restarts >= RESTARTS_AT_MOST && of_pod.created >= attempt_began {
@@ -259,15 +272,54 @@ fn of_crash(
     }
 }
 
+/// The probe because of which its node ended a container. None: it ended by itself.
+fn why_killed(container: &Container, terminated: &ContainerStateTerminated, of_pod: &OfPod<'_>) -> Option<FailedProbe> {
+    let failed = |kinds: &[ProbeKind]| words::failed_probe(container, of_pod.uid(), of_pod.said, kinds);
+    // Its node says both, by one clock. What it said before that is about the run before.
+    let started = terminated.started_at.as_ref().map_or(0, |time| time.0.as_millisecond());
+    let of_this_run = Said { since: of_pod.said.since.max(started), ..of_pod.said };
+    if let Some(kind) = words::killing_probe(container, of_pod.uid(), of_this_run) {
+        return Some(failed(&[kind]).unwrap_or_else(|| words::some_failure(container, kind)));
+    }
+    // By SIGKILL or SIGTERM: of many events, not all are kept.
+    let was_killed = matches!(terminated.exit_code, 137 | 143);
+    was_killed.then(|| failed(&[ProbeKind::Startup, ProbeKind::Liveness])).flatten()
+}
+
+/// The containers of a pod that have ended and are not started again yet, those before the others first.
+fn ended(pod: &Pod) -> impl Iterator<Item = (&Container, &ContainerStateTerminated)> {
+    let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
+    let init = seen(
+        spec.and_then(|spec| spec.init_containers.as_deref()),
+        status.and_then(|status| status.init_container_statuses.as_deref()),
+        Role::Init,
+    );
+    let main = seen(
+        spec.map(|spec| spec.containers.as_slice()),
+        status.and_then(|status| status.container_statuses.as_deref()),
+        Role::Main,
+    );
+    init.chain(main).filter_map(|Seen { container, status, role: _ }| {
+        Some((container, status.state.as_ref()?.terminated.as_ref()?))
+    })
+}
+
 /// The cause, where one of the pod's containers ran out of memory.
 pub(super) fn out_of_memory(pod: &Pod) -> Option<Cause> {
-    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
-    let mut containers = seen(Some(&spec.containers), status.container_statuses.as_deref(), Role::Main);
-    containers.find_map(|Seen { container, status, role: _ }| {
-        let terminated = status.state.as_ref()?.terminated.as_ref()?;
-        let is_it = terminated.reason.as_deref() == Some("OOMKilled");
-        is_it.then(|| Cause::OutOfMemory { container: container.name.clone(), limit: memory_limit(container) })
-    })
+    let (container, _) = ended(pod).find(|(_, end)| end.reason.as_deref() == Some("OOMKilled"))?;
+    Some(Cause::OutOfMemory { container: container.name.clone(), limit: memory_limit(container) })
+}
+
+/// Of the first container that ended badly. Those that keep running beside the others are ended with them.
+pub(super) fn exit_code(pod: &Pod) -> Option<i32> {
+    let mut others = ended(pod).filter(|(container, _)| container.restart_policy.as_deref() != Some("Always"));
+    others.find_map(|(_, end)| (end.exit_code != 0).then_some(end.exit_code))
+}
+
+/// When the last of its containers ended, as far as it is known, or else when it was made.
+pub(super) fn ended_at(pod: &Pod) -> Millis {
+    let times = ended(pod).filter_map(|(_, end)| Some(end.finished_at.as_ref()?.0.as_millisecond()));
+    times.max().unwrap_or_else(|| created_at(pod))
 }
 
 fn memory_limit(container: &Container) -> Option<String> {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::environment::{
-    EnvironmentStatus, FailedProbe, Hindrance, Obstacle, ProbeKind, ProbeResult, PullFailure, StartFailure,
-    VolumeProblem, legal_reasons,
+    EnvironmentStatus, Eviction, FailedProbe, Hindrance, JobEnd, Obstacle, ProbeKind, ProbeResult, PullFailure,
+    Shortage, StartFailure, VolumeProblem, legal_reasons,
 };
 
 /// 2026-11-23T18:00:00Z
@@ -353,7 +353,7 @@ fn rollouts() {
             Progressing,
         ),
         (
-            "an evicted pod does not count",
+            "what the containers of a pod that has failed did does not count",
             rollout(
                 unready.clone(),
                 vec![with(pod(2, crashed(5, 1, "Error", IN_ATTEMPT)), |pod| {
@@ -514,6 +514,8 @@ trait Also: Sized {
 }
 
 impl Also for Workloads {}
+impl Also for Value {}
+impl Also for k8s_openapi::api::core::v1::Event {}
 
 fn unready(container: Value) -> Workloads {
     rollout(json!({"availableReplicas": 0, "unavailableReplicas": 1}), vec![pod(2, container)])
@@ -537,6 +539,90 @@ fn what_starts_late_is_not_late() {
     let older = unready(json!({"state": {"running": {"startedAt": BEFORE}}}));
     assert_eq!(assess(&older, &at(10, &web)), Progress::Progressing);
     assert_eq!(assess(&older, &at(20, &web)), not_ready(20, 180));
+}
+
+/// A crash counts for as long as nothing shows that it is over: a run that lasts longer than the one before it does.
+#[test]
+fn what_runs_for_longer_than_before_its_crash_is_judged_as_it_runs() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let ended = |reason: &str, restarts: i32, started: &str, finished: &str| {
+        let again = json!({"running": {"startedAt": "2026-11-23T18:00:31Z"}});
+        let terminated = json!({"exitCode": 1, "reason": reason, "startedAt": started, "finishedAt": finished});
+        let container = json!({"restartCount": restarts, "state": again, "lastState": {"terminated": terminated}});
+        unready(container).also(|workloads| {
+            workloads.pods[0].spec.as_mut().unwrap().containers[0].readiness_probe =
+                from(json!({"httpGet": {"path": "/", "port": 8080}}));
+            let app = json!({"kind": "Pod", "uid": "pod-2", "fieldPath": "spec.containers{app}"});
+            let answered = "Readiness probe failed: HTTP probe failed with statuscode: 503";
+            workloads.events = vec![event(app, "Unhealthy", answered)];
+        })
+    };
+    let probe = FailedProbe {
+        kind: ProbeKind::Readiness,
+        target: Some("GET / on port 8080".into()),
+        result: ProbeResult::Answered(503),
+    };
+    let not_ready = |seconds| {
+        let probe = Some(probe.clone());
+        Progress::Stumbling(Cause::NotReadyYet { container: "app".into(), seconds, of: 149, probe })
+    };
+    // It lived for a second, so that sixteen are enough.
+    let once = ended("Error", 1, "2026-11-23T18:00:29Z", IN_ATTEMPT);
+    assert_eq!(assess(&once, &at(46, &web)), Progress::Stumbling(crash_loop(1, 1)));
+    assert_eq!(assess(&once, &at(47, &web)), not_ready(16));
+    // It lived for twenty.
+    let late = ended("Error", 3, "2026-11-23T18:00:10Z", IN_ATTEMPT);
+    assert_eq!(assess(&late, &at(65, &web)), Progress::AttemptOver(crash_loop(3, 1)));
+    assert_eq!(assess(&late, &at(66, &web)), not_ready(35));
+    let hungry = ended("OOMKilled", 1, "2026-11-23T18:00:29Z", IN_ATTEMPT);
+    assert_eq!(assess(&hungry, &at(100, &web)), Progress::Stumbling(out_of_memory()), "it may be hungry again");
+}
+
+/// What waits for something else before the application begins is named, and not the application.
+#[test]
+fn an_init_container_that_does_not_end_is_told() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let waits = |started: &str, policy: Value| {
+        with(pod(2, waiting("PodInitializing", "")), |pod| {
+            let init = json!({"name": "wait-for-db", "restartPolicy": policy});
+            pod.spec.as_mut().unwrap().init_containers = from(json!([init]));
+            pod.status.as_mut().unwrap().init_container_statuses = from(json!([{
+                "name": "wait-for-db", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"running": {"startedAt": started}},
+            }]));
+        })
+    };
+    let alone = |pod: Pod| rollout(json!({"availableReplicas": 0, "unavailableReplicas": 1}), vec![pod]);
+    let runs =
+        |seconds, of| Progress::Stumbling(Cause::InitRuns { container: "wait-for-db".into(), seconds, of: Some(of) });
+    let new = alone(waits("2026-11-23T18:00:02Z", Value::Null));
+    assert_eq!(assess(&new, &at(16, &web)), Progress::Progressing);
+    assert_eq!(assess(&new, &at(18, &web)), runs(16, 178));
+    let Progress::Stumbling(cause) = assess(&new, &at(162, &web)) else { panic!("it stumbles") };
+    assert_eq!(cause.to_string(), "Init container wait-for-db has not ended yet, 160 s of 178 s.");
+    assert_eq!(cause.clone().steady().to_string(), "Init container wait-for-db has not ended yet.");
+    let ended =
+        "Init container wait-for-db did not end within the 160 seconds that it had; its log says how far it came.";
+    assert_eq!(cause.in_the_end().to_string(), ended);
+    // What ran before the attempt began has had nothing of it.
+    let older = alone(waits(BEFORE, Value::Null));
+    assert_eq!(assess(&older, &at(10, &web)), Progress::Progressing);
+    assert_eq!(assess(&older, &at(20, &web)), runs(20, 180));
+    // One that goes on beside the others is to become ready.
+    let beside = assess(&alone(waits("2026-11-23T18:00:02Z", json!("Always"))), &at(60, &web));
+    assert!(matches!(&beside, Progress::Stumbling(Cause::NotReadyYet { .. })), "{beside:?}");
+    // Whatever else is wrong tells more.
+    let both = rollout(json!({}), vec![waits(BEFORE, Value::Null), pod(2, crashed(1, 1, "Error", IN_ATTEMPT))]);
+    assert_eq!(assess(&both, &at(60, &web)), Progress::Stumbling(crash_loop(1, 1)));
+    // A Job's belongs to its work.
+    let of_job = with(waits("2026-11-23T18:00:32Z", Value::Null), |pod| {
+        pod.metadata.owner_references = of_work(json!({})).metadata.owner_references;
+    });
+    let jobs = Workloads { jobs: vec![job(json!({}), json!({}))], pods: vec![of_job], ..Workloads::default() };
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    assert_eq!(assess(&jobs, &at(60, &work)), Progress::Progressing);
+    let late = Cause::JobFailed { job: "work".into(), end: JobEnd::OutOfTime { seconds: 150 } };
+    assert_eq!(assess(&jobs, &at(180, &work)), Progress::Stumbling(late));
 }
 
 #[test]
@@ -592,6 +678,185 @@ fn only_the_pods_own_events_count() {
     let killed = Cause::KilledByProbe { container: "app".into(), restarts: 1, probe: probe(ProbeKind::Liveness) };
     assert_eq!(judge(&probed(crashed(1, 137, "Error", IN_ATTEMPT), "pod-2")), Progress::Stumbling(killed));
     assert_eq!(judge(&probed(crashed(1, 1, "Error", IN_ATTEMPT), "pod-2")), Progress::Stumbling(crash_loop(1, 1)));
+}
+
+/// Many applications end well when they are asked to, and their code does not say who asked.
+#[test]
+fn what_its_node_ends_for_a_probe_is_not_the_applications_doing() {
+    let app = |field: &str| json!({"kind": "Pod", "uid": "pod-2", "fieldPath": format!("spec.containers{{{field}}}")});
+    let killing = |which: &str| format!("Container app failed {which} probe, will be restarted");
+    let unhealthy = |which: &str| format!("{which} probe failed: dial tcp 10.0.0.5:8080: connect: connection refused");
+    let judged = |exit_code: i32, events: Vec<k8s_openapi::api::core::v1::Event>| {
+        let run = crashed(1, exit_code, "Completed", IN_ATTEMPT).also(|status| {
+            status["lastState"]["terminated"]["startedAt"] = json!("2026-11-23T18:00:20Z");
+        });
+        judge(&unready(run).also(|workloads| {
+            let spec = workloads.pods[0].spec.as_mut().unwrap();
+            spec.containers[0].startup_probe = from(json!({"tcpSocket": {"port": 8080}}));
+            spec.containers[0].liveness_probe = from(json!({"tcpSocket": {"port": 8080}}));
+            workloads.events = events;
+        }))
+    };
+    let killed = |kind, result| {
+        let probe = FailedProbe { kind, target: Some("port 8080".into()), result };
+        Progress::Stumbling(Cause::KilledByProbe { container: "app".into(), restarts: 1, probe })
+    };
+    for exit_code in [0, 1, 2, 137, 143] {
+        for (which, kind) in [("Liveness", ProbeKind::Liveness), ("Startup", ProbeKind::Startup)] {
+            let kill = || event(app("app"), "Killing", &killing(&which.to_lowercase()));
+            let said = vec![kill(), event(app("app"), "Unhealthy", &unhealthy(which))];
+            assert_eq!(judged(exit_code, said), killed(kind, ProbeResult::Refused), "{which}, {exit_code}");
+            assert_eq!(judged(exit_code, vec![kill()]), killed(kind, ProbeResult::Failed), "{which}, {exit_code}");
+        }
+    }
+    let by_itself = Progress::Stumbling(crash_loop(1, 2));
+    let other = vec![event(app("other"), "Killing", &killing("liveness"))];
+    assert_eq!(judged(2, other), by_itself, "another container");
+    assert_eq!(judged(2, vec![event(app("app"), "Killing", "Stopping container app")]), by_itself, "no probe");
+    let before = event(app("app"), "Killing", &killing("liveness")).also(|event| {
+        event.last_timestamp = from(json!("2026-11-23T18:00:19Z"));
+    });
+    assert_eq!(judged(2, vec![before]), by_itself, "the run before");
+}
+
+const TOO_MUCH: &str = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ";
+const PRESSURE: &str = "The node was low on resource: memory. Container app was using 1Gi, request is 0. ";
+
+fn storage() -> Eviction {
+    Eviction::Storage { limit: Some("1Gi".to_owned()) }
+}
+
+fn evicted_of(pod_of: &str, why: Eviction) -> Progress {
+    Progress::Stumbling(Cause::Evicted { pod_of: pod_of.to_owned(), why })
+}
+
+/// A pod that its node did not keep, made at this time.
+fn not_kept(pod: Pod, reason: &str, message: &str, created: &str) -> Pod {
+    with(pod, |pod| {
+        pod.metadata.creation_timestamp = from(json!(created));
+        let status = pod.status.as_mut().unwrap();
+        status.phase = Some("Failed".into());
+        (status.reason, status.message) = (Some(reason.into()), Some(message.into()));
+    })
+}
+
+/// What a pod writes, the next one writes too. What its node ran short of, the next one may find.
+#[test]
+fn pods_that_their_nodes_do_not_keep_are_told() {
+    let web = [(WorkloadKind::Deployment, "web".to_owned())];
+    let gone = |reason: &str, message: &str, created: &str| not_kept(pod(2, json!({})), reason, message, created);
+    let evicted = |message: &str| gone("Evicted", message, IN_ATTEMPT);
+    let full = |created: &str| gone("OutOfcpu", "Node didn't have enough resource: cpu, requested: 500", created);
+    let makes = || pod(2, waiting("ContainerCreating", ""));
+    let runs = || pod(2, json!({"state": {"running": {}}}));
+    let judged = |seconds, pods: Vec<Pod>| {
+        let status = json!({"availableReplicas": 0, "unavailableReplicas": 1});
+        assess(&rollout(status, pods), &at(seconds, &web))
+    };
+    let memory = || Eviction::Pressure(Shortage::Memory);
+    for (what, seconds, pods, expected) in [
+        ("it wrote too much", 60, vec![evicted(TOO_MUCH)], evicted_of("web", storage())),
+        ("the next one is made", 60, vec![evicted(TOO_MUCH), makes()], evicted_of("web", storage())),
+        ("the next one runs", 60, vec![evicted(TOO_MUCH), runs()], evicted_of("web", storage())),
+        (
+            "the next one crashes",
+            60,
+            vec![evicted(TOO_MUCH), pod(2, crashed(1, 1, "Error", IN_ATTEMPT))],
+            Progress::Stumbling(crash_loop(1, 1)),
+        ),
+        ("its node ran short once", 60, vec![evicted(PRESSURE), makes()], Progress::Progressing),
+        ("twice", 60, vec![evicted(PRESSURE), evicted(PRESSURE), makes()], evicted_of("web", memory())),
+        ("once, and that is all there is", 180, vec![evicted(PRESSURE), makes()], evicted_of("web", memory())),
+        (
+            "once, and the next one is not ready",
+            180,
+            vec![evicted(PRESSURE), runs()],
+            Progress::Stumbling(Cause::NotReadyYet { container: "app".into(), seconds: 178, of: 178, probe: None }),
+        ),
+        (
+            "the last one counts",
+            60,
+            vec![evicted(PRESSURE), full("2026-11-23T18:00:40Z"), makes()],
+            evicted_of("web", Eviction::NoRoom),
+        ),
+        (
+            "what lies in the pod tells more",
+            60,
+            vec![evicted(TOO_MUCH), full("2026-11-23T18:00:40Z")],
+            evicted_of("web", storage()),
+        ),
+        ("before the attempt", 60, vec![gone("Evicted", TOO_MUCH, BEFORE), makes()], Progress::Progressing),
+        (
+            "of an older template",
+            60,
+            vec![not_kept(pod(1, json!({})), "Evicted", TOO_MUCH, IN_ATTEMPT), makes()],
+            Progress::Progressing,
+        ),
+        ("for another reason", 60, vec![gone("Terminated", "", IN_ATTEMPT), makes()], Progress::Progressing),
+    ] {
+        assert_eq!(judged(seconds, pods), expected, "{what}");
+    }
+}
+
+/// Its controller takes such a pod away at once: the events stay.
+#[test]
+fn a_stateful_set_lost_the_pods_that_events_tell_of() {
+    let judged = |seconds, events: Vec<k8s_openapi::api::core::v1::Event>| {
+        let set = json!({
+            "metadata": {"name": "db", "uid": "db", "generation": 1, "creationTimestamp": BEFORE},
+            "spec": {"replicas": 1, "serviceName": "db", "selector": {}, "template": {}},
+            "status": {"observedGeneration": 1, "replicas": 1, "updateRevision": "db-2"},
+        });
+        let pod = with(pod(2, waiting("ContainerCreating", "")), |pod| {
+            pod.metadata.name = Some("db-0".into());
+            pod.metadata.labels = from(json!({"controller-revision-hash": "db-2"}));
+            pod.metadata.owner_references = from(json!([
+                {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "db", "controller": true}
+            ]));
+        });
+        let workloads = Workloads { stateful_sets: vec![from(set)], pods: vec![pod], events, ..Workloads::default() };
+        assert!(needs_explaining(&workloads, START + 3_000), "though its newest pod is younger than that");
+        assess(&workloads, &at(seconds, &[(WorkloadKind::StatefulSet, "db".to_owned())]))
+    };
+    let of_pod = |name: &str, uid: &str, reason: &str, message: &str| {
+        event(json!({"kind": "Pod", "name": name, "uid": uid}), reason, message)
+    };
+    let pressure = |uid: &str| of_pod("db-0", uid, "Evicted", PRESSURE);
+    let memory = || Eviction::Pressure(Shortage::Memory);
+    let none = Progress::Progressing;
+    assert_eq!(judged(60, vec![of_pod("db-0", "a", "Evicted", TOO_MUCH)]), evicted_of("db", storage()));
+    assert_eq!(judged(60, vec![pressure("a")]), none, "once");
+    assert_eq!(judged(60, vec![pressure("a"), pressure("a")]), none, "the same one");
+    assert_eq!(judged(60, vec![pressure("a"), pressure("b")]), evicted_of("db", memory()));
+    assert_eq!(judged(180, vec![pressure("a")]), evicted_of("db", memory()), "and that is all there is");
+    for other in ["db-", "db-0-x", "db-old-0", "web-0"] {
+        assert_eq!(judged(60, vec![of_pod(other, "a", "Evicted", TOO_MUCH)]), none, "{other}");
+    }
+    let before = of_pod("db-0", "a", "Evicted", TOO_MUCH).also(|event| event.last_timestamp = from(json!(BEFORE)));
+    assert_eq!(judged(60, vec![before]), none, "before the attempt");
+}
+
+/// Its containers are ended with it, and their codes are not the Job's own doing.
+#[test]
+fn a_job_whose_pods_their_nodes_do_not_keep_says_so() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let gone = |message: &str| not_kept(failed_try(137, "Error"), "Evicted", message, IN_ATTEMPT);
+    let judged = |seconds, status: Value, pods: Vec<Pod>| {
+        let workloads = Workloads { jobs: vec![job(json!({}), status)], pods, ..Workloads::default() };
+        assess(&workloads, &at(seconds, &work))
+    };
+    let tried = |seconds, pods| judged(seconds, json!({}), pods);
+    let memory = || Eviction::Pressure(Shortage::Memory);
+    let code = Progress::Stumbling(Cause::JobFailed { job: "work".into(), end: JobEnd::ExitCode(2) });
+    assert_eq!(tried(60, vec![gone(TOO_MUCH)]), evicted_of("work", storage()));
+    assert_eq!(tried(60, vec![gone(TOO_MUCH), failed_try(2, "Error")]), evicted_of("work", storage()));
+    assert_eq!(tried(60, vec![gone(PRESSURE)]), Progress::Progressing);
+    assert_eq!(tried(60, vec![gone(PRESSURE), failed_try(2, "Error")]), code);
+    assert_eq!(tried(60, vec![gone(PRESSURE), gone(PRESSURE)]), evicted_of("work", memory()));
+    assert_eq!(tried(180, vec![gone(PRESSURE)]), evicted_of("work", memory()));
+    let failed = json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]});
+    let over = Cause::Evicted { pod_of: "work".into(), why: memory() };
+    assert_eq!(judged(60, failed, vec![gone(PRESSURE)]), Progress::AttemptOver(over), "it is not tried again");
 }
 
 #[test]
@@ -720,6 +985,110 @@ fn a_job_that_failed_says_of_what() {
     ] {
         assert_eq!(judged(reason, pods), expected);
     }
+}
+
+/// A pod of the Job `work` that failed with its only container.
+fn failed_try(exit_code: i32, reason: &str) -> Pod {
+    let terminated = json!({"exitCode": exit_code, "reason": reason, "finishedAt": IN_ATTEMPT});
+    with(of_work(json!({"state": {"terminated": terminated}})), |pod| {
+        pod.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+        pod.status.as_mut().unwrap().phase = Some("Failed".into());
+    })
+}
+
+/// Kubernetes tries it six times more, and every time takes longer than the one before: that is told meanwhile.
+#[test]
+fn a_job_that_is_tried_again_says_of_what() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let runs = with(of_work(json!({"state": {"running": {}}})), |pod| {
+        pod.metadata.creation_timestamp = from(json!("2026-11-23T18:00:40Z"));
+    });
+    let judged = |seconds, pods: Vec<Pod>| {
+        let workloads = Workloads { jobs: vec![job(json!({}), json!({}))], pods, ..Workloads::default() };
+        assess(&workloads, &at(seconds, &work))
+    };
+    let ended = |end| Progress::Stumbling(Cause::JobFailed { job: "work".into(), end });
+    let code = |code| ended(JobEnd::ExitCode(code));
+    let between = |change: fn(&mut Pod)| vec![with(failed_try(2, "Error"), change)];
+    for (what, pods, expected) in [
+        ("between two tries", between(|_| {}), code(2)),
+        ("the next try runs", vec![failed_try(2, "Error"), runs.clone()], code(2)),
+        (
+            "its pod has not ended for its other containers",
+            between(|pod| pod.status.as_mut().unwrap().phase = Some("Running".into())),
+            code(2),
+        ),
+        (
+            "out of memory, and it runs",
+            vec![failed_try(137, "OOMKilled"), runs.clone()],
+            Progress::Stumbling(out_of_memory()),
+        ),
+        (
+            "it failed in another way before",
+            vec![
+                with(failed_try(3, "Error"), |pod| {
+                    pod.metadata.creation_timestamp = from(json!("2026-11-23T18:00:01Z"));
+                }),
+                failed_try(2, "Error"),
+            ],
+            code(2),
+        ),
+        (
+            "the container is started again in its pod",
+            between(|pod| {
+                pod.spec.as_mut().unwrap().restart_policy = Some("OnFailure".into());
+                pod.status.as_mut().unwrap().phase = Some("Running".into());
+            }),
+            Progress::Progressing,
+        ),
+        (
+            "somebody takes the pod away",
+            between(|pod| pod.metadata.deletion_timestamp = from(json!(IN_ATTEMPT))),
+            Progress::Progressing,
+        ),
+        (
+            "it failed before the attempt",
+            between(|pod| {
+                let statuses = pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+                let terminated = statuses[0].state.as_mut().unwrap().terminated.as_mut().unwrap();
+                terminated.finished_at = from(json!(BEFORE));
+            }),
+            Progress::Progressing,
+        ),
+        ("it did its work", between(|pod| pod.status = from(json!({"phase": "Succeeded"}))), Progress::Progressing),
+    ] {
+        assert_eq!(judged(60, pods), expected, "{what}");
+    }
+    assert_eq!(judged(180, vec![failed_try(2, "Error"), runs.clone()]), code(2));
+    assert_eq!(judged(180, vec![runs]), ended(JobEnd::OutOfTime { seconds: 150 }));
+}
+
+/// What runs before or beside the work itself has its part in how a pod ends.
+#[test]
+fn all_containers_of_a_job_count() {
+    let work = [(WorkloadKind::Job, "work".to_owned())];
+    let judged = |init: Value, status: Value| {
+        let pod = with(failed_try(0, "Completed"), |pod| {
+            pod.spec.as_mut().unwrap().init_containers = from(json!([init]));
+            let mut all = json!({"image": "", "imageID": "", "ready": false, "restartCount": 0});
+            all.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+            pod.status.as_mut().unwrap().init_container_statuses = from(json!([all]));
+        });
+        let workloads = Workloads { jobs: vec![job(json!({}), json!({}))], pods: vec![pod], ..Workloads::default() };
+        assess(&workloads, &at(60, &work))
+    };
+    let status = |name: &str, exit_code: i32, reason: &str| {
+        let terminated = json!({"exitCode": exit_code, "reason": reason, "finishedAt": IN_ATTEMPT});
+        json!({"name": name, "state": {"terminated": terminated}})
+    };
+    let fetch = json!({"name": "fetch", "resources": {"limits": {"memory": "16Mi"}}});
+    let hungry = Cause::OutOfMemory { container: "fetch".into(), limit: Some("16Mi".into()) };
+    assert_eq!(judged(fetch.clone(), status("fetch", 137, "OOMKilled")), Progress::Stumbling(hungry));
+    let failed = Cause::JobFailed { job: "work".into(), end: JobEnd::ExitCode(4) };
+    assert_eq!(judged(fetch, status("fetch", 4, "Error")), Progress::Stumbling(failed));
+    // It is ended with the others.
+    let proxy = json!({"name": "proxy", "restartPolicy": "Always"});
+    assert_eq!(judged(proxy, status("proxy", 143, "Error")), Progress::Progressing);
 }
 
 #[test]

@@ -39,6 +39,23 @@ fn runtimes_say_why_an_image_is_not_pulled() {
         ),
         ("failed to do request: Head \"https://r/v2/\": dial tcp 10.0.0.1:443: i/o timeout".to_owned(), Unreachable),
         (
+            "failed to do request: Head \"https://r/v2/\": dial tcp 10.0.0.1:443: connect: connection timed out".to_owned(),
+            Unreachable,
+        ),
+        (
+            "failed to do request: Head \"https://r/v2/\": dial tcp 10.0.0.1:443: connect: operation timed out".to_owned(),
+            Unreachable,
+        ),
+        (
+            "failed to do request: Head \"https://r/v2/\": dial tcp: lookup r: Temporary failure in name resolution".to_owned(),
+            Unreachable,
+        ),
+        (
+            "failed to do request: Head \"https://r/v2/\": net/http: timeout awaiting response headers".to_owned(),
+            Unreachable,
+        ),
+        ("failed to copy: httpReadSeeker: failed open: failed to do request: unexpected EOF".to_owned(), Unreachable),
+        (
             "failed to do request: Head \"https://r/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned(),
             Unreachable,
         ),
@@ -178,6 +195,23 @@ fn probes_say_how_they_failed() {
         assert_eq!(failed_probe(&container(probes.clone()), Some("pod-1"), said, &kinds), None, "another pod's");
         assert_eq!(failed_probe(&container(probes.clone()), Some("pod-2"), said, &[ProbeKind::Liveness]), None);
     }
+}
+
+#[test]
+fn the_kubelet_says_for_which_probe_it_ends_a_container() {
+    for (message, expected) in [
+        ("Container app failed liveness probe, will be restarted", Some(ProbeKind::Liveness)),
+        ("Container app failed startup probe, will be restarted", Some(ProbeKind::Startup)),
+        ("Container app definition changed, will be restarted", None),
+        ("Stopping container app", None),
+    ] {
+        let events = [event("Killing", message, 10), event("Killing", "Stopping container app", 20)];
+        let found = |pod, since| killing_probe(&container(json!({})), Some(pod), Said { events: &events, since });
+        assert_eq!(found("pod-2", 0), expected, "{message}");
+        assert_eq!(found("pod-1", 0), None, "another pod's");
+        assert_eq!(found("pod-2", 11_000), None, "it was said of the run before");
+    }
+    assert_eq!(some_failure(&container(json!({})), ProbeKind::Liveness).to_string(), "its liveness probe fails");
 }
 
 fn pod(volumes: Value) -> Pod {
@@ -375,6 +409,30 @@ fn commands_that_do_not_start_are_told_apart() {
         ("context deadline exceeded", None),
     ] {
         assert_eq!(start_failure(&format!("{failed}{end}")), expected, "{end}");
+    }
+    let failed = "container create failed: time=\"2026-11-23T18:00:02Z\" level=error msg=\"runc create failed\"";
+    for (text, expected) in [
+        // crun
+        (
+            "container create failed: executable file `serve` not found in $PATH: No such file or directory",
+            Some(StartFailure::NotThere),
+        ),
+        (
+            "crun: executable file `serve` not found in $PATH: OCI runtime attempted to invoke a command that was not found",
+            Some(StartFailure::NotThere),
+        ),
+        ("container create failed: open executable: Permission denied", Some(StartFailure::NotExecutable)),
+        ("container create failed: open executable: Is a directory", Some(StartFailure::NotExecutable)),
+        ("container create failed: exec container process `/app`: Exec format error", Some(StartFailure::OtherMachine)),
+        (
+            "container create failed: exec container process (missing dynamic library?) `/app`: No such file or directory",
+            Some(StartFailure::NotThere),
+        ),
+        ("container create failed: mount `/x` to `/y`: No such file or directory", None),
+        ("container create failed: openat2 `/sys`: Permission denied", None),
+        (failed, None),
+    ] {
+        assert_eq!(start_failure(text), expected, "{text}");
     }
     assert_eq!(start_failure("failed to mount: no such file or directory"), None);
 }

@@ -54,6 +54,7 @@ fn facts(deployment: Option<DeploymentFacts>) -> Facts {
         down_since: None,
         remade: false,
         half_applied: false,
+        upgrades: false,
         asleep: false,
         leftovers: Leftovers::None,
         has_blocking_pods: false,
@@ -85,6 +86,14 @@ fn failed_after_good(applied: Option<CommitSha>, serving: Option<CommitSha>) -> 
 
 fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Millis>) -> Facts {
     Facts { decision: Decision::Gone(None), status, namespace, deletion_started_at: since, ..facts(None) }
+}
+
+/// The first attempt of a chart's next version.
+fn upgrade(asleep: bool, progress: Progress) -> Facts {
+    let head = DeploymentFacts {
+        attempt_deadline: Some(NOW + 170_000), phase: 0, applied: false, ..deploying(1)
+    };
+    Facts { upgrades: true, asleep, applied: Some(good()), good: Some(good()), progress: Some(progress), ..facts(Some(head)) }
 }
 
 /// The head commit serves.
@@ -285,6 +294,18 @@ fn each_state_has_its_step() {
                     seconds: 45,
                     of: 180,
                     probe: None,
+                })),
+                ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
+            },
+            Step::Apply { phase: 1, restart_pods: false },
+        ),
+        (
+            "what waits for them before it begins",
+            Facts {
+                progress: Some(Progress::Stumbling(Cause::InitRuns {
+                    container: "wait-for-db".to_owned(),
+                    seconds: 45,
+                    of: Some(180),
                 })),
                 ..facts(Some(DeploymentFacts { applied: false, hooks_at: Some(NOW), ..deploying(1) }))
             },
@@ -516,6 +537,24 @@ fn each_state_has_its_step() {
             },
             Step::Reapply { commit: commit() },
         ),
+        ("a chart's next version, and what it upgrades sleeps", upgrade(true, Progress::Progressing), Step::Wake { commit: good() }),
+        (
+            "what it upgrades comes up",
+            upgrade(false, Progress::Progressing),
+            Step::Await { until: NOW + 10_000, cause: None },
+        ),
+        (
+            "what it upgrades waits before it comes up",
+            upgrade(
+                false,
+                Progress::Stumbling(Cause::InitRuns { container: "wait".to_owned(), seconds: 16, of: Some(178) }),
+            ),
+            Step::Await {
+                until: NOW + 10_000,
+                cause: Some(Cause::InitRuns { container: "wait".to_owned(), seconds: 16, of: Some(178) }),
+            },
+        ),
+        ("what it upgrades runs", upgrade(false, Progress::Ready), Step::Apply { phase: 0, restart_pods: false }),
         (
             "waiting, with half of another commit applied",
             Facts {

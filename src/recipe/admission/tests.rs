@@ -22,7 +22,11 @@ const LED_TO: &str = "
 /// What becomes of these manifests under `policy`.
 fn rendered_under(yaml: &str, policy: &Policy) -> Result<Render, Cause> {
     let yaml = format!("{yaml}{LED_TO}");
-    render_alone("expose: { service: led-to, port: 80 }", &yaml, policy).map_err(Cause::from)
+    let mut render = render_alone("expose: { service: led-to, port: 80 }", &yaml, policy).map_err(Cause::from)?;
+    // What a test is about is left.
+    render.objects.retain(|object| object.name != "led-to");
+    render.phase_ends.clear();
+    Ok(render)
 }
 
 /// What becomes of these manifests and nothing else, with this of the recipe beside them.
@@ -197,6 +201,25 @@ fn a_pod_under_an_account_of_its_own_is_tried_under_the_one_that_is_there() {
 fn sentences(more: &str, yaml: &str) -> Vec<String> {
     let mistakes = render_alone(more, yaml, &Policy::default()).expect_err("mistakes");
     mistakes.causes().map(ToString::to_string).collect()
+}
+
+/// A pod that comes before what it reads would start with what was there before, or not at all.
+#[test]
+fn what_pods_use_is_applied_before_them() {
+    let object = |version: &str, kind: &str, name: &str| {
+        format!("{{ apiVersion: {version}, kind: {kind}, metadata: {{ name: {name} }} }}\n---\n")
+    };
+    let yaml = [
+        deployment("", ""),
+        "\n---\n".to_owned(),
+        object("v1", "ConfigMap", "b"),
+        object("v1", "Secret", "key"),
+        object("v1", "ConfigMap", "a"),
+        object("v1", "ServiceAccount", "account"),
+    ];
+    let render = rendered(&yaml.concat()).expect("a render");
+    let names: Vec<&str> = render.objects.iter().map(|object| object.name.as_str()).collect();
+    assert_eq!(names, ["account", "key", "b", "a", "web", "preview"], "and of one kind as the files have them");
 }
 
 /// What is exported from a cluster is its own: it is left out, and that is said.

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fmt::Write};
 use super::*;
 use crate::{
     environment::{
-        BaseDomain, Cause, CommitSha, DeploymentStatus, FailedProbe, Hindrance, JobEnd, Namespace, Obstacle, ProbeKind,
-        ProbeResult, PublicUrl, PullFailure, Reason, Scope, StartFailure, VolumeProblem, legal_reasons,
+        BaseDomain, Cause, CommitSha, DeploymentStatus, Eviction, FailedProbe, Hindrance, JobEnd, Namespace, Obstacle,
+        ProbeKind, ProbeResult, PublicUrl, PullFailure, Reason, Scope, Shortage, StartFailure, VolumeProblem,
+        legal_reasons,
     },
     github::{self, CommentDeployment, CommentFacts},
     service::PullRequestSummary,
@@ -28,6 +29,7 @@ fn causes() -> Vec<Cause> {
     let pull = |why| Cause::ImagePullFailed { container: container(), image: image(), why };
     let volume = |why| Cause::VolumeUnavailable { name: Some(text("data")), why };
     let crash = |exit_code| Cause::CrashLoop { container: container(), restarts: 3, exit_code };
+    let evicted = |why| Cause::Evicted { pod_of: text("web"), why };
     vec![
         Cause::QueuedForCapacity { scope: Scope::Cluster, at_most: 5, position: 2 },
         Cause::WaitingForImage { image: image() },
@@ -97,6 +99,15 @@ fn causes() -> Vec<Cause> {
         },
         Cause::OutOfMemory { container: container(), limit: Some(text("64Mi")) },
         Cause::OutOfMemory { container: container(), limit: None },
+        evicted(Eviction::Storage { limit: Some(text("1Gi")) }),
+        evicted(Eviction::Storage { limit: None }),
+        evicted(Eviction::Volume { name: text("cache"), limit: text("10Mi") }),
+        evicted(Eviction::Pressure(Shortage::Memory)),
+        evicted(Eviction::Pressure(Shortage::Storage)),
+        evicted(Eviction::Pressure(Shortage::Inodes)),
+        evicted(Eviction::Pressure(Shortage::Processes)),
+        evicted(Eviction::NoRoom),
+        evicted(Eviction::Unsaid),
         Cause::Unschedulable { hindrances: Vec::new() },
         Cause::Unschedulable { hindrances: vec![Hindrance::Cpu, Hindrance::Memory] },
         Cause::Unschedulable { hindrances: vec![Hindrance::Taints] },
@@ -118,6 +129,8 @@ fn causes() -> Vec<Cause> {
             seconds: 178,
             probe: Some(probe(ProbeResult::Answered(503))),
         },
+        Cause::InitRuns { container: container(), seconds: 16, of: Some(178) },
+        Cause::InitRuns { container: container(), seconds: 160, of: None },
         Cause::UrlUnreachable { answered: None },
         Cause::UrlUnreachable { answered: Some(502) },
         Cause::NoPage { path: text("/") },
@@ -183,13 +196,15 @@ fn place(cause: &Cause) -> usize {
         Cause::AuthorNotIncluded { .. } => 43,
         Cause::NoPage { .. } => 44,
         Cause::PodsTerminating { .. } => 45,
+        Cause::InitRuns { .. } => 46,
+        Cause::Evicted { .. } => 47,
     }
 }
 
 #[test]
 fn every_cause_is_among_them() {
     let listed: BTreeSet<usize> = causes().iter().map(place).collect();
-    assert_eq!(listed, (0..=45).collect(), "one has no row in the table");
+    assert_eq!(listed, (0..=47).collect(), "one has no row in the table");
     let reasons: BTreeSet<Reason> = causes().iter().map(Cause::reason).collect();
     assert_eq!(reasons, Reason::ALL.iter().copied().collect());
 }

@@ -3,11 +3,11 @@
 use axum::http::{Method, StatusCode};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    batch::v1::Job,
+    batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -164,6 +164,68 @@ async fn what_a_policy_keeps_of_a_commit_does_not_keep_the_next_one_from_running
     .await;
     life.finish().await;
 }
+
+/// Half of the next commit is there by then, and what serves has a volume that it leaves out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_serves_and_is_pushed_back_to_is_put_back_as_a_whole() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "back", "").await;
+    let number = life.open("change", &app("ok", "volumes: { /data: 16Mi }", "")).await;
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let volume = claim(&life, &namespace, "app-data").await.expect("the volume");
+
+    let second = push_recipe(&life, number, &app("never-ready", "", "services: { worker: { image: registry.localhost/shop:slow } }\n")).await;
+    life.until(number, TO_RUNNING, |found| found["commit"] == *second && found["status"] == "deploying").await;
+    let deployments: Api<Deployment> = Api::namespaced(life.kube.clone(), &namespace);
+    eventually("the second commit is applied", SOON, async || deployments.get_opt("worker").await.unwrap()).await;
+    life.stand.github.force_push(&life.repository, "change", &first).await.unwrap();
+    let running = life.until_running(number).await;
+    assert_eq!(running["serving_commit"], first, "{running:#}");
+    assert!(life.page(&running).await.contains(&first));
+    assert_eq!(claim(&life, &namespace, "app-data").await.as_ref(), Some(&volume), "the same volume");
+    let is_gone = async || deployments.get_opt("worker").await.unwrap().is_none().then_some(());
+    eventually("what the second had goes", SOON, is_gone).await;
+    life.finish().await;
+}
+
+/// A CronJob's Job that hangs would keep the next from its turn, whatever the CronJob says by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_schedule_began_ends_with_its_commit() {
+    let Some(ground) = life::api_only().await else { return };
+    let life = Life::start(ground, "schedule").await;
+    let new = NewPullRequest::new("A schedule", "schedule")
+        .file(".preview.yaml", "version: 1\nmanifests: [k8s/*.yaml]\nexpose: { service: app, port: 80 }\n")
+        .file("k8s/all.yaml", SCHEDULE);
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    life.until_applied(number).await;
+    let namespace = text(&life.get(number).await, "namespace").to_owned();
+    let schedules: Api<CronJob> = Api::namespaced(life.kube.clone(), &namespace);
+    let schedule = eventually("the schedule", SOON, async || schedules.get_opt("tick").await.unwrap()).await;
+    let owner = schedule.controller_owner_ref(&()).expect("it has a UID");
+    let template = schedule.spec.unwrap().job_template;
+    let labels = template.metadata.unwrap().labels;
+    let metadata = json!({ "name": "tick-1", "labels": labels, "ownerReferences": [owner] });
+    let jobs: Api<Job> = Api::namespaced(life.kube.clone(), &namespace);
+    let job = serde_json::from_value(json!({ "metadata": metadata, "spec": template.spec })).unwrap();
+    jobs.create(&Default::default(), &job).await.unwrap();
+
+    life.push(number).await;
+    let is_gone = async || jobs.get_opt("tick-1").await.unwrap().is_none().then_some(());
+    eventually("what it began is ended", SOON, is_gone).await;
+    life.finish().await;
+}
+
+const SCHEDULE: &str = r#"
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: app}, spec: {selector: {matchLabels: {app: app}}, template: {
+  metadata: {labels: {app: app}}, spec: {containers: [{name: app, image: "registry.localhost/shop:{{ sha }}"}]}}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: app}, spec: {selector: {app: app}, ports: [{port: 80}]}}
+---
+{apiVersion: batch/v1, kind: CronJob, metadata: {name: tick}, spec: {schedule: "0 0 1 1 *", concurrencyPolicy: Forbid,
+  jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{
+    name: tick, image: "registry.localhost/shop:{{ sha }}"}]}}}}}}
+"#;
 
 /// Its controller leaves them behind, and they count against the quota.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

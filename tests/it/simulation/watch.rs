@@ -136,7 +136,9 @@ impl World {
         }
         if status == EnvironmentStatus::Deploying {
             let obstacles = self.kubernetes.obstacles(namespace, row.pull_request.facts.head_sha.as_str());
-            let is_told = reason.is_some_and(|reason| obstacles.contains(reason.code()));
+            // Where the cluster takes nothing, that is what it waits for.
+            let is_refused = reason == Some(Reason::ClusterError) && self.kubernetes.was_troubled(TOLD_AFTER);
+            let is_told = is_refused || reason.is_some_and(|reason| obstacles.contains(reason.code()));
             let is_under_way =
                 deployment.is_some_and(|it| it.status == DeploymentStatus::Deploying && it.retry_at.is_none());
             doubt(is_under_way && !obstacles.is_empty() && !is_told, "what is in its way is not told", TOLD_AFTER);
@@ -151,8 +153,9 @@ impl World {
             let says_it = |body: &str| body.contains(beginning(message));
             let is_unsaid = comments.iter().any(|it| is_the_comment(&it.body) && !says_it(&it.body));
             // A start that only takes long is no news before it has taken very long.
-            let within = if reason == Some(Reason::NotReadyInTime) { SLOW_START } else { WRITTEN_AFTER };
-            doubt(is_unsaid, "the comment does not say what the status does", within);
+            let is_slow = reason == Some(Reason::NotReadyInTime);
+            doubt(is_unsaid && is_slow, "the comment does not say what takes long", SLOW_START);
+            doubt(is_unsaid && !is_slow, "the comment does not say what the status does", WRITTEN_AFTER);
         }
         if status == EnvironmentStatus::Deleting {
             doubt(found.is_none(), "it is being removed, and is gone", GONE_AFTER);

@@ -185,6 +185,11 @@ impl Kubernetes {
         self.state().trouble = Some((trouble, Instant::now() + lasts));
     }
 
+    /// Whether something of the cluster was broken in so long.
+    pub fn was_troubled(&self, within: Duration) -> bool {
+        self.state().trouble.is_some_and(|(_, until)| Instant::now() < until + within)
+    }
+
     /// Nothing is broken any more.
     pub fn calm_down(&self) {
         self.state().trouble = None;
