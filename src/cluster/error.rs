@@ -14,14 +14,21 @@ mod tests;
 /// Why a call did not do what it was for. Causes are for a pull request to see; the other texts are for operators and
 /// hold no value of any object.
 ///
-/// A call that sends an object ends in a cause wherever the API server looked at the object, be it in
-/// [`Self::NotTaken`]: whoever sends it again and again has something to show, and to end with.
+/// A call that sends, reads or deletes one object of an environment ends in a cause wherever the API server looked at the
+/// object, be it in [`Self::NotTaken`]: whoever sends it again and again has something to show, and to end with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// The API server is out of reach or not ready (503), or does not take our credentials, or cannot answer a question
     /// now. Try again later; it counts towards no attempt.
     #[error("could not {call}: {why}")]
-    Away { call: String, why: String, retry_after: Option<Duration> },
+    Away {
+        call: String,
+        why: String,
+        retry_after: Option<Duration>,
+        /// What it is instead where the cluster answers others: the cause of [`Self::NotTaken`]. None: the call is about no
+        /// one object.
+        not_taken: Option<Box<Cause>>,
+    },
     /// This object is not taken now, and nothing is wrong with it: the cause is always [`Cause::NotTaken`]. Try again
     /// later, as long as there is time for it.
     #[error("{cause}")]
@@ -50,7 +57,7 @@ impl ClusterError {
     /// The same for people, without its period: what the cluster did, and to which call.
     pub fn trouble(&self) -> String {
         match self {
-            Self::Away { call, why, retry_after: _ } => {
+            Self::Away { call, why, retry_after: _, not_taken: _ } => {
                 let status = why.strip_prefix(ANSWERED).map(|rest| rest.split([' ', ':']).next().unwrap_or_default());
                 match status {
                     Some(status) => format!("the cluster answered {status} to \"{call}\""),
@@ -80,25 +87,38 @@ pub(super) struct Call<'a> {
     kind: &'a str,
     name: &'a str,
     namespace: Option<&'a Namespace>,
-    sends: Option<Sent>,
+    subject: Subject,
     /// Where in the object that is named what is sent stands. Empty: it is the object.
     place: &'a str,
 }
 
-/// What the API server's answers may be about, of an object that is sent.
+/// What a call is about, and so what its failure may be about.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
-    /// The field by which the object means one certain object of some cluster, which any other is not.
-    identity: Option<&'static str>,
+enum Subject {
+    /// The cluster, or more than one object.
+    Cluster,
+    /// An object that is read or deleted.
+    Named,
+    /// An object that is sent.
+    Sent {
+        /// The field by which the object means one certain object of some cluster, which any other is not.
+        identity: Option<&'static str>,
+    },
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: &'static str, kind: &'a str, name: &'a str) -> Self {
-        Self { verb, kind, name, namespace: None, sends: None, place: "" }
+        Self { verb, kind, name, namespace: None, subject: Subject::Cluster, place: "" }
     }
 
     pub(super) fn in_namespace(self, namespace: &'a Namespace) -> Self {
         Self { namespace: Some(namespace), ..self }
+    }
+
+    /// The request reads or deletes the one object of an environment that it names. Nothing that an answer says of it is
+    /// the recipe's matter.
+    pub(super) fn by_name(self) -> Self {
+        Self { subject: Subject::Named, ..self }
     }
 
     /// The request carries an object of the recipe: what is wrong with it is the recipe's matter, and error texts may
@@ -110,7 +130,7 @@ impl<'a> Call<'a> {
             () if has("resourceVersion") => Some("metadata.resourceVersion"),
             () => None,
         };
-        Self { sends: Some(Sent { identity }), ..self }
+        Self { subject: Subject::Sent { identity }, ..self }
     }
 
     /// What is sent is what the object has at `place`, such as `spec.template`.
@@ -119,7 +139,17 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn away(&self, why: impl Into<String>) -> ClusterError {
-        ClusterError::Away { call: self.to_string(), why: why.into(), retry_after: None }
+        ClusterError::Away { call: self.to_string(), why: why.into(), retry_after: None, not_taken: None }
+    }
+
+    /// Nobody answered, or somebody who is not ready: the cluster is away, or, where it answers others, this object is what
+    /// it does not take, because of `instead`.
+    fn unanswered(&self, why: String, instead: Obstacle, retry_after: Option<Duration>) -> ClusterError {
+        let not_taken = match self.subject {
+            Subject::Cluster => None,
+            Subject::Named | Subject::Sent { .. } => Some(Box::new(self.cause(instead))),
+        };
+        ClusterError::Away { call: self.to_string(), why, retry_after, not_taken }
     }
 
     pub(super) fn unexpected(&self, why: &dyn fmt::Display) -> ClusterError {
@@ -133,14 +163,17 @@ impl<'a> Call<'a> {
     }
 
     fn not_taken(&self, why: Obstacle, retry_after: Option<Duration>) -> ClusterError {
-        let (kind, name) = (self.kind.to_owned(), self.name.to_owned());
-        ClusterError::NotTaken { cause: Cause::NotTaken { kind, name, why }, retry_after }
+        ClusterError::NotTaken { cause: self.cause(why), retry_after }
+    }
+
+    fn cause(&self, why: Obstacle) -> Cause {
+        Cause::NotTaken { kind: self.kind.to_owned(), name: self.name.to_owned(), why }
     }
 }
 
 impl fmt::Display for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb, kind, name, namespace, sends: _, place: _ } = self;
+        let Self { verb, kind, name, namespace, subject: _, place: _ } = self;
         write!(f, "{verb} {kind}")?;
         if !name.is_empty() {
             write!(f, " {name}")?;
@@ -163,8 +196,9 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Whether the API server does not accept the credentials. A webhook may deny an object with the same code.
     pub(super) fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Status(status) if status.code == 401)
+        self.status().is_some_and(|status| status.code == 401 && refusal::denying_policy(&status.message).is_none())
     }
 
     pub(super) fn status(&self) -> Option<&Status> {
@@ -177,11 +211,16 @@ impl Failure {
     pub(super) fn into_error(self, call: &Call<'_>) -> ClusterError {
         match &self {
             Self::Build(error) => call.unexpected(error),
-            // Whoever is not reached at all does not take a connection either.
-            Self::TimedOut if call.sends.is_some() => {
-                call.not_taken(Obstacle::NoAnswer { seconds: CALL_TIMEOUT.as_secs() }, None)
+            Self::TimedOut => {
+                let no_answer = Obstacle::NoAnswer { seconds: CALL_TIMEOUT.as_secs() };
+                match call.subject {
+                    // Whoever is not reached at all does not take a connection either.
+                    Subject::Sent { .. } => call.not_taken(no_answer, None),
+                    Subject::Cluster | Subject::Named => call.unanswered(self.explain(call), no_answer, None),
+                }
             }
-            Self::Settings(_) | Self::Transport(_) | Self::TimedOut => call.away(self.explain(call)),
+            Self::Settings(_) | Self::Transport(kube::Error::Auth(_)) => call.away(self.explain(call)),
+            Self::Transport(_) => call.unanswered(self.explain(call), Obstacle::ConnectionBroke, None),
             Self::Status(status) => classify(call, status),
         }
     }
@@ -208,7 +247,7 @@ fn explain_status(call: &Call<'_>, status: &Status) -> String {
     if !reason.is_empty() {
         text.push_str(&format!(" {reason}"));
     }
-    if call.sends.is_none() && !message.is_empty() {
+    if matches!(call.subject, Subject::Cluster) && !message.is_empty() {
         text.push_str(": ");
         text.extend(message.chars().filter(|c| !c.is_control()).take(300));
     }
@@ -226,42 +265,64 @@ fn chain(error: &dyn StdError) -> String {
 
 /// What an answer of the API server means to whoever asked.
 pub(super) fn classify(call: &Call<'_>, status: &Status) -> ClusterError {
-    let away = || ClusterError::Away {
-        call: call.to_string(),
-        why: explain_status(call, status),
-        retry_after: retry_after(status),
+    if let Some(told) = told_by_others(call, status) {
+        return told;
+    }
+    let away = || {
+        let instead = Obstacle::ServerError { code: status.code };
+        call.unanswered(explain_status(call, status), instead, retry_after(status))
     };
-    match (&call.sends, status.code) {
+    match (call.subject, status.code) {
         (_, 401) => call.away("the API server does not accept the credentials"),
         (_, 503) => away(),
         (_, 403) if has_cause(status, "NamespaceTerminating") => ClusterError::NamespaceTerminating,
         (_, 404) if status.details.as_ref().is_some_and(|details| details.kind == "namespaces") => {
             ClusterError::NamespaceGone
         }
-        (Some(sent), _) => classify_write(call, sent, status),
-        (None, 403) => ClusterError::Forbidden { call: call.to_string() },
-        (None, 409) if status.reason != reason::CONFLICT => call.unexpected(&explain_status(call, status)),
-        (None, 408 | 409 | 410 | 429 | 500..=599) => away(),
-        (None, _) => call.unexpected(&explain_status(call, status)),
+        (Subject::Sent { identity }, _) => classify_write(call, identity, status),
+        (Subject::Named, _) => call.not_taken(what_keeps_it(status), retry_after(status)),
+        (Subject::Cluster, 403) => ClusterError::Forbidden { call: call.to_string() },
+        (Subject::Cluster, 409) if status.reason != reason::CONFLICT => call.unexpected(&explain_status(call, status)),
+        (Subject::Cluster, 408 | 409 | 410 | 429 | 500..=599) => away(),
+        (Subject::Cluster, _) => call.unexpected(&explain_status(call, status)),
+    }
+}
+
+/// What those whom the API server asks about an object say of it. They choose the code of the answer, so their words count
+/// before it.
+fn told_by_others(call: &Call<'_>, status: &Status) -> Option<ClusterError> {
+    if matches!(call.subject, Subject::Cluster) {
+        return None;
+    }
+    let Some(policy) = refusal::denying_policy(&status.message) else {
+        let obstacle = refusal::obstacle(&status.message)?;
+        return Some(call.not_taken(obstacle, retry_after(status)));
+    };
+    Some(match (call.subject, status.code) {
+        // The webhook answered that it broke.
+        (_, 408 | 429 | 500..=599) => call.not_taken(Obstacle::Webhook { name: Some(policy.to_owned()) }, None),
+        (Subject::Sent { .. }, _) => call.refused(format!("the cluster's policy {policy} denies it")),
+        (Subject::Cluster | Subject::Named, _) => {
+            call.not_taken(Obstacle::RemovalDenied { policy: policy.to_owned() }, None)
+        }
+    })
+}
+
+/// Why an object cannot be read or deleted now.
+fn what_keeps_it(status: &Status) -> Obstacle {
+    match status.code {
+        403 if refusal::is_missing_permission(&status.message) => Obstacle::Forbidden,
+        409 => Obstacle::Conflict,
+        429 => Obstacle::Throttled,
+        code => Obstacle::ServerError { code },
     }
 }
 
 /// What an answer means for the object that was sent: a rule that it breaks, which it breaks again and again, or
 /// something of the cluster's, which passes.
-fn classify_write(call: &Call<'_>, sent: &Sent, status: &Status) -> ClusterError {
+fn classify_write(call: &Call<'_>, identity: Option<&str>, status: &Status) -> ClusterError {
     let Status { code, message, .. } = status;
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-    // Whoever is asked by the API server chooses the code of the answer, so their words count before it.
-    if let Some(policy) = refusal::denying_policy(message) {
-        return match code {
-            // The webhook answered that it broke.
-            408 | 429 | 500..=599 => call.not_taken(Obstacle::Webhook { name: Some(policy.to_owned()) }, None),
-            _ => call.refused(format!("the cluster's policy {policy} denies it")),
-        };
-    }
-    if let Some(obstacle) = refusal::obstacle(message) {
-        return call.not_taken(obstacle, retry_after(status));
-    }
     let server_error = || call.not_taken(Obstacle::ServerError { code: *code }, retry_after(status));
     match code {
         403 if refusal::is_missing_permission(message) => call.not_taken(Obstacle::Forbidden, None),
@@ -271,7 +332,7 @@ fn classify_write(call: &Call<'_>, sent: &Sent, status: &Status) -> ClusterError
             refusal::Verdict::Immutable(cause) => ClusterError::Immutable(cause),
         },
         404 => call.refused("the cluster has no such kind of object"),
-        409 => match sent.identity {
+        409 => match identity {
             Some(field) if !message.contains("resourcequotas \"") => call
                 .refused(format!("{field} means one certain object of a cluster, which is not this one; leave it out")),
             Some(_) | None => call.not_taken(Obstacle::Conflict, None),

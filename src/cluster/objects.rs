@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::{
     APPLIED, Cluster, ClusterError, Deletion, FIELD_MANAGER, Owner, PodReference, WorkloadKind,
-    client::{metadata_only, parse},
+    client::{Built, metadata_only, parse},
     error::Call,
+    refusal::cannot_be_tried,
 };
 use crate::{
     environment::Namespace,
@@ -46,8 +47,27 @@ impl Cluster {
         let call = call.at(&place);
         let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let pods = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
-        let request = pods.create(&parameters, pod.body.to_string().into_bytes());
-        self.send(&call, metadata_only(request)).await.map(drop)
+        self.try_out(&call, pods.create(&parameters, pod.body.to_string().into_bytes())).await
+    }
+
+    /// Asks the API server whether it would take the object where there is none of its name, without making it. It is tried
+    /// under a name that nothing has, and refused under its own.
+    pub async fn dry_run(&self, namespace: &Namespace, object: &Object) -> Result<(), ClusterError> {
+        let call = Call::new("try", &object.kind, &object.name).in_namespace(namespace).with_object(&object.body);
+        let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
+        let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        let mut body = marked(object).into_owned();
+        body["metadata"]["name"] = json!(unused_name(&object.name));
+        self.try_out(&call, resource.create(&parameters, body.to_string().into_bytes())).await
+    }
+
+    /// Sends what is only tried. Where a webhook can be asked about nothing of that kind, nothing is known against it.
+    async fn try_out(&self, call: &Call<'_>, request: Built) -> Result<(), ClusterError> {
+        match self.try_send(call, metadata_only(request)).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.status().is_some_and(|status| cannot_be_tried(&status.message)) => Ok(()),
+            Err(failure) => Err(failure.into_error(call)),
+        }
     }
 
     /// Applies the object. Fields that somebody else manages are taken over. What makes pods says in an annotation what
@@ -70,7 +90,7 @@ impl Cluster {
         kind: &str,
         name: &str,
     ) -> Result<Option<BTreeMap<String, String>>, ClusterError> {
-        let call = Call::new("read", kind, name).in_namespace(namespace);
+        let call = Call::new("read", kind, name).in_namespace(namespace).by_name();
         let request = resource(&call, namespace, api_version, kind)?.get(name, &GetParams::default());
         let Some(body) = self.send_optional(&call, metadata_only(request)).await? else { return Ok(None) };
         let found: PartialObjectMeta = parse(&call, &body)?;
@@ -84,11 +104,22 @@ impl Cluster {
         owner: &Owner,
         stateful_set: &str,
     ) -> Result<Vec<String>, ClusterError> {
-        let selected = ListParams::default().labels(&owner.selector());
-        let request = Build::new(PersistentVolumeClaim::url_path(&(), Some(namespace.as_str()))).list(&selected);
-        let claims: Vec<PersistentVolumeClaim> = self.list(namespace, request, "PersistentVolumeClaims").await?;
+        let claims = self.claims(namespace, owner).await?;
         let names = claims.into_iter().filter_map(|claim| claim.metadata.name);
         Ok(names.filter(|name| is_claim_of(name, stateful_set)).collect())
+    }
+
+    /// The names of the environment's claims that are deleted and still there, because something holds them.
+    pub async fn claims_that_go(&self, namespace: &Namespace, owner: &Owner) -> Result<Vec<String>, ClusterError> {
+        let claims = self.claims(namespace, owner).await?;
+        let going = claims.into_iter().filter(|claim| claim.metadata.deletion_timestamp.is_some());
+        Ok(going.filter_map(|claim| claim.metadata.name).collect())
+    }
+
+    async fn claims(&self, namespace: &Namespace, owner: &Owner) -> Result<Vec<PersistentVolumeClaim>, ClusterError> {
+        let selected = ListParams::default().labels(&owner.selector());
+        let request = Build::new(PersistentVolumeClaim::url_path(&(), Some(namespace.as_str()))).list(&selected);
+        self.list(namespace, request, "PersistentVolumeClaims").await
     }
 
     /// The values of the environment's Secrets in base64, by name and key. None are there where there is no namespace.
@@ -116,7 +147,7 @@ impl Cluster {
         kind: &str,
         name: &str,
     ) -> Result<Deletion, ClusterError> {
-        let call = Call::new("delete", kind, name).in_namespace(namespace);
+        let call = Call::new("delete", kind, name).in_namespace(namespace).by_name();
         let resource = resource(&call, namespace, api_version, kind)?;
         self.delete(&call, &resource, name, None).await
     }
@@ -124,7 +155,7 @@ impl Cluster {
     /// Deletes a pod, so that its controller makes a new one. One that is gone already is as good as deleted.
     pub async fn restart_pod(&self, namespace: &Namespace, pod: &PodReference) -> Result<(), ClusterError> {
         let resource = Build::new(Pod::url_path(&(), Some(namespace.as_str())));
-        let call = Call::new("delete", "Pod", &pod.name).in_namespace(namespace);
+        let call = Call::new("delete", "Pod", &pod.name).in_namespace(namespace).by_name();
         self.delete(&call, &resource, &pod.name, Some(&pod.uid)).await.map(drop)
     }
 }
@@ -137,6 +168,16 @@ fn marked(object: &Object) -> Cow<'_, Value> {
     let mut body = object.body.clone();
     body["metadata"]["annotations"][APPLIED] = json!(object.digest());
     Cow::Owned(body)
+}
+
+/// A name of the same form that nothing has.
+fn unused_name(name: &str) -> String {
+    /// CronJobs, whose names must be the shortest:
+    /// <https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#writing-a-cronjob-spec>
+    const LONGEST: usize = 52;
+    const SUFFIX: &str = "-tried-anew";
+    let kept = name.get(..LONGEST - SUFFIX.len()).unwrap_or(name);
+    format!("{}{SUFFIX}", kept.trim_end_matches(['-', '.']))
 }
 
 /// The path of a kind in the namespace. The plural is guessed as kube does it, which is right for every kind that a
@@ -164,6 +205,19 @@ mod tests {
             ("-shop-0", "shop", false),
         ] {
             assert_eq!(is_claim_of(claim, set), is_its, "{claim} of {set}");
+        }
+    }
+
+    #[test]
+    fn what_is_tried_has_a_name_of_the_form_that_its_own_has() {
+        let long = |length: usize| "a".repeat(length);
+        for (name, tried) in [
+            ("shop.example".to_owned(), "shop.example-tried-anew".to_owned()),
+            (long(63), format!("{}-tried-anew", long(41))),
+            (format!("{}.b-c-d", long(39)), format!("{}.b-tried-anew", long(39))),
+            (format!("{}.bcd", long(40)), format!("{}-tried-anew", long(40))),
+        ] {
+            assert_eq!(unused_name(&name), tried);
         }
     }
 

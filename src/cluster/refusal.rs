@@ -54,6 +54,14 @@ pub(super) fn obstacle(message: &str) -> Option<Obstacle> {
     None
 }
 
+/// Whether a webhook cannot be asked about what is only tried: `NewDryRunUnsupportedErr` of k8s.io/apiserver. Nobody denied
+/// anything then.
+pub(super) fn cannot_be_tried(message: &str) -> bool {
+    message.starts_with("admission webhook \"")
+        && message.ends_with("\" does not support dry run")
+        && denying_policy(message).is_none()
+}
+
 /// What the other admission plugins of k8s.io/kubernetes say, and the rule that it means.
 const ADMISSION_RULES: [(&str, &str); 9] = [
     ("error looking up service account ", "its service account does not exist"),
@@ -145,11 +153,18 @@ pub(super) fn of_validation(kind: &str, name: &str, place: &str, message: &str, 
 }
 
 /// How validation says that a field cannot be changed where the object stands: `ValidateImmutableField` of
-/// k8s.io/apimachinery, and of k8s.io/kubernetes `ValidateStatefulSetUpdate`, `ValidatePersistentVolumeClaimUpdate`,
-/// `ValidateServiceUpdate` with what it calls, `ValidateRoleBindingUpdate`, `ValidatePodUpdate`, and
-/// `ValidatePodDisruptionBudgetUpdate` of clusters before 1.15.
-const SET_FOR_GOOD: [&str; 10] = [
+/// k8s.io/apimachinery and the constraints of its `api/validate/update.go`, and of k8s.io/kubernetes
+/// `ValidateStatefulSetUpdate`, `validateCompletions` of Jobs that are indexed, `ValidatePersistentVolumeClaimUpdate` (of
+/// classes of attributes before and since 1.34), `ValidateServiceUpdate` with what it calls, `ValidateRoleBindingUpdate`,
+/// `ValidatePodUpdate`, and `ValidatePodDisruptionBudgetUpdate` of clusters before 1.15.
+const SET_FOR_GOOD: [&str; 16] = [
     "field is immutable",
+    "field cannot be set once created",
+    "field cannot be cleared once set",
+    "field cannot be modified once set",
+    "can only be modified in tandem with",
+    "update from non-nil value to ",
+    "is forbidden when status.currentVolumeAttributesClassName",
     "updates to statefulset spec for fields other than",
     "spec is immutable after creation",
     CANNOT_SHRINK,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::{
     interrupted::{Interrupted, NotApplied},
     observe::{Observed, expected, tasks_of},
@@ -11,19 +13,25 @@ use super::{
 };
 use crate::{
     cluster::{
-        CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, blocking_pods,
-        completed_jobs, failed_jobs, failed_pods, is_claim_of, jobs_to_restart, pods_to_restart, pods_with_claim,
-        running,
+        CALL_TIMEOUT, ClusterError, Creation, NamespaceState, Owner, Standing, WorkloadKind, Workloads, blocking_pods,
+        completed_jobs, failed_jobs, failed_pods, has_completed, is_claim_of, jobs_to_restart, pods_to_restart,
+        pods_with_claim, running,
     },
-    environment::{Cause, CommitSha, Namespace, NamespaceFacts, Obstacle, VolumeProblem},
+    environment::{
+        Cause, CommitSha, DeploymentStatus, Hitch, Millis, Namespace, NamespaceFacts, Obstacle, VolumeProblem,
+    },
     faults::Fault,
     recipe::{ONCE, Object, RUN, Render, STAYS, room},
-    store::{Environment, Inventoried, Made, ObjectKey, Settled},
+    store::{Deployment, Environment, Inventoried, Made, ObjectKey, Settled},
 };
 
 /// How long a pass waits for an object to go that is made anew, and how often it looks.
 const GOES: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
+
+/// What cannot be removed is tried for so many milliseconds after the attempt of a commit that is ready, before it is left:
+/// a few tries, each of which may meet a cluster that was only away.
+const LEAVES_AFTER: Millis = 20_000;
 
 /// How many commits are looked at for one that ran.
 const LOOKS_BACK: i64 = 100;
@@ -46,14 +54,36 @@ pub(super) struct Applied {
 }
 
 impl Pass<'_> {
-    /// Applies a phase of the recipe at the head commit: its first with the namespace and the walls. What earlier commits
-    /// left stays as long as something may go back to it.
-    pub(super) async fn apply(
+    /// Applies a phase of the recipe at the head commit. Where nobody answers one write, it is told whether the cluster is
+    /// away, which is no attempt's time, or that object is not taken, which is.
+    pub(super) async fn apply_or_tell(
         &mut self,
         observed: &Observed,
         phase: i64,
         restart_pods: bool,
     ) -> Result<Applied, NotApplied> {
+        match self.apply(observed, phase, restart_pods).await {
+            Ok(applied) => Ok(applied),
+            Err(not_applied) => Err(self.tell_apart(&observed.overview.environment, not_applied).await),
+        }
+    }
+
+    /// Where a call about one object was not answered, and a question is, that object is not taken.
+    pub(super) async fn tell_apart(&mut self, environment: &Environment, not_applied: NotApplied) -> NotApplied {
+        let NotApplied::Unanswered { not_taken, away } = not_applied else { return not_applied };
+        if let Err(interrupted) = self.fence(CALL_TIMEOUT).await {
+            return NotApplied::Interrupted(interrupted);
+        }
+        let owner = self.owner(&environment.id);
+        match self.engine.cluster.namespace(&environment.namespace, &owner).await {
+            Ok(_) => NotApplied::NotTaken(*not_taken),
+            Err(_) => NotApplied::Interrupted(away),
+        }
+    }
+
+    /// Its first phase with the namespace and the walls. What earlier commits left stays as long as something may go back
+    /// to it.
+    async fn apply(&mut self, observed: &Observed, phase: i64, restart_pods: bool) -> Result<Applied, NotApplied> {
         let environment = &observed.overview.environment;
         let head = &observed.overview.pull_request.facts.head_sha;
         let mut made = self.make(observed).await?;
@@ -90,7 +120,7 @@ impl Pass<'_> {
             let had_served = good.is_none() && self.has_served(environment).await?;
             let prunes_at_once = self.engine.faults.has(Fault::PrunesAtOnce);
             let removed = self
-                .remove_leftovers(environment, |key| match &good {
+                .remove_leftovers(environment, false, |key| match &good {
                     _ if prunes_at_once => false,
                     Some(good) => key.is_among(good.applied()) || is_claimed_by(good, key),
                     None => had_served && key.is_volume(),
@@ -139,7 +169,7 @@ impl Pass<'_> {
         }
         self.prepare(environment, commit, &render, None, fresh).await?;
         // What took its place never ran, and holds what there is of the quota.
-        let removed = self.remove_leftovers(environment, |_| false).await?;
+        let removed = self.remove_leftovers(environment, false, |_| false).await?;
         self.record_removed(&removed).await?;
         // In a namespace that is newer than it none of its Jobs ever ran.
         let fresh = fresh || observed.standing.fresh;
@@ -158,7 +188,7 @@ impl Pass<'_> {
     }
 
     /// Puts what was applied for a commit into the cluster once more, as it sleeps or runs. What is as it was stays
-    /// untouched by that.
+    /// untouched by that. What the cluster kept of other commits goes, where it lets go of it by now.
     pub(super) async fn reapply(
         &mut self,
         environment: &Environment,
@@ -172,11 +202,11 @@ impl Pass<'_> {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(&environment.namespace, object).await?;
         }
-        Ok(())
+        self.remove_what_was_kept(environment).await
     }
 
     /// Stops the pods of what runs, and leaves everything else as it is.
-    pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), Interrupted> {
+    pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), NotApplied> {
         let render = self.engine.store.render(&environment.id, commit).await?;
         let render = render.ok_or_else(|| Interrupted::failed("what was applied for the commit is missing"))?;
         let render = render.asleep();
@@ -228,19 +258,55 @@ impl Pass<'_> {
     }
 
     /// Applies objects, one after the other. Of a claim that goes the pods are ended that hold it: what is on it is lost
-    /// already, and another of its name does not come before they are gone.
+    /// already, and another of its name does not come before they are gone. What the quota has no room for is refused only
+    /// where nothing makes room for it.
     async fn put_all(&mut self, observed: &Observed, objects: &[Object], volumes: Volumes) -> Result<(), NotApplied> {
         let environment = &observed.overview.environment;
         let done = self.done_jobs(&environment.id).await?;
         for object in objects {
+            // It would take a change for its own, and not run.
+            let ended = observed.workloads.as_ref().is_some_and(|workloads| ended_as_another(workloads, object));
+            if ended && !done.contains(&object.name) {
+                self.remove(&environment.namespace, &ObjectKey::of(object)).await?;
+            }
             let put = self.put(&environment.namespace, object, &done, volumes).await;
             if let Err(NotApplied::NotTaken(Cause::VolumeUnavailable { .. })) = &put {
-                for pod in observed.workloads.iter().flat_map(|workloads| pods_with_claim(workloads, &object.name)) {
-                    self.fence(CALL_TIMEOUT).await?;
-                    self.engine.cluster.restart_pod(&environment.namespace, &pod).await?;
+                self.end_pods_with(observed, &object.name).await?;
+            }
+            if let Err(NotApplied::Refused(Cause::QuotaExceeded { .. })) = &put {
+                let (kind, name) = (object.kind.clone(), object.name.clone());
+                let no_room = Cause::NotTaken { kind, name, why: Obstacle::NoRoom };
+                if self.comes_to_have_room(observed, &no_room).await? {
+                    return Err(NotApplied::NotTaken(no_room));
                 }
             }
             put?;
+        }
+        Ok(())
+    }
+
+    /// Whether the quota comes to have room for what a recipe has that fits into it by itself: something of before goes, or
+    /// has just gone, and is counted until the cluster has looked. What another commit left with its volume is ended.
+    /// `no_room`: what was told of it where that was so before.
+    async fn comes_to_have_room(&mut self, observed: &Observed, no_room: &Cause) -> Result<bool, NotApplied> {
+        let environment = &observed.overview.environment;
+        let owner = self.owner(&environment.id);
+        self.fence(CALL_TIMEOUT).await?;
+        let going = self.engine.cluster.claims_that_go(&environment.namespace, &owner).await?;
+        let known = self.engine.store.inventory(&environment.id).await?;
+        for claim in going.iter().filter(|claim| is_nobodys(claim, &known)) {
+            self.end_pods_with(observed, claim).await?;
+        }
+        let was_told = observed.hitches.now.as_ref() == Some(&Hitch::from(no_room));
+        Ok(self.makes_room || was_told || !going.is_empty())
+    }
+
+    /// Ends the pods that hold a claim.
+    async fn end_pods_with(&mut self, observed: &Observed, claim: &str) -> Result<(), NotApplied> {
+        let namespace = &observed.overview.environment.namespace;
+        for pod in observed.workloads.iter().flat_map(|workloads| pods_with_claim(workloads, claim)) {
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.restart_pod(namespace, &pod).await?;
         }
         Ok(())
     }
@@ -287,10 +353,21 @@ impl Pass<'_> {
             Err(ClusterError::Immutable(_)) => {}
             Err(error) => return Err(error.into()),
         }
+        self.admit_anew(namespace, object).await?;
         self.remove(namespace, &ObjectKey::of(object)).await?;
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.apply(namespace, object).await?;
         Ok(())
+    }
+
+    /// Refuses what would be refused once the one that is there is gone: that one may serve.
+    async fn admit_anew(&mut self, namespace: &Namespace, object: &Object) -> Result<(), NotApplied> {
+        self.fence(CALL_TIMEOUT).await?;
+        match self.engine.cluster.dry_run(namespace, object).await {
+            // The one that is there is still counted.
+            Ok(()) | Err(ClusterError::Refused(Cause::QuotaExceeded { .. })) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Has the claims that a StatefulSet's pods have already be as large as its templates say: its controller makes claims,
@@ -382,7 +459,7 @@ impl Pass<'_> {
         &mut self,
         environment: &Environment,
         goes_on: impl Fn(Option<&str>) -> bool,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<(), NotApplied> {
         let owner = self.owner(&environment.id);
         self.fence(CALL_TIMEOUT).await?;
         let jobs = self.engine.cluster.scheduled_jobs(&environment.namespace, &owner).await?;
@@ -403,7 +480,9 @@ impl Pass<'_> {
             return;
         }
         match self.end_jobs(observed).await {
-            Err(NotApplied::Interrupted(interrupted)) => self.put_off(interrupted),
+            Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                self.put_off(later.interrupts())
+            }
             Ok(()) | Err(NotApplied::Refused(_) | NotApplied::NotTaken(_) | NotApplied::NamespaceGoes) => {}
         }
     }
@@ -413,6 +492,7 @@ impl Pass<'_> {
         let ObjectKey { api_version, kind, name } = key;
         self.fence(CALL_TIMEOUT).await?;
         self.engine.cluster.delete_object(namespace, api_version, kind, name).await?;
+        self.makes_room = true;
         for _ in 0..GOES.as_millis() / LOOK.as_millis() {
             self.fence(CALL_TIMEOUT).await?;
             if self.engine.cluster.annotations(namespace, api_version, kind, name).await?.is_none() {
@@ -449,55 +529,94 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Deletes what earlier commits left, or all of it but what only holds something. Gives the names of the volumes that went.
-    pub(super) async fn prune(&mut self, environment: &Environment, volumes: bool) -> Result<Vec<String>, Interrupted> {
-        self.remove_leftovers(environment, |key| key.only_holds() && !volumes).await
+    /// Deletes what earlier commits left, or all of it but what only holds something. Gives the names of the volumes that
+    /// went. What the cluster does not let go of is left soon after the attempt's end: the commit is ready.
+    pub(super) async fn prune(&mut self, observed: &Observed, volumes: bool) -> Result<Vec<String>, NotApplied> {
+        let now = self.lease.now();
+        let row = observed.deployment.as_ref().filter(|row| row.status == DeploymentStatus::Deploying);
+        let is_late = |row: &Deployment| row.attempt_deadline.is_none_or(|deadline| deadline + LEAVES_AFTER <= now);
+        let gives_up = row.is_some_and(is_late);
+        self.remove_leftovers(&observed.overview.environment, gives_up, |key| key.only_holds() && !volumes).await
     }
 
-    /// Deletes what is in the inventory and not in what is applied, but for what `stays` for now, and what a chart leaves
-    /// in the namespace.
+    /// Deletes what is in the inventory and not in what is applied, but for what `stays` for now, what a chart leaves in the
+    /// namespace, and what a policy of the cluster keeps. `gives_up`: but for whatever else the cluster does not let go of.
     async fn remove_leftovers(
         &mut self,
         environment: &Environment,
+        gives_up: bool,
         stays: impl Fn(&ObjectKey) -> bool,
-    ) -> Result<Vec<String>, Interrupted> {
+    ) -> Result<Vec<String>, NotApplied> {
         let known = self.engine.store.known_inventory(&environment.id).await?;
-        let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
-        let leftovers = others.into_iter().filter(|object| object.is_superfluous() && !stays(&object.key));
+        let (left, stands): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_superfluous);
         let (mut deleted, mut in_use, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        for Inventoried { key, done, once, .. } in leftovers {
-            let ObjectKey { api_version, kind, name } = &key;
-            // One that is applied in another version of its kind is the same object, and a claim may be back in use.
-            let has_a_part = |object: &Inventoried| {
-                let is_of_set = object.key.kind == "StatefulSet" && key.is_volume();
-                object.key.is_same_object(&key) || (is_of_set && is_claim_of(name, &object.key.name))
+        for object in left.into_iter().filter(|object| !stays(&object.key)) {
+            if stands.iter().any(|other| is_part_of(&object.key, &other.key)) {
+                in_use.push(object.key);
+                continue;
+            }
+            let removed = match self.remove_leftover(environment, &object).await {
+                Ok(is_kept) => Ok(is_kept),
+                Err(not_removed) => Err(self.tell_apart(environment, not_removed).await),
             };
-            if applied.iter().any(has_a_part) {
-                in_use.push(key);
-                continue;
-            }
-            self.fence(CALL_TIMEOUT).await?;
-            let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
-            let says = |annotation| there.as_ref().is_some_and(|annotations| annotations.contains_key(annotation));
-            if says(STAYS) {
-                kept.push(key);
-                continue;
-            }
-            // That it was done is known for as long as what it was done to is there.
-            // One that an earlier previewd applied says it itself.
-            let is_done_once = done && (once || says(ONCE));
-            if kind == "StatefulSet" {
-                self.leave_claims(environment, name).await?;
-            }
-            self.fence(CALL_TIMEOUT).await?;
-            self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
-            if is_done_once { &mut kept } else { &mut deleted }.push(key);
+            let is_kept = match removed {
+                Ok(is_kept) => is_kept,
+                Err(NotApplied::NotTaken(cause)) if gives_up || is_denied(&cause) => {
+                    warn!(%cause, "what an earlier commit left stays in the cluster");
+                    true
+                }
+                Err(not_removed) => return Err(not_removed),
+            };
+            if is_kept { &mut kept } else { &mut deleted }.push(object.key);
         }
         let settled = Settled { deleted: &deleted, in_use: &in_use, kept: &kept };
         if !settled.is_empty() {
             self.engine.store.settle_inventory(&self.lease, settled).await??;
         }
         Ok(deleted.into_iter().filter(ObjectKey::is_volume).map(|key| key.name).collect())
+    }
+
+    /// Deletes an object that an earlier commit left, unless a chart leaves it in the namespace. Gives whether the inventory
+    /// keeps it.
+    async fn remove_leftover(&mut self, environment: &Environment, left: &Inventoried) -> Result<bool, NotApplied> {
+        let Inventoried { key: ObjectKey { api_version, kind, name }, done, once, .. } = left;
+        self.fence(CALL_TIMEOUT).await?;
+        let there = self.engine.cluster.annotations(&environment.namespace, api_version, kind, name).await?;
+        let says = |annotation| there.as_ref().is_some_and(|annotations| annotations.contains_key(annotation));
+        if says(STAYS) {
+            return Ok(true);
+        }
+        // That it was done is known for as long as what it was done to is there.
+        // One that an earlier previewd applied says it itself.
+        let is_done_once = *done && (*once || says(ONCE));
+        if kind == "StatefulSet" {
+            self.leave_claims(environment, name).await?;
+        }
+        self.fence(CALL_TIMEOUT).await?;
+        self.engine.cluster.delete_object(&environment.namespace, api_version, kind, name).await?;
+        self.makes_room = true;
+        Ok(is_done_once)
+    }
+
+    /// Deletes what the cluster kept of earlier commits, where it lets go of it by now. What a chart leaves there stays, and
+    /// what only holds something: pods may name it since.
+    async fn remove_what_was_kept(&mut self, environment: &Environment) -> Result<(), NotApplied> {
+        let known = self.engine.store.known_inventory(&environment.id).await?;
+        let is_it = |object: &Inventoried| object.is_kept() && !object.done && !object.key.only_holds();
+        let mut deleted = Vec::new();
+        for object in known.into_iter().filter(is_it) {
+            match self.remove_leftover(environment, &object).await {
+                Ok(true) => {}
+                Ok(false) => deleted.push(object.key),
+                Err(NotApplied::NotTaken(cause)) => warn!(%cause, "what an earlier commit left stays in the cluster"),
+                Err(not_removed) => return Err(not_removed),
+            }
+        }
+        if !deleted.is_empty() {
+            let settled = Settled { deleted: &deleted, in_use: &[], kept: &[] };
+            self.engine.store.settle_inventory(&self.lease, settled).await??;
+        }
+        Ok(())
     }
 
     /// Notes the claims of a StatefulSet that goes: like other volumes they go once it is sure that nothing comes back to
@@ -528,11 +647,13 @@ impl Pass<'_> {
     }
 
     /// Has the pods made anew that keep a StatefulSet from making those of its newest revision.
-    pub(super) async fn remove_blocking_pods(&mut self, observed: &Observed) -> Result<(), Interrupted> {
-        let namespace = &observed.overview.environment.namespace;
+    pub(super) async fn remove_blocking_pods(&mut self, observed: &Observed) -> Result<(), NotApplied> {
+        let environment = &observed.overview.environment;
         for pod in observed.workloads.iter().flat_map(blocking_pods) {
             self.fence(CALL_TIMEOUT).await?;
-            self.engine.cluster.restart_pod(namespace, &pod).await?;
+            if let Err(error) = self.engine.cluster.restart_pod(&environment.namespace, &pod).await {
+                return Err(self.tell_apart(environment, error.into()).await);
+            }
         }
         Ok(())
     }
@@ -571,6 +692,7 @@ impl Pass<'_> {
                 None => {
                     let namespace = &environment.namespace;
                     self.engine.cluster.delete_object(namespace, "apps/v1", &kind, &name).await?;
+                    self.makes_room = true;
                 }
             }
         }
@@ -610,6 +732,32 @@ impl Pass<'_> {
     }
 }
 
+/// Whether what an earlier commit left is `other` all the same, in another version of its kind, or a claim that is its own.
+fn is_part_of(left: &ObjectKey, other: &ObjectKey) -> bool {
+    let is_of_set = other.kind == "StatefulSet" && left.is_volume();
+    other.is_same_object(left) || (is_of_set && is_claim_of(&left.name, &other.name))
+}
+
+/// Whether there is a Job of this object's name that ended well as something else.
+fn ended_as_another(workloads: &Workloads, object: &Object) -> bool {
+    object.kind == "Job"
+        && completed_jobs(workloads).contains(&object.name)
+        && !has_completed(workloads, &object.name, &object.digest())
+}
+
+/// Whether a claim belongs to no commit that something may go back to, or on to.
+fn is_nobodys(claim: &str, known: &[ObjectKey]) -> bool {
+    let has_it = |key: &ObjectKey| {
+        (key.is_volume() && key.name == claim) || (key.kind == "StatefulSet" && is_claim_of(claim, &key.name))
+    };
+    !known.iter().any(has_it)
+}
+
+/// Whether a policy of the cluster keeps the object.
+fn is_denied(cause: &Cause) -> bool {
+    matches!(cause, Cause::NotTaken { why: Obstacle::RemovalDenied { .. }, .. })
+}
+
 fn needs_reset(claim: &Object) -> NotApplied {
     NotApplied::Refused(Cause::NeedsReset { kind: claim.kind.clone(), name: claim.name.clone() })
 }
@@ -618,4 +766,56 @@ fn needs_reset(claim: &Object) -> NotApplied {
 fn is_claimed_by(render: &Render, key: &ObjectKey) -> bool {
     let is_its = |object: &Object| object.kind == "StatefulSet" && is_claim_of(&key.name, &object.name);
     key.is_volume() && render.objects.iter().any(is_its)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_ended_as_another_has_not_done_the_work_of_this_one() {
+        let of = |completions: u32| {
+            let spec = json!({ "completions": completions, "parallelism": completions });
+            let metadata = json!({ "name": "import" });
+            Object::from(json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec }))
+        };
+        let that = |status: &str| {
+            let annotations = json!({ "previewd.dev/applied": of(2).digest() });
+            let conditions = json!([{ "type": "Complete", "status": status }]);
+            let metadata = json!({ "name": "import", "annotations": annotations });
+            let job = json!({
+                "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "status": { "conditions": conditions },
+            });
+            Workloads { jobs: vec![serde_json::from_value(job).unwrap()], ..Workloads::default() }
+        };
+        assert!(ended_as_another(&that("True"), &of(4)));
+        assert!(!ended_as_another(&that("True"), &of(2)), "this one");
+        assert!(!ended_as_another(&that("False"), &of(4)), "it goes on");
+        assert!(!ended_as_another(&Workloads::default(), &of(4)), "there is none");
+    }
+
+    fn key(api_version: &str, kind: &str, name: &str) -> ObjectKey {
+        let [api_version, kind, name] = [api_version, kind, name].map(str::to_owned);
+        ObjectKey { api_version, kind, name }
+    }
+
+    #[test]
+    fn a_claim_is_nobodys_once_neither_it_nor_its_set_is_known() {
+        let known = [key("v1", "PersistentVolumeClaim", "uploads"), key("apps/v1", "StatefulSet", "db")];
+        for (claim, expected) in [("uploads", false), ("data-db-0", false), ("archive", true), ("data-other-0", true)] {
+            assert_eq!(is_nobodys(claim, &known), expected, "{claim}");
+        }
+    }
+
+    #[test]
+    fn what_another_version_or_a_set_has_is_no_leftover_of_its_own() {
+        let set = key("apps/v1", "StatefulSet", "db");
+        let claim = key("v1", "PersistentVolumeClaim", "data-db-0");
+        let scaler = |version: &str| key(version, "HorizontalPodAutoscaler", "web");
+        assert!(is_part_of(&claim, &set) && !is_part_of(&set, &claim));
+        assert!(is_part_of(&scaler("autoscaling/v1"), &scaler("autoscaling/v2")));
+        assert!(!is_part_of(&key("v1", "PersistentVolumeClaim", "uploads"), &set));
+    }
 }

@@ -82,12 +82,27 @@ pub(super) enum NotApplied {
     Refused(Cause),
     /// The cluster does not take it now, or has no room for it, for this reason, and may take it later.
     NotTaken(Cause),
+    /// The cluster is away, or does not take this one object: a question tells.
+    Unanswered {
+        not_taken: Box<Cause>,
+        away: Interrupted,
+    },
     /// The namespace is on its way out; it is made anew once it is gone.
     NamespaceGoes,
     Interrupted(Interrupted),
 }
 
 impl NotApplied {
+    /// The same where it counts towards no attempt.
+    pub fn interrupts(self) -> Interrupted {
+        match self {
+            Self::Refused(cause) | Self::NotTaken(cause) => Interrupted::failed(cause),
+            Self::Unanswered { not_taken: _, away } => away,
+            Self::NamespaceGoes => Interrupted::failed(ClusterError::NamespaceTerminating),
+            Self::Interrupted(interrupted) => interrupted,
+        }
+    }
+
     /// This object cannot be put into the cluster yet.
     pub fn not_yet(ObjectKey { kind, name, .. }: &ObjectKey, why: Obstacle) -> Self {
         Self::NotTaken(Cause::NotTaken { kind: kind.clone(), name: name.clone(), why })
@@ -120,6 +135,9 @@ impl From<GitHubError> for NotApplied {
 
 impl From<ClusterError> for NotApplied {
     fn from(error: ClusterError) -> Self {
+        if let ClusterError::Away { not_taken: Some(not_taken), .. } = &error {
+            return Self::Unanswered { not_taken: not_taken.clone(), away: error.into() };
+        }
         match error {
             ClusterError::Refused(cause) | ClusterError::Immutable(cause) => Self::Refused(cause),
             ClusterError::NotTaken { cause, retry_after: _ } => Self::NotTaken(cause),

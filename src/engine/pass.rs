@@ -45,6 +45,8 @@ const WORTH_TELLING: Duration = Duration::from_secs(10);
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 /// The same for pods.
 const PODS_GO: Duration = Duration::from_secs(1);
+/// How soon what nobody uses is stopped again, where the cluster refused that.
+const STOPS_LATER: Duration = Duration::from_secs(600);
 
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
@@ -53,6 +55,8 @@ pub(super) struct Pass<'a> {
     pub lease: Lease,
     /// The cluster was seen in this pass.
     pub observed_cluster: bool,
+    /// Something was removed in this pass that the namespace's quota may still count.
+    pub makes_room: bool,
     /// Something was sent since the lease was last known to hold.
     sent: bool,
     /// Something may have been sent when the lease no longer held.
@@ -87,6 +91,7 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
         installation,
         lease,
         observed_cluster: false,
+        makes_room: false,
         sent: false,
         late: false,
         app_installation_id: None,
@@ -221,15 +226,16 @@ impl Pass<'_> {
             Step::LookForImages => match self.look_for_images(observed).await {
                 Ok(Awaited { missing, deadline }) => records::looked_for_images(&missing, deadline, &seen),
                 Err(NotApplied::Refused(cause)) => records::refused_at_once(&cause, &seen, self.lease.now()),
-                Err(NotApplied::NotTaken(cause)) => return Err(Interrupted::failed(cause)),
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
-                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                Err(later @ (NotApplied::NotTaken(_) | NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                    return Err(later.interrupts());
+                }
             },
             Step::AwaitImage { cause, until } => {
                 self.show_in_line(environment, cause).await?;
                 return Ok(Turn::Wait(Some(self.until(*until))));
             }
-            Step::Apply { phase, restart_pods } => match self.apply(observed, *phase, *restart_pods).await {
+            Step::Apply { phase, restart_pods } => match self.apply_or_tell(observed, *phase, *restart_pods).await {
                 Ok(Applied { phases, digest }) => records::applied(phases, digest, &seen),
                 Err(NotApplied::Refused(cause)) if self.engine.faults.has(Fault::RefusalRetried) => {
                     return Err(Interrupted::failed(cause));
@@ -237,7 +243,9 @@ impl Pass<'_> {
                 Err(NotApplied::Refused(cause)) => records::failed(&cause, &seen, self.lease.now()),
                 Err(NotApplied::NotTaken(cause)) => return self.is_not_taken(observed, cause).await,
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
-                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                    return Err(later.interrupts());
+                }
             },
             Step::RollBack { commit } => match self.put_back(observed, commit).await {
                 // Where URLs are proved, this one's is as well before it is said to answer: its route may just have changed.
@@ -251,13 +259,21 @@ impl Pass<'_> {
                     return Err(Interrupted::failed(cause));
                 }
                 Err(NotApplied::NamespaceGoes) => return Ok(Turn::Wait(Some(NAMESPACE_GOES))),
-                Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                    return Err(later.interrupts());
+                }
             },
             Step::Reapply { commit } | Step::Wake { commit } => {
-                let asleep = observed.standing.asleep && !matches!(step, Step::Wake { .. });
-                match self.reapply(environment, commit, asleep).await {
+                let wakes = matches!(step, Step::Wake { .. });
+                let reapplied = match self.reapply(environment, commit, observed.standing.asleep && !wakes).await {
+                    Err(not_applied) if wakes => Err(self.tell_apart(environment, not_applied).await),
+                    reapplied => reapplied,
+                };
+                match reapplied {
                     Ok(()) => {}
-                    Err(NotApplied::Interrupted(interrupted)) => return Err(interrupted),
+                    Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
+                        return Err(later.interrupts());
+                    }
                     Err(NotApplied::Refused(cause) | NotApplied::NotTaken(cause)) => {
                         warn!(%cause, "what was applied cannot be applied again");
                     }
@@ -267,18 +283,32 @@ impl Pass<'_> {
             }
             Step::FallAsleep { commit } => {
                 if !observed.standing.asleep {
-                    self.stop_pods(environment, commit).await?;
+                    match self.stop_pods(environment, commit).await {
+                        Ok(()) => {}
+                        Err(NotApplied::Refused(cause)) => {
+                            warn!(%cause, "what nobody uses cannot be stopped");
+                            return self.runs_on(environment, commit).await;
+                        }
+                        Err(later) => return Err(later.interrupts()),
+                    }
                 }
                 record_of(step, &seen, self.lease.now())
             }
-            Step::Prune { volumes } => {
-                let removed = self.prune(environment, *volumes).await?;
-                records::pruned(&removed)
-            }
-            Step::RemoveBlockingPods => {
-                self.remove_blocking_pods(observed).await?;
-                return Ok(Turn::Wait(Some(PODS_GO)));
-            }
+            Step::Prune { volumes } => match self.prune(observed, *volumes).await {
+                Ok(removed) => records::pruned(&removed),
+                // The commit is ready: no attempt of it ends with that.
+                Err(NotApplied::NotTaken(cause)) if is_under_way(observed) && self.has_time(observed) => {
+                    return self.is_not_taken(observed, cause).await;
+                }
+                Err(later) => return Err(later.interrupts()),
+            },
+            Step::RemoveBlockingPods => match self.remove_blocking_pods(observed).await {
+                Ok(()) => return Ok(Turn::Wait(Some(PODS_GO))),
+                Err(NotApplied::NotTaken(cause)) if is_under_way(observed) => {
+                    return self.is_not_taken(observed, cause).await;
+                }
+                Err(later) => return Err(later.interrupts()),
+            },
             Step::DeleteNamespace => {
                 self.delete_namespace(observed).await?;
                 return Ok(Turn::Again);
@@ -326,6 +356,20 @@ impl Pass<'_> {
         self.keep_logs(observed).await?;
         self.record_and_count(record_of(&step, &observed.seen(), self.lease.now()), observed).await?;
         Ok(Turn::Again)
+    }
+
+    /// Whether the attempt has time left.
+    fn has_time(&self, observed: &Observed) -> bool {
+        let deadline = observed.deployment.as_ref().and_then(|row| row.attempt_deadline);
+        deadline.is_some_and(|deadline| self.lease.now() < deadline)
+    }
+
+    /// The cluster refuses that what nobody uses is stopped: all of it goes on to run, as it is said to.
+    async fn runs_on(&mut self, environment: &Environment, commit: &CommitSha) -> Result<Turn, Interrupted> {
+        match self.reapply(environment, commit, false).await {
+            Ok(()) | Err(NotApplied::Refused(_)) => Ok(Turn::Wait(Some(STOPS_LATER))),
+            Err(later) => Err(later.interrupts()),
+        }
     }
 
     async fn record_and_count(&self, record: Record, observed: &Observed) -> Result<(), Interrupted> {
@@ -530,4 +574,10 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an attempt is under way, and not only awaited.
+fn is_under_way(observed: &Observed) -> bool {
+    let is_it = |row: &Deployment| row.status == DeploymentStatus::Deploying && row.retry_at.is_none();
+    observed.deployment.as_ref().is_some_and(is_it)
 }

@@ -17,16 +17,15 @@ impl Pass<'_> {
         }
         let store = &self.engine.store;
         let known = store.known_inventory(&environment.id).await?;
-        let (applied, others): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_applied);
+        let (left, stands): (Vec<_>, Vec<_>) = known.into_iter().partition(Inventoried::is_superfluous);
         let is_set = |key: &ObjectKey| key.kind == "StatefulSet";
-        // Claims whose StatefulSet is back.
+        // Claims whose StatefulSet is back, or stays.
         let is_in_use = |key: &ObjectKey| {
             let has_it = |set: &Inventoried| is_set(&set.key) && is_claim_of(&key.name, &set.key.name);
-            key.is_volume() && applied.iter().any(has_it)
+            key.is_volume() && stands.iter().any(has_it)
         };
-        let leave: Vec<ObjectKey> = others
+        let leave: Vec<ObjectKey> = left
             .into_iter()
-            .filter(|object| object.is_superfluous())
             .map(|Inventoried { key, .. }| key)
             .filter(|key| (key.is_volume() || is_set(key)) && !is_in_use(key))
             .collect();

@@ -22,10 +22,14 @@ pub enum Obstacle {
     Forbidden,
     /// Nothing came back within this time.
     NoAnswer { seconds: u64 },
+    /// The connection ended before an answer came.
+    ConnectionBroke,
     /// An HTTP status that says no more than that something in the cluster broke.
     ServerError { code: u16 },
     /// There is one of its name, and it is still on its way out.
     Goes,
+    /// There is one that has to go first, and a policy of the cluster keeps it.
+    RemovalDenied { policy: String },
     /// What is there of the commit before is still on its way out, and the quota has no room for both.
     NoRoom,
     /// Something else, which the cluster's own events tell.
@@ -43,9 +47,15 @@ impl fmt::Display for Obstacle {
             Self::NoServiceAccount => write!(f, "it does not find the namespace's service accounts yet"),
             Self::Forbidden => write!(f, "previewd's own account lacks the permission"),
             Self::NoAnswer { seconds } => write!(f, "it gave no answer within {seconds} seconds"),
+            Self::ConnectionBroke => write!(f, "the connection to its API server broke"),
             Self::ServerError { code } => write!(f, "its API server answered {code}"),
             Self::Goes => write!(f, "the one of before is still being removed"),
-            Self::NoRoom => write!(f, "pods of before are still being removed, and the quota has no room for both"),
+            Self::RemovalDenied { policy } => {
+                write!(f, "its policy {policy} denies the removal of the one that is there")
+            }
+            Self::NoRoom => {
+                write!(f, "what is there of before is still being removed, and the quota has no room for both")
+            }
             Self::Other => write!(f, "its events say why"),
         }
     }

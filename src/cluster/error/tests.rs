@@ -53,8 +53,11 @@ fn denied(code: u16, message: &str) -> Status {
     status(code, "", message, json!({}))
 }
 
-fn away(why: &str) -> ClusterError {
-    ClusterError::Away { call: "apply Pod web in pr-7".to_owned(), why: why.to_owned(), retry_after: None }
+fn away(why: &str, not_taken: Option<Obstacle>) -> ClusterError {
+    let (kind, name) = ("Pod".to_owned(), "web".to_owned());
+    let not_taken = not_taken.map(|why| Box::new(Cause::NotTaken { kind, name, why }));
+    let call = "apply Pod web in pr-7".to_owned();
+    ClusterError::Away { call, why: why.to_owned(), retry_after: None, not_taken }
 }
 
 #[test]
@@ -259,7 +262,7 @@ fn answers_to_an_object_that_is_sent() {
         ),
         (
             status(401, "Unauthorized", "Unauthorized", json!({})),
-            away("the API server does not accept the credentials"),
+            away("the API server does not accept the credentials", None),
         ),
         (
             status(
@@ -295,6 +298,15 @@ fn answers_to_an_object_that_is_sent() {
             webhook(Some("a.example.com")),
         ),
         (
+            denied(503, &format!("admission webhook \"a.example.com\" denied the request: {CANARY}")),
+            webhook(Some("a.example.com")),
+        ),
+        (
+            denied(401, &format!("admission webhook \"a.example.com\" denied the request: {CANARY}")),
+            refused("the cluster's policy a.example.com denies it"),
+        ),
+        (denied(503, "failed calling webhook \"a.example.com\": x"), webhook(Some("a.example.com"))),
+        (
             denied(500, "Internal error occurred: resource quota evaluation timed out"),
             not_taken(Obstacle::QuotaNotCounted, None),
         ),
@@ -324,7 +336,10 @@ fn answers_to_an_object_that_is_sent() {
             forbidden(&format!("pods \"web\" is forbidden: no PriorityClass with name {CANARY} was found")),
             refused("its priorityClassName names a class that the cluster does not have"),
         ),
-        (status(503, "", "", json!({})), away("the API server answered 503")),
+        (
+            status(503, "", "", json!({})),
+            away("the API server answered 503", Some(Obstacle::ServerError { code: 503 })),
+        ),
         (
             status(429, "TooManyRequests", "", json!({"retryAfterSeconds": 7})),
             not_taken(Obstacle::Throttled, Some(Duration::from_secs(7))),
@@ -360,6 +375,49 @@ fn answers_to_a_question() {
     }
 }
 
+/// Nothing that it says is the recipe's matter, and all of it may pass.
+#[test]
+fn answers_to_an_object_that_is_read_or_deleted() {
+    let call = Call::new("delete", "Pod", "web").by_name();
+    let denial = format!("admission webhook \"keep.example.com\" denied the request: {CANARY}");
+    let policy = format!(
+        "pods \"web\" is forbidden: ValidatingAdmissionPolicy 'keep' with binding 'all' denied request: {CANARY}"
+    );
+    let is_kept_by = |policy: &str| not_taken(Obstacle::RemovalDenied { policy: policy.to_owned() }, None);
+    let table = [
+        (forbidden(&denial), is_kept_by("keep.example.com")),
+        (denied(400, &denial), is_kept_by("keep.example.com")),
+        (denied(401, &denial), is_kept_by("keep.example.com")),
+        (denied(503, &denial), webhook(Some("keep.example.com"))),
+        (denied(422, &policy), is_kept_by("keep")),
+        (
+            denied(500, "Internal error occurred: failed calling webhook \"keep.example.com\": no endpoints"),
+            webhook(Some("keep.example.com")),
+        ),
+        (
+            forbidden("pods \"web\" is forbidden: User \"previewd\" cannot delete resource \"pods\" in API group \"\""),
+            not_taken(Obstacle::Forbidden, None),
+        ),
+        (forbidden(CANARY), not_taken(Obstacle::ServerError { code: 403 }, None)),
+        (denied(409, CANARY), not_taken(Obstacle::Conflict, None)),
+        (denied(422, CANARY), not_taken(Obstacle::ServerError { code: 422 }, None)),
+        (denied(500, CANARY), not_taken(Obstacle::ServerError { code: 500 }, None)),
+        (
+            status(429, "TooManyRequests", "", json!({"retryAfterSeconds": 7})),
+            not_taken(Obstacle::Throttled, Some(Duration::from_secs(7))),
+        ),
+    ];
+    for (status, expected) in table {
+        assert_eq!(classify(&call, &status), expected, "{status:?}");
+    }
+    for code in [401, 503] {
+        let away = classify(&call, &denied(code, CANARY));
+        assert!(matches!(away, ClusterError::Away { .. }), "{away:?}");
+        assert!(!format!("{away:?}").contains(CANARY), "{away:?}");
+    }
+    assert!(matches!(Failure::TimedOut.into_error(&call), ClusterError::Away { not_taken: Some(_), .. }));
+}
+
 /// What of each kind can be changed only in an object that is made anew, in the API server's words: the first rule is
 /// the author's to read where it cannot be made anew.
 #[test]
@@ -387,6 +445,48 @@ fn fields_that_are_set_for_good() {
             "Job",
             cause("spec.completions", "FieldValueInvalid", "Invalid value: 2: field is immutable"),
             once("spec.completions"),
+        ),
+        (
+            "Job",
+            cause(
+                "spec.completions",
+                "FieldValueInvalid",
+                "Invalid value: 4: can only be modified in tandem with spec.parallelism",
+            ),
+            once("spec.completions"),
+        ),
+        (
+            "Job",
+            cause("spec.minCount", "FieldValueInvalid", "Invalid value: null: field cannot be cleared once set"),
+            once("spec.minCount"),
+        ),
+        (
+            "Job",
+            cause("spec.minCount", "FieldValueInvalid", "Invalid value: null: field cannot be set once created"),
+            once("spec.minCount"),
+        ),
+        (
+            "Job",
+            cause("spec.minCount", "FieldValueInvalid", "Invalid value: null: field cannot be modified once set"),
+            once("spec.minCount"),
+        ),
+        (
+            "PersistentVolumeClaim",
+            cause(
+                "spec.volumeAttributesClassName",
+                "FieldValueForbidden",
+                "Forbidden: update from non-nil value to nil is forbidden",
+            ),
+            once("spec.volumeAttributesClassName"),
+        ),
+        (
+            "PersistentVolumeClaim",
+            cause(
+                "spec.volumeAttributesClassName",
+                "FieldValueForbidden",
+                "Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil",
+            ),
+            once("spec.volumeAttributesClassName"),
         ),
         (
             "Service",
@@ -494,6 +594,36 @@ fn an_object_whose_write_hangs_is_not_taken_and_a_question_finds_the_cluster_awa
     assert_eq!(Failure::TimedOut.into_error(&write), not_taken(Obstacle::NoAnswer { seconds: 10 }, None));
     let question = Call::new("read", "Namespace", "pr-7");
     assert!(matches!(Failure::TimedOut.into_error(&question), ClusterError::Away { .. }));
+}
+
+/// Whether the cluster is away, or only this is not answered, shows where it answers others.
+#[test]
+fn a_write_on_which_the_connection_breaks_says_what_it_is_where_others_are_answered() {
+    let broken = || Failure::Transport(kube::Error::Service("the connection was reset".into()));
+    let namespace: Namespace = "pr-7".parse().unwrap();
+    let write = Call::new("apply", "Pod", "web").in_namespace(&namespace).with_object(&json!({}));
+    let expected = away("the connection was reset", Some(Obstacle::ConnectionBroke));
+    assert_eq!(broken().into_error(&write), expected);
+    let question = Call::new("read", "Namespace", "pr-7");
+    let ClusterError::Away { not_taken: None, .. } = broken().into_error(&question) else { panic!("it is away") };
+}
+
+#[test]
+fn a_policy_that_denies_with_401_says_nothing_of_the_credentials() {
+    let failure = |message: &str| Failure::Status(status(401, "Unauthorized", message, json!({})).boxed());
+    assert!(failure("Unauthorized").is_unauthorized());
+    assert!(!failure("admission webhook \"a.example.com\" denied the request: x").is_unauthorized());
+}
+
+#[test]
+fn a_webhook_that_cannot_be_asked_about_what_is_only_tried_denied_nothing() {
+    for (message, cannot) in [
+        ("admission webhook \"a.example.com\" does not support dry run", true),
+        ("admission webhook \"a.example.com\" denied the request: \"x\" does not support dry run", false),
+        ("the server does not support dry run", false),
+    ] {
+        assert_eq!(refusal::cannot_be_tried(message), cannot, "{message}");
+    }
 }
 
 /// As k8s.io/kubernetes 1.37 answers server-side apply and the creation of a Pod.

@@ -1,5 +1,6 @@
 //! Where two features meet: what each does alone is tested beside it, and here what they do to each other.
 
+use axum::http::{Method, StatusCode};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::{CronJob, Job},
@@ -105,6 +106,62 @@ async fn a_commit_that_does_not_run_takes_no_volume_of_the_one_that_does() {
     life.until_settled().await;
     assert!(life.steps(&namespace).contains(&"volumes_removed".to_owned()), "it is said afterwards");
     life.until_commented(number, "were deleted with their data: app-data").await;
+    life.finish().await;
+}
+
+/// The volume of a commit that never ran is counted until its pod lets go of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_of_a_commit_that_never_ran_makes_room_for_that_of_the_next() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "storage", "[quota]\nstorage = \"32Mi\"\n").await;
+    let number = life.open("change", &app("ok", "volumes: { /one: 32Mi }", "")).await;
+    let running = life.until_running(number).await;
+    let pods: Api<Pod> = Api::namespaced(life.kube.clone(), text(&running, "namespace"));
+
+    // There is room for the volumes of two commits, and that which runs keeps its own.
+    push_recipe(&life, number, &app("never-ready", "volumes: { /two: 32Mi }", "")).await;
+    eventually("its pod holds its volume", TO_RUNNING, async || {
+        let pods = pods.list(&ListParams::default()).await.unwrap().items;
+        let holds = |pod: &Pod| {
+            let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            let mut claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
+            let runs = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+            runs && claims.any(|claim| claim.claim_name == "app-two")
+        };
+        pods.iter().any(holds).then_some(())
+    })
+    .await;
+    push_recipe(&life, number, &app("ok", "volumes: { /three: 32Mi }", "")).await;
+    let running = life.until_running(number).await;
+    assert_eq!(running["deployments"][0]["attempt"], 1, "{running:#}");
+    life.finish().await;
+}
+
+/// What a policy of the cluster keeps of the commit before holds nothing up, and goes once the policy lets go of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_policy_keeps_of_a_commit_does_not_keep_the_next_one_from_running() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "kept", "").await;
+    let with = app("ok", "", &format!("services: {{ side: {{ image: {IMAGE}, port: 8080 }} }}\n"));
+    let number = life.open("change", &with).await;
+    let running = life.until_running(number).await;
+    let namespace = text(&running, "namespace").to_owned();
+
+    let denial = (StatusCode::FORBIDDEN, "admission webhook \"keep.example.com\" denied the request".to_owned());
+    life.proxy.set_refuse(Some(Box::new(move |request| {
+        let is_removal = request.method == Method::DELETE && request.path_and_query.contains("/deployments/side");
+        is_removal.then(|| denial.clone())
+    })));
+    push_recipe(&life, number, &app("ok", "", "")).await;
+    life.until_running(number).await;
+    assert_eq!(names::<Deployment>(&life, &namespace).await, ["app", "side"]);
+
+    life.proxy.set_refuse(None);
+    life.execute("UPDATE environments SET checked_at = checked_at * -1 - 1, due_at = 0 WHERE checked_at >= 0");
+    eventually("it goes with the next check", SOON, async || {
+        (names::<Deployment>(&life, &namespace).await == ["app"]).then_some(())
+    })
+    .await;
     life.finish().await;
 }
 
@@ -413,6 +470,33 @@ metadata: {{ name: shop }}
 spec: {{ selector: {{ app: shop }}, ports: [{{ port: 80, targetPort: 8080 }}] }}
 "
     )
+}
+
+/// What has to be made anew is not deleted before it is known that it would be taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_serves_stays_where_what_would_take_its_place_is_denied() {
+    let Some(ground) = life::node().await else { return };
+    let life = start(ground, "denied-anew", "").await;
+    let new = NewPullRequest::new("A set", "set")
+        .file(".preview.yaml", "version: 1\nmanifests: [set.yaml]\nexpose: { service: shop, port: 80 }\n")
+        .file("set.yaml", &set("ok"));
+    let number = life.stand.github.open_pull_request(&life.repository, new).await.unwrap();
+    let running = life.until_running(number).await;
+    let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
+    let pods: Api<Pod> = Api::namespaced(life.kube.clone(), &namespace);
+    let pod = pods.get("shop-0").await.unwrap().uid();
+
+    let denial = (StatusCode::FORBIDDEN, "admission webhook \"sets.example.com\" denied the request".to_owned());
+    life.proxy.set_refuse(Some(Box::new(move |request| {
+        let is_creation = request.method == Method::POST && request.path_and_query.contains("/statefulsets?");
+        is_creation.then(|| denial.clone())
+    })));
+    let changed = set("ok").replace("  serviceName: shop\n", "  serviceName: shop\n  podManagementPolicy: Parallel\n");
+    life.stand.github.push(&life.repository, number, &[("set.yaml", &changed)]).await.unwrap();
+    let failed = until_put_back(&life, number, &first).await;
+    assert_eq!(failed["reason"], "object_refused", "{failed:#}");
+    assert_eq!(pods.get("shop-0").await.unwrap().uid(), pod, "the same pod");
+    life.finish().await;
 }
 
 /// The pod of a commit that crashes stands in the way of whatever comes after it, and the claim is nobody's but the set's.

@@ -64,10 +64,13 @@ async fn what_is_secret_never_gets_out() {
     let broken = format!("Internal error occurred: {CANARY}");
     for (status, message, is_refused) in [
         (StatusCode::FORBIDDEN, quota, true),
-        (StatusCode::FORBIDDEN, webhook, true),
+        (StatusCode::FORBIDDEN, webhook.clone(), true),
+        (StatusCode::UNAUTHORIZED, webhook.clone(), true),
+        (StatusCode::SERVICE_UNAVAILABLE, webhook, false),
         (StatusCode::UNPROCESSABLE_ENTITY, invalid, true),
         (StatusCode::INTERNAL_SERVER_ERROR, untyped, true),
         (StatusCode::INTERNAL_SERVER_ERROR, broken.clone(), false),
+        (StatusCode::SERVICE_UNAVAILABLE, broken.clone(), false),
         (StatusCode::CONFLICT, broken.clone(), false),
         (StatusCode::BAD_REQUEST, broken.clone(), true),
         (StatusCode::TOO_MANY_REQUESTS, broken, false),

@@ -236,10 +236,10 @@ impl Kubernetes {
                 (self.create_namespace(&mut state, &name, &object), "create namespace".to_owned(), name)
             }
             // What is only tried is not made.
-            (&Method::POST, ["namespaces", _, "pods"]) => {
-                let tried = policy_denies(&object, "/spec")
+            (&Method::POST, ["namespaces", _, plural]) => {
+                let tried = policy_denies(&object, if *plural == "pods" { "/spec" } else { "/spec/template/spec" })
                     .or_else(|| refuses_mounts(&object))
-                    .or_else(|| Some(state.trouble()?.answer("pods", "tried")));
+                    .or_else(|| Some(state.trouble()?.answer(plural, "tried")));
                 return (tried.unwrap_or_else(|| answer(&meta(json!({ "name": "tried", "uid": "tried" })))), None);
             }
             (&Method::DELETE, ["namespaces", name]) => {
