@@ -103,7 +103,9 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
     };
     // One environment on which previewd breaks down must not be taken up again at once, and for ever.
     let worked = AssertUnwindSafe(async {
-        let next = match pass.take_steps().await {
+        let taken = pass.take_steps().await;
+        let failures = if taken.is_ok() { 0 } else { claimed.failures };
+        let next = match taken {
             Ok(next) => match pass.report(None).await {
                 Ok(wish) => next.into_iter().chain(wish).min(),
                 Err(interrupted) => {
@@ -111,7 +113,7 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
                     next
                 }
             },
-            Err(Interrupted::Over) => return (None, Some(Interrupted::Over)),
+            Err(Interrupted::Over) => return (None, failures, Some(Interrupted::Over)),
             Err(interrupted) => {
                 let trouble = match &interrupted {
                     Interrupted::Failed { trouble, .. } if claimed.failures >= TOLD_AFTER => Some(trouble.clone()),
@@ -129,24 +131,25 @@ pub(super) async fn run(engine: &Engine, installation: &Installation, lease: Lea
         if let Err(interrupted) = pass.answer_commands().await {
             pass.put_off(interrupted);
         }
-        (next, pass.put_off.take())
+        (next, failures, pass.put_off.take())
     });
-    let broke_down = || (None, Some(Interrupted::failed("previewd broke down; what it says before this is a defect")));
-    let (next, interrupted) = worked.catch_unwind().await.unwrap_or_else(|_| broke_down());
+    let why = "previewd broke down; what it says before this is a defect";
+    let broke_down = || (None, claimed.failures, Some(Interrupted::failed(why)));
+    let (next, failures_before, interrupted) = worked.catch_unwind().await.unwrap_or_else(|_| broke_down());
     // Where only the report failed the environment itself is well: what it awaits is still looked at in time.
     let at_the_latest = |wait: Duration| Some(next.map_or(wait, |next| next.min(wait)));
     let (next, failures, outcome) = match interrupted {
         None => (next, 0, "done"),
         // Where somebody else has the row, or made it due, this changes nothing; where time ran out, the next pass is owed.
         Some(Interrupted::Over) => (Some(Duration::ZERO), 0, "lost"),
-        Some(Interrupted::NotYet(wait)) => (at_the_latest(wait), claimed.failures, "postponed"),
+        Some(Interrupted::NotYet(wait)) => (at_the_latest(wait), failures_before, "postponed"),
         Some(Interrupted::Silenced { why, trouble, wait }) => {
             pass.keep_trouble(&trouble).await;
             warn!(error = why, retry_in_seconds = wait.as_secs(), "GitHub asked for silence");
             if let Err(error) = engine.store.block_github(pass.app_installation_id, wait).await {
                 warn!(error = %error, "could not tell the others that GitHub asked for silence");
             }
-            (at_the_latest(wait), claimed.failures, "postponed")
+            (at_the_latest(wait), failures_before, "postponed")
         }
         Some(Interrupted::Failed { why, trouble, retry_after }) => {
             pass.keep_trouble(&trouble).await;
