@@ -90,10 +90,15 @@ fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Mill
 
 /// The first attempt of a chart's next version.
 fn upgrade(asleep: bool, progress: Progress) -> Facts {
-    let head = DeploymentFacts {
-        attempt_deadline: Some(NOW + 170_000), phase: 0, applied: false, ..deploying(1)
-    };
-    Facts { upgrades: true, asleep, applied: Some(good()), good: Some(good()), progress: Some(progress), ..facts(Some(head)) }
+    let head = DeploymentFacts { attempt_deadline: Some(NOW + 170_000), phase: 0, applied: false, ..deploying(1) };
+    Facts {
+        upgrades: true,
+        asleep,
+        applied: Some(good()),
+        good: Some(good()),
+        progress: Some(progress),
+        ..facts(Some(head))
+    }
 }
 
 /// The head commit serves.
@@ -413,11 +418,7 @@ fn each_state_has_its_step() {
             },
             Step::RenewDeployment,
         ),
-        (
-            "the same, put back half-way",
-            Facts { half_applied: true, ..running(used(0)) },
-            Step::RenewDeployment,
-        ),
+        ("the same, put back half-way", Facts { half_applied: true, ..running(used(0)) }, Step::RenewDeployment),
         (
             "somebody broke a pod of it, and what makes it was put back",
             Facts { has_blocking_pods: true, ..running(used(0)) },
@@ -537,7 +538,11 @@ fn each_state_has_its_step() {
             },
             Step::Reapply { commit: commit() },
         ),
-        ("a chart's next version, and what it upgrades sleeps", upgrade(true, Progress::Progressing), Step::Wake { commit: good() }),
+        (
+            "a chart's next version, and what it upgrades sleeps",
+            upgrade(true, Progress::Progressing),
+            Step::Wake { commit: good() },
+        ),
         (
             "what it upgrades comes up",
             upgrade(false, Progress::Progressing),

@@ -175,7 +175,12 @@ async fn a_commit_that_serves_and_is_pushed_back_to_is_put_back_as_a_whole() {
     let (first, namespace) = (life.head(number), text(&running, "namespace").to_owned());
     let volume = claim(&life, &namespace, "app-data").await.expect("the volume");
 
-    let second = push_recipe(&life, number, &app("never-ready", "", "services: { worker: { image: registry.localhost/shop:slow } }\n")).await;
+    let second = push_recipe(
+        &life,
+        number,
+        &app("never-ready", "", "services: { worker: { image: registry.localhost/shop:slow } }\n"),
+    )
+    .await;
     life.until(number, TO_RUNNING, |found| found["commit"] == *second && found["status"] == "deploying").await;
     let deployments: Api<Deployment> = Api::namespaced(life.kube.clone(), &namespace);
     eventually("the second commit is applied", SOON, async || deployments.get_opt("worker").await.unwrap()).await;

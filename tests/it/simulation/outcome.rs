@@ -1,9 +1,6 @@
 //! How a story has to end, and what must not have happened in it.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use previewd::{
     environment::{EnvironmentStatus, Hold, PullRequestState, Reason},

@@ -334,7 +334,8 @@ async fn what_was_done_for_a_commit_is_done_when_it_comes_back() {
         }
         let job = |image: &str| {
             let spec = json!({ "template": { "spec": { "containers": [{ "name": "migrate", "image": image }] } } });
-            let migrate = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "migrate" }, "spec": spec });
+            let migrate =
+                json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "migrate" }, "spec": spec });
             let mut render = render_of(&["web"]);
             render.objects.push(Object::from(migrate));
             render
@@ -362,9 +363,8 @@ async fn what_was_done_for_a_commit_is_done_when_it_comes_back() {
         is_done().await;
         assert!(!begin(2, &other, false).await, "another commit's work came after it");
         is_done().await;
-        let volume = ObjectKey {
-            api_version: "v1".to_owned(), kind: "PersistentVolumeClaim".to_owned(), name: "db".to_owned(),
-        };
+        let volume =
+            ObjectKey { api_version: "v1".to_owned(), kind: "PersistentVolumeClaim".to_owned(), name: "db".to_owned() };
         begin(1, &render_of(&["web"]), false).await;
         store.settle_inventory(&lease, settled(&[gone[0].clone(), volume], &[])).await.unwrap().unwrap();
         assert!(!begin(2, &other, false).await, "what it was done to may have gone");
