@@ -61,6 +61,15 @@ impl Cluster {
         self.try_out(&call, resource.create(&parameters, body.to_string().into_bytes())).await
     }
 
+    /// Asks the API server whether it would take the object as a change of the one that is there.
+    pub async fn try_to_apply(&self, namespace: &Namespace, object: &Object) -> Result<(), ClusterError> {
+        let call = Call::new("try", &object.kind, &object.name).in_namespace(namespace).with_object(&object.body);
+        let resource = resource(&call, namespace, &object.api_version, &object.kind)?;
+        let parameters = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER).force() };
+        let body = marked(object);
+        self.try_out(&call, resource.patch(&object.name, &parameters, &Patch::Apply(&*body))).await
+    }
+
     /// Sends what is only tried. Where a webhook can be asked about nothing of that kind, nothing is known against it.
     async fn try_out(&self, call: &Call<'_>, request: Built) -> Result<(), ClusterError> {
         match self.try_send(call, metadata_only(request)).await {

@@ -205,12 +205,17 @@ impl Pass<'_> {
         self.remove_what_was_kept(environment).await
     }
 
-    /// Stops the pods of what runs, and leaves everything else as it is.
+    /// Stops the pods of what runs, and leaves everything else as it is. Where one of them must not be stopped, none is.
     pub(super) async fn stop_pods(&mut self, environment: &Environment, commit: &CommitSha) -> Result<(), NotApplied> {
         let render = self.engine.store.render(&environment.id, commit).await?;
         let render = render.ok_or_else(|| Interrupted::failed("what was applied for the commit is missing"))?;
         let render = render.asleep();
-        for object in render.objects.iter().filter(|object| object.sleeps()) {
+        let stopped = || render.objects.iter().filter(|object| object.sleeps());
+        for object in stopped() {
+            self.fence(CALL_TIMEOUT).await?;
+            self.engine.cluster.try_to_apply(&environment.namespace, object).await?;
+        }
+        for object in stopped() {
             self.fence(CALL_TIMEOUT).await?;
             self.engine.cluster.apply(&environment.namespace, object).await?;
         }
@@ -479,11 +484,28 @@ impl Pass<'_> {
         if !is_abandoned || environment.good_commit.is_some() {
             return;
         }
+        if let Err(later) = self.end_abandoned(observed).await {
+            self.put_off(later.interrupts());
+        }
+    }
+
+    async fn end_abandoned(&mut self, observed: &Observed) -> Result<(), NotApplied> {
+        let environment = &observed.overview.environment;
+        let owner = self.owner(&environment.id);
+        self.fence(CALL_TIMEOUT).await?;
+        let state = self.engine.cluster.namespace(&environment.namespace, &owner).await?;
+        if !matches!(state, NamespaceState::Ours { terminating: None, .. }) {
+            return Ok(());
+        }
+        // What came to its end stays known to have.
+        self.fence(CALL_TIMEOUT).await?;
+        let workloads = self.engine.cluster.workloads(&environment.namespace, &owner, &[WorkloadKind::Job]).await?;
+        let known = self.engine.store.known_inventory(&environment.id).await?;
+        self.remember_what_is_done(&known, &workloads).await?;
         match self.end_jobs(observed).await {
-            Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
-                self.put_off(later.interrupts())
-            }
-            Ok(()) | Err(NotApplied::Refused(_) | NotApplied::NotTaken(_) | NotApplied::NamespaceGoes) => {}
+            // It is on its way out.
+            Err(NotApplied::NotTaken(_) | NotApplied::NamespaceGoes) => Ok(()),
+            ended => ended,
         }
     }
 
@@ -602,18 +624,23 @@ impl Pass<'_> {
     /// what only holds something: pods may name it since.
     async fn remove_what_was_kept(&mut self, environment: &Environment) -> Result<(), NotApplied> {
         let known = self.engine.store.known_inventory(&environment.id).await?;
-        let is_it = |object: &Inventoried| object.is_kept() && !object.done && !object.key.only_holds();
-        let mut deleted = Vec::new();
-        for object in known.into_iter().filter(is_it) {
-            match self.remove_leftover(environment, &object).await {
+        let is_it = |object: &&Inventoried| object.is_kept() && !object.done && !object.key.only_holds();
+        let (mut deleted, mut in_use) = (Vec::new(), Vec::new());
+        for object in known.iter().filter(is_it) {
+            // It may be applied again by now, in another version of its kind.
+            if known.iter().any(|other| other.is_applied() && is_part_of(&object.key, &other.key)) {
+                in_use.push(object.key.clone());
+                continue;
+            }
+            match self.remove_leftover(environment, object).await {
                 Ok(true) => {}
-                Ok(false) => deleted.push(object.key),
+                Ok(false) => deleted.push(object.key.clone()),
                 Err(NotApplied::NotTaken(cause)) => warn!(%cause, "what an earlier commit left stays in the cluster"),
                 Err(not_removed) => return Err(not_removed),
             }
         }
-        if !deleted.is_empty() {
-            let settled = Settled { deleted: &deleted, in_use: &[], kept: &[] };
+        let settled = Settled { deleted: &deleted, in_use: &in_use, kept: &[] };
+        if !settled.is_empty() {
             self.engine.store.settle_inventory(&self.lease, settled).await??;
         }
         Ok(())
@@ -681,22 +708,40 @@ impl Pass<'_> {
             // Either it goes already, or nobody can make room.
             return Ok(!running.pods.iter().any(|pod| pod.goes));
         }
+        let (mut any_stops, mut stays) = (running.pods.iter().any(|pod| pod.goes), None);
         for (kind, name) in in_the_way {
-            self.fence(CALL_TIMEOUT).await?;
             let is_it = |object: &&Object| (&object.kind, &object.name) == (&kind, &name);
-            match good.map(Render::asleep).and_then(|good| good.objects.iter().find(is_it).cloned()) {
-                Some(stopped) => {
-                    self.engine.cluster.apply(&environment.namespace, &stopped).await?;
-                }
-                // It never served.
-                None => {
-                    let namespace = &environment.namespace;
-                    self.engine.cluster.delete_object(namespace, "apps/v1", &kind, &name).await?;
-                    self.makes_room = true;
-                }
+            let stopped = good.map(Render::asleep).and_then(|good| good.objects.iter().find(is_it).cloned());
+            match self.make_way(&environment.namespace, &kind, &name, stopped).await {
+                Ok(()) => any_stops = true,
+                // Others may make way.
+                Err(NotApplied::NotTaken(cause)) if is_denied(&cause) => stays = Some(cause),
+                Err(not_applied) => return Err(not_applied),
             }
         }
-        Ok(false)
+        match stays {
+            Some(cause) if !any_stops => Err(NotApplied::NotTaken(cause)),
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// Stops what ran before, as `stopped` has it. None: it never served, and goes.
+    async fn make_way(
+        &mut self,
+        namespace: &Namespace,
+        kind: &str,
+        name: &str,
+        stopped: Option<Object>,
+    ) -> Result<(), NotApplied> {
+        self.fence(CALL_TIMEOUT).await?;
+        match stopped {
+            Some(stopped) => drop(self.engine.cluster.apply(namespace, &stopped).await?),
+            None => {
+                self.engine.cluster.delete_object(namespace, "apps/v1", kind, name).await?;
+                self.makes_room = true;
+            }
+        }
+        Ok(())
     }
 
     /// Creates the namespace where there is none. One that somebody else made is left alone.

@@ -45,8 +45,6 @@ const WORTH_TELLING: Duration = Duration::from_secs(10);
 const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 /// The same for pods.
 const PODS_GO: Duration = Duration::from_secs(1);
-/// How soon what nobody uses is stopped again, where the cluster refused that.
-const STOPS_LATER: Duration = Duration::from_secs(600);
 
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
@@ -272,15 +270,24 @@ impl Pass<'_> {
                     Err(not_applied) if wakes => Err(self.tell_apart(environment, not_applied).await),
                     reapplied => reapplied,
                 };
-                match reapplied {
-                    Ok(()) => {}
+                let is_whole = match reapplied {
+                    Ok(()) => true,
+                    Err(NotApplied::Refused(cause) | NotApplied::NotTaken(cause)) => {
+                        warn!(%cause, "what was applied cannot be applied again");
+                        false
+                    }
+                    Err(NotApplied::NamespaceGoes) => {
+                        warn!("what was applied cannot be applied again: it goes");
+                        false
+                    }
                     Err(later @ (NotApplied::Unanswered { .. } | NotApplied::Interrupted(_))) => {
                         return Err(later.interrupts());
                     }
-                    Err(NotApplied::Refused(cause) | NotApplied::NotTaken(cause)) => {
-                        warn!(%cause, "what was applied cannot be applied again");
-                    }
-                    Err(NotApplied::NamespaceGoes) => warn!("what was applied cannot be applied again: it goes"),
+                };
+                if wakes && !is_whole {
+                    // Some of it may run: what goes back to it puts back all of it.
+                    self.record(records::half_awake()).await?;
+                    return Ok(Turn::Again);
                 }
                 record_of(step, &seen, self.lease.now())
             }
@@ -290,7 +297,8 @@ impl Pass<'_> {
                         Ok(()) => {}
                         Err(NotApplied::Refused(cause)) => {
                             warn!(%cause, "what nobody uses cannot be stopped");
-                            return self.runs_on(environment, commit).await;
+                            self.record(records::does_not_stop(self.lease.now())).await?;
+                            return Ok(Turn::Again);
                         }
                         Err(later) => return Err(later.interrupts()),
                     }
@@ -365,14 +373,6 @@ impl Pass<'_> {
     fn has_time(&self, observed: &Observed) -> bool {
         let deadline = observed.deployment.as_ref().and_then(|row| row.attempt_deadline);
         deadline.is_some_and(|deadline| self.lease.now() < deadline)
-    }
-
-    /// The cluster refuses that what nobody uses is stopped: all of it goes on to run, as it is said to.
-    async fn runs_on(&mut self, environment: &Environment, commit: &CommitSha) -> Result<Turn, Interrupted> {
-        match self.reapply(environment, commit, false).await {
-            Ok(()) | Err(NotApplied::Refused(_)) => Ok(Turn::Wait(Some(STOPS_LATER))),
-            Err(later) => Err(later.interrupts()),
-        }
     }
 
     async fn record_and_count(&self, record: Record, observed: &Observed) -> Result<(), Interrupted> {

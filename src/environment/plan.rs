@@ -426,6 +426,13 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
 
 /// What runs goes on running for as long as it does; the volumes that it left behind go now, and no sooner.
 fn running_step(facts: &Facts, commit: &CommitSha, now: Millis) -> Step {
+    match (facts.is_down && !facts.asleep, facts.down_since) {
+        (true, None) => return Step::NoteDown { since: Some(now) },
+        (true, Some(since)) if now - since >= millis(DOWN) => return Step::RenewDeployment,
+        (true, Some(since)) => return Step::Await { until: since + millis(DOWN), cause: None },
+        (false, Some(_)) => return Step::NoteDown { since: None },
+        (false, None) => {}
+    }
     if facts.leftovers != Leftovers::None {
         return Step::Prune { volumes: true };
     }
@@ -436,14 +443,7 @@ fn running_step(facts: &Facts, commit: &CommitSha, now: Millis) -> Step {
     if facts.has_blocking_pods && !facts.asleep {
         return Step::RemoveBlockingPods;
     }
-    match (facts.is_down && !facts.asleep, facts.down_since) {
-        (true, None) => Step::NoteDown { since: Some(now) },
-        (true, Some(since)) if now - since >= millis(DOWN) => Step::RenewDeployment,
-        (true, Some(since)) => Step::Await { until: since + millis(DOWN), cause: None },
-        (false, Some(_)) => Step::NoteDown { since: None },
-        (false, None) if falls_asleep(facts, now) => Step::FallAsleep { commit: commit.clone() },
-        (false, None) => settle(facts, now),
-    }
+    if falls_asleep(facts, now) { Step::FallAsleep { commit: commit.clone() } } else { settle(facts, now) }
 }
 
 /// Whether a commit that is said to serve does. What sleeps is woken before anybody says it.

@@ -110,6 +110,12 @@ impl EnvironmentChanges {
         self.down(None)
     }
 
+    /// Not all of what is applied is in the cluster.
+    pub fn half(mut self) -> Self {
+        self.standing.half_applied = Some(true);
+        self
+    }
+
     /// All of what is applied is in the cluster.
     pub fn whole(mut self) -> Self {
         self.standing.half_applied = Some(false);

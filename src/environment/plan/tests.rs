@@ -383,6 +383,11 @@ fn each_state_has_its_step() {
         ),
         ("it went down", Facts { is_down: true, ..running(used(0)) }, Step::NoteDown { since: Some(NOW) }),
         (
+            "it went down, with a volume of before and a pod in the way",
+            Facts { is_down: true, leftovers: Leftovers::Volumes, has_blocking_pods: true, ..running(used(0)) },
+            Step::NoteDown { since: Some(NOW) },
+        ),
+        (
             "it is down for a moment",
             Facts { is_down: true, down_since: Some(NOW - 4_000), ..running(used(0)) },
             Step::Await { until: NOW + 6_000, cause: None },

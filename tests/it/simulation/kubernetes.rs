@@ -247,6 +247,10 @@ impl Kubernetes {
                 let deleted = self.delete_namespace(&mut state, name, uid);
                 (deleted, "delete namespace".to_owned(), (*name).to_owned())
             }
+            (&Method::PATCH, ["namespaces", _, plural, name]) if query.dry_run => {
+                let trouble = state.trouble().map(|trouble| trouble.answer(plural, name));
+                return (trouble.unwrap_or_else(|| answer(&meta(json!({ "name": name, "uid": "tried" })))), None);
+            }
             (&Method::PATCH, ["namespaces", namespace, plural, name]) => {
                 let applied = self.apply(&mut state, namespace, plural, name, object.clone());
                 (applied, format!("apply {plural}/{name}"), (*namespace).to_owned())

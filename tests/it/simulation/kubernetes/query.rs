@@ -8,11 +8,13 @@ pub(super) struct Query {
     labels: Vec<(String, String)>,
     pub resource_version: usize,
     pub timeout_seconds: u64,
+    pub dry_run: bool,
 }
 
 impl Query {
     pub fn of(text: &str) -> Self {
-        let mut query = Self { watch: false, labels: Vec::new(), resource_version: 0, timeout_seconds: 285 };
+        let mut query =
+            Self { watch: false, labels: Vec::new(), resource_version: 0, timeout_seconds: 285, dry_run: false };
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
             match &*name {
                 "watch" => query.watch = value == "true" || value == "1",
@@ -21,6 +23,7 @@ impl Query {
                     query.labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
                 }
                 "resourceVersion" => query.resource_version = value.parse().unwrap_or(0),
+                "dryRun" => query.dry_run = value == "All",
                 "timeoutSeconds" => query.timeout_seconds = value.parse().unwrap_or(285),
                 _ => {}
             }
