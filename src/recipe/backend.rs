@@ -95,7 +95,7 @@ impl Render {
 fn of_ingress<'a>(ingress: &Object, objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<Lead> {
     let named_port = |service: &str, name: &str| {
         let object = objects.clone().find(|object| object.kind == "Service" && object.name == service)?;
-        let port = list(&object.body["spec"]["ports"]).iter().find(|port| port["name"] == name)?;
+        let port = list(&object.body["spec"]["ports"]).iter().find(|port| port["name"] == name && is_tcp(port))?;
         port_of(&port["port"])
     };
     let paths = list(&ingress.body["spec"]["rules"]).iter().flat_map(|rule| list(&rule["http"]["paths"]));
@@ -132,6 +132,11 @@ fn of_http_route(route: &Object) -> Vec<Lead> {
     leads
 }
 
+/// Whether a port of a Service or of a container takes TCP, which is Kubernetes' default.
+pub(super) fn is_tcp(port: &Value) -> bool {
+    port["protocol"].as_str().is_none_or(|protocol| matches!(protocol, "" | "TCP"))
+}
+
 fn port_of(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|port| port.try_into().ok())
 }
@@ -166,7 +171,11 @@ mod tests {
     fn a_recipes_own_ingress_leads_by_path() {
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": "api" },
-            "spec": { "ports": [{ "name": "metrics", "port": 9000 }, { "name": "http", "port": 8081 }] },
+            "spec": { "ports": [
+                { "name": "http", "port": 53, "protocol": "UDP" },
+                { "name": "metrics", "port": 9000 },
+                { "name": "http", "port": 8081 },
+            ] },
         });
         let path = |path: &str, kind: &str, service: Value| json!({ "path": path, "pathType": kind, "backend": { "service": service } });
         let web = json!({ "name": "web", "port": { "number": 80 } });

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{
-    super::{Backend, Backends, Object, Recipe, mistakes::Findings, pods},
+    super::{Backend, Backends, Object, Recipe, backend::is_tcp, mistakes::Findings, pods, shares},
     Review, few, keys, list, shown,
 };
 
@@ -128,12 +128,15 @@ impl<'a> Objects<'a> {
         few(self.all.iter().filter(|object| object.kind == "Service").map(|object| object.name.as_str()))
     }
 
-    /// Which of a Service's ports it is.
+    /// Which of a Service's ports it is: of several for different protocols, the one that the URL can lead to.
     fn port(&self, service: &str, named: PortName<'_>) -> Option<usize> {
-        list(&self.service(service)?.body["spec"]["ports"]).iter().position(|port| match named {
+        let ports = list(&self.service(service)?.body["spec"]["ports"]);
+        let is_it = |port: &Value| match named {
             PortName::Number(number) => port["port"].as_u64() == Some(number),
             PortName::Name(name) => port["name"] == name,
-        })
+        };
+        let tcp = ports.iter().position(|port| is_it(port) && is_tcp(port));
+        tcp.or_else(|| ports.iter().position(is_it))
     }
 
     /// Goes where a route leads.
@@ -179,6 +182,10 @@ impl<'a> Objects<'a> {
         }
         for index in ports {
             let port = &service.body["spec"]["ports"][index];
+            if !is_tcp(port) {
+                review.refuse(format!("spec.ports[{index}].protocol must be TCP: the URL leads to it"));
+                continue;
+            }
             let place = format!("spec.ports[{index}].targetPort");
             let there: Vec<&Value> = selected.iter().flat_map(|object| ports_of_pods(object)).collect();
             match &port["targetPort"] {
@@ -208,9 +215,14 @@ fn is_selected(object: &Object, selector: &Value) -> bool {
     keys.all(|key| labels[key] == selector[key])
 }
 
-/// The ports of containers that run along with each other.
+/// The TCP ports of containers that run along with each other: what only runs before the others takes no visits, and what
+/// a Service's port names is looked for among those of its own protocol.
 fn ports_of_pods(object: &Object) -> Vec<&Value> {
-    object.containers().flat_map(|container| list(&container["ports"])).collect()
+    let Some((template, _)) = pods::template(object) else { return Vec::new() };
+    let spec = &template["spec"];
+    let staying = list(&spec["initContainers"]).iter().filter(|container| shares::stays(container));
+    let containers = list(&spec["containers"]).iter().chain(staying);
+    containers.flat_map(|container| list(&container["ports"])).filter(|port| is_tcp(port)).collect()
 }
 
 /// As people read them: `80 (http), 443`.

@@ -426,10 +426,34 @@ fn a_url_that_leads_nowhere_is_told_by_the_recipe_alone() {
     ] {
         assert_eq!(sentences(EXPOSE, &led_to().replace(from, to)), [sentence]);
     }
+    let udp = led_to().replace("port: 80, targetPort", "port: 80, protocol: UDP, targetPort");
+    let rule = "Service web was refused: spec.ports[0].protocol must be TCP: the URL leads to it.";
+    assert_eq!(sentences(EXPOSE, &udp), [rule]);
+    let both =
+        led_to().replace("ports: [{ name: http", "ports: [{ name: quic, port: 80, protocol: UDP }, { name: http");
+    assert!(render_alone(EXPOSE, &both, &Policy::default()).is_ok());
     // A container may listen on what it does not declare.
     let render = render_alone(EXPOSE, &led_to().replace("targetPort: http", "targetPort: 9999"), &Policy::default())
         .expect("a render");
     assert!(render.notes.iter().any(|note| note.contains("spec.ports[0].targetPort is 9999")), "{:?}", render.notes);
+}
+
+/// As Kubernetes finds a port by its name: among containers that run along with each other, and of the Service's protocol.
+#[test]
+fn a_port_is_one_of_a_container_that_stays() {
+    let init = |more: &str| {
+        let init = format!(
+            "initContainers: [{{ name: a, image: a, {more} ports: [{{ name: http, containerPort: 8080 }}] }}],"
+        );
+        let service = led_to();
+        let (service, _) = service.split_once("\n---\n").expect("a Service");
+        format!("{service}\n---\n{}", deployment(&init, ""))
+    };
+    assert!(render_alone(EXPOSE, &init("restartPolicy: Always,"), &Policy::default()).is_ok());
+    let none = "Service web was refused: spec.ports[0].targetPort must name a port of the pods that it selects; they have: none.";
+    assert_eq!(sentences(EXPOSE, &init("")), [none]);
+    let udp = led_to().replace("containerPort: 8080", "containerPort: 8080, protocol: UDP");
+    assert_eq!(sentences(EXPOSE, &udp), [none]);
 }
 
 #[test]
