@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -35,8 +36,8 @@ pub(super) struct Question<'a> {
     pub namespace: &'a Namespace,
     pub url: &'a PublicUrl,
     pub path: &'a str,
-    /// Where the path leads.
-    pub backend: &'a Backend,
+    /// Where the path leads. None: only what is in front of the application knows that.
+    pub backend: Option<&'a Backend>,
     pub commit: &'a CommitSha,
     /// The token of the pass's lease.
     pub lease: &'a str,
@@ -68,7 +69,10 @@ impl Prober {
         let Question { namespace, url, path, backend, commit, lease } = question;
         let answered = async {
             match &self.way {
-                Way::Router(client) => client.status(namespace, backend, commit, url, path).await,
+                Way::Router(client) => {
+                    let backend = backend.context("the router knows of no way to it")?;
+                    client.status(namespace, backend, commit, url, path).await
+                }
                 Way::Url(client) => {
                     let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
                     let request =
@@ -112,7 +116,7 @@ mod tests {
         let backend = Backend { service: "app".to_owned(), port: 80 };
         let commit: CommitSha = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let ask = async |path: &str| {
-            let (namespace, url, backend, commit) = (&namespace, &url, &backend, &commit);
+            let (namespace, url, backend, commit) = (&namespace, &url, Some(&backend), &commit);
             prober.ask(&Question { namespace, url, path, backend, commit, lease: "token" }).await
         };
         assert_eq!(ask("/healthz").await, Some(204));

@@ -114,7 +114,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
     // What could not be read is not missing.
     if are_shaped && could_be_read {
         if recipe.app.is_none() {
-            admission::admit_leads(recipe, &draft.phases, draft.backend.as_ref(), &mut others);
+            admission::admit_leads(recipe, &draft.phases, draft.backend.as_ref(), context, &mut others);
         }
         admission::note_what_is_missing(&draft.phases, &mut others);
         tags::note_tags(recipe, &draft.phases, &own_images, context, &mut others);

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{
-    super::{Backend, Backends, Object, Recipe, backend::is_tcp, mistakes::Findings, pods, shares},
+    super::{Backend, Backends, Context, Object, Recipe, backend::is_tcp, mistakes::Findings, pods, shares},
     Review, few, keys, list, shown,
 };
 
@@ -37,6 +37,7 @@ pub(in super::super) fn admit_leads(
     recipe: &Recipe,
     phases: &[Vec<Object>],
     backend: Option<&Backend>,
+    context: &Context<'_>,
     findings: &mut Findings,
 ) {
     let mut objects = Objects { all: phases.iter().flatten().collect(), led_to: Vec::new() };
@@ -63,6 +64,10 @@ pub(in super::super) fn admit_leads(
         leads |= !named.is_empty();
         let mut review = Review::of(&object.body, number, findings);
         named.iter().for_each(|named| objects.follow(named, &mut review));
+        // What the recipe itself says counts for every path.
+        if context.policy.has_router && backend.is_none() {
+            objects.admit_paths(object, &mut review);
+        }
     }
     if !leads {
         let rule =
@@ -70,7 +75,11 @@ pub(in super::super) fn admit_leads(
         findings.refuse(recipe.refuse("expose", rule));
     }
     let routes = Backends::of_routes(objects.all.iter().copied());
-    if let Some(health) = recipe.health().filter(|path| leads && backend.is_none() && routes.are_without(path)) {
+    let is_nowhere = |path: &str| match context.policy.has_router {
+        true => routes.of(path).is_none(),
+        false => routes.are_without(path),
+    };
+    if let Some(health) = recipe.health().filter(|path| leads && backend.is_none() && is_nowhere(path)) {
         let there = few(routes.paths());
         let rule = format!("must be a path that a route leads to a Service; {health} is none, there are: {there}");
         findings.refuse(recipe.refuse("expose.health", rule));
@@ -155,6 +164,18 @@ impl<'a> Objects<'a> {
         }
     }
 
+    /// A route, which previewd's own router reads in its controller's place.
+    fn admit_paths(&self, route: &Object, review: &mut Review<'_>) {
+        let of_route = |object: &&Object| object.kind == "Service" || std::ptr::eq(*object, route);
+        let backends = Backends::of_routes(self.all.iter().copied().filter(of_route));
+        if !backends.can_be_followed() && backends.paths().next().is_some() {
+            review.refuse(format!(
+                "{} must be a path such as /api: previewd's router follows no expressions but /* and (.*) at their end",
+                first_path(route)
+            ));
+        }
+    }
+
     /// A Service, to whose ports of these numbers in its list the URL leads.
     fn admit_service(&self, service: &Object, ports: &[usize], review: &mut Review<'_>) {
         let selector = &service.body["spec"]["selector"];
@@ -206,6 +227,18 @@ impl<'a> Objects<'a> {
             }
         }
     }
+}
+
+/// Where a route has its first path.
+fn first_path(route: &Object) -> String {
+    let is_ingress = route.kind == "Ingress";
+    let leads = |rule: &Value| match is_ingress {
+        true => !list(&rule["http"]["paths"]).is_empty(),
+        false => !list(&rule["backendRefs"]).is_empty(),
+    };
+    let rule = list(&route.body["spec"]["rules"]).iter().position(leads).unwrap_or_default();
+    let path = if is_ingress { "http.paths[0].path" } else { "matches[0].path.value" };
+    format!("spec.rules[{rule}].{path}")
 }
 
 fn is_selected(object: &Object, selector: &Value) -> bool {

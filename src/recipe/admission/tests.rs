@@ -494,6 +494,35 @@ fn a_route_of_its_own_has_to_lead_to_a_service_that_there_is() {
     assert!(sentences("", &format!("{}\n---\n{nowhere}", led_to()))[0].contains("expose must say"));
 }
 
+/// It reads routes in their controllers' place, and knows no controller's expressions.
+#[test]
+fn a_route_has_a_path_that_the_router_can_follow() {
+    let policy = Policy { has_router: true, ..Policy::default() };
+    let ingress = |path: &str| {
+        format!(
+            "{}\n---\n{{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{ name: own }}, spec: {{ rules: [{{ host: '{{{{ host }}}}' }}, \
+             {{ host: '{{{{ host }}}}', http: {{ paths: [{{ path: '{path}', pathType: ImplementationSpecific, backend: {{ service: {{ name: web, port: {{ \
+             number: 80 }} }} }} }}] }} }}] }} }}",
+            led_to()
+        )
+    };
+    for path in ["/", "/*", "/(.*)", "/api(/|$)(.*)"] {
+        assert!(render_alone("", &ingress(path), &policy).is_ok(), "{path}");
+    }
+    let told = |more: &str, path: &str| -> Vec<String> {
+        let mistakes = render_alone(more, &ingress(path), &policy).expect_err("mistakes");
+        mistakes.causes().map(ToString::to_string).collect()
+    };
+    let expression = "/(api|web)/.*";
+    let rule = "spec.rules[1].http.paths[0].path must be a path such as /api: previewd's router follows no expressions but /* and (.*) at their end";
+    assert_eq!(told("", expression), [format!("Ingress own was refused: {rule}.")]);
+    assert!(render_alone("", &ingress(expression), &Policy::default()).is_ok(), "its controller follows it");
+    assert!(render_alone(EXPOSE, &ingress(expression), &policy).is_ok(), "the recipe says where the URL leads");
+    let rule = "expose.health must be a path that a route leads to a Service; /healthz is none, there are: /api";
+    let health = told("expose: { health: /healthz }", "/api(/|$)(.*)");
+    assert_eq!(health, [format!(".preview.yaml, line 3: {rule}.")]);
+}
+
 #[test]
 fn everything_that_is_wrong_with_objects_is_told_at_once() {
     let yaml = format!(
