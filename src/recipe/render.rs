@@ -146,7 +146,10 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
         let phases = draft.phases.iter_mut().filter(without_hooks);
         phases.for_each(|phase| phase.sort_by_key(|object| admission::place_of(&object.kind)));
     }
-    draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, &own_images, context));
+    draft.phases.iter_mut().flatten().for_each(|object| {
+        pods::take_over(object, &own_images, context);
+        route::fill_in(object, context);
+    });
     draft.phases.iter_mut().flatten().filter(|object| object.kind == "Secret").for_each(text_as_data);
     references::stamp_configuration(&mut draft.phases);
     let mut phase_ends = Vec::new();

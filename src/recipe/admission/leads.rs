@@ -74,6 +74,9 @@ pub(in super::super) fn admit_leads(
             "must say which Service the URL leads to, unless an Ingress or HTTPRoute leads there from {{ host }}";
         findings.refuse(recipe.refuse("expose", rule));
     }
+    if backend.is_none() {
+        objects.admit_kinds(context, findings);
+    }
     let routes = Backends::of_routes(objects.all.iter().copied());
     let is_nowhere = |path: &str| match context.policy.has_router {
         true => routes.of(path).is_none(),
@@ -161,6 +164,22 @@ impl<'a> Objects<'a> {
                     format!("{port_place} must be a port of Service {}; it has: {}", found.name, ports_of(found));
                 review.refuse(rule);
             }
+        }
+    }
+
+    /// Refuses Ingresses that nobody serves, where there is no other way in. An operator who names a class beside the gateway has a controller for Ingresses
+    /// too; previewd's own router reads every kind.
+    fn admit_kinds(&self, context: &Context<'_>, findings: &mut Findings) {
+        let policy = &context.policy.ingress;
+        let has_gateway_alone = policy.gateway.is_some() && policy.class.is_none() && !context.policy.has_router;
+        if !has_gateway_alone || self.all.iter().any(|object| object.kind == "HTTPRoute") {
+            return;
+        }
+        for (number, ingress) in self.all.iter().enumerate().filter(|(_, object)| object.kind == "Ingress") {
+            Review::of(&ingress.body, number, findings).refuse(
+                "kind must be HTTPRoute, unless expose says which Service the URL leads to: the operator's gateway \
+                 (ingress.gateway) is the only way in",
+            );
         }
     }
 

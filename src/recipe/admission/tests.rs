@@ -494,6 +494,31 @@ fn a_route_of_its_own_has_to_lead_to_a_service_that_there_is() {
     assert!(sentences("", &format!("{}\n---\n{nowhere}", led_to()))[0].contains("expose must say"));
 }
 
+#[test]
+fn where_a_gateway_leads_in_an_ingress_alone_leads_nowhere() {
+    let gateway = "[ingress]\ngateway = { name = \"public\", namespace = \"gateways\" }\n";
+    let policy = |text: &str| toml::from_str::<Policy>(text).expect("a policy");
+    let ingress = format!(
+        "{}\n---\n{{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{ name: own }}, spec: {{ rules: [{{ host: '{{{{ host }}}}', \
+         http: {{ paths: [{{ path: /, pathType: Prefix, backend: {{ service: {{ name: web, port: {{ number: 80 }} }} }} }}] }} }}] }} }}",
+        led_to()
+    );
+    let rule = "kind must be HTTPRoute, unless expose says which Service the URL leads to: the operator's gateway (ingress.gateway) is the only way in";
+    let refused = render_alone("", &ingress, &policy(gateway)).map_err(Cause::from).expect_err(rule);
+    assert_eq!(refused.to_string(), format!("Ingress own was refused: {rule}."));
+    let route = "{ apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: { name: own }, spec: { hostnames: ['{{ host }}'], \
+                 rules: [{ backendRefs: [{ name: web, port: 80 }] }] } }";
+    let both = render_alone("", &format!("{ingress}\n---\n{route}"), &policy(gateway)).expect("a render");
+    let route = both.objects.iter().find(|object| object.kind == "HTTPRoute").expect("the route");
+    assert_eq!(route.body["spec"]["parentRefs"], json!([{ "name": "public", "namespace": "gateways" }]));
+    assert!(render_alone(EXPOSE, &ingress, &policy(gateway)).is_ok(), "previewd has a route of its own");
+    let with_class = gateway.replace("[ingress]", "[ingress]\nclass = \"public\"");
+    let render = render_alone("", &ingress, &policy(&with_class)).expect("there is a controller too");
+    let ingress_of = |render: &Render| render.objects.iter().find(|object| object.kind == "Ingress").cloned();
+    assert_eq!(ingress_of(&render).expect("the Ingress").body["spec"]["ingressClassName"], "public");
+    assert!(render_alone("", &ingress, &policy(&format!("has_router = true\n{gateway}"))).is_ok());
+}
+
 /// It reads routes in their controllers' place, and knows no controller's expressions.
 #[test]
 fn a_route_has_a_path_that_the_router_can_follow() {
