@@ -533,7 +533,11 @@ impl Pass<'_> {
         let (namespace, lease) = (&environment.namespace, self.lease.token());
         let question = Question { namespace, url: &url, path, backend, commit, lease };
         let asks_the_application = prober.asks_the_application();
-        match (prober.ask(&question).await, backend) {
+        let answered = prober.ask(&question).await;
+        if answered.is_some_and(|answer| answer.leads_back) {
+            return Err(Cause::RedirectsToItself { path: path.to_owned() });
+        }
+        match (answered.map(|answer| answer.status), backend) {
             (Some(status), _) if is_proof(status, way_in.named.is_some(), asks_the_application) => {
                 Ok(UrlAnswer { status, at: self.lease.now() })
             }

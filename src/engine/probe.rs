@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use http::{Request, header};
+use http::{Request, header, response::Parts};
 use http_body_util::Empty;
 use hyper::body::Bytes;
+use url::Url;
 
 use crate::{
     environment::{CommitSha, Namespace, PROBE_HEADER, PROBER, PublicUrl},
@@ -43,6 +44,14 @@ pub(super) struct Question<'a> {
     pub lease: &'a str,
 }
 
+/// What is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub status: u16,
+    /// It sends whoever asks to the very page that was asked for.
+    pub leads_back: bool,
+}
+
 impl Prober {
     /// One that asks the URLs. Fails where the machine has no trusted certificates.
     pub fn of_urls() -> anyhow::Result<Self> {
@@ -64,25 +73,25 @@ impl Prober {
         matches!(self.way, Way::Router(_))
     }
 
-    /// The status that is answered. None: no answer, for whatever reason.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Option<u16> {
+    /// What is answered. None: nothing, for whatever reason.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Option<Answer> {
         let Question { namespace, url, path, backend, commit, lease } = question;
+        let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
         let answered = async {
             match &self.way {
                 Way::Router(client) => {
                     let backend = backend.context("the router knows of no way to it")?;
-                    client.status(namespace, backend, commit, url, path).await
+                    client.ask(namespace, backend, commit, url, path).await
                 }
                 Way::Url(client) => {
-                    let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
                     let request =
                         Request::get(&address).header(header::USER_AGENT, PROBER).header(PROBE_HEADER, *lease);
-                    Ok(client.request(request.body(Empty::new())?).await?.status().as_u16())
+                    Ok(client.request(request.body(Empty::new())?).await?.into_parts().0)
                 }
             }
         };
         match tokio::time::timeout(TIMEOUT, answered).await.ok()? {
-            Ok(status) => Some(status),
+            Ok(parts) => Some(Answer { status: parts.status.as_u16(), leads_back: leads_back(&address, &parts) }),
             Err(error) => {
                 tracing::debug!(%error, url = url.as_str(), path, "the URL does not answer");
                 None
@@ -91,21 +100,61 @@ impl Prober {
     }
 }
 
+/// Whether an answer sends whoever asked for `address` there once more. With a cookie that is another question.
+fn leads_back(address: &str, answer: &Parts) -> bool {
+    if !answer.status.is_redirection() || answer.headers.contains_key(header::SET_COOKIE) {
+        return false;
+    }
+    let Ok(asked) = Url::parse(address) else { return false };
+    let to = answer.headers.get(header::LOCATION).and_then(|to| asked.join(to.to_str().ok()?).ok());
+    to.is_some_and(|mut to| {
+        to.set_fragment(None);
+        to == asked
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
-    use axum::{Router, http::StatusCode, routing::get};
+    use axum::{Router, http::StatusCode, response::Redirect, routing::get};
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::environment::BaseDomain;
 
+    #[test]
+    fn only_what_leads_to_the_very_same_page_leads_back() {
+        let parts = |status: u16, headers: &[(&str, &str)]| {
+            let answer = http::Response::builder().status(status);
+            let answer = headers.iter().fold(answer, |answer, (name, value)| answer.header(*name, *value));
+            answer.body(()).expect("an answer").into_parts().0
+        };
+        let asked = "https://pr-7.preview.example.com/shop/?a=b";
+        for (status, to, is_back) in [
+            (301, "https://pr-7.preview.example.com/shop/?a=b", true),
+            (308, "https://PR-7.preview.example.com:443/shop/?a=b#top", true),
+            (302, "/shop/?a=b", true),
+            (302, "?a=b", true),
+            (200, "/shop/?a=b", false),
+            (301, "http://pr-7.preview.example.com/shop/?a=b", false),
+            (301, "https://pr-7.preview.example.com/shop?a=b", false),
+            (301, "https://pr-7.preview.example.com/shop/", false),
+            (302, "https://login.example.com/shop/?a=b", false),
+            (302, "/login?a=b", false),
+        ] {
+            assert_eq!(leads_back(asked, &parts(status, &[("location", to)])), is_back, "{status} {to}");
+        }
+        assert!(!leads_back(asked, &parts(304, &[])));
+        assert!(!leads_back(asked, &parts(302, &[("location", asked), ("set-cookie", "seen=1")])));
+    }
+
     #[tokio::test]
     async fn what_a_url_answers() {
         let application = Router::new()
             .route("/healthz", get(async || StatusCode::NO_CONTENT))
-            .route("/broken", get(async || StatusCode::BAD_GATEWAY));
+            .route("/broken", get(async || StatusCode::BAD_GATEWAY))
+            .route("/again", get(async || Redirect::permanent("/again")));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async { axum::serve(listener, application).await });
@@ -119,8 +168,9 @@ mod tests {
             let (namespace, url, backend, commit) = (&namespace, &url, Some(&backend), &commit);
             prober.ask(&Question { namespace, url, path, backend, commit, lease: "token" }).await
         };
-        assert_eq!(ask("/healthz").await, Some(204));
-        assert_eq!(ask("/broken").await, Some(502));
+        assert_eq!(ask("/healthz").await, Some(Answer { status: 204, leads_back: false }));
+        assert_eq!(ask("/broken").await, Some(Answer { status: 502, leads_back: false }));
+        assert_eq!(ask("/again").await, Some(Answer { status: 308, leads_back: true }));
         server.abort();
         let _ = server.await;
         assert_eq!(ask("/healthz").await, None);

@@ -170,6 +170,10 @@ pub enum Cause {
     NoPage {
         path: String,
     },
+    /// The URL's answer sends visitors to the same page again, and so on.
+    RedirectsToItself {
+        path: String,
+    },
     /// What the URL leads to, asked by previewd itself.
     BadAnswer {
         service: String,
@@ -232,9 +236,11 @@ impl Cause {
             Self::Unschedulable { .. } => Reason::Unschedulable,
             Self::VolumeUnavailable { .. } => Reason::VolumeUnavailable,
             Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } | Self::InitRuns { .. } => Reason::NotReadyInTime,
-            Self::UrlUnreachable { .. } | Self::NoPage { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => {
-                Reason::UrlUnreachable
-            }
+            Self::UrlUnreachable { .. }
+            | Self::NoPage { .. }
+            | Self::RedirectsToItself { .. }
+            | Self::BadAnswer { .. }
+            | Self::NothingBehind { .. } => Reason::UrlUnreachable,
             Self::PodsTerminating { .. } => Reason::PodsTerminating,
             Self::Asleep => Reason::Asleep,
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
@@ -422,6 +428,11 @@ impl fmt::Display for Cause {
                 f,
                 "The application is ready, but its URL answers 404 at {path}; where the application has no page there, \
                  name one of its pages as expose.health, or else see the ingress controller.",
+            ),
+            Self::RedirectsToItself { path } => write!(
+                f,
+                "The application is ready, but its URL leads back to itself at {path}; see what it or the ingress \
+                 controller makes of TLS and X-Forwarded-Proto.",
             ),
             Self::BadAnswer { service, port, path, answered: None } => write!(
                 f,
