@@ -14,6 +14,7 @@ mod doubles;
 mod exported;
 mod leads;
 mod pods;
+mod ports;
 mod references;
 mod rollout;
 mod routes;

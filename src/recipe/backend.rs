@@ -12,6 +12,13 @@ pub struct Backend {
     pub port: u32,
 }
 
+impl Backend {
+    /// Whether it is this port of this Service.
+    pub(super) fn is_port(&self, service: &Object, port: &Value) -> bool {
+        self.service == service.name && port["port"] == self.port
+    }
+}
+
 /// The Services that a URL leads to, by its paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backends(Vec<Lead>);

@@ -4,8 +4,10 @@
 use serde_json::Value;
 
 use super::{
-    super::{Backend, Backends, Context, Object, Recipe, backend::is_tcp, mistakes::Findings, pods, shares},
-    Review, few, keys, list, shown,
+    super::{Backend, Backends, Context, Object, Recipe, backend::is_tcp, mistakes::Findings, pods},
+    Review, few, keys, list,
+    ports::Port,
+    shown,
 };
 
 /// Labels that controllers put on pods, and no template has.
@@ -30,6 +32,9 @@ struct Objects<'a> {
     all: Vec<&'a Object>,
     /// Services, and which of their ports, that the URL leads to.
     led_to: Vec<(&'a Object, usize)>,
+    /// What the recipe itself says of the URL.
+    backend: Option<&'a Backend>,
+    has_router: bool,
 }
 
 /// Refuses a recipe of manifests or of a chart whose URL leads nowhere.
@@ -40,7 +45,8 @@ pub(in super::super) fn admit_leads(
     context: &Context<'_>,
     findings: &mut Findings,
 ) {
-    let mut objects = Objects { all: phases.iter().flatten().collect(), led_to: Vec::new() };
+    let has_router = context.policy.has_router;
+    let mut objects = Objects { all: phases.iter().flatten().collect(), led_to: Vec::new(), backend, has_router };
     if let Some(Backend { service, port }) = backend {
         match (objects.service(service), objects.port(service, PortName::Number(u64::from(*port)))) {
             (None, _) => {
@@ -65,7 +71,7 @@ pub(in super::super) fn admit_leads(
         let mut review = Review::of(&object.body, number, findings);
         named.iter().for_each(|named| objects.follow(named, &mut review));
         // What the recipe itself says counts for every path.
-        if context.policy.has_router && backend.is_none() {
+        if has_router && backend.is_none() {
             objects.admit_paths(object, &mut review);
         }
     }
@@ -78,7 +84,7 @@ pub(in super::super) fn admit_leads(
         objects.admit_kinds(context, findings);
     }
     let routes = Backends::of_routes(objects.all.iter().copied());
-    let is_nowhere = |path: &str| match context.policy.has_router {
+    let is_nowhere = |path: &str| match has_router {
         true => routes.of(path).is_none(),
         false => routes.are_without(path),
     };
@@ -171,7 +177,7 @@ impl<'a> Objects<'a> {
     /// too; previewd's own router reads every kind.
     fn admit_kinds(&self, context: &Context<'_>, findings: &mut Findings) {
         let policy = &context.policy.ingress;
-        let has_gateway_alone = policy.gateway.is_some() && policy.class.is_none() && !context.policy.has_router;
+        let has_gateway_alone = policy.gateway.is_some() && policy.class.is_none() && !self.has_router;
         if !has_gateway_alone || self.all.iter().any(|object| object.kind == "HTTPRoute") {
             return;
         }
@@ -222,28 +228,8 @@ impl<'a> Objects<'a> {
         }
         for index in ports {
             let port = &service.body["spec"]["ports"][index];
-            if !is_tcp(port) {
-                review.refuse(format!("spec.ports[{index}].protocol must be TCP: the URL leads to it"));
-                continue;
-            }
-            let place = format!("spec.ports[{index}].targetPort");
-            let there: Vec<&Value> = selected.iter().flat_map(|object| ports_of_pods(object)).collect();
-            match &port["targetPort"] {
-                Value::String(name) if !there.iter().any(|port| port["name"] == name.as_str()) => {
-                    let names = few(there.iter().filter_map(|port| port["name"].as_str()));
-                    review.refuse(format!("{place} must name a port of the pods that it selects; they have: {names}"));
-                }
-                Value::String(_) => {}
-                number => {
-                    let number = number.as_u64().or_else(|| port["port"].as_u64());
-                    let is_declared = there.iter().any(|port| port["containerPort"].as_u64() == number);
-                    if let Some(number) = number.filter(|_| !is_declared) {
-                        review.note(&format!(
-                            "{place} is {number}, and no container says that it listens there: the URL answers only if one does"
-                        ));
-                    }
-                }
-            }
+            let is_of_router = self.has_router && self.backend.is_none_or(|backend| backend.is_port(service, port));
+            Port { port, index: *index, selected: &selected, is_of_router }.admit(review);
         }
     }
 }
@@ -265,16 +251,6 @@ fn is_selected(object: &Object, selector: &Value) -> bool {
     let labels = &template["metadata"]["labels"];
     let mut keys = keys(selector).filter(|key| !LABELS_OF_CONTROLLERS.contains(key));
     keys.all(|key| labels[key] == selector[key])
-}
-
-/// The TCP ports of containers that run along with each other: what only runs before the others takes no visits, and what
-/// a Service's port names is looked for among those of its own protocol.
-fn ports_of_pods(object: &Object) -> Vec<&Value> {
-    let Some((template, _)) = pods::template(object) else { return Vec::new() };
-    let spec = &template["spec"];
-    let staying = list(&spec["initContainers"]).iter().filter(|container| shares::stays(container));
-    let containers = list(&spec["containers"]).iter().chain(staying);
-    containers.flat_map(|container| list(&container["ports"])).filter(|port| is_tcp(port)).collect()
 }
 
 /// As people read them: `80 (http), 443`.

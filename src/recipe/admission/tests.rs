@@ -438,6 +438,50 @@ fn a_url_that_leads_nowhere_is_told_by_the_recipe_alone() {
     assert!(render.notes.iter().any(|note| note.contains("spec.ports[0].targetPort is 9999")), "{:?}", render.notes);
 }
 
+/// By `expose` under previewd's router, and elsewhere: what is refused or noted of the port that the URL leads to.
+#[test]
+fn a_port_that_speaks_no_plain_http_is_told() {
+    let router = Policy { has_router: true, ..Policy::default() };
+    let said = |port: &str, policy: &Policy| -> Vec<String> {
+        let yaml = led_to().replace("name: http, port: 80, targetPort: http", port);
+        let recipe = EXPOSE.replace("80", if port.contains("port: 443") { "443" } else { "80" });
+        match render_alone(&recipe, &yaml, policy) {
+            Ok(render) => render.notes.into_iter().filter(|note| note.starts_with("Service ")).collect(),
+            Err(mistakes) => mistakes.causes().map(ToString::to_string).collect(),
+        }
+    };
+    let of = |rest: &str| format!("Service web: spec.ports[0]{rest}.");
+    for (protocol, is_known) in [("https", true), ("kubernetes.io/h2c", true), ("GRPC", true), ("example.com/x", false)]
+    {
+        let port = format!("port: 80, targetPort: http, appProtocol: {protocol}");
+        let protocol = protocol.to_ascii_lowercase();
+        let elsewhere = format!(".appProtocol is {protocol}: the URL answers only if whatever leads to it speaks that");
+        assert_eq!(said(&port, &Policy::default()), [of(&elsewhere)]);
+        let refused = "Service web was refused: spec.ports[0].appProtocol must be http, or left out: previewd's router speaks plain HTTP/1.1 to it.";
+        let noted = format!(".appProtocol is {protocol}: the URL answers only if plain HTTP/1.1 is spoken there too");
+        assert_eq!(said(&port, &router), [if is_known { refused.to_owned() } else { of(&noted) }]);
+    }
+    let tls = " looks like a port for TLS: the URL answers only if plain HTTP is spoken there";
+    for port in ["port: 443, targetPort: http", "name: https, port: 80, targetPort: http", "port: 80, targetPort: 8443"]
+    {
+        let elsewhere = of(&format!("{tls}, or where whatever leads to it is told otherwise"));
+        assert!(said(port, &Policy::default()).contains(&elsewhere), "{port}");
+        assert!(said(port, &router).contains(&of(tls)), "{port}");
+    }
+    for port in ["port: 80, targetPort: http", "port: 443, targetPort: http, appProtocol: http"] {
+        assert_eq!(said(port, &router), Vec::<String>::new(), "{port}");
+    }
+    // The router reads no route where the recipe says what the URL leads to.
+    let grpc = led_to().replace(
+        "port: 80, targetPort: http",
+        "port: 80, targetPort: http }, { name: grpc, port: 81, targetPort: http, appProtocol: grpc",
+    );
+    let route = "{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: { name: own }, spec: { rules: [{ host: '{{ host }}', \
+                 http: { paths: [{ path: /rpc, pathType: Prefix, backend: { service: { name: web, port: { number: 81 } } } }] } }] } }";
+    assert!(render_alone(EXPOSE, &format!("{grpc}\n---\n{route}"), &router).is_ok());
+    assert!(render_alone("", &format!("{grpc}\n---\n{route}"), &router).is_err());
+}
+
 /// As Kubernetes finds a port by its name: among containers that run along with each other, and of the Service's protocol.
 #[test]
 fn a_port_is_one_of_a_container_that_stays() {
