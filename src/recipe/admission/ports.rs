@@ -77,14 +77,33 @@ impl Port<'_> {
             }
             Value::String(_) => {}
             number => {
-                let number = number.as_u64().or_else(|| self.port["port"].as_u64());
-                let is_declared = there.iter().any(|port| port["containerPort"].as_u64() == number);
-                if let Some(number) = number.filter(|_| !is_declared) {
-                    review.note(&format!(
-                        "{place} is {number}, and no container says that it listens there: the URL answers only if one does"
-                    ));
+                if let Some(number) = number.as_u64().or_else(|| self.port["port"].as_u64()) {
+                    self.admit_number(number, &place, review);
                 }
             }
+        }
+    }
+
+    /// A port of this number, which visitors are led to in each of the pods, whether it has it or not. By its name they
+    /// would be led to those alone that have it.
+    fn admit_number(&self, number: u64, place: &str, review: &mut Review<'_>) {
+        let declares =
+            |object: &Object| ports_of_pods(object).iter().any(|port| port["containerPort"].as_u64() == Some(number));
+        if !self.selected.iter().any(|object| declares(object)) {
+            return review.note(&format!(
+                "{place} is {number}, and no container says that it listens there: the URL answers only if one does"
+            ));
+        }
+        // Jobs end.
+        let stays = |object: &Object| object.has_replicas() && object.body["spec"]["replicas"] != 0;
+        let others = self.selected.iter().filter(|object| stays(object) && !declares(object));
+        let others: Vec<String> = others.map(|object| format!("{} {}", object.kind, object.name)).collect();
+        if !others.is_empty() {
+            review.note(&format!(
+                "spec.selector also selects pods of {}, which do not declare port {number}: part of the visits fail, \
+                 unless they listen there",
+                others.join(", ")
+            ));
         }
     }
 }

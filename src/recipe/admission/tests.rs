@@ -438,6 +438,31 @@ fn a_url_that_leads_nowhere_is_told_by_the_recipe_alone() {
     assert!(render.notes.iter().any(|note| note.contains("spec.ports[0].targetPort is 9999")), "{:?}", render.notes);
 }
 
+/// A worker whose labels are those of the whole application, as charts have them that leave its component out.
+#[test]
+fn pods_that_a_service_selects_and_do_not_have_its_port_are_noted() {
+    let worker = deployment("", "").replace("name: web", "name: worker");
+    let notes = |service: &str, worker: &str| {
+        let yaml = format!("{}\n---\n{worker}", led_to().replace("targetPort: http", service));
+        let notes = render_alone(EXPOSE, &yaml, &Policy::default()).expect("a render").notes;
+        notes.into_iter().filter(|note| note.starts_with("Service ")).collect::<Vec<_>>()
+    };
+    let noted = "Service web: spec.selector also selects pods of Deployment worker, which do not declare port 8080: part of the visits fail, unless they listen there.";
+    assert_eq!(notes("targetPort: 8080", &worker), [noted]);
+    let with_port = deployment("", "ports: [{ containerPort: 8080 }]").replace("name: web", "name: worker");
+    let asleep = worker.replace("spec: { selector: {", "spec: { replicas: 0, selector: {");
+    let other = worker.replace("a: b", "a: c");
+    for (service, worker) in [
+        // By its name only pods are found that have it.
+        ("targetPort: http", &worker),
+        ("targetPort: 8080", &with_port),
+        ("targetPort: 8080", &asleep),
+        ("targetPort: 8080", &other),
+    ] {
+        assert_eq!(notes(service, worker), Vec::<String>::new(), "{service}, {worker}");
+    }
+}
+
 /// By `expose` under previewd's router, and elsewhere: what is refused or noted of the port that the URL leads to.
 #[test]
 fn a_port_that_speaks_no_plain_http_is_told() {
