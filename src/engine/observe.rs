@@ -2,7 +2,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Engine, Prober, interrupted::Interrupted, pass::Pass, probe::Question, records::Seen, usage};
+use super::{
+    Engine, Prober,
+    interrupted::Interrupted,
+    pass::Pass,
+    probe::{Answer, Question, Silence, TIMEOUT},
+    records::Seen,
+    usage,
+};
 use crate::{
     cluster::{
         self, Endpoint, Expected, NamespaceState, Owner, Tasks, Terminating, WorkloadKind, Workloads, assess,
@@ -533,11 +540,17 @@ impl Pass<'_> {
         let (namespace, lease) = (&environment.namespace, self.lease.token());
         let question = Question { namespace, url: &url, path, backend, commit, lease };
         let asks_the_application = prober.asks_the_application();
-        let answered = prober.ask(&question).await;
-        if answered.is_some_and(|answer| answer.leads_back) {
-            return Err(Cause::RedirectsToItself { path: path.to_owned() });
-        }
-        match (answered.map(|answer| answer.status), backend) {
+        let answered = match prober.ask(&question).await {
+            Ok(Answer { status: _, leads_back: true }) => {
+                return Err(Cause::RedirectsToItself { path: path.to_owned() });
+            }
+            Ok(Answer { status, leads_back: false }) => Some(status),
+            Err(Silence::TooSlow) => {
+                return Err(Cause::SlowAnswer { path: path.to_owned(), seconds: TIMEOUT.as_secs() });
+            }
+            Err(Silence::Broken) => None,
+        };
+        match (answered, backend) {
             (Some(status), _) if is_proof(status, way_in.named.is_some(), asks_the_application) => {
                 Ok(UrlAnswer { status, at: self.lease.now() })
             }
@@ -797,7 +810,10 @@ mod tests {
     #[test]
     fn a_url_may_lead_to_what_its_routes_name() {
         let way_in = |paths: &[(&str, &str)]| {
-            let path = |(path, service): &(&str, &str)| json!({ "path": path, "backend": { "service": { "name": service, "port": { "number": 80 } } } });
+            let path = |(path, service): &(&str, &str)| {
+                let service = json!({ "name": service, "port": { "number": 80 } });
+                json!({ "path": path, "backend": { "service": service } })
+            };
             let paths: Vec<_> = paths.iter().map(path).collect();
             let ingress = json!({ "kind": "Ingress", "spec": { "rules": [{ "http": { "paths": paths } }] } });
             let render = json!({ "namespace": {}, "walls": [], "objects": [ingress] }).to_string();

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// An answer that takes longer is none to whoever waits for a page.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks URLs. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +52,15 @@ pub(super) struct Answer {
     pub leads_back: bool,
 }
 
+/// Why nothing is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// It would have taken longer than [`TIMEOUT`].
+    TooSlow,
+    /// No connection, or one that ended, for whatever reason.
+    Broken,
+}
+
 impl Prober {
     /// One that asks the URLs. Fails where the machine has no trusted certificates.
     pub fn of_urls() -> anyhow::Result<Self> {
@@ -73,8 +82,8 @@ impl Prober {
         matches!(self.way, Way::Router(_))
     }
 
-    /// What is answered. None: nothing, for whatever reason.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Option<Answer> {
+    /// What is answered.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Silence> {
         let Question { namespace, url, path, backend, commit, lease } = question;
         let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
         let answered = async {
@@ -90,11 +99,11 @@ impl Prober {
                 }
             }
         };
-        match tokio::time::timeout(TIMEOUT, answered).await.ok()? {
-            Ok(parts) => Some(Answer { status: parts.status.as_u16(), leads_back: leads_back(&address, &parts) }),
+        match tokio::time::timeout(TIMEOUT, answered).await.map_err(|_| Silence::TooSlow)? {
+            Ok(parts) => Ok(Answer { status: parts.status.as_u16(), leads_back: leads_back(&address, &parts) }),
             Err(error) => {
                 tracing::debug!(%error, url = url.as_str(), path, "the URL does not answer");
-                None
+                Err(Silence::Broken)
             }
         }
     }
@@ -115,13 +124,13 @@ fn leads_back(address: &str, answer: &Parts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{future::pending, io, net::Ipv4Addr};
 
     use axum::{Router, http::StatusCode, response::Redirect, routing::get};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::environment::BaseDomain;
+    use crate::{environment::BaseDomain, outbound};
 
     #[test]
     fn only_what_leads_to_the_very_same_page_leads_back() {
@@ -149,6 +158,16 @@ mod tests {
         assert!(!leads_back(asked, &parts(302, &[("location", asked), ("set-cookie", "seen=1")])));
     }
 
+    async fn ask(prober: &Prober, domain: &str, path: &str) -> Result<Answer, Silence> {
+        let namespace: Namespace = "preview-shop-1".parse().unwrap();
+        let domain: BaseDomain = domain.parse().unwrap();
+        let url = PublicUrl::of(&namespace, &domain);
+        let backend = Backend { service: "app".to_owned(), port: 80 };
+        let commit: CommitSha = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let (namespace, url, backend, commit) = (&namespace, &url, Some(&backend), &commit);
+        prober.ask(&Question { namespace, url, path, backend, commit, lease: "token" }).await
+    }
+
     #[tokio::test]
     async fn what_a_url_answers() {
         let application = Router::new()
@@ -156,23 +175,22 @@ mod tests {
             .route("/broken", get(async || StatusCode::BAD_GATEWAY))
             .route("/again", get(async || Redirect::permanent("/again")));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let domain = format!("localhost:{}", listener.local_addr().unwrap().port());
         let server = tokio::spawn(async { axum::serve(listener, application).await });
         let prober = Prober::of_urls().unwrap();
-        let namespace = "preview-shop-1".parse().unwrap();
-        let domain: BaseDomain = format!("localhost:{port}").parse().unwrap();
-        let url = PublicUrl::of(&namespace, &domain);
-        let backend = Backend { service: "app".to_owned(), port: 80 };
-        let commit: CommitSha = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
-        let ask = async |path: &str| {
-            let (namespace, url, backend, commit) = (&namespace, &url, Some(&backend), &commit);
-            prober.ask(&Question { namespace, url, path, backend, commit, lease: "token" }).await
-        };
-        assert_eq!(ask("/healthz").await, Some(Answer { status: 204, leads_back: false }));
-        assert_eq!(ask("/broken").await, Some(Answer { status: 502, leads_back: false }));
-        assert_eq!(ask("/again").await, Some(Answer { status: 308, leads_back: true }));
+        let ask = async |path: &str| ask(&prober, &domain, path).await;
+        assert_eq!(ask("/healthz").await, Ok(Answer { status: 204, leads_back: false }));
+        assert_eq!(ask("/broken").await, Ok(Answer { status: 502, leads_back: false }));
+        assert_eq!(ask("/again").await, Ok(Answer { status: 308, leads_back: true }));
         server.abort();
         let _ = server.await;
-        assert_eq!(ask("/healthz").await, None);
+        assert_eq!(ask("/healthz").await, Err(Silence::Broken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_in_time_is_told_apart() {
+        let never = tower::service_fn(|_: Request<Empty<Bytes>>| pending::<io::Result<outbound::Answer>>());
+        let prober = Prober::with_client(HttpClient::over(never, Reach::Anywhere));
+        assert_eq!(ask(&prober, "preview.example.com", "/").await, Err(Silence::TooSlow));
     }
 }

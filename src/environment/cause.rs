@@ -174,6 +174,11 @@ pub enum Cause {
     RedirectsToItself {
         path: String,
     },
+    /// Nothing came of the question in this time.
+    SlowAnswer {
+        path: String,
+        seconds: u64,
+    },
     /// What the URL leads to, asked by previewd itself.
     BadAnswer {
         service: String,
@@ -239,6 +244,7 @@ impl Cause {
             Self::UrlUnreachable { .. }
             | Self::NoPage { .. }
             | Self::RedirectsToItself { .. }
+            | Self::SlowAnswer { .. }
             | Self::BadAnswer { .. }
             | Self::NothingBehind { .. } => Reason::UrlUnreachable,
             Self::PodsTerminating { .. } => Reason::PodsTerminating,
@@ -433,6 +439,11 @@ impl fmt::Display for Cause {
                 f,
                 "The application is ready, but its URL leads back to itself at {path}; see what it or the ingress \
                  controller makes of TLS and X-Forwarded-Proto.",
+            ),
+            Self::SlowAnswer { path, seconds } => write!(
+                f,
+                "The application is ready, but its URL does not answer at {path} within {seconds} s; see its logs, and \
+                 what leads to it.",
             ),
             Self::BadAnswer { service, port, path, answered: None } => write!(
                 f,

@@ -51,7 +51,7 @@ impl Backends {
         self.0.iter().map(|lead| lead.path.as_str())
     }
 
-    /// Whether there is a path among them that means the same to whoever reads it. Expressions are for their controller.
+    /// Whether there is a path among them that means the same to whoever reads it. Expressions are their controller's.
     pub(super) fn can_be_followed(&self) -> bool {
         self.0.iter().any(|lead| lead.is_exact || !lead.path.contains(OF_EXPRESSIONS))
     }

@@ -170,8 +170,8 @@ impl Connector {
         let (namespace, _, _) = destination(uri).ok_or("no destination")?;
         let forwarded = timeout(ONE_POD, self.shared.cluster.port_forward(&namespace, pod, *port)).await;
         let forwarded = forwarded.map_err(too_long)?.map_err(|error| error.to_string())?;
-        // The API server takes the connection before the pod does. Of one that the pod refuses nothing comes but its end,
-        // and to wait for that would delay every good one.
+        // The API server takes the connection before the pod does. Of one that the pod refuses nothing comes but its
+        // end, and to wait for that would delay every good one.
         let (shared, pod, port) = (self.shared.clone(), pod.clone(), *port);
         let forwarded = watch(forwarded, move || shared.pass_over(namespace, pod, port));
         Ok(Stream(TokioIo::new(Either::Left(forwarded))))

@@ -173,8 +173,8 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// Refuses Ingresses that nobody serves, where there is no other way in. An operator who names a class beside the gateway has a controller for Ingresses
-    /// too; previewd's own router reads every kind.
+    /// Refuses Ingresses that nobody serves, where there is no other way in. An operator who names a class beside the
+    /// gateway has a controller for Ingresses too; previewd's own router reads every kind.
     fn admit_kinds(&self, context: &Context<'_>, findings: &mut Findings) {
         let policy = &context.policy.ingress;
         let has_gateway_alone = policy.gateway.is_some() && policy.class.is_none() && !self.has_router;

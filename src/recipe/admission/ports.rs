@@ -51,7 +51,10 @@ impl Port<'_> {
                 "spec.ports[{index}].appProtocol must be http, or left out: previewd's router speaks plain HTTP/1.1 to it"
             )),
             said => {
-                let what = if *is_of_router { "plain HTTP/1.1 is spoken there too" } else { "whatever leads to it speaks that" };
+                let what = match is_of_router {
+                    true => "plain HTTP/1.1 is spoken there too",
+                    false => "whatever leads to it speaks that",
+                };
                 review.note(&format!(
                     "spec.ports[{index}].appProtocol is {}: the URL answers only if {what}",
                     shown(said)
@@ -108,8 +111,8 @@ impl Port<'_> {
     }
 }
 
-/// The TCP ports of containers that run along with each other: what only runs before the others takes no visits, and what
-/// a Service's port names is looked for among those of its own protocol.
+/// The TCP ports of containers that run along with each other: what only runs before the others takes no visits, and
+/// what a Service's port names is looked for among those of its own protocol.
 fn ports_of_pods(object: &Object) -> Vec<&Value> {
     let Some((template, _)) = pods::template(object) else { return Vec::new() };
     let spec = &template["spec"];

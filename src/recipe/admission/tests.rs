@@ -507,7 +507,7 @@ fn a_port_that_speaks_no_plain_http_is_told() {
     assert!(render_alone("", &format!("{grpc}\n---\n{route}"), &router).is_err());
 }
 
-/// As Kubernetes finds a port by its name: among containers that run along with each other, and of the Service's protocol.
+/// As Kubernetes finds a port by its name: of containers that run along with each other, and of the Service's protocol.
 #[test]
 fn a_port_is_one_of_a_container_that_stays() {
     let init = |more: &str| {
