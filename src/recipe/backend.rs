@@ -105,7 +105,7 @@ const ALL_BELOW: [&str; 3] = ["(.*)", ".*", "*"];
 
 /// The prefix that a path stands for, where it is an expression of no more than that.
 fn as_prefix(path: &str) -> &str {
-    let ends_with = |ends: &[&str]| ends.iter().find_map(|end| path.strip_suffix(end));
+    let ends_with = |ends: &[&str]| ends.iter().find_map(|end| path.strip_suffix(*end));
     let below = || ends_with(&ALL_BELOW).filter(|prefix| prefix.ends_with('/'));
     match ends_with(&WITH_ALL_BELOW).or_else(below) {
         Some("") => "/",

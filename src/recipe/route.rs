@@ -134,7 +134,7 @@ mod tests {
         let tls = json!([{ "hosts": [host], "secretName": "own" }, { "secretName": "certificate" }]);
         assert_eq!(kept["spec"]["tls"], tls);
         assert_eq!(kept["metadata"]["annotations"], json!({ "a": "own", "b": "2", "c": "3" }));
-        let by_annotation = filled(json!({}), json!({ CLASS_ANNOTATION: "other" }));
+        let by_annotation = filled(json!({}), json!({ (CLASS_ANNOTATION): "other" }));
         assert_eq!(by_annotation["spec"]["ingressClassName"], Value::Null);
 
         let nothing = filled_in("", json!({ "kind": "Ingress", "spec": { "tls": [{ "hosts": [host] }] } }));
