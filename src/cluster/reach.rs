@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::{
-    core::v1::{Pod, Service},
+    core::v1::{Pod, Service, ServicePort},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -52,7 +52,7 @@ impl Cluster {
         let Some(found) = found else { return Ok(Vec::new()) };
         let found: Service = parse(&call, &found)?;
         let ports = found.spec.and_then(|spec| spec.ports).unwrap_or_default();
-        let Some(wanted) = ports.into_iter().find(|known| known.port == i32::from(port)) else { return Ok(Vec::new()) };
+        let Some(wanted) = ports.iter().find(|known| is_tcp_at(known, port)) else { return Ok(Vec::new()) };
         Ok(ready(&slices, wanted.name.as_deref().unwrap_or_default()))
     }
 
@@ -84,6 +84,11 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Whether connections to this number get to the port of a Service: one for another protocol may have the same.
+fn is_tcp_at(known: &ServicePort, number: u16) -> bool {
+    known.port == i32::from(number) && known.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
 }
 
 /// What of the slices is ready behind the Service's port of this name. One without a name is its Service's only one.
@@ -125,6 +130,19 @@ mod tests {
 
     fn endpoint(address: &str, pod: &str, conditions: Value) -> Value {
         json!({ "addresses": [address], "conditions": conditions, "targetRef": { "kind": "Pod", "name": pod } })
+    }
+
+    #[test]
+    fn connections_get_to_a_port_of_their_protocol() {
+        let port = |port: Value| serde_json::from_value::<ServicePort>(port).expect("a port");
+        for (known, is_it) in [
+            (json!({ "port": 80 }), true),
+            (json!({ "port": 80, "protocol": "TCP" }), true),
+            (json!({ "port": 80, "protocol": "UDP" }), false),
+            (json!({ "port": 81, "protocol": "TCP" }), false),
+        ] {
+            assert_eq!(is_tcp_at(&port(known.clone()), 80), is_it, "{known}");
+        }
     }
 
     #[test]

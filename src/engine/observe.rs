@@ -2,7 +2,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Engine, interrupted::Interrupted, pass::Pass, probe::Question, records::Seen, usage};
+use super::{
+    Engine, Prober,
+    interrupted::Interrupted,
+    pass::Pass,
+    probe::{Answer, Question, Silence, TIMEOUT},
+    records::Seen,
+    usage,
+};
 use crate::{
     cluster::{
         self, Endpoint, Expected, NamespaceState, Owner, Tasks, Terminating, WorkloadKind, Workloads, assess,
@@ -450,9 +457,31 @@ impl Pass<'_> {
             return Ok(false);
         }
         let way_in = self.way_in(environment, commit).await?;
-        let Some(Backend { service, port }) = way_in.backend() else { return Ok(true) };
-        let endpoints = self.endpoints(environment, service, *port).await?;
-        Ok(endpoints.iter().any(|endpoint| ready.contains(&endpoint.pod.as_str())))
+        let leads = way_in.leads();
+        for Backend { service, port } in &leads {
+            let endpoints = self.endpoints(environment, service, *port).await?;
+            if endpoints.iter().any(|endpoint| ready.contains(&endpoint.pod.as_str())) {
+                return Ok(true);
+            }
+        }
+        // Of a render that is not kept nobody knows where it leads.
+        Ok(leads.is_empty())
+    }
+
+    /// Why nobody gets to the application, where that is so: of what its URL may lead to nothing is ready.
+    async fn nothing_behind(
+        &mut self,
+        environment: &Environment,
+        way_in: &WayIn,
+    ) -> Result<Option<Cause>, Interrupted> {
+        let leads = way_in.leads();
+        for Backend { service, port } in &leads {
+            if !self.endpoints(environment, service, *port).await?.is_empty() {
+                return Ok(None);
+            }
+        }
+        let first = leads.first();
+        Ok(first.map(|Backend { service, port }| Cause::NothingBehind { service: service.clone(), port: *port }))
     }
 
     async fn endpoints(
@@ -485,37 +514,53 @@ impl Pass<'_> {
     ) -> Result<Result<Readiness, Cause>, Interrupted> {
         let pods_at = self.lease.now();
         let way_in = self.way_in(environment, commit).await?;
-        let path = way_in.path();
-        let Some(backend) = way_in.backend() else {
-            return Ok(Ok(Readiness { pods_at, images: workloads.running_images(commit), url: None }));
-        };
-        let Backend { service, port } = backend;
-        if self.endpoints(environment, service, *port).await?.is_empty() {
-            return Ok(Err(Cause::NothingBehind { service: service.clone(), port: *port }));
+        if let Some(nothing) = self.nothing_behind(environment, &way_in).await? {
+            return Ok(Err(nothing));
         }
         let url = match &self.engine.prober {
             None => None,
-            Some(prober) => {
-                let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
-                let (namespace, lease) = (&environment.namespace, self.lease.token());
-                let question = Question { namespace, url: &url, path, backend, commit, lease };
-                let asks_the_application = prober.asks_the_application();
-                match prober.ask(&question).await {
-                    Some(status) if is_proof(status, way_in.named.is_some(), asks_the_application) => {
-                        Some(UrlAnswer { status, at: self.lease.now() })
-                    }
-                    answered if asks_the_application => {
-                        let (service, port, path) = (service.clone(), *port, path.to_owned());
-                        return Ok(Err(Cause::BadAnswer { service, port, path, answered }));
-                    }
-                    Some(404) if way_in.named.is_none() => {
-                        return Ok(Err(Cause::NoPage { path: path.to_owned() }));
-                    }
-                    answered => return Ok(Err(Cause::UrlUnreachable { answered })),
-                }
-            }
+            Some(prober) => match self.ask(prober, environment, commit, &way_in).await {
+                Ok(answer) => Some(answer),
+                Err(cause) => return Ok(Err(cause)),
+            },
         };
         Ok(Ok(Readiness { pods_at, images: workloads.running_images(commit), url }))
+    }
+
+    /// What the URL answers, where that shows that people reach the application.
+    async fn ask(
+        &self,
+        prober: &Prober,
+        environment: &Environment,
+        commit: &CommitSha,
+        way_in: &WayIn,
+    ) -> Result<UrlAnswer, Cause> {
+        let (path, backend) = (way_in.path(), way_in.backend());
+        let url = PublicUrl::of(&environment.namespace, &self.engine.base_domain);
+        let (namespace, lease) = (&environment.namespace, self.lease.token());
+        let question = Question { namespace, url: &url, path, backend, commit, lease };
+        let asks_the_application = prober.asks_the_application();
+        let answered = match prober.ask(&question).await {
+            Ok(Answer { status: _, leads_back: true }) => {
+                return Err(Cause::RedirectsToItself { path: path.to_owned() });
+            }
+            Ok(Answer { status, leads_back: false }) => Some(status),
+            Err(Silence::TooSlow) => {
+                return Err(Cause::SlowAnswer { path: path.to_owned(), seconds: TIMEOUT.as_secs() });
+            }
+            Err(Silence::Broken) => None,
+        };
+        match (answered, backend) {
+            (Some(status), _) if is_proof(status, way_in.named.is_some(), asks_the_application) => {
+                Ok(UrlAnswer { status, at: self.lease.now() })
+            }
+            (answered, Some(Backend { service, port })) if asks_the_application => {
+                let (service, port, path) = (service.clone(), *port, path.to_owned());
+                Err(Cause::BadAnswer { service, port, path, answered })
+            }
+            (Some(404), _) if way_in.named.is_none() => Err(Cause::NoPage { path: path.to_owned() }),
+            (answered, _) => Err(Cause::UrlUnreachable { answered }),
+        }
     }
 
     /// The commit whose URL is to be asked once its pods are ready: the head's once all of it is applied and nothing else
@@ -616,9 +661,17 @@ impl WayIn {
         self.named.as_deref().or_else(|| self.backends.entry()).unwrap_or("/")
     }
 
-    /// Where that path leads. None where it leads nowhere.
+    /// Where that path leads. None where only an ingress controller knows that, because it is an expression's matter.
     fn backend(&self) -> Option<&Backend> {
         self.backends.of(self.path())
+    }
+
+    /// What it may lead to. Empty where nothing is known of it.
+    fn leads(&self) -> Vec<&Backend> {
+        match self.backend() {
+            Some(backend) => vec![backend],
+            None => self.backends.all(),
+        }
     }
 }
 
@@ -747,7 +800,36 @@ pub(super) fn access(overview: &Overview) -> RepositoryAccess {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::recipe::Render;
+
+    /// Where only its controller knows what a path leads to, all that its routes name is looked at: nothing of it being
+    /// ready is no proof.
+    #[test]
+    fn a_url_may_lead_to_what_its_routes_name() {
+        let way_in = |paths: &[(&str, &str)]| {
+            let path = |(path, service): &(&str, &str)| {
+                let service = json!({ "name": service, "port": { "number": 80 } });
+                json!({ "path": path, "backend": { "service": service } })
+            };
+            let paths: Vec<_> = paths.iter().map(path).collect();
+            let ingress = json!({ "kind": "Ingress", "spec": { "rules": [{ "http": { "paths": paths } }] } });
+            let render = json!({ "namespace": {}, "walls": [], "objects": [ingress] }).to_string();
+            WayIn { named: None, backends: Render::from_json(&render).expect("a render").backends() }
+        };
+        for (paths, path, backend, leads) in [
+            (&[("/(.*)", "web"), ("/api", "api")][..], "/", Some("web"), &["web"][..]),
+            (&[("/(en|de)/.*", "web"), ("/(api|rpc)", "api"), ("/(a|b)", "web")], "/", None, &["web", "api"]),
+            (&[], "/", None, &[]),
+        ] {
+            let way_in = way_in(paths);
+            let services: Vec<&str> = way_in.leads().iter().map(|backend| backend.service.as_str()).collect();
+            let found = way_in.backend().map(|backend| backend.service.as_str());
+            assert_eq!((way_in.path(), found, services.as_slice()), (path, backend, leads), "{paths:?}");
+        }
+    }
 
     /// Whether an answer is proof: at a path that the recipe names, at another one where an Ingress answers, and at
     /// another one where previewd asks the application itself.

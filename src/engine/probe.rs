@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use http::{Request, header};
+use anyhow::Context;
+use http::{Request, header, response::Parts};
 use http_body_util::Empty;
 use hyper::body::Bytes;
+use url::Url;
 
 use crate::{
     environment::{CommitSha, Namespace, PROBE_HEADER, PROBER, PublicUrl},
@@ -14,7 +16,7 @@ use crate::{
 };
 
 /// An answer that takes longer is none to whoever waits for a page.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks URLs. Cheap to clone.
 #[derive(Clone)]
@@ -35,11 +37,28 @@ pub(super) struct Question<'a> {
     pub namespace: &'a Namespace,
     pub url: &'a PublicUrl,
     pub path: &'a str,
-    /// Where the path leads.
-    pub backend: &'a Backend,
+    /// Where the path leads. None: only what is in front of the application knows that.
+    pub backend: Option<&'a Backend>,
     pub commit: &'a CommitSha,
     /// The token of the pass's lease.
     pub lease: &'a str,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub status: u16,
+    /// It sends whoever asks to the very page that was asked for.
+    pub leads_back: bool,
+}
+
+/// Why nothing is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// It would have taken longer than [`TIMEOUT`].
+    TooSlow,
+    /// No connection, or one that ended, for whatever reason.
+    Broken,
 }
 
 impl Prober {
@@ -63,62 +82,115 @@ impl Prober {
         matches!(self.way, Way::Router(_))
     }
 
-    /// The status that is answered. None: no answer, for whatever reason.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Option<u16> {
+    /// What is answered.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Silence> {
         let Question { namespace, url, path, backend, commit, lease } = question;
+        let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
         let answered = async {
             match &self.way {
-                Way::Router(client) => client.status(namespace, backend, commit, url, path).await,
+                Way::Router(client) => {
+                    let backend = backend.context("the router knows of no way to it")?;
+                    client.ask(namespace, backend, commit, url, path).await
+                }
                 Way::Url(client) => {
-                    let address = format!("{}{path}", url.as_str().trim_end_matches('/'));
                     let request =
                         Request::get(&address).header(header::USER_AGENT, PROBER).header(PROBE_HEADER, *lease);
-                    Ok(client.request(request.body(Empty::new())?).await?.status().as_u16())
+                    Ok(client.request(request.body(Empty::new())?).await?.into_parts().0)
                 }
             }
         };
-        match tokio::time::timeout(TIMEOUT, answered).await.ok()? {
-            Ok(status) => Some(status),
+        match tokio::time::timeout(TIMEOUT, answered).await.map_err(|_| Silence::TooSlow)? {
+            Ok(parts) => Ok(Answer { status: parts.status.as_u16(), leads_back: leads_back(&address, &parts) }),
             Err(error) => {
                 tracing::debug!(%error, url = url.as_str(), path, "the URL does not answer");
-                None
+                Err(Silence::Broken)
             }
         }
     }
 }
 
+/// Whether an answer sends whoever asked for `address` there once more. With a cookie that is another question.
+fn leads_back(address: &str, answer: &Parts) -> bool {
+    if !answer.status.is_redirection() || answer.headers.contains_key(header::SET_COOKIE) {
+        return false;
+    }
+    let Ok(asked) = Url::parse(address) else { return false };
+    let to = answer.headers.get(header::LOCATION).and_then(|to| asked.join(to.to_str().ok()?).ok());
+    to.is_some_and(|mut to| {
+        to.set_fragment(None);
+        to == asked
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{future::pending, io, net::Ipv4Addr};
 
-    use axum::{Router, http::StatusCode, routing::get};
+    use axum::{Router, http::StatusCode, response::Redirect, routing::get};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::environment::BaseDomain;
+    use crate::{environment::BaseDomain, outbound};
+
+    #[test]
+    fn only_what_leads_to_the_very_same_page_leads_back() {
+        let parts = |status: u16, headers: &[(&str, &str)]| {
+            let answer = http::Response::builder().status(status);
+            let answer = headers.iter().fold(answer, |answer, (name, value)| answer.header(*name, *value));
+            answer.body(()).expect("an answer").into_parts().0
+        };
+        let asked = "https://pr-7.preview.example.com/shop/?a=b";
+        for (status, to, is_back) in [
+            (301, "https://pr-7.preview.example.com/shop/?a=b", true),
+            (308, "https://PR-7.preview.example.com:443/shop/?a=b#top", true),
+            (302, "/shop/?a=b", true),
+            (302, "?a=b", true),
+            (200, "/shop/?a=b", false),
+            (301, "http://pr-7.preview.example.com/shop/?a=b", false),
+            (301, "https://pr-7.preview.example.com/shop?a=b", false),
+            (301, "https://pr-7.preview.example.com/shop/", false),
+            (302, "https://login.example.com/shop/?a=b", false),
+            (302, "/login?a=b", false),
+        ] {
+            assert_eq!(leads_back(asked, &parts(status, &[("location", to)])), is_back, "{status} {to}");
+        }
+        assert!(!leads_back(asked, &parts(304, &[])));
+        assert!(!leads_back(asked, &parts(302, &[("location", asked), ("set-cookie", "seen=1")])));
+    }
+
+    async fn ask(prober: &Prober, domain: &str, path: &str) -> Result<Answer, Silence> {
+        let namespace: Namespace = "preview-shop-1".parse().unwrap();
+        let domain: BaseDomain = domain.parse().unwrap();
+        let url = PublicUrl::of(&namespace, &domain);
+        let backend = Backend { service: "app".to_owned(), port: 80 };
+        let commit: CommitSha = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let (namespace, url, backend, commit) = (&namespace, &url, Some(&backend), &commit);
+        prober.ask(&Question { namespace, url, path, backend, commit, lease: "token" }).await
+    }
 
     #[tokio::test]
     async fn what_a_url_answers() {
         let application = Router::new()
             .route("/healthz", get(async || StatusCode::NO_CONTENT))
-            .route("/broken", get(async || StatusCode::BAD_GATEWAY));
+            .route("/broken", get(async || StatusCode::BAD_GATEWAY))
+            .route("/again", get(async || Redirect::permanent("/again")));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let domain = format!("localhost:{}", listener.local_addr().unwrap().port());
         let server = tokio::spawn(async { axum::serve(listener, application).await });
         let prober = Prober::of_urls().unwrap();
-        let namespace = "preview-shop-1".parse().unwrap();
-        let domain: BaseDomain = format!("localhost:{port}").parse().unwrap();
-        let url = PublicUrl::of(&namespace, &domain);
-        let backend = Backend { service: "app".to_owned(), port: 80 };
-        let commit: CommitSha = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
-        let ask = async |path: &str| {
-            let (namespace, url, backend, commit) = (&namespace, &url, &backend, &commit);
-            prober.ask(&Question { namespace, url, path, backend, commit, lease: "token" }).await
-        };
-        assert_eq!(ask("/healthz").await, Some(204));
-        assert_eq!(ask("/broken").await, Some(502));
+        let ask = async |path: &str| ask(&prober, &domain, path).await;
+        assert_eq!(ask("/healthz").await, Ok(Answer { status: 204, leads_back: false }));
+        assert_eq!(ask("/broken").await, Ok(Answer { status: 502, leads_back: false }));
+        assert_eq!(ask("/again").await, Ok(Answer { status: 308, leads_back: true }));
         server.abort();
         let _ = server.await;
-        assert_eq!(ask("/healthz").await, None);
+        assert_eq!(ask("/healthz").await, Err(Silence::Broken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_in_time_is_told_apart() {
+        let never = tower::service_fn(|_: Request<Empty<Bytes>>| pending::<io::Result<outbound::Answer>>());
+        let prober = Prober::with_client(HttpClient::over(never, Reach::Anywhere));
+        assert_eq!(ask(&prober, "preview.example.com", "/").await, Err(Silence::TooSlow));
     }
 }

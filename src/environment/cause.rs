@@ -170,6 +170,15 @@ pub enum Cause {
     NoPage {
         path: String,
     },
+    /// The URL's answer sends visitors to the same page again, and so on.
+    RedirectsToItself {
+        path: String,
+    },
+    /// Nothing came of the question in this time.
+    SlowAnswer {
+        path: String,
+        seconds: u64,
+    },
     /// What the URL leads to, asked by previewd itself.
     BadAnswer {
         service: String,
@@ -232,9 +241,12 @@ impl Cause {
             Self::Unschedulable { .. } => Reason::Unschedulable,
             Self::VolumeUnavailable { .. } => Reason::VolumeUnavailable,
             Self::NotReadyYet { .. } | Self::NotReadyInTime { .. } | Self::InitRuns { .. } => Reason::NotReadyInTime,
-            Self::UrlUnreachable { .. } | Self::NoPage { .. } | Self::BadAnswer { .. } | Self::NothingBehind { .. } => {
-                Reason::UrlUnreachable
-            }
+            Self::UrlUnreachable { .. }
+            | Self::NoPage { .. }
+            | Self::RedirectsToItself { .. }
+            | Self::SlowAnswer { .. }
+            | Self::BadAnswer { .. }
+            | Self::NothingBehind { .. } => Reason::UrlUnreachable,
             Self::PodsTerminating { .. } => Reason::PodsTerminating,
             Self::Asleep => Reason::Asleep,
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
@@ -422,6 +434,16 @@ impl fmt::Display for Cause {
                 f,
                 "The application is ready, but its URL answers 404 at {path}; where the application has no page there, \
                  name one of its pages as expose.health, or else see the ingress controller.",
+            ),
+            Self::RedirectsToItself { path } => write!(
+                f,
+                "The application is ready, but its URL leads back to itself at {path}; see what it or the ingress \
+                 controller makes of TLS and X-Forwarded-Proto.",
+            ),
+            Self::SlowAnswer { path, seconds } => write!(
+                f,
+                "The application is ready, but its URL does not answer at {path} within {seconds} s; see its logs, and \
+                 what leads to it.",
             ),
             Self::BadAnswer { service, port, path, answered: None } => write!(
                 f,

@@ -14,6 +14,7 @@ mod doubles;
 mod exported;
 mod leads;
 mod pods;
+mod ports;
 mod references;
 mod rollout;
 mod routes;
@@ -318,7 +319,7 @@ fn is_left_out_or(value: &Value, allowed: &[&str]) -> bool {
 }
 
 /// Whether a field says anything: charts write many as `null`, `""`, `[]` or `{}`.
-fn is_set(value: &Value) -> bool {
+pub(super) fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::String(text) => !text.is_empty(),

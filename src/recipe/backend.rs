@@ -12,6 +12,13 @@ pub struct Backend {
     pub port: u32,
 }
 
+impl Backend {
+    /// Whether it is this port of this Service.
+    pub(super) fn is_port(&self, service: &Object, port: &Value) -> bool {
+        self.service == service.name && port["port"] == self.port
+    }
+}
+
 /// The Services that a URL leads to, by its paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backends(Vec<Lead>);
@@ -19,6 +26,7 @@ pub struct Backends(Vec<Lead>);
 /// One way from a path to a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Lead {
+    /// As the route has it, or the prefix that it stands for.
     path: String,
     /// The path alone, and nothing below it.
     is_exact: bool,
@@ -41,6 +49,22 @@ impl Backends {
     /// The paths that lead somewhere.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|lead| lead.path.as_str())
+    }
+
+    /// Whether there is a path among them that means the same to whoever reads it. Expressions are their controller's.
+    pub(super) fn can_be_followed(&self) -> bool {
+        self.0.iter().any(|lead| lead.is_exact || !lead.path.contains(OF_EXPRESSIONS))
+    }
+
+    /// All that they lead to, each once.
+    pub fn all(&self) -> Vec<&Backend> {
+        let mut all: Vec<&Backend> = Vec::new();
+        for backend in self.0.iter().map(|lead| &lead.backend) {
+            if !all.contains(&backend) {
+                all.push(backend);
+            }
+        }
+        all
     }
 
     /// The page that the URL is opened with, where the recipe names none: `/`, or else the shortest path that leads
@@ -71,6 +95,25 @@ fn is_plain(path: &str) -> bool {
     path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b))
 }
 
+/// What makes an expression of a path.
+const OF_EXPRESSIONS: [char; 13] = ['*', '(', ')', '[', ']', '{', '}', '|', '?', '+', '^', '$', '\\'];
+/// How expressions end that lead a path and all below it, as ingress-nginx documents them:
+/// <https://kubernetes.github.io/ingress-nginx/examples/rewrite/>.
+const WITH_ALL_BELOW: [&str; 5] = ["(/|$)(.*)", "(/|$).*", "/?(.*)", "/?.*", "(/.*)?"];
+/// How they end that lead all below a path, after its slash. The last is how controllers of clouds have it.
+const ALL_BELOW: [&str; 3] = ["(.*)", ".*", "*"];
+
+/// The prefix that a path stands for, where it is an expression of no more than that.
+fn as_prefix(path: &str) -> &str {
+    let ends_with = |ends: &[&str]| ends.iter().find_map(|end| path.strip_suffix(*end));
+    let below = || ends_with(&ALL_BELOW).filter(|prefix| prefix.ends_with('/'));
+    match ends_with(&WITH_ALL_BELOW).or_else(below) {
+        Some("") => "/",
+        Some(prefix) if is_plain(prefix) => prefix,
+        Some(_) | None => path,
+    }
+}
+
 impl Lead {
     fn fits(&self, path: &str) -> bool {
         if self.is_exact {
@@ -95,7 +138,7 @@ impl Render {
 fn of_ingress<'a>(ingress: &Object, objects: impl Iterator<Item = &'a Object> + Clone) -> Vec<Lead> {
     let named_port = |service: &str, name: &str| {
         let object = objects.clone().find(|object| object.kind == "Service" && object.name == service)?;
-        let port = list(&object.body["spec"]["ports"]).iter().find(|port| port["name"] == name)?;
+        let port = list(&object.body["spec"]["ports"]).iter().find(|port| port["name"] == name && is_tcp(port))?;
         port_of(&port["port"])
     };
     let paths = list(&ingress.body["spec"]["rules"]).iter().flat_map(|rule| list(&rule["http"]["paths"]));
@@ -103,11 +146,11 @@ fn of_ingress<'a>(ingress: &Object, objects: impl Iterator<Item = &'a Object> + 
         let service = path["backend"]["service"]["name"].as_str()?.to_owned();
         let port = &path["backend"]["service"]["port"];
         let port = port_of(&port["number"]).or_else(|| named_port(&service, port["name"].as_str()?))?;
-        Some(Lead {
-            path: path["path"].as_str().unwrap_or("/").to_owned(),
-            is_exact: path["pathType"] == "Exact",
-            backend: Backend { service, port },
-        })
+        let is_exact = path["pathType"] == "Exact";
+        let path = path["path"].as_str().unwrap_or("/");
+        // With one expression among an Ingress' paths, ingress-nginx takes those of every type for expressions.
+        let path = if is_exact { path } else { as_prefix(path) };
+        Some(Lead { path: path.to_owned(), is_exact, backend: Backend { service, port } })
     };
     paths.filter_map(lead).collect()
 }
@@ -119,10 +162,10 @@ fn of_http_route(route: &Object) -> Vec<Lead> {
             Some(Backend { service: backend["name"].as_str()?.to_owned(), port: port_of(&backend["port"])? })
         });
         let Some(backend) = backend else { continue };
-        let lead = |path: &Value| Lead {
-            path: path["value"].as_str().unwrap_or("/").to_owned(),
-            is_exact: path["type"] == "Exact",
-            backend: backend.clone(),
+        let lead = |path: &Value| {
+            let value = path["value"].as_str().unwrap_or("/");
+            let value = if path["type"] == "RegularExpression" { as_prefix(value) } else { value };
+            Lead { path: value.to_owned(), is_exact: path["type"] == "Exact", backend: backend.clone() }
         };
         match list(&rule["matches"]) {
             [] => leads.push(lead(&Value::Null)),
@@ -130,6 +173,11 @@ fn of_http_route(route: &Object) -> Vec<Lead> {
         }
     }
     leads
+}
+
+/// Whether a port of a Service or of a container takes TCP, which is Kubernetes' default.
+pub(super) fn is_tcp(port: &Value) -> bool {
+    port["protocol"].as_str().is_none_or(|protocol| matches!(protocol, "" | "TCP"))
 }
 
 fn port_of(value: &Value) -> Option<u32> {
@@ -166,7 +214,11 @@ mod tests {
     fn a_recipes_own_ingress_leads_by_path() {
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": "api" },
-            "spec": { "ports": [{ "name": "metrics", "port": 9000 }, { "name": "http", "port": 8081 }] },
+            "spec": { "ports": [
+                { "name": "http", "port": 53, "protocol": "UDP" },
+                { "name": "metrics", "port": 9000 },
+                { "name": "http", "port": 8081 },
+            ] },
         });
         let path = |path: &str, kind: &str, service: Value| json!({ "path": path, "pathType": kind, "backend": { "service": service } });
         let web = json!({ "name": "web", "port": { "number": 80 } });
@@ -216,6 +268,62 @@ mod tests {
         };
         assert_eq!(render(None, vec![ingress(&["/api/v1", "/api"])]).backends().entry(), Some("/api"));
         assert_eq!(render(None, vec![ingress(&["/a(.*)"])]).backends().entry(), None);
+    }
+
+    #[test]
+    fn an_expression_that_is_a_prefix_is_read_as_one() {
+        for (written, prefix) in [
+            ("/", "/"),
+            ("/*", "/"),
+            ("/.*", "/"),
+            ("/(.*)", "/"),
+            ("/?(.*)", "/"),
+            ("/api", "/api"),
+            ("/api/*", "/api/"),
+            ("/api/.*", "/api/"),
+            ("/api/(.*)", "/api/"),
+            ("/api(/|$)(.*)", "/api"),
+            ("/api(/|$).*", "/api"),
+            ("/api/?(.*)", "/api"),
+            ("/api(/.*)?", "/api"),
+            // More than one prefix, and a part of an element.
+            ("/(api|web)(/|$)(.*)", "/(api|web)(/|$)(.*)"),
+            ("/v[0-9]+/(.*)", "/v[0-9]+/(.*)"),
+            ("/api(.*)", "/api(.*)"),
+            ("/api*", "/api*"),
+        ] {
+            assert_eq!(as_prefix(written), prefix, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_an_expression_leads_where_its_prefix_does() {
+        let ingress = |path: &str, kind: &str| {
+            let service = json!({ "name": "web", "port": { "number": 80 } });
+            let path = json!({ "path": path, "pathType": kind, "backend": { "service": service } });
+            json!({ "kind": "Ingress", "spec": { "rules": [{ "http": { "paths": [path] } }] } })
+        };
+        let route = |path: &str, kind: &str| {
+            let matches = json!([{ "path": { "type": kind, "value": path } }]);
+            let rule = json!({ "matches": matches, "backendRefs": [{ "name": "web", "port": 80 }] });
+            json!({ "kind": "HTTPRoute", "spec": { "rules": [rule] } })
+        };
+        for (route, entry, can_be_followed) in [
+            (ingress("/*", "ImplementationSpecific"), Some("/"), true),
+            (ingress("/(.*)", "Prefix"), Some("/"), true),
+            (ingress("/api(/|$)(.*)", "ImplementationSpecific"), Some("/api"), true),
+            (ingress("/(api|web)/.*", "ImplementationSpecific"), None, false),
+            // It is the path of this very text.
+            (ingress("/*", "Exact"), None, true),
+            (route("/.*", "RegularExpression"), Some("/"), true),
+            (route("/[a-z]+", "RegularExpression"), None, false),
+            (route("/@app", "PathPrefix"), None, true),
+        ] {
+            let backends = render(None, vec![route.clone()]).backends();
+            assert_eq!((backends.entry(), backends.can_be_followed()), (entry, can_be_followed), "{route}");
+            let backend = Backend { service: "web".to_owned(), port: 80 };
+            assert_eq!(backends.all(), [&backend], "{route}");
+        }
     }
 
     #[test]

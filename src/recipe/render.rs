@@ -114,7 +114,7 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
     // What could not be read is not missing.
     if are_shaped && could_be_read {
         if recipe.app.is_none() {
-            admission::admit_leads(recipe, &draft.phases, draft.backend.as_ref(), &mut others);
+            admission::admit_leads(recipe, &draft.phases, draft.backend.as_ref(), context, &mut others);
         }
         admission::note_what_is_missing(&draft.phases, &mut others);
         tags::note_tags(recipe, &draft.phases, &own_images, context, &mut others);
@@ -146,7 +146,10 @@ pub fn render(recipe: &Recipe, context: &Context<'_>) -> Result<Render, Mistakes
         let phases = draft.phases.iter_mut().filter(without_hooks);
         phases.for_each(|phase| phase.sort_by_key(|object| admission::place_of(&object.kind)));
     }
-    draft.phases.iter_mut().flatten().for_each(|object| pods::take_over(object, &own_images, context));
+    draft.phases.iter_mut().flatten().for_each(|object| {
+        pods::take_over(object, &own_images, context);
+        route::fill_in(object, context);
+    });
     draft.phases.iter_mut().flatten().filter(|object| object.kind == "Secret").for_each(text_as_data);
     references::stamp_configuration(&mut draft.phases);
     let mut phase_ends = Vec::new();

@@ -150,7 +150,7 @@ impl PodDemand {
 }
 
 /// Whether one of the init containers goes on running beside the others.
-fn stays(container: &Value) -> bool {
+pub(super) fn stays(container: &Value) -> bool {
     container["restartPolicy"] == "Always"
 }
 

@@ -1,6 +1,7 @@
 //! Asking an application directly, on the way that the router takes.
 
 use anyhow::Context;
+use http::response::Parts;
 use http_body_util::Empty;
 use hyper::{Request, body::Bytes, header};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -28,18 +29,18 @@ impl BackendClient {
         Self { client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector) }
     }
 
-    /// The status that what is behind `backend` answers at `path`, asked under the host of `url`.
+    /// What is behind `backend` answers this at `path`, asked under the host of `url`. Its body is not read.
     ///
     /// # Errors
     /// If no ready pod takes the connection, or it ends before an answer.
-    pub async fn status(
+    pub async fn ask(
         &self,
         namespace: &Namespace,
         backend: &Backend,
         commit: &CommitSha,
         url: &PublicUrl,
         path: &str,
-    ) -> anyhow::Result<u16> {
+    ) -> anyhow::Result<Parts> {
         let to = uri_of(namespace, backend, commit.short()).context("the Service has no name of one")?;
         let scheme = if url.as_str().starts_with("https://") { "https" } else { "http" };
         let request = Request::get(format!("{}{path}", to.to_string().trim_end_matches('/')))
@@ -47,6 +48,6 @@ impl BackendClient {
             .header(header::USER_AGENT, PROBER)
             .header("x-forwarded-host", url.host())
             .header("x-forwarded-proto", scheme);
-        Ok(self.client.request(request.body(Empty::new())?).await?.status().as_u16())
+        Ok(self.client.request(request.body(Empty::new())?).await?.into_parts().0)
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     io::{Error, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use hyper_util::{
     rt::TokioIo,
 };
 use tokio::{io::DuplexStream, net::TcpStream, time::timeout};
-use tokio_util::either::Either;
+use tokio_util::{either::Either, io::InspectReader};
 use tower::Service;
 
 use super::Reach;
@@ -32,6 +32,8 @@ use crate::{
 const ENDPOINTS: Duration = Duration::from_secs(1);
 /// How long one pod may take to be reached; another is tried then.
 const ONE_POD: Duration = Duration::from_secs(2);
+/// How long a pod is tried last that ended a connection before anything came of it.
+const PASSED_OVER: Duration = Duration::from_secs(30);
 /// What is known is thrown away once there is so much of it: it is old in a second anyway.
 const MANY: usize = 256;
 
@@ -46,6 +48,24 @@ struct Shared {
     is_direct: bool,
     /// The ready pods by destination.
     seen: Mutex<HashMap<String, (Instant, Vec<Endpoint>)>>,
+    /// The pods that ended a connection before anything came of it, and when.
+    silent: Mutex<HashMap<(Namespace, String, u16), Instant>>,
+}
+
+impl Shared {
+    fn pass_over(&self, namespace: Namespace, pod: String, port: u16) {
+        let mut silent = lock(&self.silent);
+        if silent.len() >= MANY {
+            silent.clear();
+        }
+        silent.insert((namespace, pod, port), Instant::now());
+    }
+
+    fn passes_over(&self, namespace: &Namespace, endpoint: &Endpoint) -> bool {
+        let Endpoint { pod, address: _, port } = endpoint;
+        let key = (namespace.clone(), pod.clone(), *port);
+        lock(&self.silent).get(&key).is_some_and(|at| at.elapsed() < PASSED_OVER)
+    }
 }
 
 /// Why there is no connection.
@@ -86,7 +106,7 @@ impl Connector {
             Reach::Direct => true,
             Reach::PortForward => false,
         };
-        Self { shared: Arc::new(Shared { cluster, is_direct, seen: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { cluster, is_direct, seen: Mutex::default(), silent: Mutex::default() }) }
     }
 
     /// Whether there is a ready pod behind what `uri` names.
@@ -104,6 +124,9 @@ impl Connector {
             }
             let first = rand::random_range(0..endpoints.len());
             endpoints.rotate_left(first);
+            if let Some((namespace, ..)) = destination(&uri) {
+                endpoints.sort_by_cached_key(|endpoint| self.shared.passes_over(&namespace, endpoint));
+            }
             for endpoint in endpoints {
                 if tried.contains(&endpoint) {
                     continue;
@@ -121,14 +144,13 @@ impl Connector {
     async fn endpoints(&self, uri: &Uri, age: Duration) -> Result<Vec<Endpoint>, NotConnected> {
         let (namespace, service, port) = destination(uri).ok_or(NotConnected::NoDestination)?;
         let name = uri.authority().map(ToString::to_string).unwrap_or_default();
-        let seen = || self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, endpoints)) = seen().get(&name)
+        if let Some((at, endpoints)) = lock(&self.shared.seen).get(&name)
             && at.elapsed() < age
         {
             return Ok(endpoints.clone());
         }
         let endpoints = self.shared.cluster.endpoints(&namespace, service, port).await?;
-        let mut all = seen();
+        let mut all = lock(&self.shared.seen);
         if all.len() >= MANY {
             all.clear();
         }
@@ -148,6 +170,10 @@ impl Connector {
         let (namespace, _, _) = destination(uri).ok_or("no destination")?;
         let forwarded = timeout(ONE_POD, self.shared.cluster.port_forward(&namespace, pod, *port)).await;
         let forwarded = forwarded.map_err(too_long)?.map_err(|error| error.to_string())?;
+        // The API server takes the connection before the pod does. Of one that the pod refuses nothing comes but its
+        // end, and to wait for that would delay every good one.
+        let (shared, pod, port) = (self.shared.clone(), pod.clone(), *port);
+        let forwarded = watch(forwarded, move || shared.pass_over(namespace, pod, port));
         Ok(Stream(TokioIo::new(Either::Left(forwarded))))
     }
 }
@@ -167,8 +193,25 @@ impl Service<Uri> for Connector {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A stream of which somebody is told where it ends before its first byte.
+type Watched = InspectReader<DuplexStream, Box<dyn FnMut(&[u8]) + Send>>;
+
+fn watch(stream: DuplexStream, ends_in_silence: impl FnOnce() + Send + 'static) -> Watched {
+    let mut ends_in_silence = Some(ends_in_silence);
+    let inspect: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |first: &[u8]| {
+        if let Some(tell) = ends_in_silence.take().filter(|_| first.is_empty()) {
+            tell();
+        }
+    });
+    InspectReader::new(stream, inspect)
+}
+
 /// One connection.
-pub(super) struct Stream(TokioIo<Either<DuplexStream, TcpStream>>);
+pub(super) struct Stream(TokioIo<Either<Watched, TcpStream>>);
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
@@ -214,7 +257,26 @@ impl Write for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
     use super::*;
+
+    #[tokio::test]
+    async fn only_a_stream_that_ends_before_its_first_byte_ends_in_silence() {
+        for (answer, is_silent) in [("", true), ("HTTP/1.1 200 OK", false)] {
+            let told = Arc::new(AtomicBool::new(false));
+            let (ours, mut theirs) = duplex(64);
+            let tell = told.clone();
+            let mut watched = watch(ours, move || tell.store(true, Ordering::Relaxed));
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+            drop(theirs);
+            let mut read = String::new();
+            watched.read_to_string(&mut read).await.unwrap();
+            assert_eq!((read.as_str(), told.load(Ordering::Relaxed)), (answer, is_silent));
+        }
+    }
 
     #[test]
     fn destinations_are_read_back() {

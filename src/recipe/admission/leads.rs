@@ -4,8 +4,10 @@
 use serde_json::Value;
 
 use super::{
-    super::{Backend, Backends, Object, Recipe, mistakes::Findings, pods},
-    Review, few, keys, list, shown,
+    super::{Backend, Backends, Context, Object, Recipe, backend::is_tcp, mistakes::Findings, pods},
+    Review, few, keys, list,
+    ports::Port,
+    shown,
 };
 
 /// Labels that controllers put on pods, and no template has.
@@ -30,6 +32,9 @@ struct Objects<'a> {
     all: Vec<&'a Object>,
     /// Services, and which of their ports, that the URL leads to.
     led_to: Vec<(&'a Object, usize)>,
+    /// What the recipe itself says of the URL.
+    backend: Option<&'a Backend>,
+    has_router: bool,
 }
 
 /// Refuses a recipe of manifests or of a chart whose URL leads nowhere.
@@ -37,9 +42,11 @@ pub(in super::super) fn admit_leads(
     recipe: &Recipe,
     phases: &[Vec<Object>],
     backend: Option<&Backend>,
+    context: &Context<'_>,
     findings: &mut Findings,
 ) {
-    let mut objects = Objects { all: phases.iter().flatten().collect(), led_to: Vec::new() };
+    let has_router = context.policy.has_router;
+    let mut objects = Objects { all: phases.iter().flatten().collect(), led_to: Vec::new(), backend, has_router };
     if let Some(Backend { service, port }) = backend {
         match (objects.service(service), objects.port(service, PortName::Number(u64::from(*port)))) {
             (None, _) => {
@@ -63,14 +70,25 @@ pub(in super::super) fn admit_leads(
         leads |= !named.is_empty();
         let mut review = Review::of(&object.body, number, findings);
         named.iter().for_each(|named| objects.follow(named, &mut review));
+        // What the recipe itself says counts for every path.
+        if has_router && backend.is_none() {
+            objects.admit_paths(object, &mut review);
+        }
     }
     if !leads {
         let rule =
             "must say which Service the URL leads to, unless an Ingress or HTTPRoute leads there from {{ host }}";
         findings.refuse(recipe.refuse("expose", rule));
     }
+    if backend.is_none() {
+        objects.admit_kinds(context, findings);
+    }
     let routes = Backends::of_routes(objects.all.iter().copied());
-    if let Some(health) = recipe.health().filter(|path| leads && backend.is_none() && routes.are_without(path)) {
+    let is_nowhere = |path: &str| match has_router {
+        true => routes.of(path).is_none(),
+        false => routes.are_without(path),
+    };
+    if let Some(health) = recipe.health().filter(|path| leads && backend.is_none() && is_nowhere(path)) {
         let there = few(routes.paths());
         let rule = format!("must be a path that a route leads to a Service; {health} is none, there are: {there}");
         findings.refuse(recipe.refuse("expose.health", rule));
@@ -128,12 +146,15 @@ impl<'a> Objects<'a> {
         few(self.all.iter().filter(|object| object.kind == "Service").map(|object| object.name.as_str()))
     }
 
-    /// Which of a Service's ports it is.
+    /// Which of a Service's ports it is: of several for different protocols, the one that the URL can lead to.
     fn port(&self, service: &str, named: PortName<'_>) -> Option<usize> {
-        list(&self.service(service)?.body["spec"]["ports"]).iter().position(|port| match named {
+        let ports = list(&self.service(service)?.body["spec"]["ports"]);
+        let is_it = |port: &Value| match named {
             PortName::Number(number) => port["port"].as_u64() == Some(number),
             PortName::Name(name) => port["name"] == name,
-        })
+        };
+        let tcp = ports.iter().position(|port| is_it(port) && is_tcp(port));
+        tcp.or_else(|| ports.iter().position(is_it))
     }
 
     /// Goes where a route leads.
@@ -149,6 +170,34 @@ impl<'a> Objects<'a> {
                     format!("{port_place} must be a port of Service {}; it has: {}", found.name, ports_of(found));
                 review.refuse(rule);
             }
+        }
+    }
+
+    /// Refuses Ingresses that nobody serves, where there is no other way in. An operator who names a class beside the
+    /// gateway has a controller for Ingresses too; previewd's own router reads every kind.
+    fn admit_kinds(&self, context: &Context<'_>, findings: &mut Findings) {
+        let policy = &context.policy.ingress;
+        let has_gateway_alone = policy.gateway.is_some() && policy.class.is_none() && !self.has_router;
+        if !has_gateway_alone || self.all.iter().any(|object| object.kind == "HTTPRoute") {
+            return;
+        }
+        for (number, ingress) in self.all.iter().enumerate().filter(|(_, object)| object.kind == "Ingress") {
+            Review::of(&ingress.body, number, findings).refuse(
+                "kind must be HTTPRoute, unless expose says which Service the URL leads to: the operator's gateway \
+                 (ingress.gateway) is the only way in",
+            );
+        }
+    }
+
+    /// A route, which previewd's own router reads in its controller's place.
+    fn admit_paths(&self, route: &Object, review: &mut Review<'_>) {
+        let of_route = |object: &&Object| object.kind == "Service" || std::ptr::eq(*object, route);
+        let backends = Backends::of_routes(self.all.iter().copied().filter(of_route));
+        if !backends.can_be_followed() && backends.paths().next().is_some() {
+            review.refuse(format!(
+                "{} must be a path such as /api: previewd's router follows no expressions but /* and (.*) at their end",
+                first_path(route)
+            ));
         }
     }
 
@@ -179,26 +228,22 @@ impl<'a> Objects<'a> {
         }
         for index in ports {
             let port = &service.body["spec"]["ports"][index];
-            let place = format!("spec.ports[{index}].targetPort");
-            let there: Vec<&Value> = selected.iter().flat_map(|object| ports_of_pods(object)).collect();
-            match &port["targetPort"] {
-                Value::String(name) if !there.iter().any(|port| port["name"] == name.as_str()) => {
-                    let names = few(there.iter().filter_map(|port| port["name"].as_str()));
-                    review.refuse(format!("{place} must name a port of the pods that it selects; they have: {names}"));
-                }
-                Value::String(_) => {}
-                number => {
-                    let number = number.as_u64().or_else(|| port["port"].as_u64());
-                    let is_declared = there.iter().any(|port| port["containerPort"].as_u64() == number);
-                    if let Some(number) = number.filter(|_| !is_declared) {
-                        review.note(&format!(
-                            "{place} is {number}, and no container says that it listens there: the URL answers only if one does"
-                        ));
-                    }
-                }
-            }
+            let is_of_router = self.has_router && self.backend.is_none_or(|backend| backend.is_port(service, port));
+            Port { port, index: *index, selected: &selected, is_of_router }.admit(review);
         }
     }
+}
+
+/// Where a route has its first path.
+fn first_path(route: &Object) -> String {
+    let is_ingress = route.kind == "Ingress";
+    let leads = |rule: &Value| match is_ingress {
+        true => !list(&rule["http"]["paths"]).is_empty(),
+        false => !list(&rule["backendRefs"]).is_empty(),
+    };
+    let rule = list(&route.body["spec"]["rules"]).iter().position(leads).unwrap_or_default();
+    let path = if is_ingress { "http.paths[0].path" } else { "matches[0].path.value" };
+    format!("spec.rules[{rule}].{path}")
 }
 
 fn is_selected(object: &Object, selector: &Value) -> bool {
@@ -206,11 +251,6 @@ fn is_selected(object: &Object, selector: &Value) -> bool {
     let labels = &template["metadata"]["labels"];
     let mut keys = keys(selector).filter(|key| !LABELS_OF_CONTROLLERS.contains(key));
     keys.all(|key| labels[key] == selector[key])
-}
-
-/// The ports of containers that run along with each other.
-fn ports_of_pods(object: &Object) -> Vec<&Value> {
-    object.containers().flat_map(|container| list(&container["ports"])).collect()
 }
 
 /// As people read them: `80 (http), 443`.

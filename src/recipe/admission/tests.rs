@@ -426,10 +426,103 @@ fn a_url_that_leads_nowhere_is_told_by_the_recipe_alone() {
     ] {
         assert_eq!(sentences(EXPOSE, &led_to().replace(from, to)), [sentence]);
     }
+    let udp = led_to().replace("port: 80, targetPort", "port: 80, protocol: UDP, targetPort");
+    let rule = "Service web was refused: spec.ports[0].protocol must be TCP: the URL leads to it.";
+    assert_eq!(sentences(EXPOSE, &udp), [rule]);
+    let both =
+        led_to().replace("ports: [{ name: http", "ports: [{ name: quic, port: 80, protocol: UDP }, { name: http");
+    assert!(render_alone(EXPOSE, &both, &Policy::default()).is_ok());
     // A container may listen on what it does not declare.
     let render = render_alone(EXPOSE, &led_to().replace("targetPort: http", "targetPort: 9999"), &Policy::default())
         .expect("a render");
     assert!(render.notes.iter().any(|note| note.contains("spec.ports[0].targetPort is 9999")), "{:?}", render.notes);
+}
+
+/// A worker whose labels are those of the whole application, as charts have them that leave its component out.
+#[test]
+fn pods_that_a_service_selects_and_do_not_have_its_port_are_noted() {
+    let worker = deployment("", "").replace("name: web", "name: worker");
+    let notes = |service: &str, worker: &str| {
+        let yaml = format!("{}\n---\n{worker}", led_to().replace("targetPort: http", service));
+        let notes = render_alone(EXPOSE, &yaml, &Policy::default()).expect("a render").notes;
+        notes.into_iter().filter(|note| note.starts_with("Service ")).collect::<Vec<_>>()
+    };
+    let noted = "Service web: spec.selector also selects pods of Deployment worker, which do not declare port 8080: part of the visits fail, unless they listen there.";
+    assert_eq!(notes("targetPort: 8080", &worker), [noted]);
+    let with_port = deployment("", "ports: [{ containerPort: 8080 }]").replace("name: web", "name: worker");
+    let asleep = worker.replace("spec: { selector: {", "spec: { replicas: 0, selector: {");
+    let other = worker.replace("a: b", "a: c");
+    for (service, worker) in [
+        // By its name only pods are found that have it.
+        ("targetPort: http", &worker),
+        ("targetPort: 8080", &with_port),
+        ("targetPort: 8080", &asleep),
+        ("targetPort: 8080", &other),
+    ] {
+        assert_eq!(notes(service, worker), Vec::<String>::new(), "{service}, {worker}");
+    }
+}
+
+/// By `expose` under previewd's router, and elsewhere: what is refused or noted of the port that the URL leads to.
+#[test]
+fn a_port_that_speaks_no_plain_http_is_told() {
+    let router = Policy { has_router: true, ..Policy::default() };
+    let said = |port: &str, policy: &Policy| -> Vec<String> {
+        let yaml = led_to().replace("name: http, port: 80, targetPort: http", port);
+        let recipe = EXPOSE.replace("80", if port.contains("port: 443") { "443" } else { "80" });
+        match render_alone(&recipe, &yaml, policy) {
+            Ok(render) => render.notes.into_iter().filter(|note| note.starts_with("Service ")).collect(),
+            Err(mistakes) => mistakes.causes().map(ToString::to_string).collect(),
+        }
+    };
+    let of = |rest: &str| format!("Service web: spec.ports[0]{rest}.");
+    for (protocol, is_known) in [("https", true), ("kubernetes.io/h2c", true), ("GRPC", true), ("example.com/x", false)]
+    {
+        let port = format!("port: 80, targetPort: http, appProtocol: {protocol}");
+        let protocol = protocol.to_ascii_lowercase();
+        let elsewhere = format!(".appProtocol is {protocol}: the URL answers only if whatever leads to it speaks that");
+        assert_eq!(said(&port, &Policy::default()), [of(&elsewhere)]);
+        let refused = "Service web was refused: spec.ports[0].appProtocol must be http, or left out: previewd's router speaks plain HTTP/1.1 to it.";
+        let noted = format!(".appProtocol is {protocol}: the URL answers only if plain HTTP/1.1 is spoken there too");
+        assert_eq!(said(&port, &router), [if is_known { refused.to_owned() } else { of(&noted) }]);
+    }
+    let tls = " looks like a port for TLS: the URL answers only if plain HTTP is spoken there";
+    for port in ["port: 443, targetPort: http", "name: https, port: 80, targetPort: http", "port: 80, targetPort: 8443"]
+    {
+        let elsewhere = of(&format!("{tls}, or where whatever leads to it is told otherwise"));
+        assert!(said(port, &Policy::default()).contains(&elsewhere), "{port}");
+        assert!(said(port, &router).contains(&of(tls)), "{port}");
+    }
+    for port in ["port: 80, targetPort: http", "port: 443, targetPort: http, appProtocol: http"] {
+        assert_eq!(said(port, &router), Vec::<String>::new(), "{port}");
+    }
+    // The router reads no route where the recipe says what the URL leads to.
+    let grpc = led_to().replace(
+        "port: 80, targetPort: http",
+        "port: 80, targetPort: http }, { name: grpc, port: 81, targetPort: http, appProtocol: grpc",
+    );
+    let route = "{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: { name: own }, spec: { rules: [{ host: '{{ host }}', \
+                 http: { paths: [{ path: /rpc, pathType: Prefix, backend: { service: { name: web, port: { number: 81 } } } }] } }] } }";
+    assert!(render_alone(EXPOSE, &format!("{grpc}\n---\n{route}"), &router).is_ok());
+    assert!(render_alone("", &format!("{grpc}\n---\n{route}"), &router).is_err());
+}
+
+/// As Kubernetes finds a port by its name: of containers that run along with each other, and of the Service's protocol.
+#[test]
+fn a_port_is_one_of_a_container_that_stays() {
+    let init = |more: &str| {
+        let init = format!(
+            "initContainers: [{{ name: a, image: a, {more} ports: [{{ name: http, containerPort: 8080 }}] }}],"
+        );
+        let service = led_to();
+        let (service, _) = service.split_once("\n---\n").expect("a Service");
+        format!("{service}\n---\n{}", deployment(&init, ""))
+    };
+    assert!(render_alone(EXPOSE, &init("restartPolicy: Always,"), &Policy::default()).is_ok());
+    let none = "Service web was refused: spec.ports[0].targetPort must name a port of the pods that it selects; they have: none.";
+    assert_eq!(sentences(EXPOSE, &init("")), [none]);
+    let udp = led_to().replace("containerPort: 8080", "containerPort: 8080, protocol: UDP");
+    assert_eq!(sentences(EXPOSE, &udp), [none]);
 }
 
 #[test]
@@ -468,6 +561,60 @@ fn a_route_of_its_own_has_to_lead_to_a_service_that_there_is() {
     assert!(render_alone("", &below, &Policy::default()).is_ok());
     let nowhere = "{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: { name: own }, spec: { rules: [{ host: '{{ host }}' }] } }";
     assert!(sentences("", &format!("{}\n---\n{nowhere}", led_to()))[0].contains("expose must say"));
+}
+
+#[test]
+fn where_a_gateway_leads_in_an_ingress_alone_leads_nowhere() {
+    let gateway = "[ingress]\ngateway = { name = \"public\", namespace = \"gateways\" }\n";
+    let policy = |text: &str| toml::from_str::<Policy>(text).expect("a policy");
+    let ingress = format!(
+        "{}\n---\n{{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{ name: own }}, spec: {{ rules: [{{ host: '{{{{ host }}}}', \
+         http: {{ paths: [{{ path: /, pathType: Prefix, backend: {{ service: {{ name: web, port: {{ number: 80 }} }} }} }}] }} }}] }} }}",
+        led_to()
+    );
+    let rule = "kind must be HTTPRoute, unless expose says which Service the URL leads to: the operator's gateway (ingress.gateway) is the only way in";
+    let refused = render_alone("", &ingress, &policy(gateway)).map_err(Cause::from).expect_err(rule);
+    assert_eq!(refused.to_string(), format!("Ingress own was refused: {rule}."));
+    let route = "{ apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: { name: own }, spec: { hostnames: ['{{ host }}'], \
+                 rules: [{ backendRefs: [{ name: web, port: 80 }] }] } }";
+    let both = render_alone("", &format!("{ingress}\n---\n{route}"), &policy(gateway)).expect("a render");
+    let route = both.objects.iter().find(|object| object.kind == "HTTPRoute").expect("the route");
+    assert_eq!(route.body["spec"]["parentRefs"], json!([{ "name": "public", "namespace": "gateways" }]));
+    assert!(render_alone(EXPOSE, &ingress, &policy(gateway)).is_ok(), "previewd has a route of its own");
+    let with_class = gateway.replace("[ingress]", "[ingress]\nclass = \"public\"");
+    let render = render_alone("", &ingress, &policy(&with_class)).expect("there is a controller too");
+    let ingress_of = |render: &Render| render.objects.iter().find(|object| object.kind == "Ingress").cloned();
+    assert_eq!(ingress_of(&render).expect("the Ingress").body["spec"]["ingressClassName"], "public");
+    assert!(render_alone("", &ingress, &policy(&format!("has_router = true\n{gateway}"))).is_ok());
+}
+
+/// It reads routes in their controllers' place, and knows no controller's expressions.
+#[test]
+fn a_route_has_a_path_that_the_router_can_follow() {
+    let policy = Policy { has_router: true, ..Policy::default() };
+    let ingress = |path: &str| {
+        format!(
+            "{}\n---\n{{ apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{ name: own }}, spec: {{ rules: [{{ host: '{{{{ host }}}}' }}, \
+             {{ host: '{{{{ host }}}}', http: {{ paths: [{{ path: '{path}', pathType: ImplementationSpecific, backend: {{ service: {{ name: web, port: {{ \
+             number: 80 }} }} }} }}] }} }}] }} }}",
+            led_to()
+        )
+    };
+    for path in ["/", "/*", "/(.*)", "/api(/|$)(.*)"] {
+        assert!(render_alone("", &ingress(path), &policy).is_ok(), "{path}");
+    }
+    let told = |more: &str, path: &str| -> Vec<String> {
+        let mistakes = render_alone(more, &ingress(path), &policy).expect_err("mistakes");
+        mistakes.causes().map(ToString::to_string).collect()
+    };
+    let expression = "/(api|web)/.*";
+    let rule = "spec.rules[1].http.paths[0].path must be a path such as /api: previewd's router follows no expressions but /* and (.*) at their end";
+    assert_eq!(told("", expression), [format!("Ingress own was refused: {rule}.")]);
+    assert!(render_alone("", &ingress(expression), &Policy::default()).is_ok(), "its controller follows it");
+    assert!(render_alone(EXPOSE, &ingress(expression), &policy).is_ok(), "the recipe says where the URL leads");
+    let rule = "expose.health must be a path that a route leads to a Service; /healthz is none, there are: /api";
+    let health = told("expose: { health: /healthz }", "/api(/|$)(.*)");
+    assert_eq!(health, [format!(".preview.yaml, line 3: {rule}.")]);
 }
 
 #[test]

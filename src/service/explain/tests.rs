@@ -134,6 +134,8 @@ fn causes() -> Vec<Cause> {
         Cause::UrlUnreachable { answered: None },
         Cause::UrlUnreachable { answered: Some(502) },
         Cause::NoPage { path: text("/") },
+        Cause::RedirectsToItself { path: text("/") },
+        Cause::SlowAnswer { path: text("/healthz"), seconds: 5 },
         Cause::BadAnswer { service: text("web"), port: 80, path: text("/healthz"), answered: None },
         Cause::BadAnswer { service: text("web"), port: 80, path: text("/healthz"), answered: Some(404) },
         Cause::NothingBehind { service: text("web"), port: 80 },
@@ -198,13 +200,15 @@ fn place(cause: &Cause) -> usize {
         Cause::PodsTerminating { .. } => 45,
         Cause::InitRuns { .. } => 46,
         Cause::Evicted { .. } => 47,
+        Cause::RedirectsToItself { .. } => 48,
+        Cause::SlowAnswer { .. } => 49,
     }
 }
 
 #[test]
 fn every_cause_is_among_them() {
     let listed: BTreeSet<usize> = causes().iter().map(place).collect();
-    assert_eq!(listed, (0..=47).collect(), "one has no row in the table");
+    assert_eq!(listed, (0..=49).collect(), "one has no row in the table");
     let reasons: BTreeSet<Reason> = causes().iter().map(Cause::reason).collect();
     assert_eq!(reasons, Reason::ALL.iter().copied().collect());
 }
