@@ -44,7 +44,12 @@ impl Pass<'_> {
         let mut absent = that_are_not(registries, &missing, Presence::There).await;
         absent.sort_by_key(|(_, presence)| *presence != Presence::Missing);
         match absent.into_iter().next() {
-            Some((image, Presence::Missing)) => return Ok(Images::Missing { image }),
+            Some((image, Presence::Missing)) => {
+                return Ok(match self.build_or_unknown(overview, deployment).await? {
+                    Build::Failed => Images::Unbuilt { image, is_there: false },
+                    Build::MayCome | Build::Over => Images::Missing { image },
+                });
+            }
             Some((image, Presence::Unknown | Presence::There)) => return Ok(Images::Untold { image }),
             None => {}
         }
@@ -52,10 +57,15 @@ impl Pass<'_> {
             .iter()
             .filter_map(|image| image.split_once('@'))
             .map(|(image, old)| (image.to_owned(), old.to_owned()));
-        let outdated = that_may_still_be(registries, outdated.collect()).await;
-        Ok(match outdated.into_iter().next() {
-            Some((image, _)) if self.may_be_built(overview, deployment).await? => Images::Outdated { image },
-            Some(_) | None => Images::There,
+        let (outdated, now) = that_may_still_be(registries, outdated.collect()).await;
+        let Some(image) = outdated.keys().next().cloned() else { return Ok(Images::There) };
+        Ok(match self.build(overview, deployment).await? {
+            Build::MayCome => Images::Outdated { image },
+            Build::Failed => match that_surely_are(&outdated, &now).next() {
+                Some((image, _)) => Images::Unbuilt { image: image.clone(), is_there: true },
+                None => Images::There,
+            },
+            Build::Over => Images::There,
         })
     }
 
@@ -115,7 +125,7 @@ impl Pass<'_> {
     }
 
     /// Those of `moving` that still are, or may be, what an earlier commit of the pull request was deployed with, while a build
-    /// is under way; each with that digest.
+    /// is under way, or has failed; each with that digest.
     async fn outdated(&mut self, observed: &Observed, moving: BTreeSet<String>) -> Result<Vec<String>, NotApplied> {
         // Those that were asked for when the commit before was pinned.
         let moving: BTreeSet<String> = moving.into_iter().take(ASKED_AT_MOST).collect();
@@ -129,20 +139,54 @@ impl Pass<'_> {
                 add_what_they_were(&mut before, &render, &moving);
             }
         }
-        let same = that_may_still_be(registries, before).await;
+        let (same, _) = that_may_still_be(registries, before).await;
         let Some(deployment) = observed.deployment.as_ref().filter(|_| !same.is_empty()) else { return Ok(Vec::new()) };
-        let is_built = self.may_be_built(&observed.overview, deployment).await?;
-        Ok(if is_built { same.into_iter().map(|(image, old)| format!("{image}@{old}")).collect() } else { Vec::new() })
+        Ok(match self.build(&observed.overview, deployment).await? {
+            Build::MayCome | Build::Failed => same.into_iter().map(|(image, old)| format!("{image}@{old}")).collect(),
+            Build::Over => Vec::new(),
+        })
     }
 
-    /// Whether a build of the head commit is under way, or may be about to start.
-    async fn may_be_built(&mut self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
+    /// What is to be expected of the builds of the head commit, as its workflows say it.
+    async fn build(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Build, Interrupted> {
         self.github_read().await?;
-        Ok(match self.engine.github.workflows(&access(overview), &deployment.commit).await? {
-            Workflows::UnderWay => true,
-            Workflows::None => self.lease.now() - deployment.created_at < WORKFLOWS_START,
-            Workflows::Over | Workflows::Unknown => false,
-        })
+        let workflows = self.engine.github.workflows(&access(overview), &deployment.commit).await?;
+        let is_new = self.lease.now() - deployment.created_at < WORKFLOWS_START;
+        Ok(build_of(workflows, is_new, deployment.round))
+    }
+
+    /// The same where nothing depends on GitHub: what it does not say holds nothing up.
+    async fn build_or_unknown(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Build, Interrupted> {
+        match self.build(overview, deployment).await {
+            Ok(build) => Ok(build),
+            Err(Interrupted::Over) => Err(Interrupted::Over),
+            Err(later) => {
+                self.put_off(later);
+                Ok(Build::Over)
+            }
+        }
+    }
+}
+
+/// What is to be expected of the builds of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Build {
+    /// One is under way, or may be about to start.
+    MayCome,
+    /// None is, and a workflow of the commit failed: where the image is not the commit's, that was its build.
+    Failed,
+    /// None is, as far as anybody knows.
+    Over,
+}
+
+/// `may_start`: GitHub may not list yet what it starts for the commit.
+fn build_of(workflows: Workflows, may_start: bool, round: i64) -> Build {
+    match workflows {
+        Workflows::UnderWay => Build::MayCome,
+        Workflows::None if may_start => Build::MayCome,
+        // Whoever has it tried again may know better: what builds it need be no workflow.
+        Workflows::Failed if round <= 1 => Build::Failed,
+        Workflows::None | Workflows::Over | Workflows::Failed | Workflows::Unknown => Build::Over,
     }
 }
 
@@ -181,10 +225,15 @@ fn add_what_they_were(before: &mut Pins, render: &Render, moving: &BTreeSet<Stri
     }
 }
 
-/// Those whose tag still means the digest that stands beside it, as far as anybody says.
-async fn that_may_still_be(registries: &Registries, before: Pins) -> Pins {
+/// Those whose tag still means the digest that stands beside it, as far as anybody says; and what all of them mean now.
+async fn that_may_still_be(registries: &Registries, before: Pins) -> (Pins, Pins) {
     let now = digests(registries, before.keys().cloned().collect()).await;
-    may_still_be(before, &now)
+    (may_still_be(before, &now), now)
+}
+
+/// Those whose tag means the digest that stands beside it, as their registries say.
+fn that_surely_are<'a>(before: &'a Pins, now: &'a Pins) -> impl Iterator<Item = (&'a String, &'a String)> {
+    before.iter().filter(|(image, digest)| now.get(*image) == Some(*digest))
 }
 
 /// A registry that does not say what a tag means now, or did not say it before, may have either.
@@ -211,6 +260,21 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_build_is_blamed_once() {
+        for (workflows, may_start, round, expected) in [
+            (Workflows::UnderWay, false, 1, Build::MayCome),
+            (Workflows::None, true, 1, Build::MayCome),
+            (Workflows::None, false, 1, Build::Over),
+            (Workflows::Over, true, 1, Build::Over),
+            (Workflows::Unknown, true, 1, Build::Over),
+            (Workflows::Failed, true, 1, Build::Failed),
+            (Workflows::Failed, false, 2, Build::Over),
+        ] {
+            assert_eq!(build_of(workflows, may_start, round), expected, "{workflows:?} {may_start} {round}");
+        }
+    }
+
+    #[test]
     fn what_nobody_says_may_still_be_the_image_of_the_commit_before() {
         let moving = BTreeSet::from(["shop:pr-7".to_owned(), "side:pr-7".to_owned()]);
         let pins = |pins: &[(&str, &str)]| -> Pins {
@@ -233,6 +297,8 @@ mod tests {
             add_what_they_were(&mut before, &render(&[("shop:pr-7", applied)]), &moving);
             let now = pins(&now.map(|now| [("shop:pr-7", now)]).into_iter().flatten().collect::<Vec<_>>());
             let expected = pins(&expected.map(|it| [("shop:pr-7", it)]).into_iter().flatten().collect::<Vec<_>>());
+            let is_sure = !now.is_empty() && expected == now;
+            assert_eq!(that_surely_are(&before, &now).next().is_some(), is_sure, "{good:?} {applied:?} {now:?}");
             assert_eq!(may_still_be(before, &now), expected, "{good:?} {applied:?} {now:?}");
         }
         let mut before = Pins::new();

@@ -105,6 +105,12 @@ pub enum Cause {
     ImageMissing {
         image: String,
     },
+    /// Nothing builds it any more, and a build of the commit failed.
+    BuildFailed {
+        image: String,
+        /// It is in its registry under this name, as the commit before left it.
+        is_there: bool,
+    },
     CrashLoop {
         container: String,
         restarts: i32,
@@ -225,7 +231,9 @@ impl Cause {
             Self::HookFailed { .. } => Reason::HookFailed,
             Self::JobFailed { .. } => Reason::JobFailed,
             Self::ChartFailed { .. } => Reason::ChartFailed,
-            Self::ImagePullFailed { .. } | Self::ImageMissing { .. } => Reason::ImagePullFailed,
+            Self::ImagePullFailed { .. } | Self::ImageMissing { .. } | Self::BuildFailed { .. } => {
+                Reason::ImagePullFailed
+            }
             Self::CrashLoop { .. } | Self::KilledByProbe { .. } => Reason::CrashLoop,
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Evicted { .. } => Reason::Evicted,
@@ -358,6 +366,15 @@ impl fmt::Display for Cause {
                      github.event.pull_request.head.sha.",
                 )
             }
+            Self::BuildFailed { image, is_there: true } => write!(
+                f,
+                "The image {image} is still the one of the commit before, and a build of this commit failed; see its \
+                 workflow runs.",
+            ),
+            Self::BuildFailed { image, is_there: false } => write!(
+                f,
+                "The image {image} is not in its registry, and a build of this commit failed; see its workflow runs.",
+            ),
             Self::CrashLoop { container, restarts, exit_code: Some(0) } => {
                 write!(f, "Container {container} ends by itself again and again")?;
                 write_in_parentheses(f, *restarts, Some("exit code 0".to_owned()))

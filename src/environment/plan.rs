@@ -68,6 +68,11 @@ pub enum Images {
     Outdated {
         image: String,
     },
+    /// It is missing, or still the one of the commit before, and nothing builds it any more: a build failed.
+    Unbuilt {
+        image: String,
+        is_there: bool,
+    },
     /// As far as previewd can know.
     There,
 }
@@ -464,6 +469,9 @@ fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> St
         // The node will see.
         Images::Untold { image } => {
             await_image(facts, deployment, Cause::WaitingForImage { image: image.clone() }, now).unwrap_or(begin)
+        }
+        Images::Unbuilt { image, is_there } => {
+            Step::Fail { cause: Cause::BuildFailed { image: image.clone(), is_there: *is_there } }
         }
         // What there is may be what the build leaves it at.
         Images::Outdated { image } => {

@@ -741,6 +741,14 @@ fn an_attempt_begins_once_its_images_are_there() {
     assert_eq!(waits(outdated(), None), looks_for_build(NOW + 15_000));
     let begins = Step::BeginAttempt { attempt: 1, deadline: NOW + 180_000 };
     assert_eq!(waits(outdated(), Some(NOW)), begins, "with what there is");
+    for is_there in [true, false] {
+        let step = waits(Images::Unbuilt { image: image(), is_there }, Some(NOW + 4_000));
+        assert_eq!(
+            step,
+            Step::Fail { cause: Cause::BuildFailed { image: image(), is_there } },
+            "before its time is over"
+        );
+    }
     let untold = || Images::Untold { image: image() };
     assert_eq!(waits(untold(), Some(NOW + 4_000)), looks_again_at(NOW + 4_000), "it was missing");
     assert_eq!(waits(untold(), Some(NOW)), begins, "a registry that is away is no build that did not end");

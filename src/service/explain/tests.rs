@@ -89,6 +89,8 @@ fn causes() -> Vec<Cause> {
         pull(PullFailure::NeverPulled),
         pull(PullFailure::Unsaid),
         Cause::ImageMissing { image: image() },
+        Cause::BuildFailed { image: image(), is_there: true },
+        Cause::BuildFailed { image: image(), is_there: false },
         crash(Some(1)),
         crash(Some(0)),
         crash(None),
@@ -198,13 +200,14 @@ fn place(cause: &Cause) -> usize {
         Cause::PodsTerminating { .. } => 45,
         Cause::InitRuns { .. } => 46,
         Cause::Evicted { .. } => 47,
+        Cause::BuildFailed { .. } => 48,
     }
 }
 
 #[test]
 fn every_cause_is_among_them() {
     let listed: BTreeSet<usize> = causes().iter().map(place).collect();
-    assert_eq!(listed, (0..=47).collect(), "one has no row in the table");
+    assert_eq!(listed, (0..=48).collect(), "one has no row in the table");
     let reasons: BTreeSet<Reason> = causes().iter().map(Cause::reason).collect();
     assert_eq!(reasons, Reason::ALL.iter().copied().collect());
 }

@@ -207,6 +207,57 @@ async fn a_tag_that_moves_where_its_registry_does_not_tell_is_waited_for_while_i
     life.finish().await;
 }
 
+/// What its tag means then is the image of the commit before, which must not be shown as this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_build_failed_is_not_deployed_as_the_one_before() {
+    let Some(ground) = life::api_only().await else { return };
+    let registry = Registry::start(Ipv4Addr::LOCALHOST, false).await.unwrap();
+    let mut life = Life::prepare(ground, "broken", None).await;
+    life.configure(&registries(&registry, ""));
+    life.begin().await;
+    let tag = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
+    let number = life.open("change", &tag).await;
+    let image = format!("{}/shop:pr-{number}", registry.host());
+    let build = async |image: &str, commit: &str| {
+        registry.push(&built(image, commit)).await.unwrap();
+        life.stand.github.set_workflow(&life.repository, commit, "completed").unwrap();
+        tell_build_ended(&life, commit).await;
+    };
+    let fail = async |commit: &str| {
+        life.stand.github.set_workflow(&life.repository, commit, "in_progress").unwrap();
+        life.until(number, SOON, |found| found["reason"] == "waiting_for_image" && found["commit"] == *commit).await;
+        life.stand.github.end_workflow(&life.repository, commit, "failure").unwrap();
+        tell_build_ended(&life, commit).await;
+        let failed = life.until_status(number, "failed").await;
+        assert_eq!(failed["reason"], "image_pull_failed", "{failed:#}");
+        assert_eq!(failed["deployments"][0]["attempt"], 0, "{failed:#}");
+        failed["message"].as_str().unwrap().to_owned()
+    };
+    build(&image, &life.head(number)).await;
+    life.until_applied(number).await;
+
+    let second = life.push(number).await;
+    let said = fail(&second).await;
+    assert!(said.contains(&format!("{image} is still the one of the commit before, and a build of this")), "{said}");
+    build(&image, &second).await;
+    life.until_applied(number).await;
+
+    // Whoever asks for it all the same may know better.
+    let third = life.push(number).await;
+    fail(&third).await;
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    life.until_applied(number).await;
+
+    let own = format!("{}/own", registry.host());
+    github_push(&life, number, &recipe_of(&format!("{own}:{{{{ sha }}}}"), "ok")).await;
+    let fourth = life.head(number);
+    let said = fail(&fourth).await;
+    assert!(said.contains("is not in its registry, and a build of this commit failed"), "{said}");
+    build(&format!("{own}:{fourth}"), &fourth).await;
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
 /// Where previewd asks no registry, only the node says that an image is missing: an attempt that lacks it makes
 /// way for the next when the commit's build ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
