@@ -11,11 +11,11 @@ use super::{
     pass::Pass,
 };
 use crate::{
-    environment::{CommitSha, Images, Millis},
+    environment::{CommitSha, DeploymentStatus, Images, Millis},
     github::Workflows,
     recipe::{ImageReference, Pins, Render},
     registry::{Presence, Registries},
-    store::{Deployment, Environment, Made, Overview},
+    store::{Deployment, DeploymentChanges, Environment, Made, Overview, Record},
 };
 
 /// More than any commit builds; nodes tell of the others.
@@ -39,7 +39,7 @@ impl Pass<'_> {
     pub(super) async fn images(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Images, Interrupted> {
         let Some(registries) = &self.engine.registries else { return Ok(Images::There) };
         let Some(awaited) = &deployment.awaited_images else { return Ok(Images::Unknown) };
-        let (outdated, missing): (Vec<String>, Vec<String>) = awaited.iter().cloned().partition(|it| it.contains('@'));
+        let (outdated, missing) = outdated_and_missing(awaited);
         // One that was missing is there once its registry says so: an answer that is none ends no wait.
         let mut absent = that_are_not(registries, &missing, Presence::There).await;
         absent.sort_by_key(|(_, presence)| *presence != Presence::Missing);
@@ -53,11 +53,7 @@ impl Pass<'_> {
             Some((image, Presence::Unknown | Presence::There)) => return Ok(Images::Untold { image }),
             None => {}
         }
-        let outdated = outdated
-            .iter()
-            .filter_map(|image| image.split_once('@'))
-            .map(|(image, old)| (image.to_owned(), old.to_owned()));
-        let (outdated, now) = that_may_still_be(registries, outdated.collect()).await;
+        let (outdated, now) = that_may_still_be(registries, outdated).await;
         let Some(image) = outdated.keys().next().cloned() else { return Ok(Images::There) };
         Ok(match self.build(overview, deployment).await? {
             Build::MayCome => Images::Outdated { image },
@@ -109,19 +105,68 @@ impl Pass<'_> {
         let (mut images, others): (Vec<_>, Vec<_>) = moving.partition(|image| own.contains(image));
         images.extend(others);
         let pins = self.keep_lease(digests(registries, images)).await?;
-        Ok(render.pin(pins))
+        let is_changed = render.pin(pins);
+        self.remember_what_is_tried(observed, render, &own).await?;
+        Ok(is_changed)
     }
 
-    /// Whether a tag of the pull request means something else by now than what the head commit was deployed with.
-    pub(super) async fn is_rebuilt(&mut self, overview: &Overview) -> Result<bool, Interrupted> {
+    /// Keeps in the row what the tags of the pull request mean in this attempt: once something else is put back, nothing
+    /// says it any more.
+    async fn remember_what_is_tried(
+        &self,
+        observed: &Observed,
+        render: &Render,
+        own: &BTreeSet<String>,
+    ) -> Result<(), Interrupted> {
+        let Some(row) = &observed.deployment else { return Ok(()) };
+        let tried = own.iter().filter_map(|image| Some(format!("{image}@{}", render.pins.get(image)?)));
+        let tried: Vec<String> = tried.collect();
+        if row.tried_images == tried {
+            return Ok(());
+        }
+        let changes = DeploymentChanges::default().tried(row.awaited_images.as_deref().unwrap_or(&[]), &tried);
+        let head = row.commit.clone();
+        self.record(Record { deployment: Some((head, changes)), ..Record::default() }).await
+    }
+
+    /// Whether a tag of the pull request means something else by now than what the head commit was tried with, or what it
+    /// failed for want of is there.
+    pub(super) async fn is_rebuilt(
+        &mut self,
+        overview: &Overview,
+        deployment: &Deployment,
+    ) -> Result<bool, Interrupted> {
         let Some(registries) = &self.engine.registries else { return Ok(false) };
+        let tried = match deployment.status {
+            DeploymentStatus::Succeeded => self.deployed_with(overview).await?,
+            DeploymentStatus::Failed => {
+                let began = deployment.attempt > 0;
+                let waited_for = deployment.awaited_images.as_deref().unwrap_or(&[]);
+                let images = if began { deployment.tried_images.as_slice() } else { waited_for };
+                let (mut tried, missing) = outdated_and_missing(images);
+                if !missing.is_empty() {
+                    let absent = that_are_not(registries, &missing, Presence::There);
+                    return Ok(self.keep_lease(absent).await?.is_empty());
+                }
+                tried.retain(|_, digest| digest != UNKNOWN);
+                tried
+            }
+            DeploymentStatus::Pending
+            | DeploymentStatus::Deploying
+            | DeploymentStatus::Superseded
+            | DeploymentStatus::Cancelled => return Ok(false),
+        };
+        let now = self.keep_lease(digests(registries, tried.keys().cloned().collect())).await?;
+        Ok(differ(&tried, &now))
+    }
+
+    /// What the tags of the pull request meant when the head commit was deployed, as far as that is known.
+    async fn deployed_with(&self, overview: &Overview) -> Result<Pins, Interrupted> {
         let facts = &overview.pull_request.facts;
         let render = self.engine.store.render(&overview.environment.id, &facts.head_sha).await?;
-        let Some(render) = render.filter(|render| !render.pins.is_empty()) else { return Ok(false) };
+        let Some(render) = render.filter(|render| !render.pins.is_empty()) else { return Ok(Pins::new()) };
         let moving = render.images_of_pull_request(facts.number, &facts.head_ref);
-        let deployed: Pins = render.pins.into_iter().filter(|(image, _)| moving.contains(image)).collect();
-        let now = self.keep_lease(digests(registries, deployed.keys().cloned().collect())).await?;
-        Ok(deployed.iter().any(|(image, digest)| now.get(image).is_some_and(|now| now != digest)))
+        Ok(render.pins.into_iter().filter(|(image, _)| moving.contains(image)).collect())
     }
 
     /// Those of `moving` that still are, or may be, what an earlier commit of the pull request was deployed with, while a build
@@ -194,6 +239,23 @@ fn carries(image: &str, commit: &CommitSha) -> bool {
     image.contains(commit.as_str()) || image.contains(commit.short())
 }
 
+/// Of what is awaited: the images that are to be replaced, each with its digest, and those that are missing.
+fn outdated_and_missing(awaited: &[String]) -> (Pins, Vec<String>) {
+    let (mut outdated, mut missing) = (Pins::new(), Vec::new());
+    for image in awaited {
+        match image.split_once('@') {
+            Some((image, digest)) => drop(outdated.insert(image.to_owned(), digest.to_owned())),
+            None => missing.push(image.clone()),
+        }
+    }
+    (outdated, missing)
+}
+
+/// Whether a tag means another digest `now`. One of which nobody says what it means has not changed.
+fn differ(before: &Pins, now: &Pins) -> bool {
+    before.iter().any(|(image, digest)| now.get(image).is_some_and(|now| now != digest))
+}
+
 /// Those of `images` of which their registries do not say this, each with what they say.
 async fn that_are_not(registries: &Registries, images: &[String], expected: Presence) -> Vec<(String, Presence)> {
     let asked = images.iter().take(ASKED_AT_MOST).map(async |image| {
@@ -233,7 +295,7 @@ async fn that_may_still_be(registries: &Registries, before: Pins) -> (Pins, Pins
 
 /// Those whose tag means the digest that stands beside it, as their registries say.
 fn that_surely_are<'a>(before: &'a Pins, now: &'a Pins) -> impl Iterator<Item = (&'a String, &'a String)> {
-    before.iter().filter(|(image, digest)| now.get(*image) == Some(*digest))
+    before.iter().filter(move |(image, digest)| now.get(*image) == Some(*digest))
 }
 
 /// A registry that does not say what a tag means now, or did not say it before, may have either.
@@ -257,6 +319,23 @@ mod tests {
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
         let kept = json!({ "namespace": namespace, "walls": [], "objects": [deployment] });
         Render { pins: pins.collect(), ..Render::from_json(&kept.to_string()).expect("a render") }
+    }
+
+    #[test]
+    fn what_is_awaited_is_kept_with_what_it_is_to_replace() {
+        let awaited = ["shop:pr-7@sha256:a".to_owned(), "side:0123456".to_owned(), format!("job:pr-7@{UNKNOWN}")];
+        let (outdated, missing) = outdated_and_missing(&awaited);
+        let pins = |pins: &[(&str, &str)]| -> Pins {
+            pins.iter().map(|(image, digest)| ((*image).to_owned(), (*digest).to_owned())).collect()
+        };
+        assert_eq!(outdated, pins(&[("shop:pr-7", "sha256:a"), ("job:pr-7", UNKNOWN)]));
+        assert_eq!(missing, ["side:0123456"]);
+        let before = pins(&[("shop:pr-7", "a"), ("side:pr-7", "b")]);
+        assert!(differ(&before, &pins(&[("shop:pr-7", "a"), ("side:pr-7", "c")])));
+        assert!(
+            !differ(&before, &pins(&[("shop:pr-7", "a"), ("other:pr-7", "c")])),
+            "nobody says what the other means"
+        );
     }
 
     #[test]

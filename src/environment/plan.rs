@@ -132,7 +132,7 @@ pub struct Facts {
     /// None where the head commit has no row yet.
     pub deployment: Option<DeploymentFacts>,
     pub images: Images,
-    /// What runs is not what a tag of the pull request means any more: its build ended later.
+    /// What was tried is not what a tag of the pull request means any more, or what it lacked is there: its build ended later.
     pub rebuilt: bool,
     pub namespace: NamespaceFacts,
     /// Of what is applied. None where nothing is.
@@ -424,6 +424,9 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
         DeploymentStatus::Succeeded if facts.status != EnvironmentStatus::Running => Step::ShowOutcome,
         DeploymentStatus::Failed if facts.status != EnvironmentStatus::Failed => Step::ShowOutcome,
         DeploymentStatus::Succeeded => running_step(facts, commit, now),
+        DeploymentStatus::Failed if facts.rebuilt && deployment.reason.is_some_and(is_of_an_image) => {
+            Step::RenewDeployment
+        }
         DeploymentStatus::Failed => step_back(facts, now),
         DeploymentStatus::Superseded | DeploymentStatus::Cancelled => Step::RenewDeployment,
     }
@@ -683,6 +686,11 @@ fn is_in_a_pod(reason: Reason) -> bool {
             | Reason::ContainerConfig
             | Reason::RunsAsRoot
     )
+}
+
+/// Whether another image may mend it.
+fn is_of_an_image(reason: Reason) -> bool {
+    is_in_a_pod(reason) || reason == Reason::UrlUnreachable
 }
 
 fn millis(duration: Duration) -> Millis {

@@ -226,7 +226,25 @@ impl Store {
                                 .set((plain_status!(EnvironmentStatus::Pending), asked!(now, at)))
                                 .execute(connection)
                                 .await?;
-                            renew!(connection, id);
+                            // What no attempt began of goes on waiting, in its round: nobody asked for another.
+                            let waits = diesel::update(deployments::table)
+                                .filter(deployments::environment_id.eq(&id))
+                                .filter(deployments::commit_sha.eq(&head))
+                                .filter(deployments::status.eq(DeploymentStatus::Failed.code()))
+                                .filter(deployments::attempt.eq(0))
+                                .set((
+                                    deployments::status.eq(DeploymentStatus::Pending.code()),
+                                    deployments::reason.eq(None::<String>),
+                                    deployments::message.eq(None::<String>),
+                                    deployments::finished_at.eq(None::<Millis>),
+                                    deployments::awaited_images.eq(None::<String>),
+                                    deployments::images_deadline.eq(None::<Millis>),
+                                ))
+                                .execute(connection)
+                                .await?;
+                            if waits == 0 {
+                                renew!(connection, id);
+                            }
                         } else if status == EnvironmentStatus::Deploying.code() {
                             // The attempt is over, and one more begins at once: nodes wait ever longer between two tries.
                             diesel::update(environments::table.find(&id))
@@ -250,13 +268,16 @@ impl Store {
                                 .await?;
                         }
                     }
-                    // What was deployed before may have been deployed with what the tag meant until now.
+                    // What was deployed before may have been deployed with what the tag meant until now, and have failed
+                    // with it.
                     let (of_any, sha) = (commit.is_none(), commit.as_ref().map_or("", CommitSha::as_str));
                     let its_heads = pull_requests::table
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .filter(pull_requests::head_sha.eq(sha).or(of_any.into_sql::<Bool>()))
                         .select(pull_requests::github_id);
-                    let is_deployed = [EnvironmentStatus::Running.code(), EnvironmentStatus::Deploying.code()];
+                    let is_deployed =
+                        [EnvironmentStatus::Running, EnvironmentStatus::Deploying, EnvironmentStatus::Failed]
+                            .map(EnvironmentStatus::code);
                     diesel::update(environments::table)
                         .filter(environments::pull_request_id.eq_any(its_heads))
                         .filter(environments::status.eq_any(is_deployed))

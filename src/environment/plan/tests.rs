@@ -84,6 +84,13 @@ fn failed_after_good(applied: Option<CommitSha>, serving: Option<CommitSha>) -> 
     Facts { status: EnvironmentStatus::Failed, applied, serving, good: Some(good()), ..facts(Some(head)) }
 }
 
+/// The head commit failed for this reason after another one ran, and a tag means something else by now.
+fn failed_and_rebuilt(reason: Reason, applied: Option<CommitSha>) -> Facts {
+    let facts = failed_after_good(applied, Some(good()));
+    let deployment = facts.deployment.map(|row| DeploymentFacts { reason: Some(reason), ..row });
+    Facts { rebuilt: true, check_is_due: true, deployment, ..facts }
+}
+
 fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Millis>) -> Facts {
     Facts { decision: Decision::Gone(None), status, namespace, deletion_started_at: since, ..facts(None) }
 }
@@ -589,6 +596,21 @@ fn each_state_has_its_step() {
             "its image was built after it was deployed",
             Facts { rebuilt: true, check_is_due: true, ..running(Lifetime::default()) },
             Step::RenewDeployment,
+        ),
+        (
+            "it failed with the image of before, and its build ended later",
+            failed_and_rebuilt(Reason::CrashLoop, Some(commit())),
+            Step::RenewDeployment,
+        ),
+        (
+            "the same once the one before is back",
+            failed_and_rebuilt(Reason::UrlUnreachable, Some(good())),
+            Step::RenewDeployment,
+        ),
+        (
+            "no image mends a recipe",
+            failed_and_rebuilt(Reason::ObjectRefused, Some(good())),
+            Step::Reapply { commit: good() },
         ),
         (
             "to be checked",

@@ -173,8 +173,14 @@ async fn a_commit_goes_back_to_the_image_that_it_ran_with() {
     .await;
     life.until_commented(number, "What ran of it before still answers").await;
 
+    // The end of a build that changes nothing begins nothing; another image does.
+    tell_build_ended(&life, &head).await;
+    life.until_settled().await;
+    let same = life.get(number).await;
+    let started_at = |found: &Value| found["deployments"][0]["started_at"].clone();
+    assert_eq!((&same["status"], started_at(&same)), (&json!("failed"), started_at(&back)), "{same:#}");
     registry.push(&built(&image, "another build")).await.unwrap();
-    life.call("retry_preview_deployment", number).await.done().unwrap();
+    tell_build_ended(&life, &head).await;
     let again = life.until_running(number).await;
     assert_ne!(again["deployments"][0]["readiness"]["images"][0]["digest"].as_str(), Some(digest), "{again:#}");
     life.finish().await;

@@ -498,6 +498,19 @@ async fn what_lacks_its_image_tries_again_when_its_build_ends() {
         assert_eq!(built(head).await, (EnvironmentStatus::Pending, None, true));
         let row = store.deployment(id, head).await.unwrap().unwrap();
         assert_eq!(row.status, DeploymentStatus::Cancelled, "the plan begins a new round");
+
+        // It failed before any attempt of it had begun.
+        let lease = claim(&store).await;
+        let ended = DeploymentChanges {
+            status: Some(DeploymentStatus::Failed.code()),
+            attempt: Some(0),
+            ..DeploymentChanges::default().images(Some(&["shop:pr-7".to_owned()]), Some(5))
+        };
+        lacks(&lease, head, EnvironmentStatus::Failed, ended).await;
+        assert_eq!(built(head).await, (EnvironmentStatus::Pending, None, true));
+        let row = store.deployment(id, head).await.unwrap().unwrap();
+        assert_eq!((row.status, row.round, row.reason), (DeploymentStatus::Pending, 1, None), "it goes on waiting");
+        assert_eq!((row.awaited_images, row.images_deadline), (None, None), "and is looked for anew");
     })
     .await;
 }
@@ -521,6 +534,17 @@ async fn what_runs_is_looked_at_when_its_build_ends() {
         };
         assert_eq!(is_looked_at(Some(commit(9))).await, (false, false), "another commit's");
         assert_eq!(is_looked_at(None).await, (true, true), "a package says no commit");
+
+        // What failed may have failed with the image of the commit before.
+        let lease = claim(&store).await;
+        let cause = Cause::CrashLoop { container: "app".to_owned(), restarts: 3, exit_code: Some(1) };
+        let failed = EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause)).checked(5);
+        store.record(&lease, Record { environment: Some(failed), ..Record::default() }).await.unwrap().unwrap();
+        store.release(&lease, None, 0, true).await.unwrap();
+        assert_eq!(is_looked_at(Some(commit(9))).await, (false, false), "another commit's");
+        assert_eq!(is_looked_at(Some(head.clone())).await, (true, true));
+        let environment = environment_of(&store, 7).await.environment;
+        assert_eq!(environment.status, EnvironmentStatus::Failed, "a pass says whether it is another image");
     })
     .await;
 }
