@@ -24,12 +24,14 @@ const ASKED_AT_MOST: usize = 8;
 const UNKNOWN: &str = "unknown";
 /// How long an image is awaited at most of which nobody says which build makes it. In milliseconds.
 const UNTOLD: Millis = 5 * 60_000;
+/// So many commits are looked at for one whose build may be under way.
+const LOOKS_BACK: i64 = 16;
 /// GitHub starts a commit's workflows within this time. In milliseconds.
 const WORKFLOWS_START: Millis = 30_000;
 
 /// What is still being built, and until when it is waited for.
 pub(super) struct Awaited {
-    /// Images, or what is to be replaced: an image with the digest that it had for the commit before.
+    /// Images, or what is to be replaced: an image with the digest that it had for the commit before, as far as it is known.
     pub missing: Vec<String>,
     pub deadline: Option<Millis>,
 }
@@ -39,7 +41,7 @@ impl Pass<'_> {
     pub(super) async fn images(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Images, Interrupted> {
         let Some(registries) = &self.engine.registries else { return Ok(Images::There) };
         let Some(awaited) = &deployment.awaited_images else { return Ok(Images::Unknown) };
-        let (outdated, missing) = outdated_and_missing(awaited);
+        let (old, missing) = outdated_and_missing(awaited);
         // One that was missing is there once its registry says so: an answer that is none ends no wait.
         let mut absent = that_are_not(registries, &missing, Presence::There).await;
         absent.sort_by_key(|(_, presence)| *presence != Presence::Missing);
@@ -53,8 +55,17 @@ impl Pass<'_> {
             Some((image, Presence::Unknown | Presence::There)) => return Ok(Images::Untold { image }),
             None => {}
         }
-        let (outdated, now) = that_may_still_be(registries, outdated).await;
-        let Some(image) = outdated.keys().next().cloned() else { return Ok(Images::There) };
+        let now = digests(registries, old.keys().cloned().collect()).await;
+        let outdated = may_still_be(old.clone(), &now);
+        // What was pushed under such a tag since may be a commit's that came before this one.
+        let is_pushed = |image: &&String| !outdated.contains_key(*image);
+        let under_no_commit = missing.iter().filter(|image| !carries(image, &deployment.commit));
+        let pushed = old.keys().filter(is_pushed).chain(under_no_commit).next();
+        let image = match (outdated.keys().next(), pushed) {
+            (Some(image), _) => image.clone(),
+            (None, Some(image)) if self.follows_another(overview, deployment).await? => image.clone(),
+            (None, _) => return Ok(Images::There),
+        };
         Ok(match self.build(overview, deployment).await? {
             Build::MayCome => Images::Outdated { image },
             Build::Failed => match that_surely_are(&outdated, &now).next() {
@@ -76,7 +87,7 @@ impl Pass<'_> {
             let kept = Made { render: &made.render, key: &made.key, remakes: false };
             self.engine.store.keep_render(&self.lease, head, kept).await??;
         }
-        let moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);
+        let mut moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);
         let is_own = |image: &String| (carries(image, head) || moving.contains(image)) && !image.contains('@');
         let own: Vec<String> = made.render.images().into_iter().filter(is_own).collect();
         let absent = match &self.engine.registries {
@@ -86,14 +97,18 @@ impl Pass<'_> {
         let missing = absent.into_iter().filter(|(_, presence)| *presence == Presence::Missing).map(|(image, _)| image);
         let mut awaited: Vec<String> = missing.collect();
         // Of several that one build makes, each is awaited.
+        moving.retain(|image| !awaited.contains(image) && !carries(image, head));
         awaited.extend(self.outdated(observed, moving).await?);
+        let deadline = self.longest_wait(&awaited).map(|wait| self.lease.now().saturating_add(wait));
+        Ok(Awaited { deadline: deadline.filter(|_| !awaited.is_empty()), missing: awaited })
+    }
+
+    /// How long these are awaited. None: for as long as it takes.
+    fn longest_wait(&self, awaited: &[String]) -> Option<Millis> {
         let wait = self.engine.image_wait.millis();
         // Which build makes it nobody says, and one of the workflows may itself wait for the preview.
         let is_untold = |image: &String| image.ends_with(&format!("@{UNKNOWN}"));
-        let wait =
-            if awaited.iter().all(is_untold) { Some(wait.map_or(UNTOLD, |wait| wait.min(UNTOLD))) } else { wait };
-        let deadline = wait.map(|wait| self.lease.now().saturating_add(wait));
-        Ok(Awaited { deadline: deadline.filter(|_| !awaited.is_empty()), missing: awaited })
+        if awaited.iter().all(is_untold) { Some(wait.map_or(UNTOLD, |wait| wait.min(UNTOLD))) } else { wait }
     }
 
     /// Has the images of a render whose tags may be moved deployed by what they mean now. Gives whether that changed it.
@@ -169,35 +184,69 @@ impl Pass<'_> {
         Ok(render.pins.into_iter().filter(|(image, _)| moving.contains(image)).collect())
     }
 
-    /// Those of `moving` that still are, or may be, what an earlier commit of the pull request was deployed with, while a build
-    /// is under way, or has failed; each with that digest.
+    /// Those of `moving` that may not be the head commit's: while a build is under way all of them, whatever their tags mean,
+    /// and where one failed what an earlier commit was deployed with. Each with the digest of that, as far as it is known.
     async fn outdated(&mut self, observed: &Observed, moving: BTreeSet<String>) -> Result<Vec<String>, NotApplied> {
         // Those that were asked for when the commit before was pinned.
         let moving: BTreeSet<String> = moving.into_iter().take(ASKED_AT_MOST).collect();
         let Some(registries) = &self.engine.registries else { return Ok(Vec::new()) };
+        let Some(deployment) = observed.deployment.as_ref().filter(|_| !moving.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let build = self.build(&observed.overview, deployment).await?;
+        if build == Build::Over {
+            return Ok(Vec::new());
+        }
         let Environment { id, good_commit, applied_commit, .. } = &observed.overview.environment;
         let mut before = Pins::new();
-        for commit in
-            good_commit.iter().chain(applied_commit).filter(|&it| *it != observed.overview.pull_request.facts.head_sha)
-        {
+        for commit in good_commit.iter().chain(applied_commit).filter(|&it| *it != deployment.commit) {
             if let Some(render) = self.engine.store.render(id, commit).await? {
                 add_what_they_were(&mut before, &render, &moving);
             }
         }
-        let (same, _) = that_may_still_be(registries, before).await;
-        let Some(deployment) = observed.deployment.as_ref().filter(|_| !same.is_empty()) else { return Ok(Vec::new()) };
-        Ok(match self.build(&observed.overview, deployment).await? {
-            Build::MayCome | Build::Failed => same.into_iter().map(|(image, old)| format!("{image}@{old}")).collect(),
-            Build::Over => Vec::new(),
+        let now = digests(registries, before.keys().cloned().collect()).await;
+        let same = may_still_be(before, &now);
+        Ok(if build == Build::Failed {
+            that_surely_are(&same, &now).map(|(image, old)| format!("{image}@{old}")).collect()
+        } else {
+            // Nobody knows of which commit it is where its tag has moved since.
+            let old = |image: &String| same.get(image).map_or(UNKNOWN, String::as_str);
+            moving.iter().map(|image| format!("{image}@{}", old(image))).collect()
         })
+    }
+
+    /// Whether another commit was the head since the one that ran last, whose build may still push.
+    async fn follows_another(&self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
+        let Environment { id, good_commit, .. } = &overview.environment;
+        let rows = self.engine.store.deployments_of(id, LOOKS_BACK).await?;
+        let rows: Vec<(&CommitSha, Millis)> = rows.iter().map(|row| (&row.commit, row.created_at)).collect();
+        // Nobody waits for a build for longer than that.
+        let since = self.engine.image_wait.millis().map_or(Millis::MIN, |wait| self.lease.now().saturating_sub(wait));
+        Ok(has_another(&rows, &deployment.commit, good_commit.as_ref(), since))
     }
 
     /// What is to be expected of the builds of the head commit, as its workflows say it.
     async fn build(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Build, Interrupted> {
         self.github_read().await?;
         let workflows = self.engine.github.workflows(&access(overview), &deployment.commit).await?;
-        let is_new = self.lease.now() - deployment.created_at < WORKFLOWS_START;
-        Ok(build_of(workflows, is_new, deployment.round))
+        let may_start = self.may_start(overview, deployment).await?;
+        Ok(build_of(workflows, may_start, deployment.round))
+    }
+
+    /// Whether GitHub may not list yet what the push starts that made this commit the head. One that is tried again was
+    /// pushed before, unless another came after it: the branch went back to it, and this round began with that.
+    async fn may_start(&self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
+        let now = self.lease.now();
+        if deployment.round <= 1 {
+            return Ok(now - deployment.created_at < WORKFLOWS_START);
+        }
+        let newest = self.engine.store.deployments_of(&overview.environment.id, 1).await?;
+        let is_back = newest.first().is_some_and(|row| row.commit != deployment.commit);
+        let looked_at = match &deployment.awaited_images {
+            None => Some(now),
+            Some(awaited) => deployment.images_deadline.zip(self.longest_wait(awaited)).map(|(at, wait)| at - wait),
+        };
+        Ok(is_back && looked_at.is_some_and(|at| now - at < WORKFLOWS_START))
     }
 
     /// The same where nothing depends on GitHub: what it does not say holds nothing up.
@@ -229,6 +278,8 @@ fn build_of(workflows: Workflows, may_start: bool, round: i64) -> Build {
     match workflows {
         Workflows::UnderWay => Build::MayCome,
         Workflows::None if may_start => Build::MayCome,
+        // What ran when it was the head before says nothing of this push.
+        Workflows::Over | Workflows::Failed if may_start && round > 1 => Build::MayCome,
         // Whoever has it tried again may know better: what builds it need be no workflow.
         Workflows::Failed if round <= 1 => Build::Failed,
         Workflows::None | Workflows::Over | Workflows::Failed | Workflows::Unknown => Build::Over,
@@ -287,10 +338,11 @@ fn add_what_they_were(before: &mut Pins, render: &Render, moving: &BTreeSet<Stri
     }
 }
 
-/// Those whose tag still means the digest that stands beside it, as far as anybody says; and what all of them mean now.
-async fn that_may_still_be(registries: &Registries, before: Pins) -> (Pins, Pins) {
-    let now = digests(registries, before.keys().cloned().collect()).await;
-    (may_still_be(before, &now), now)
+/// Whether one of the commits with these rows, from the newest back to the one that ran last, is another than the head and
+/// came later than `since`.
+fn has_another(rows: &[(&CommitSha, Millis)], head: &CommitSha, good: Option<&CommitSha>, since: Millis) -> bool {
+    let mut later = rows.iter().take_while(|(commit, _)| Some(*commit) != good);
+    later.any(|(commit, created_at)| *commit != head && *created_at > since)
 }
 
 /// Those whose tag means the digest that stands beside it, as their registries say.
@@ -339,6 +391,20 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_between_may_still_push() {
+        let commit = |digit: &str| digit.repeat(40).parse::<CommitSha>().expect("a commit");
+        let (good, between, head) = (commit("a"), commit("b"), commit("c"));
+        let rows = [(&head, 30), (&between, 20), (&good, 10)];
+        assert!(has_another(&rows, &head, Some(&good), 0));
+        assert!(has_another(&rows[..2], &head, None, 0), "nothing ran yet");
+        assert!(!has_another(&rows, &head, Some(&good), 20), "its build is waited for no longer");
+        assert!(!has_another(&rows, &head, Some(&between), 0), "it ran");
+        assert!(!has_another(&rows[..1], &head, None, 0), "there is none");
+        let back = [(&between, 20), (&head, 10)];
+        assert!(has_another(&back, &head, None, 0), "the branch went back from it");
+    }
+
+    #[test]
     fn a_failed_build_is_blamed_once() {
         for (workflows, may_start, round, expected) in [
             (Workflows::UnderWay, false, 1, Build::MayCome),
@@ -348,6 +414,11 @@ mod tests {
             (Workflows::Unknown, true, 1, Build::Over),
             (Workflows::Failed, true, 1, Build::Failed),
             (Workflows::Failed, false, 2, Build::Over),
+            // The branch went back to it.
+            (Workflows::None, true, 2, Build::MayCome),
+            (Workflows::Over, true, 2, Build::MayCome),
+            (Workflows::Failed, true, 2, Build::MayCome),
+            (Workflows::Over, false, 2, Build::Over),
         ] {
             assert_eq!(build_of(workflows, may_start, round), expected, "{workflows:?} {may_start} {round}");
         }

@@ -19,7 +19,7 @@ pub enum Cause {
     WaitingForImage {
         image: String,
     },
-    /// What its tag means is still what it meant for the commit before.
+    /// What its tag means is, or may be, another commit's.
     WaitingForBuild {
         image: String,
     },

@@ -64,7 +64,7 @@ pub enum Images {
     Untold {
         image: String,
     },
-    /// The registry has the one of the commit before under the same name, or does not say which, and a build is under way.
+    /// The registry has, or may have, one of another commit under the same name, and a build is under way.
     Outdated {
         image: String,
     },

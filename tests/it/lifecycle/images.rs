@@ -200,6 +200,9 @@ async fn a_tag_that_moves_where_its_registry_does_not_tell_is_waited_for_while_i
     life.begin().await;
     let recipe = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
     let number = life.open("change", &recipe).await;
+    let first = life.head(number);
+    life.stand.github.set_workflow(&life.repository, &first, "completed").unwrap();
+    tell_build_ended(&life, &first).await;
     life.until_applied(number).await;
 
     let second = life.push(number).await;
@@ -209,6 +212,38 @@ async fn a_tag_that_moves_where_its_registry_does_not_tell_is_waited_for_while_i
     assert!(said.contains("may still be the one of the commit before"), "{waiting:#}");
     life.stand.github.set_workflow(&life.repository, &second, "completed").unwrap();
     tell_build_ended(&life, &second).await;
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
+/// Of two pushes one after the other the build of the first may end while that of the second is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_commit_between_pushes_is_not_taken_for_the_heads() {
+    let Some(ground) = life::api_only().await else { return };
+    let registry = Registry::start(Ipv4Addr::LOCALHOST, false).await.unwrap();
+    let mut life = Life::prepare(ground, "between", None).await;
+    life.configure(&registries(&registry, ""));
+    life.begin().await;
+    let recipe = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
+    let number = life.open("change", &recipe).await;
+    let (image, first) = (format!("{}/shop:pr-{number}", registry.host()), life.head(number));
+    let waits = |found: &Value, commit: &str, words: &str| {
+        let said = found["message"].as_str().is_some_and(|said| said.contains(words));
+        found["reason"] == "waiting_for_image" && found["commit"] == *commit && said
+    };
+    life.until(number, SOON, |found| waits(found, &first, "is not in its registry yet")).await;
+    let second = life.push(number).await;
+    life.stand.github.set_workflow(&life.repository, &second, "in_progress").unwrap();
+    life.until(number, SOON, |found| waits(found, &second, "is not in its registry yet")).await;
+
+    let build = async |commit: &str| {
+        registry.push(&built(&image, commit)).await.unwrap();
+        life.stand.github.set_workflow(&life.repository, commit, "completed").unwrap();
+        tell_build_ended(&life, commit).await;
+    };
+    build(&first).await;
+    life.until(number, SOON, |found| waits(found, &second, "a build of this one is under way")).await;
+    build(&second).await;
     life.until_applied(number).await;
     life.finish().await;
 }
