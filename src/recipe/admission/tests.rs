@@ -25,6 +25,7 @@ fn rendered_under(yaml: &str, policy: &Policy) -> Result<Render, Cause> {
     let mut render = render_alone("expose: { service: led-to, port: 80 }", &yaml, policy).map_err(Cause::from)?;
     // What a test is about is left.
     render.objects.retain(|object| object.name != "led-to");
+    render.notes.retain(|note| !note.contains(" names no version: "));
     render.phase_ends.clear();
     Ok(render)
 }
@@ -513,6 +514,31 @@ fn a_tag_that_is_no_commits_is_noted() {
         "shop:latest",
     ] {
         assert!(notes(image).iter().any(|note| note.contains("name the commit")), "{image}: {:?}", notes(image));
+    }
+}
+
+/// What others made says nothing of which commit the application is.
+#[test]
+fn images_without_a_version_are_noted_by_name() {
+    let digest = format!("db@sha256:{}", "0a".repeat(32));
+    let digest = digest.as_str();
+    for (images, noted) in [
+        (["shop:{{ sha }}", "db:16"], vec![]),
+        (["shop:{{ sha }}", "db"], vec!["Deployment other: the image db names no version"]),
+        (["shop:1", digest], vec!["No image names the commit"]),
+        (["shop:latest", digest], vec!["Deployment web: the image shop:latest names", "No image names the commit"]),
+        (["shop:main", "shop:main"], vec!["Deployment web: the image shop:main names no version"]),
+        (["shop:pr-7", "shop:pr-7"], vec!["Deployment web: the tag of shop:pr-7 is the pull request's"]),
+    ] {
+        let [web, other] = images.map(|image| format!("image: '{image}'"));
+        let web = led_to().replace("image: shop", &web);
+        let other = deployment("", "").replace("web", "other").replace("a: b", "c: d").replace("image: shop", &other);
+        let yaml = format!("{web}\n---\n{other}");
+        let notes = render_alone(EXPOSE, &yaml, &Policy::default()).expect("a render").notes;
+        assert_eq!(notes.len(), noted.len(), "{images:?}: {notes:?}");
+        for words in noted {
+            assert!(notes.iter().any(|note| note.starts_with(words)), "{words}: {notes:?}");
+        }
     }
 }
 
