@@ -155,7 +155,15 @@ fn note_tags_of_objects(
     // Each with the first object that runs it.
     let mut images: BTreeMap<&str, &Object> = BTreeMap::new();
     for object in phases.iter().flatten() {
-        for image in object.containers().filter_map(|container| container["image"].as_str()) {
+        for container in object.containers() {
+            let Some(image) = container["image"].as_str() else { continue };
+            if own.contains(image) && container["imagePullPolicy"] == "Never" {
+                findings.note(format!(
+                    "{} {}: imagePullPolicy is Never, and {image} is pushed anew for each commit: a node that has the one of \
+                     another commit runs that.",
+                    object.kind, object.name
+                ));
+            }
             images.entry(image).or_insert(object);
         }
     }

@@ -570,6 +570,27 @@ fn images_of_the_pull_request_are_known_by_their_templates() {
 }
 
 #[test]
+fn images_of_the_pull_request_are_pulled_anew_whatever_a_chart_says() {
+    let digest = format!("shop:pr-7@sha256:{}", "0a".repeat(32));
+    for (image, asked, policy, is_noted) in [
+        ("shop:pr-7", "IfNotPresent", "Always", false),
+        ("shop:pr-7", "Always", "Always", false),
+        ("shop:pr-7", "Never", "Never", true),
+        ("shop:1", "IfNotPresent", "IfNotPresent", false),
+        ("shop:1", "Never", "Never", false),
+        (digest.as_str(), "IfNotPresent", "IfNotPresent", false),
+    ] {
+        let container = format!("imagePullPolicy: {asked}");
+        let yaml = deployment("", &container).replace("image: shop", &format!("image: '{image}'"));
+        let render = rendered(&yaml).expect("a render");
+        let container = &render.objects[0].body["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["imagePullPolicy"], policy, "{image}, {asked}");
+        let has_note = render.notes.iter().any(|note| note.contains("imagePullPolicy is Never"));
+        assert_eq!(has_note, is_noted, "{image}, {asked}: {:?}", render.notes);
+    }
+}
+
+#[test]
 fn what_no_pod_starts_without_is_noted() {
     let yaml = deployment(
         "volumes: [{ name: v, persistentVolumeClaim: { claimName: data } }, { name: c, configMap: { name: kube-root-ca.crt } }],",
