@@ -199,8 +199,22 @@ impl Store {
                         .execute(connection)
                         .await?;
                 }
-                Change::Built { repository_id, commit } => {
+                Change::Built { repository_id, commit, perhaps } => {
                     one_at_a_time!(connection);
+                    let is_its_own = match &commit {
+                        Some(commit) if perhaps => {
+                            let heads: i64 = pull_requests::table
+                                .filter(pull_requests::repository_id.eq(repository_id))
+                                .filter(pull_requests::state.eq(PullRequestState::Open.code()))
+                                .filter(pull_requests::head_sha.eq(commit.as_str()))
+                                .count()
+                                .get_result(connection)
+                                .await?;
+                            heads > 0
+                        }
+                        Some(_) | None => true,
+                    };
+                    let commit = commit.filter(|_| is_its_own);
                     let its = pull_requests::table
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .select(pull_requests::github_id);
