@@ -340,9 +340,11 @@ impl FromStr for RegistryHost {
 
     fn from_str(text: &str) -> Result<Self, InvalidSetting> {
         let host = text.to_ascii_lowercase();
-        // A host is one where an image of it is an image of that registry.
+        // A host is one where an image of it is an image of that registry, by the name that this is known by.
         match format!("{host}/image").parse::<ImageReference>() {
-            Ok(image) if image.registry() == host => Ok(Self(host)),
+            Ok(image) if image.registry() == host || host.ends_with(".docker.io") && !host.contains('/') => {
+                Ok(Self(image.registry().to_owned()))
+            }
             _ => Err(InvalidSetting(
                 "must be a host such as ghcr.io or registry.internal:5000, without https:// or a path",
             )),

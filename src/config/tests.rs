@@ -281,3 +281,23 @@ fn every_key_is_described_and_has_its_own_variable() {
 fn the_schema_is_as_written_down() {
     insta::assert_json_snapshot!(schema::schema());
 }
+
+/// Credentials of Docker Hub are found by whichever of its names an image, or the configuration, has.
+#[test]
+fn registries_have_one_name() {
+    for (text, host) in [
+        ("ghcr.io", "ghcr.io"),
+        ("Registry.Internal:5000", "registry.internal:5000"),
+        ("localhost", "localhost"),
+        ("docker.io", "docker.io"),
+        ("index.docker.io", "docker.io"),
+        ("registry-1.docker.io", "docker.io"),
+        ("mirror.docker.io", "mirror.docker.io"),
+    ] {
+        let parsed: RegistryHost = text.parse().unwrap();
+        assert_eq!(parsed.as_str(), host, "{text}");
+    }
+    for text in ["", "acme", "library", "ghcr.io/acme", "index.docker.io/acme", "https://ghcr.io"] {
+        assert!(text.parse::<RegistryHost>().is_err(), "{text}");
+    }
+}

@@ -11,11 +11,11 @@ use super::{
     pass::Pass,
 };
 use crate::{
-    environment::{CommitSha, Images, Millis},
+    environment::{CommitSha, DeploymentStatus, Images, Millis},
     github::Workflows,
     recipe::{ImageReference, Pins, Render},
     registry::{Presence, Registries},
-    store::{Deployment, Environment, Made, Overview},
+    store::{Deployment, DeploymentChanges, Environment, Made, Overview, Record},
 };
 
 /// More than any commit builds; nodes tell of the others.
@@ -24,12 +24,14 @@ const ASKED_AT_MOST: usize = 8;
 const UNKNOWN: &str = "unknown";
 /// How long an image is awaited at most of which nobody says which build makes it. In milliseconds.
 const UNTOLD: Millis = 5 * 60_000;
+/// So many commits are looked at for one whose build may be under way.
+const LOOKS_BACK: i64 = 16;
 /// GitHub starts a commit's workflows within this time. In milliseconds.
 const WORKFLOWS_START: Millis = 30_000;
 
 /// What is still being built, and until when it is waited for.
 pub(super) struct Awaited {
-    /// Images, or what is to be replaced: an image with the digest that it had for the commit before.
+    /// Images, or what is to be replaced: an image with the digest that it had for the commit before, as far as it is known.
     pub missing: Vec<String>,
     pub deadline: Option<Millis>,
 }
@@ -39,23 +41,38 @@ impl Pass<'_> {
     pub(super) async fn images(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Images, Interrupted> {
         let Some(registries) = &self.engine.registries else { return Ok(Images::There) };
         let Some(awaited) = &deployment.awaited_images else { return Ok(Images::Unknown) };
-        let (outdated, missing): (Vec<String>, Vec<String>) = awaited.iter().cloned().partition(|it| it.contains('@'));
+        let (old, missing) = outdated_and_missing(awaited);
         // One that was missing is there once its registry says so: an answer that is none ends no wait.
         let mut absent = that_are_not(registries, &missing, Presence::There).await;
         absent.sort_by_key(|(_, presence)| *presence != Presence::Missing);
         match absent.into_iter().next() {
-            Some((image, Presence::Missing)) => return Ok(Images::Missing { image }),
+            Some((image, Presence::Missing)) => {
+                return Ok(match self.build_or_unknown(overview, deployment).await? {
+                    Build::Failed => Images::Unbuilt { image, is_there: false },
+                    Build::MayCome | Build::Over => Images::Missing { image },
+                });
+            }
             Some((image, Presence::Unknown | Presence::There)) => return Ok(Images::Untold { image }),
             None => {}
         }
-        let outdated = outdated
-            .iter()
-            .filter_map(|image| image.split_once('@'))
-            .map(|(image, old)| (image.to_owned(), old.to_owned()));
-        let outdated = that_may_still_be(registries, outdated.collect()).await;
-        Ok(match outdated.into_iter().next() {
-            Some((image, _)) if self.may_be_built(overview, deployment).await? => Images::Outdated { image },
-            Some(_) | None => Images::There,
+        let now = digests(registries, old.keys().cloned().collect()).await;
+        let outdated = may_still_be(old.clone(), &now);
+        // What was pushed under such a tag since may be a commit's that came before this one.
+        let is_pushed = |image: &&String| !outdated.contains_key(*image);
+        let under_no_commit = missing.iter().filter(|image| !carries(image, &deployment.commit));
+        let pushed = old.keys().filter(is_pushed).chain(under_no_commit).next();
+        let image = match (outdated.keys().next(), pushed) {
+            (Some(image), _) => image.clone(),
+            (None, Some(image)) if self.follows_another(overview, deployment).await? => image.clone(),
+            (None, _) => return Ok(Images::There),
+        };
+        Ok(match self.build(overview, deployment).await? {
+            Build::MayCome => Images::Outdated { image },
+            Build::Failed => match that_surely_are(&outdated, &now).next() {
+                Some((image, _)) => Images::Unbuilt { image: image.clone(), is_there: true },
+                None => Images::There,
+            },
+            Build::Over => Images::There,
         })
     }
 
@@ -70,7 +87,7 @@ impl Pass<'_> {
             let kept = Made { render: &made.render, key: &made.key, remakes: false };
             self.engine.store.keep_render(&self.lease, head, kept).await??;
         }
-        let moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);
+        let mut moving = made.render.images_of_pull_request(facts.number, &facts.head_ref);
         let is_own = |image: &String| (carries(image, head) || moving.contains(image)) && !image.contains('@');
         let own: Vec<String> = made.render.images().into_iter().filter(is_own).collect();
         let absent = match &self.engine.registries {
@@ -80,14 +97,18 @@ impl Pass<'_> {
         let missing = absent.into_iter().filter(|(_, presence)| *presence == Presence::Missing).map(|(image, _)| image);
         let mut awaited: Vec<String> = missing.collect();
         // Of several that one build makes, each is awaited.
+        moving.retain(|image| !awaited.contains(image) && !carries(image, head));
         awaited.extend(self.outdated(observed, moving).await?);
+        let deadline = self.longest_wait(&awaited).map(|wait| self.lease.now().saturating_add(wait));
+        Ok(Awaited { deadline: deadline.filter(|_| !awaited.is_empty()), missing: awaited })
+    }
+
+    /// How long these are awaited. None: for as long as it takes.
+    fn longest_wait(&self, awaited: &[String]) -> Option<Millis> {
         let wait = self.engine.image_wait.millis();
         // Which build makes it nobody says, and one of the workflows may itself wait for the preview.
         let is_untold = |image: &String| image.ends_with(&format!("@{UNKNOWN}"));
-        let wait =
-            if awaited.iter().all(is_untold) { Some(wait.map_or(UNTOLD, |wait| wait.min(UNTOLD))) } else { wait };
-        let deadline = wait.map(|wait| self.lease.now().saturating_add(wait));
-        Ok(Awaited { deadline: deadline.filter(|_| !awaited.is_empty()), missing: awaited })
+        if awaited.iter().all(is_untold) { Some(wait.map_or(UNTOLD, |wait| wait.min(UNTOLD))) } else { wait }
     }
 
     /// Has the images of a render whose tags may be moved deployed by what they mean now. Gives whether that changed it.
@@ -99,55 +120,191 @@ impl Pass<'_> {
         let (mut images, others): (Vec<_>, Vec<_>) = moving.partition(|image| own.contains(image));
         images.extend(others);
         let pins = self.keep_lease(digests(registries, images)).await?;
-        Ok(render.pin(pins))
+        let is_changed = render.pin(pins);
+        self.remember_what_is_tried(observed, render, &own).await?;
+        Ok(is_changed)
     }
 
-    /// Whether a tag of the pull request means something else by now than what the head commit was deployed with.
-    pub(super) async fn is_rebuilt(&mut self, overview: &Overview) -> Result<bool, Interrupted> {
+    /// Keeps in the row what the tags of the pull request mean in this attempt: once something else is put back, nothing
+    /// says it any more.
+    async fn remember_what_is_tried(
+        &self,
+        observed: &Observed,
+        render: &Render,
+        own: &BTreeSet<String>,
+    ) -> Result<(), Interrupted> {
+        let Some(row) = &observed.deployment else { return Ok(()) };
+        let tried = own.iter().filter_map(|image| Some(format!("{image}@{}", render.pins.get(image)?)));
+        let tried: Vec<String> = tried.collect();
+        if row.tried_images == tried {
+            return Ok(());
+        }
+        let changes = DeploymentChanges::default().tried(row.awaited_images.as_deref().unwrap_or(&[]), &tried);
+        let head = row.commit.clone();
+        self.record(Record { deployment: Some((head, changes)), ..Record::default() }).await
+    }
+
+    /// Whether a tag of the pull request means something else by now than what the head commit was tried with, or what it
+    /// failed for want of is there.
+    pub(super) async fn is_rebuilt(
+        &mut self,
+        overview: &Overview,
+        deployment: &Deployment,
+    ) -> Result<bool, Interrupted> {
         let Some(registries) = &self.engine.registries else { return Ok(false) };
+        let tried = match deployment.status {
+            DeploymentStatus::Succeeded => self.deployed_with(overview).await?,
+            DeploymentStatus::Failed => {
+                let began = deployment.attempt > 0;
+                let waited_for = deployment.awaited_images.as_deref().unwrap_or(&[]);
+                let images = if began { deployment.tried_images.as_slice() } else { waited_for };
+                let (mut tried, missing) = outdated_and_missing(images);
+                if !missing.is_empty() {
+                    let absent = that_are_not(registries, &missing, Presence::There);
+                    return Ok(self.keep_lease(absent).await?.is_empty());
+                }
+                tried.retain(|_, digest| digest != UNKNOWN);
+                tried
+            }
+            DeploymentStatus::Pending
+            | DeploymentStatus::Deploying
+            | DeploymentStatus::Superseded
+            | DeploymentStatus::Cancelled => return Ok(false),
+        };
+        let now = self.keep_lease(digests(registries, tried.keys().cloned().collect())).await?;
+        Ok(differ(&tried, &now))
+    }
+
+    /// What the tags of the pull request meant when the head commit was deployed, as far as that is known.
+    async fn deployed_with(&self, overview: &Overview) -> Result<Pins, Interrupted> {
         let facts = &overview.pull_request.facts;
         let render = self.engine.store.render(&overview.environment.id, &facts.head_sha).await?;
-        let Some(render) = render.filter(|render| !render.pins.is_empty()) else { return Ok(false) };
+        let Some(render) = render.filter(|render| !render.pins.is_empty()) else { return Ok(Pins::new()) };
         let moving = render.images_of_pull_request(facts.number, &facts.head_ref);
-        let deployed: Pins = render.pins.into_iter().filter(|(image, _)| moving.contains(image)).collect();
-        let now = self.keep_lease(digests(registries, deployed.keys().cloned().collect())).await?;
-        Ok(deployed.iter().any(|(image, digest)| now.get(image).is_some_and(|now| now != digest)))
+        Ok(render.pins.into_iter().filter(|(image, _)| moving.contains(image)).collect())
     }
 
-    /// Those of `moving` that still are, or may be, what an earlier commit of the pull request was deployed with, while a build
-    /// is under way; each with that digest.
+    /// Those of `moving` that may not be the head commit's: while a build is under way all of them, whatever their tags mean,
+    /// and where one failed what an earlier commit was deployed with. Each with the digest of that, as far as it is known.
     async fn outdated(&mut self, observed: &Observed, moving: BTreeSet<String>) -> Result<Vec<String>, NotApplied> {
         // Those that were asked for when the commit before was pinned.
         let moving: BTreeSet<String> = moving.into_iter().take(ASKED_AT_MOST).collect();
         let Some(registries) = &self.engine.registries else { return Ok(Vec::new()) };
+        let Some(deployment) = observed.deployment.as_ref().filter(|_| !moving.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let build = self.build(&observed.overview, deployment).await?;
+        if build == Build::Over {
+            return Ok(Vec::new());
+        }
         let Environment { id, good_commit, applied_commit, .. } = &observed.overview.environment;
         let mut before = Pins::new();
-        for commit in
-            good_commit.iter().chain(applied_commit).filter(|&it| *it != observed.overview.pull_request.facts.head_sha)
-        {
+        for commit in good_commit.iter().chain(applied_commit).filter(|&it| *it != deployment.commit) {
             if let Some(render) = self.engine.store.render(id, commit).await? {
                 add_what_they_were(&mut before, &render, &moving);
             }
         }
-        let same = that_may_still_be(registries, before).await;
-        let Some(deployment) = observed.deployment.as_ref().filter(|_| !same.is_empty()) else { return Ok(Vec::new()) };
-        let is_built = self.may_be_built(&observed.overview, deployment).await?;
-        Ok(if is_built { same.into_iter().map(|(image, old)| format!("{image}@{old}")).collect() } else { Vec::new() })
+        let now = digests(registries, before.keys().cloned().collect()).await;
+        let same = may_still_be(before, &now);
+        Ok(if build == Build::Failed {
+            that_surely_are(&same, &now).map(|(image, old)| format!("{image}@{old}")).collect()
+        } else {
+            // Nobody knows of which commit it is where its tag has moved since.
+            let old = |image: &String| same.get(image).map_or(UNKNOWN, String::as_str);
+            moving.iter().map(|image| format!("{image}@{}", old(image))).collect()
+        })
     }
 
-    /// Whether a build of the head commit is under way, or may be about to start.
-    async fn may_be_built(&mut self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
+    /// Whether another commit was the head since the one that ran last, whose build may still push.
+    async fn follows_another(&self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
+        let Environment { id, good_commit, .. } = &overview.environment;
+        let rows = self.engine.store.deployments_of(id, LOOKS_BACK).await?;
+        let rows: Vec<(&CommitSha, Millis)> = rows.iter().map(|row| (&row.commit, row.created_at)).collect();
+        // Nobody waits for a build for longer than that.
+        let since = self.engine.image_wait.millis().map_or(Millis::MIN, |wait| self.lease.now().saturating_sub(wait));
+        Ok(has_another(&rows, &deployment.commit, good_commit.as_ref(), since))
+    }
+
+    /// What is to be expected of the builds of the head commit, as its workflows say it.
+    async fn build(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Build, Interrupted> {
         self.github_read().await?;
-        Ok(match self.engine.github.workflows(&access(overview), &deployment.commit).await? {
-            Workflows::UnderWay => true,
-            Workflows::None => self.lease.now() - deployment.created_at < WORKFLOWS_START,
-            Workflows::Over | Workflows::Unknown => false,
-        })
+        let workflows = self.engine.github.workflows(&access(overview), &deployment.commit).await?;
+        let may_start = self.may_start(overview, deployment).await?;
+        Ok(build_of(workflows, may_start, deployment.round))
+    }
+
+    /// Whether GitHub may not list yet what the push starts that made this commit the head. One that is tried again was
+    /// pushed before, unless another came after it: the branch went back to it, and this round began with that.
+    async fn may_start(&self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
+        let now = self.lease.now();
+        if deployment.round <= 1 {
+            return Ok(now - deployment.created_at < WORKFLOWS_START);
+        }
+        let newest = self.engine.store.deployments_of(&overview.environment.id, 1).await?;
+        let is_back = newest.first().is_some_and(|row| row.commit != deployment.commit);
+        let looked_at = match &deployment.awaited_images {
+            None => Some(now),
+            Some(awaited) => deployment.images_deadline.zip(self.longest_wait(awaited)).map(|(at, wait)| at - wait),
+        };
+        Ok(is_back && looked_at.is_some_and(|at| now - at < WORKFLOWS_START))
+    }
+
+    /// The same where nothing depends on GitHub: what it does not say holds nothing up.
+    async fn build_or_unknown(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Build, Interrupted> {
+        match self.build(overview, deployment).await {
+            Ok(build) => Ok(build),
+            Err(Interrupted::Over) => Err(Interrupted::Over),
+            Err(later) => {
+                self.put_off(later);
+                Ok(Build::Over)
+            }
+        }
+    }
+}
+
+/// What is to be expected of the builds of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Build {
+    /// One is under way, or may be about to start.
+    MayCome,
+    /// None is, and a workflow of the commit failed: where the image is not the commit's, that was its build.
+    Failed,
+    /// None is, as far as anybody knows.
+    Over,
+}
+
+/// `may_start`: GitHub may not list yet what it starts for the commit.
+fn build_of(workflows: Workflows, may_start: bool, round: i64) -> Build {
+    match workflows {
+        Workflows::UnderWay => Build::MayCome,
+        Workflows::None if may_start => Build::MayCome,
+        // What ran when it was the head before says nothing of this push.
+        Workflows::Over | Workflows::Failed if may_start && round > 1 => Build::MayCome,
+        // Whoever has it tried again may know better: what builds it need be no workflow.
+        Workflows::Failed if round <= 1 => Build::Failed,
+        Workflows::None | Workflows::Over | Workflows::Failed | Workflows::Unknown => Build::Over,
     }
 }
 
 fn carries(image: &str, commit: &CommitSha) -> bool {
     image.contains(commit.as_str()) || image.contains(commit.short())
+}
+
+/// Of what is awaited: the images that are to be replaced, each with its digest, and those that are missing.
+fn outdated_and_missing(awaited: &[String]) -> (Pins, Vec<String>) {
+    let (mut outdated, mut missing) = (Pins::new(), Vec::new());
+    for image in awaited {
+        match image.split_once('@') {
+            Some((image, digest)) => drop(outdated.insert(image.to_owned(), digest.to_owned())),
+            None => missing.push(image.clone()),
+        }
+    }
+    (outdated, missing)
+}
+
+/// Whether a tag means another digest `now`. One of which nobody says what it means has not changed.
+fn differ(before: &Pins, now: &Pins) -> bool {
+    before.iter().any(|(image, digest)| now.get(image).is_some_and(|now| now != digest))
 }
 
 /// Those of `images` of which their registries do not say this, each with what they say.
@@ -181,10 +338,16 @@ fn add_what_they_were(before: &mut Pins, render: &Render, moving: &BTreeSet<Stri
     }
 }
 
-/// Those whose tag still means the digest that stands beside it, as far as anybody says.
-async fn that_may_still_be(registries: &Registries, before: Pins) -> Pins {
-    let now = digests(registries, before.keys().cloned().collect()).await;
-    may_still_be(before, &now)
+/// Whether one of the commits with these rows, from the newest back to the one that ran last, is another than the head and
+/// came later than `since`.
+fn has_another(rows: &[(&CommitSha, Millis)], head: &CommitSha, good: Option<&CommitSha>, since: Millis) -> bool {
+    let mut later = rows.iter().take_while(|(commit, _)| Some(*commit) != good);
+    later.any(|(commit, created_at)| *commit != head && *created_at > since)
+}
+
+/// Those whose tag means the digest that stands beside it, as their registries say.
+fn that_surely_are<'a>(before: &'a Pins, now: &'a Pins) -> impl Iterator<Item = (&'a String, &'a String)> {
+    before.iter().filter(move |(image, digest)| now.get(*image) == Some(*digest))
 }
 
 /// A registry that does not say what a tag means now, or did not say it before, may have either.
@@ -211,6 +374,57 @@ mod tests {
     }
 
     #[test]
+    fn what_is_awaited_is_kept_with_what_it_is_to_replace() {
+        let awaited = ["shop:pr-7@sha256:a".to_owned(), "side:0123456".to_owned(), format!("job:pr-7@{UNKNOWN}")];
+        let (outdated, missing) = outdated_and_missing(&awaited);
+        let pins = |pins: &[(&str, &str)]| -> Pins {
+            pins.iter().map(|(image, digest)| ((*image).to_owned(), (*digest).to_owned())).collect()
+        };
+        assert_eq!(outdated, pins(&[("shop:pr-7", "sha256:a"), ("job:pr-7", UNKNOWN)]));
+        assert_eq!(missing, ["side:0123456"]);
+        let before = pins(&[("shop:pr-7", "a"), ("side:pr-7", "b")]);
+        assert!(differ(&before, &pins(&[("shop:pr-7", "a"), ("side:pr-7", "c")])));
+        assert!(
+            !differ(&before, &pins(&[("shop:pr-7", "a"), ("other:pr-7", "c")])),
+            "nobody says what the other means"
+        );
+    }
+
+    #[test]
+    fn a_commit_between_may_still_push() {
+        let commit = |digit: &str| digit.repeat(40).parse::<CommitSha>().expect("a commit");
+        let (good, between, head) = (commit("a"), commit("b"), commit("c"));
+        let rows = [(&head, 30), (&between, 20), (&good, 10)];
+        assert!(has_another(&rows, &head, Some(&good), 0));
+        assert!(has_another(&rows[..2], &head, None, 0), "nothing ran yet");
+        assert!(!has_another(&rows, &head, Some(&good), 20), "its build is waited for no longer");
+        assert!(!has_another(&rows, &head, Some(&between), 0), "it ran");
+        assert!(!has_another(&rows[..1], &head, None, 0), "there is none");
+        let back = [(&between, 20), (&head, 10)];
+        assert!(has_another(&back, &head, None, 0), "the branch went back from it");
+    }
+
+    #[test]
+    fn a_failed_build_is_blamed_once() {
+        for (workflows, may_start, round, expected) in [
+            (Workflows::UnderWay, false, 1, Build::MayCome),
+            (Workflows::None, true, 1, Build::MayCome),
+            (Workflows::None, false, 1, Build::Over),
+            (Workflows::Over, true, 1, Build::Over),
+            (Workflows::Unknown, true, 1, Build::Over),
+            (Workflows::Failed, true, 1, Build::Failed),
+            (Workflows::Failed, false, 2, Build::Over),
+            // The branch went back to it.
+            (Workflows::None, true, 2, Build::MayCome),
+            (Workflows::Over, true, 2, Build::MayCome),
+            (Workflows::Failed, true, 2, Build::MayCome),
+            (Workflows::Over, false, 2, Build::Over),
+        ] {
+            assert_eq!(build_of(workflows, may_start, round), expected, "{workflows:?} {may_start} {round}");
+        }
+    }
+
+    #[test]
     fn what_nobody_says_may_still_be_the_image_of_the_commit_before() {
         let moving = BTreeSet::from(["shop:pr-7".to_owned(), "side:pr-7".to_owned()]);
         let pins = |pins: &[(&str, &str)]| -> Pins {
@@ -233,6 +447,8 @@ mod tests {
             add_what_they_were(&mut before, &render(&[("shop:pr-7", applied)]), &moving);
             let now = pins(&now.map(|now| [("shop:pr-7", now)]).into_iter().flatten().collect::<Vec<_>>());
             let expected = pins(&expected.map(|it| [("shop:pr-7", it)]).into_iter().flatten().collect::<Vec<_>>());
+            let is_sure = !now.is_empty() && expected == now;
+            assert_eq!(that_surely_are(&before, &now).next().is_some(), is_sure, "{good:?} {applied:?} {now:?}");
             assert_eq!(may_still_be(before, &now), expected, "{good:?} {applied:?} {now:?}");
         }
         let mut before = Pins::new();

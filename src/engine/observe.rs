@@ -65,6 +65,7 @@ impl Observed {
             still_serving: self.still_serving.clone(),
             readiness: self.readiness.as_ref(),
             holds_objects: self.overview.environment.applied_commit.is_some(),
+            rebuilt: self.facts.rebuilt,
             outcome: deployment.map(|row| (row.status, row.reason, row.message.as_deref())),
         }
     }
@@ -209,7 +210,12 @@ impl Pass<'_> {
             Some(_) | None => serving.clone(),
         };
         let answers = workloads.is_some() && serving.is_some() && still_serving == serving;
-        let rebuilt = is_known && environment.check_is_due && !standing.asleep && self.is_rebuilt(&overview).await?;
+        let rebuilt = match &deployment {
+            Some(row) if environment.check_is_due && !standing.asleep && matches!(decision, Decision::Deploy(_)) => {
+                self.is_rebuilt(&overview, row).await?
+            }
+            Some(_) | None => false,
+        };
 
         let remade = match &environment.good_commit {
             Some(good) if applied.as_ref() == Some(good) && !is_known => {

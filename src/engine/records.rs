@@ -22,6 +22,8 @@ pub(super) struct Seen<'a> {
     pub holds_objects: bool,
     /// What shows that the head commit runs.
     pub readiness: Option<&'a Readiness>,
+    /// A tag of the pull request means something else by now than what the head commit was tried with.
+    pub rebuilt: bool,
     /// How the head commit's row says it ended, with its reason and message.
     pub outcome: Option<(DeploymentStatus, Option<Reason>, Option<&'a str>)>,
 }
@@ -69,8 +71,10 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
                 finished_at: Some(None),
                 ..Default::default()
             };
+            let shown = EnvironmentChanges::status(EnvironmentStatus::Pending, None);
             Record {
-                environment: Some(EnvironmentChanges::status(EnvironmentStatus::Pending, None)),
+                // It is asked once for each check, whatever becomes of the round.
+                environment: Some(if seen.rebuilt { shown.checked(now) } else { shown }),
                 deployment: Some((head(), changes.cause(None).readiness(None).images(None, None))),
                 end_others: Some(DeploymentStatus::Superseded),
                 ..Record::default()

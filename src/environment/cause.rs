@@ -19,7 +19,7 @@ pub enum Cause {
     WaitingForImage {
         image: String,
     },
-    /// What its tag means is still what it meant for the commit before.
+    /// What its tag means is, or may be, another commit's.
     WaitingForBuild {
         image: String,
     },
@@ -104,6 +104,12 @@ pub enum Cause {
     /// Nobody pushed it while it was waited for.
     ImageMissing {
         image: String,
+    },
+    /// Nothing builds it any more, and a build of the commit failed.
+    BuildFailed {
+        image: String,
+        /// It is in its registry under this name, as the commit before left it.
+        is_there: bool,
     },
     CrashLoop {
         container: String,
@@ -234,7 +240,9 @@ impl Cause {
             Self::HookFailed { .. } => Reason::HookFailed,
             Self::JobFailed { .. } => Reason::JobFailed,
             Self::ChartFailed { .. } => Reason::ChartFailed,
-            Self::ImagePullFailed { .. } | Self::ImageMissing { .. } => Reason::ImagePullFailed,
+            Self::ImagePullFailed { .. } | Self::ImageMissing { .. } | Self::BuildFailed { .. } => {
+                Reason::ImagePullFailed
+            }
             Self::CrashLoop { .. } | Self::KilledByProbe { .. } => Reason::CrashLoop,
             Self::OutOfMemory { .. } => Reason::OutOfMemory,
             Self::Evicted { .. } => Reason::Evicted,
@@ -370,6 +378,15 @@ impl fmt::Display for Cause {
                      github.event.pull_request.head.sha.",
                 )
             }
+            Self::BuildFailed { image, is_there: true } => write!(
+                f,
+                "The image {image} is still the one of the commit before, and a build of this commit failed; see its \
+                 workflow runs.",
+            ),
+            Self::BuildFailed { image, is_there: false } => write!(
+                f,
+                "The image {image} is not in its registry, and a build of this commit failed; see its workflow runs.",
+            ),
             Self::CrashLoop { container, restarts, exit_code: Some(0) } => {
                 write!(f, "Container {container} ends by itself again and again")?;
                 write_in_parentheses(f, *restarts, Some("exit code 0".to_owned()))

@@ -64,9 +64,14 @@ pub enum Images {
     Untold {
         image: String,
     },
-    /// The registry has the one of the commit before under the same name, or does not say which, and a build is under way.
+    /// The registry has, or may have, one of another commit under the same name, and a build is under way.
     Outdated {
         image: String,
+    },
+    /// It is missing, or still the one of the commit before, and nothing builds it any more: a build failed.
+    Unbuilt {
+        image: String,
+        is_there: bool,
     },
     /// As far as previewd can know.
     There,
@@ -127,7 +132,7 @@ pub struct Facts {
     /// None where the head commit has no row yet.
     pub deployment: Option<DeploymentFacts>,
     pub images: Images,
-    /// What runs is not what a tag of the pull request means any more: its build ended later.
+    /// What was tried is not what a tag of the pull request means any more, or what it lacked is there: its build ended later.
     pub rebuilt: bool,
     pub namespace: NamespaceFacts,
     /// Of what is applied. None where nothing is.
@@ -419,6 +424,9 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
         DeploymentStatus::Succeeded if facts.status != EnvironmentStatus::Running => Step::ShowOutcome,
         DeploymentStatus::Failed if facts.status != EnvironmentStatus::Failed => Step::ShowOutcome,
         DeploymentStatus::Succeeded => running_step(facts, commit, now),
+        DeploymentStatus::Failed if facts.rebuilt && deployment.reason.is_some_and(is_of_an_image) => {
+            Step::RenewDeployment
+        }
         DeploymentStatus::Failed => step_back(facts, now),
         DeploymentStatus::Superseded | DeploymentStatus::Cancelled => Step::RenewDeployment,
     }
@@ -464,6 +472,9 @@ fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> St
         // The node will see.
         Images::Untold { image } => {
             await_image(facts, deployment, Cause::WaitingForImage { image: image.clone() }, now).unwrap_or(begin)
+        }
+        Images::Unbuilt { image, is_there } => {
+            Step::Fail { cause: Cause::BuildFailed { image: image.clone(), is_there: *is_there } }
         }
         // What there is may be what the build leaves it at.
         Images::Outdated { image } => {
@@ -675,6 +686,11 @@ fn is_in_a_pod(reason: Reason) -> bool {
             | Reason::ContainerConfig
             | Reason::RunsAsRoot
     )
+}
+
+/// Whether another image may mend it.
+fn is_of_an_image(reason: Reason) -> bool {
+    is_in_a_pod(reason) || reason == Reason::UrlUnreachable
 }
 
 fn millis(duration: Duration) -> Millis {

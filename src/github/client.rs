@@ -1,6 +1,6 @@
 //! What previewd asks GitHub for.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
@@ -132,7 +132,53 @@ pub enum Workflows {
     Unknown,
     None,
     UnderWay,
+    /// None is under way, and each ended well when it ran last.
     Over,
+    /// None is under way, and one did not end well.
+    Failed,
+}
+
+/// A run of a workflow.
+#[derive(Debug, Deserialize)]
+struct Run {
+    id: i64,
+    #[serde(default)]
+    workflow_id: i64,
+    /// What started it.
+    #[serde(default)]
+    event: String,
+    status: Option<String>,
+    conclusion: Option<String>,
+}
+
+impl Run {
+    /// What waits for a person builds nothing meanwhile.
+    fn is_over(&self) -> bool {
+        matches!(self.status.as_deref(), Some("completed" | "waiting" | "action_required"))
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.conclusion.as_deref(), Some("failure" | "timed_out" | "startup_failure" | "cancelled"))
+    }
+}
+
+/// What the runs of one commit say. Of several of one workflow the newest counts: it was started anew, and may have
+/// cancelled the one before.
+fn workflows_of(runs: &[Run]) -> Workflows {
+    if runs.is_empty() {
+        return Workflows::None;
+    }
+    if !runs.iter().all(Run::is_over) {
+        return Workflows::UnderWay;
+    }
+    let mut newest: BTreeMap<(i64, &str), &Run> = BTreeMap::new();
+    for run in runs {
+        let known = newest.entry((run.workflow_id, run.event.as_str())).or_insert(run);
+        if known.id < run.id {
+            *known = run;
+        }
+    }
+    if newest.values().any(|run| run.has_failed()) { Workflows::Failed } else { Workflows::Over }
 }
 
 impl GitHub {
@@ -365,24 +411,13 @@ impl GitHub {
         struct Runs {
             workflow_runs: Vec<Run>,
         }
-        #[derive(Deserialize)]
-        struct Run {
-            status: Option<String>,
-        }
         let name = &access.name;
         let tried = &format!("listing the workflow runs of a commit of {name}");
         let path = format!("/repos/{name}/actions/runs?head_sha={commit}&per_page={PER_PAGE}");
         match self.call(Actor::On(access), Call::get(tried, path)).await {
             Ok(answer) => {
                 let Runs { workflow_runs: runs } = answer.json(tried)?;
-                // What waits for a person builds nothing meanwhile.
-                let is_over =
-                    |run: &Run| matches!(run.status.as_deref(), Some("completed" | "waiting" | "action_required"));
-                Ok(match runs.as_slice() {
-                    [] => Workflows::None,
-                    runs if runs.iter().all(is_over) => Workflows::Over,
-                    _ => Workflows::UnderWay,
-                })
+                Ok(workflows_of(&runs))
             }
             Err(GitHubError::NotFound { .. } | GitHubError::Forbidden { .. }) => Ok(Workflows::Unknown),
             Err(error) => Err(error),

@@ -20,6 +20,9 @@ pub struct ImageReference {
 
 /// What an image's name means where it begins with no registry.
 const DOCKER_HUB: &str = "docker.io";
+/// Docker Hub by other names: as Docker calls it among credentials, and the host that is asked.
+const ALSO_DOCKER_HUB: [&str; 2] = ["index.docker.io", DOCKER_HUB_HOST];
+const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
 impl ImageReference {
     /// As names of images begin with it, and as operators name it.
@@ -29,7 +32,7 @@ impl ImageReference {
 
     /// Where it is asked: host, and port where needed.
     pub fn host(&self) -> &str {
-        if self.registry == DOCKER_HUB { "registry-1.docker.io" } else { &self.registry }
+        if self.registry == DOCKER_HUB { DOCKER_HUB_HOST } else { &self.registry }
     }
 
     /// Whether it can mean only one content: it is named by its digest.
@@ -38,6 +41,10 @@ impl ImageReference {
     }
 }
 
+/// What stands before a pull request's number in a tag: the last word of `pr-7`, `pull-7`, `pull-request-7`, `mr-7`,
+/// `merge-request-7` and `preview-7`. Any other may be a system or a build: `debian-12`, `r5`.
+const MARKS: [&str; 5] = ["pr", "pull", "request", "mr", "preview"];
+
 /// Whether an image's tag is one of the pull request, and so is pushed anew for each of its commits: `pr-7`, or its branch
 /// as build actions write it.
 pub(super) fn is_of_pull_request(image: &str, number: i64, branch: &str) -> bool {
@@ -45,10 +52,9 @@ pub(super) fn is_of_pull_request(image: &str, number: i64, branch: &str) -> bool
     let tag = reference.reference.to_ascii_lowercase();
     let number = number.to_string();
     let words: Vec<&str> = tag.split(['.', '_', '-']).collect();
-    // Not the 7 of `postgres:7`, nor that of `7-alpine`.
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let is_numbered = words.windows(2).any(|pair| is_word(pair[0]) && pair[1] == number)
-        || words.iter().any(|word| word.strip_prefix("pr").is_some_and(|rest| rest == number));
+    let is_marked = |word: &&str| MARKS.iter().any(|mark| word.strip_prefix(*mark) == Some(number.as_str()));
+    let is_numbered =
+        words.windows(2).any(|pair| MARKS.contains(&pair[0]) && pair[1] == number) || words.iter().any(is_marked);
     let slug: String = branch
         .to_ascii_lowercase()
         .chars()
@@ -72,11 +78,13 @@ impl FromStr for ImageReference {
             Some(colon) => (&text[..name_start + colon], &text[name_start + colon + 1..]),
             None => (text, "latest"),
         };
-        let (registry, repository) = match name.split_once('/') {
-            Some((first, path)) if names_registry(first) => (first, path.to_owned()),
-            Some(_) => (DOCKER_HUB, name.to_owned()),
-            None => (DOCKER_HUB, format!("library/{name}")),
+        let (registry, path) = match name.split_once('/') {
+            Some((first, path)) if ALSO_DOCKER_HUB.contains(&first) => (DOCKER_HUB, path),
+            Some((first, path)) if names_registry(first) => (first, path),
+            Some(_) | None => (DOCKER_HUB, name),
         };
+        let is_official = registry == DOCKER_HUB && !path.contains('/');
+        let repository = if is_official { format!("library/{path}") } else { path.to_owned() };
         let reference = digest.unwrap_or(tag).to_owned();
         Ok(Self { registry: registry.to_owned(), repository, reference })
     }
@@ -168,6 +176,10 @@ mod tests {
             ("shop", "docker.io", "registry-1.docker.io", "library/shop", "latest"),
             ("acme/shop:1", "docker.io", "registry-1.docker.io", "acme/shop", "1"),
             ("docker.io/acme/shop:1", "docker.io", "registry-1.docker.io", "acme/shop", "1"),
+            ("docker.io/nginx:1", "docker.io", "registry-1.docker.io", "library/nginx", "1"),
+            ("docker.io/library/nginx", "docker.io", "registry-1.docker.io", "library/nginx", "latest"),
+            ("index.docker.io/nginx:1", "docker.io", "registry-1.docker.io", "library/nginx", "1"),
+            ("registry-1.docker.io/acme/shop:1", "docker.io", "registry-1.docker.io", "acme/shop", "1"),
             ("ghcr.io/acme/a/b:v1", "ghcr.io", "ghcr.io", "acme/a/b", "v1"),
             ("localhost/shop:1", "localhost", "localhost", "shop", "1"),
             ("127.0.0.1:5000/shop", "127.0.0.1:5000", "127.0.0.1:5000", "shop", "latest"),
@@ -188,12 +200,22 @@ mod tests {
             ("ghcr.io/acme/shop:pr7", true),
             ("shop:PR_7-amd64", true),
             ("shop:pull-request-7", true),
+            ("shop:merge_request_7", true),
+            ("shop:mr-7", true),
+            ("shop:web.preview7", true),
+            ("shop:1.2-pr.7.3", true),
             ("shop:feature-cart", true),
             ("shop:web-feature-cart", true),
             ("shop:pr-71", false),
             ("postgres:7", false),
             ("postgres:7-alpine", false),
             ("postgres:17.7", false),
+            // Of others, who count systems and builds.
+            ("bitnami/redis:8.0.3-debian-7-r5", false),
+            ("bitnami/redis:8.0.3-debian-12-r7", false),
+            ("alpine-7", false),
+            ("shop:v-7", false),
+            ("shop:compr7", false),
             ("shop:latest", false),
             ("shop", false),
             (&digest, false),

@@ -103,9 +103,10 @@ pub(super) fn take_over(object: &mut Object, own_images: &BTreeSet<String>, cont
     default(security, "runAsNonRoot", json!(true));
     default(security, "seccompProfile", json!({ "type": "RuntimeDefault" }));
     for container in containers_mut(spec) {
-        // The node may have what the tag meant for another commit.
-        if is_own_build(container) {
-            default(container, "imagePullPolicy", json!("Always"));
+        // The node may have what the tag meant for another commit, which most charts have it keep. One that must never pull
+        // has its images by another way.
+        if is_own_build(container) && container["imagePullPolicy"] != "Never" {
+            container["imagePullPolicy"] = json!("Always");
         }
         let security = &mut container["securityContext"];
         default(security, "allowPrivilegeEscalation", json!(false));

@@ -603,6 +603,15 @@ app:
         assert_eq!(spec(&render)["template"]["metadata"]["labels"]["previewd.dev/commit"], COMMIT, "for each commit");
     }
 
+    #[test]
+    fn images_beside_the_app_are_noted_once_where_they_name_no_version() {
+        let text = "version: 1\napp: { image: 'shop:{{ sha }}', port: 80 }\n\
+                    services: { a: { image: api, port: 81 }, b: { image: api, port: 82 }, c: { image: 'c:7', port: 83 } }\n";
+        let notes = rendered(text).notes;
+        assert!(notes[0].starts_with("services.a.image (api) names no version: "), "{notes:?}");
+        assert_eq!(notes.len(), 1, "{notes:?}");
+    }
+
     /// SQLAlchemy takes no `postgres://`, and no library refuses the longer name.
     #[test]
     fn the_url_of_a_database_begins_as_every_library_reads_it() {

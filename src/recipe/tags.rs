@@ -1,15 +1,25 @@
 //! Images whose tags do not say which commit they were built from: the same tag may be another image a minute later, or
 //! still the one of the commit before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Context, FilePattern, Object, Recipe, Template, Variable, documents::read, mistakes::Findings};
+use super::{
+    Context, FilePattern, ImageReference, Object, Recipe, Template, Variable, documents::read, mistakes::Findings,
+};
 
 /// What is to be done.
 const ADVICE: &str =
     "a push may go on showing what was built before; name the commit, as in ghcr.io/acme/shop:{{ sha }}";
+
+/// The same for what may be somebody else's.
+const ADVICE_FOR_ANY: &str =
+    "what it means changes; name the commit, as in ghcr.io/acme/shop:{{ sha }}, or the version of what others made";
+/// So many images are noted by their names.
+const NOTED_AT_MOST: usize = 5;
+/// Tags that everybody moves.
+const FLOATING: [&str; 5] = ["latest", "main", "master", "edge", "nightly"];
 
 /// Notes images that change under their tag from commit to commit.
 pub(super) fn note_tags(
@@ -23,9 +33,17 @@ pub(super) fn note_tags(
     if !names_commit(&app.image) {
         findings.note(format!("app.image does not name the commit: {ADVICE}."));
     }
-    for (field, _) in images_beside_the_app(recipe).filter(|(_, image)| is_pushed_anew(image)) {
+    let (own, others): (Vec<_>, Vec<_>) = images_beside_the_app(recipe).partition(|(_, image)| is_pushed_anew(image));
+    for (field, _) in own {
         findings.note(format!("{field} does not name the commit: {ADVICE}."));
     }
+    // Several of them may run one image.
+    let mut floating = BTreeMap::new();
+    for (field, image) in others {
+        floating.entry(context.fill(image)).or_insert(field);
+    }
+    floating.retain(|image, _| is_floating(image));
+    note_floating(floating.into_iter().map(|(image, field)| format!("{field} ({image})")).collect(), findings);
 }
 
 /// The images of the recipe's services and tasks, each with its field.
@@ -134,21 +152,89 @@ fn note_tags_of_objects(
     context: &Context<'_>,
     findings: &mut Findings,
 ) {
-    let mut images = Vec::new();
+    // Each with the first object that runs it.
+    let mut images: BTreeMap<&str, &Object> = BTreeMap::new();
     for object in phases.iter().flatten() {
-        let of_containers = object.containers().filter_map(|container| container["image"].as_str());
-        images.extend(of_containers.map(|image| (object, image)));
-    }
-    let is_fixed = |image: &str| image.contains('@') || image.contains(context.commit.short());
-    for (object, image) in &images {
-        if own.contains(*image) {
-            findings.note(format!(
-                "{} {}: an image's tag is the pull request's and not the commit's: {ADVICE}.",
-                object.kind, object.name
-            ));
+        for container in object.containers() {
+            let Some(image) = container["image"].as_str() else { continue };
+            if own.contains(image) && container["imagePullPolicy"] == "Never" {
+                findings.note(format!(
+                    "{} {}: imagePullPolicy is Never, and {image} is pushed anew for each commit: a node that has the one of \
+                     another commit runs that.",
+                    object.kind, object.name
+                ));
+            }
+            images.entry(image).or_insert(object);
         }
     }
-    if !images.is_empty() && !images.iter().any(|(_, image)| is_fixed(image)) {
+    let mut floating = Vec::new();
+    for (image, object) in &images {
+        let (kind, name) = (&object.kind, &object.name);
+        if own.contains(*image) {
+            findings
+                .note(format!("{kind} {name}: the tag of {image} is the pull request's and no commit's: {ADVICE}."));
+        } else if is_floating(image) {
+            floating.push(format!("{kind} {name}: the image {image}"));
+        }
+    }
+    note_floating(floating, findings);
+    // What others made is fixed by a version or a digest, which says nothing of the repository's own.
+    let names_commit = |image: &&str| image.contains(context.commit.short());
+    let is_noted = |image: &&str| own.contains(*image) || is_floating(image);
+    if !images.keys().any(names_commit) && !images.keys().all(is_noted) {
         findings.note(format!("No image names the commit: {ADVICE}."));
+    }
+}
+
+/// Whether an image's tag is one that everybody moves, or it has none.
+fn is_floating(image: &str) -> bool {
+    image.parse::<ImageReference>().is_ok_and(|image| FLOATING.contains(&image.reference.to_ascii_lowercase().as_str()))
+}
+
+/// `images`: each with where it stands.
+fn note_floating(images: Vec<String>, findings: &mut Findings) {
+    let more = images.len().saturating_sub(NOTED_AT_MOST);
+    for image in images.into_iter().take(NOTED_AT_MOST) {
+        findings.note(format!("{image} names no version: {ADVICE_FOR_ANY}."));
+    }
+    if more > 0 {
+        findings.note(format!("Of the images beside these, {more} name no version."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_that_everybody_moves_are_known() {
+        let digest = format!("shop:latest@sha256:{}", "0a".repeat(32));
+        for (image, expected) in [
+            ("shop", true),
+            ("registry:5000/shop", true),
+            ("shop:latest", true),
+            ("ghcr.io/acme/shop:Main", true),
+            ("shop:nightly", true),
+            ("shop:1", false),
+            ("shop:latest-alpine", false),
+            ("shop:pr-7", false),
+            (&digest, false),
+            ("not an image", false),
+        ] {
+            assert_eq!(is_floating(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_few_images_are_noted_by_name() {
+        let notes = |count: usize| {
+            let mut findings = Findings::default();
+            note_floating((0..count).map(|n| format!("Deployment web: the image a{n}")).collect(), &mut findings);
+            findings.into_notes().expect("no mistakes")
+        };
+        assert_eq!(notes(0), Vec::<String>::new());
+        assert_eq!(notes(NOTED_AT_MOST).len(), NOTED_AT_MOST);
+        let many = notes(NOTED_AT_MOST + 2);
+        assert_eq!(many.last().map(String::as_str), Some("Of the images beside these, 2 name no version."));
     }
 }

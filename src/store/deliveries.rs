@@ -199,8 +199,22 @@ impl Store {
                         .execute(connection)
                         .await?;
                 }
-                Change::Built { repository_id, commit } => {
+                Change::Built { repository_id, commit, perhaps } => {
                     one_at_a_time!(connection);
+                    let is_its_own = match &commit {
+                        Some(commit) if perhaps => {
+                            let heads: i64 = pull_requests::table
+                                .filter(pull_requests::repository_id.eq(repository_id))
+                                .filter(pull_requests::state.eq(PullRequestState::Open.code()))
+                                .filter(pull_requests::head_sha.eq(commit.as_str()))
+                                .count()
+                                .get_result(connection)
+                                .await?;
+                            heads > 0
+                        }
+                        Some(_) | None => true,
+                    };
+                    let commit = commit.filter(|_| is_its_own);
                     let its = pull_requests::table
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .select(pull_requests::github_id);
@@ -226,7 +240,25 @@ impl Store {
                                 .set((plain_status!(EnvironmentStatus::Pending), asked!(now, at)))
                                 .execute(connection)
                                 .await?;
-                            renew!(connection, id);
+                            // What no attempt began of goes on waiting, in its round: nobody asked for another.
+                            let waits = diesel::update(deployments::table)
+                                .filter(deployments::environment_id.eq(&id))
+                                .filter(deployments::commit_sha.eq(&head))
+                                .filter(deployments::status.eq(DeploymentStatus::Failed.code()))
+                                .filter(deployments::attempt.eq(0))
+                                .set((
+                                    deployments::status.eq(DeploymentStatus::Pending.code()),
+                                    deployments::reason.eq(None::<String>),
+                                    deployments::message.eq(None::<String>),
+                                    deployments::finished_at.eq(None::<Millis>),
+                                    deployments::awaited_images.eq(None::<String>),
+                                    deployments::images_deadline.eq(None::<Millis>),
+                                ))
+                                .execute(connection)
+                                .await?;
+                            if waits == 0 {
+                                renew!(connection, id);
+                            }
                         } else if status == EnvironmentStatus::Deploying.code() {
                             // The attempt is over, and one more begins at once: nodes wait ever longer between two tries.
                             diesel::update(environments::table.find(&id))
@@ -250,13 +282,16 @@ impl Store {
                                 .await?;
                         }
                     }
-                    // What was deployed before may have been deployed with what the tag meant until now.
+                    // What was deployed before may have been deployed with what the tag meant until now, and have failed
+                    // with it.
                     let (of_any, sha) = (commit.is_none(), commit.as_ref().map_or("", CommitSha::as_str));
                     let its_heads = pull_requests::table
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .filter(pull_requests::head_sha.eq(sha).or(of_any.into_sql::<Bool>()))
                         .select(pull_requests::github_id);
-                    let is_deployed = [EnvironmentStatus::Running.code(), EnvironmentStatus::Deploying.code()];
+                    let is_deployed =
+                        [EnvironmentStatus::Running, EnvironmentStatus::Deploying, EnvironmentStatus::Failed]
+                            .map(EnvironmentStatus::code);
                     diesel::update(environments::table)
                         .filter(environments::pull_request_id.eq_any(its_heads))
                         .filter(environments::status.eq_any(is_deployed))

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::environment::{CommitSha, DeploymentStatus, GitHubState, Millis, Readiness, Reason};
 
+/// What stands before what was tried, in the column of the images. No image has a space in it.
+pub(super) const TRIED: &str = "tried ";
+
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = deployments)]
 pub(super) struct DeploymentRow {
@@ -69,12 +72,18 @@ pub struct Deployment {
     pub awaited_images: Option<Vec<String>>,
     /// Until when they are waited for. None: for as long as it takes.
     pub images_deadline: Option<Millis>,
+    /// What the tags of the pull request meant when the last attempt of this round began, as far as their registries said
+    /// it: `image@digest`.
+    pub tried_images: Vec<String>,
 }
 
 impl TryFrom<DeploymentRow> for Deployment {
     type Error = StoreError;
 
     fn try_from(row: DeploymentRow) -> Result<Self, StoreError> {
+        let images: Option<Vec<String>> = row.awaited_images.as_deref().and_then(|it| serde_json::from_str(it).ok());
+        let (tried, awaited): (Vec<String>, Vec<String>) =
+            images.iter().flatten().cloned().partition(|image| image.starts_with(TRIED));
         Ok(Self {
             id: row.id,
             commit: commit(&row.commit_sha)?,
@@ -95,8 +104,9 @@ impl TryFrom<DeploymentRow> for Deployment {
             github_state: row.github_state.as_deref().and_then(GitHubState::from_code),
             github_description: row.github_description,
             readiness: row.readiness.as_deref().and_then(|proof| serde_json::from_str(proof).ok()),
-            awaited_images: row.awaited_images.as_deref().and_then(|images| serde_json::from_str(images).ok()),
+            awaited_images: images.map(|_| awaited),
             images_deadline: row.images_deadline,
+            tried_images: tried.iter().filter_map(|image| image.strip_prefix(TRIED)).map(str::to_owned).collect(),
         })
     }
 }

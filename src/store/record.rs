@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     Event, Lease, LeaseLost, Store, StoreError,
     connection::write,
+    deployments::TRIED,
     events::EventRow,
     lease::held_unasked,
     schema::{deployments, environments, events, renders, standings},
@@ -210,6 +211,14 @@ impl DeploymentChanges {
     pub fn images(mut self, missing: Option<&[String]>, deadline: Option<Millis>) -> Self {
         self.awaited_images = Some(missing.map(|images| serde_json::json!(images).to_string()));
         self.images_deadline = Some(deadline);
+        self
+    }
+
+    /// What the tags of the pull request mean in the attempt that begins, `image@digest`, beside what was awaited.
+    pub fn tried(mut self, awaited: &[String], tried: &[String]) -> Self {
+        let tried = tried.iter().map(|image| format!("{TRIED}{image}"));
+        let images: Vec<String> = awaited.iter().cloned().chain(tried).collect();
+        self.awaited_images = Some(Some(serde_json::json!(images).to_string()));
         self
     }
 

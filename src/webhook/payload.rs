@@ -104,7 +104,15 @@ struct BuildEvent {
 #[derive(Deserialize)]
 struct Run {
     head_sha: String,
+    /// What started it. Suites do not say it.
+    event: Option<String>,
 }
+
+/// What starts a run at the default branch, or at any branch that somebody names, whatever it builds. That of
+/// `pull_request_target` is the base branch.
+/// <https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows>
+const OF_NO_COMMIT: [&str; 5] =
+    ["workflow_run", "workflow_dispatch", "repository_dispatch", "issue_comment", "pull_request_target"];
 
 #[derive(Deserialize)]
 struct InstallationEvent {
@@ -179,11 +187,13 @@ fn repository(event: RepositoryEvent) -> Result<Parsed, BadPayload> {
 
 fn built(event: BuildEvent) -> Result<Parsed, BadPayload> {
     let BuildEvent { action, workflow_run, repository } = event;
+    let started_by = workflow_run.as_ref().and_then(|run| run.event.as_deref());
+    let perhaps = started_by.is_some_and(|event| OF_NO_COMMIT.contains(&event));
     let commit = workflow_run.and_then(|run| run.head_sha.parse().ok());
     let facts = repository.map(|repository| repository.facts("repository", None)).transpose()?;
     let change = match (action.as_str(), &facts) {
         ("completed" | "published" | "updated", Some(facts)) => {
-            Change::Built { repository_id: facts.github_id, commit }
+            Change::Built { repository_id: facts.github_id, commit, perhaps }
         }
         ("completed" | "published" | "updated", None) => NO_REPOSITORY,
         _ => ACTION_NOT_USED,

@@ -49,6 +49,7 @@ fn what_each_step_leaves_in_the_rows() {
         still_serving: Some(before.clone()),
         readiness: None,
         holds_objects: true,
+        rebuilt: false,
         outcome: Some((DeploymentStatus::Failed, Some(Reason::CrashLoop), Some("It crashes."))),
     };
     let cause = || Cause::Draft;
@@ -93,7 +94,7 @@ fn what_each_step_leaves_in_the_rows() {
 }
 
 #[test]
-fn an_environment_that_waits_with_nothing_in_the_cluster_gives_its_place_back() {
+fn what_a_record_says_depends_on_what_was_seen() {
     let head = sha('a');
     let seen = Seen {
         head: &head,
@@ -103,10 +104,16 @@ fn an_environment_that_waits_with_nothing_in_the_cluster_gives_its_place_back() 
         still_serving: None,
         readiness: None,
         holds_objects: false,
+        rebuilt: false,
         outcome: None,
     };
     let waiting = written(&record_of(&Step::ShowWaiting { cause: Cause::Draft }, &seen, 100));
     assert!(waiting[0].contains("admitted_at: Some(None)"), "{waiting:?}");
     // Without a row there is no outcome to show.
     assert!(written(&record_of(&Step::ShowOutcome, &seen, 100)).is_empty());
+    // What is refused in the round that another image begins would otherwise begin one after the other.
+    let renewed = |seen: &Seen<'_>| written(&record_of(&Step::RenewDeployment, seen, 100)).remove(0);
+    assert!(!renewed(&seen).contains("checked_at"), "{}", renewed(&seen));
+    let rebuilt = Seen { rebuilt: true, ..seen };
+    assert!(renewed(&rebuilt).contains("checked_at: Some(100)"), "{}", renewed(&rebuilt));
 }

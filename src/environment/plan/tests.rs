@@ -84,6 +84,13 @@ fn failed_after_good(applied: Option<CommitSha>, serving: Option<CommitSha>) -> 
     Facts { status: EnvironmentStatus::Failed, applied, serving, good: Some(good()), ..facts(Some(head)) }
 }
 
+/// The head commit failed for this reason after another one ran, and a tag means something else by now.
+fn failed_and_rebuilt(reason: Reason, applied: Option<CommitSha>) -> Facts {
+    let facts = failed_after_good(applied, Some(good()));
+    let deployment = facts.deployment.map(|row| DeploymentFacts { reason: Some(reason), ..row });
+    Facts { rebuilt: true, check_is_due: true, deployment, ..facts }
+}
+
 fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Millis>) -> Facts {
     Facts { decision: Decision::Gone(None), status, namespace, deletion_started_at: since, ..facts(None) }
 }
@@ -596,6 +603,21 @@ fn each_state_has_its_step() {
             Step::RenewDeployment,
         ),
         (
+            "it failed with the image of before, and its build ended later",
+            failed_and_rebuilt(Reason::CrashLoop, Some(commit())),
+            Step::RenewDeployment,
+        ),
+        (
+            "the same once the one before is back",
+            failed_and_rebuilt(Reason::UrlUnreachable, Some(good())),
+            Step::RenewDeployment,
+        ),
+        (
+            "no image mends a recipe",
+            failed_and_rebuilt(Reason::ObjectRefused, Some(good())),
+            Step::Reapply { commit: good() },
+        ),
+        (
             "to be checked",
             Facts { check_is_due: true, ..running(Lifetime::default()) },
             Step::Reapply { commit: commit() },
@@ -746,6 +768,14 @@ fn an_attempt_begins_once_its_images_are_there() {
     assert_eq!(waits(outdated(), None), looks_for_build(NOW + 15_000));
     let begins = Step::BeginAttempt { attempt: 1, deadline: NOW + 180_000 };
     assert_eq!(waits(outdated(), Some(NOW)), begins, "with what there is");
+    for is_there in [true, false] {
+        let step = waits(Images::Unbuilt { image: image(), is_there }, Some(NOW + 4_000));
+        assert_eq!(
+            step,
+            Step::Fail { cause: Cause::BuildFailed { image: image(), is_there } },
+            "before its time is over"
+        );
+    }
     let untold = || Images::Untold { image: image() };
     assert_eq!(waits(untold(), Some(NOW + 4_000)), looks_again_at(NOW + 4_000), "it was missing");
     assert_eq!(waits(untold(), Some(NOW)), begins, "a registry that is away is no build that did not end");

@@ -484,3 +484,47 @@ async fn an_app_lists_the_repositories_that_it_was_given() {
     let with_token = Scene::with_token().await;
     assert!(with_token.github.installations().await.unwrap().is_empty(), "a token is no App");
 }
+
+#[test]
+fn the_newest_run_of_each_workflow_says_how_it_ended() {
+    let run = |id: i64, workflow: i64, status: &str, conclusion: Option<&str>| {
+        let (event, conclusion) = ("pull_request".to_owned(), conclusion.map(str::to_owned));
+        Run { id, workflow_id: workflow, event, status: Some(status.to_owned()), conclusion }
+    };
+    let ended = |id, workflow, conclusion| run(id, workflow, "completed", Some(conclusion));
+    let going = |id, workflow| run(id, workflow, "in_progress", None);
+    let pushed = Run { event: "push".to_owned(), ..ended(2, 1, "success") };
+    for (runs, expected) in [
+        (vec![], Workflows::None),
+        (vec![going(1, 1)], Workflows::UnderWay),
+        (vec![ended(2, 2, "failure"), going(1, 1)], Workflows::UnderWay),
+        (vec![ended(1, 1, "success"), ended(2, 2, "skipped")], Workflows::Over),
+        (vec![run(1, 1, "waiting", None)], Workflows::Over),
+        (vec![ended(1, 1, "failure")], Workflows::Failed),
+        (vec![ended(1, 1, "timed_out")], Workflows::Failed),
+        (vec![ended(1, 1, "startup_failure")], Workflows::Failed),
+        (vec![ended(1, 1, "cancelled")], Workflows::Failed),
+        (vec![ended(2, 2, "success"), ended(1, 1, "failure")], Workflows::Failed),
+        // Started anew, in whichever order they are listed.
+        (vec![ended(2, 1, "success"), ended(1, 1, "cancelled")], Workflows::Over),
+        (vec![ended(1, 1, "success"), ended(2, 1, "failure")], Workflows::Failed),
+        // What a push starts does not take the place of what the pull request does.
+        (vec![pushed, ended(1, 1, "failure")], Workflows::Failed),
+    ] {
+        assert_eq!(workflows_of(&runs), expected, "{runs:?}");
+    }
+}
+
+#[tokio::test]
+async fn workflows_of_a_commit_as_github_has_them() {
+    let scene = Scene::with_token().await;
+    let head = scene.facts().await.head_sha;
+    let now = async || scene.github.workflows(&scene.access, &head).await.unwrap();
+    assert_eq!(now().await, Workflows::None);
+    scene.loopback.set_workflow(SHOP, head.as_str(), "in_progress").unwrap();
+    assert_eq!(now().await, Workflows::UnderWay);
+    scene.loopback.set_workflow(SHOP, head.as_str(), "completed").unwrap();
+    assert_eq!(now().await, Workflows::Over);
+    scene.loopback.end_workflow(SHOP, head.as_str(), "failure").unwrap();
+    assert_eq!(now().await, Workflows::Failed);
+}

@@ -25,6 +25,7 @@ fn rendered_under(yaml: &str, policy: &Policy) -> Result<Render, Cause> {
     let mut render = render_alone("expose: { service: led-to, port: 80 }", &yaml, policy).map_err(Cause::from)?;
     // What a test is about is left.
     render.objects.retain(|object| object.name != "led-to");
+    render.notes.retain(|note| !note.contains(" names no version: "));
     render.phase_ends.clear();
     Ok(render)
 }
@@ -663,6 +664,31 @@ fn a_tag_that_is_no_commits_is_noted() {
     }
 }
 
+/// What others made says nothing of which commit the application is.
+#[test]
+fn images_without_a_version_are_noted_by_name() {
+    let digest = format!("db@sha256:{}", "0a".repeat(32));
+    let digest = digest.as_str();
+    for (images, noted) in [
+        (["shop:{{ sha }}", "db:16"], vec![]),
+        (["shop:{{ sha }}", "db"], vec!["Deployment other: the image db names no version"]),
+        (["shop:1", digest], vec!["No image names the commit"]),
+        (["shop:latest", digest], vec!["Deployment web: the image shop:latest names", "No image names the commit"]),
+        (["shop:main", "shop:main"], vec!["Deployment web: the image shop:main names no version"]),
+        (["shop:pr-7", "shop:pr-7"], vec!["Deployment web: the tag of shop:pr-7 is the pull request's"]),
+    ] {
+        let [web, other] = images.map(|image| format!("image: '{image}'"));
+        let web = led_to().replace("image: shop", &web);
+        let other = deployment("", "").replace("web", "other").replace("a: b", "c: d").replace("image: shop", &other);
+        let yaml = format!("{web}\n---\n{other}");
+        let notes = render_alone(EXPOSE, &yaml, &Policy::default()).expect("a render").notes;
+        assert_eq!(notes.len(), noted.len(), "{images:?}: {notes:?}");
+        for words in noted {
+            assert!(notes.iter().any(|note| note.starts_with(words)), "{words}: {notes:?}");
+        }
+    }
+}
+
 /// What the recipe fills from the pull request's own variables is its own, whatever it looks like.
 #[test]
 fn images_of_the_pull_request_are_known_by_their_templates() {
@@ -687,6 +713,27 @@ fn images_of_the_pull_request_are_known_by_their_templates() {
             web.expect(name).body["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] == "Always"
         };
         assert_eq!((is_pulled_anew("web"), is_pulled_anew("other")), (!own.is_empty(), false), "{image}");
+    }
+}
+
+#[test]
+fn images_of_the_pull_request_are_pulled_anew_whatever_a_chart_says() {
+    let digest = format!("shop:pr-7@sha256:{}", "0a".repeat(32));
+    for (image, asked, policy, is_noted) in [
+        ("shop:pr-7", "IfNotPresent", "Always", false),
+        ("shop:pr-7", "Always", "Always", false),
+        ("shop:pr-7", "Never", "Never", true),
+        ("shop:1", "IfNotPresent", "IfNotPresent", false),
+        ("shop:1", "Never", "Never", false),
+        (digest.as_str(), "IfNotPresent", "IfNotPresent", false),
+    ] {
+        let container = format!("imagePullPolicy: {asked}");
+        let yaml = deployment("", &container).replace("image: shop", &format!("image: '{image}'"));
+        let render = rendered(&yaml).expect("a render");
+        let container = &render.objects[0].body["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["imagePullPolicy"], policy, "{image}, {asked}");
+        let has_note = render.notes.iter().any(|note| note.contains("imagePullPolicy is Never"));
+        assert_eq!(has_note, is_noted, "{image}, {asked}: {:?}", render.notes);
     }
 }
 

@@ -89,6 +89,8 @@ fn causes() -> Vec<Cause> {
         pull(PullFailure::NeverPulled),
         pull(PullFailure::Unsaid),
         Cause::ImageMissing { image: image() },
+        Cause::BuildFailed { image: image(), is_there: true },
+        Cause::BuildFailed { image: image(), is_there: false },
         crash(Some(1)),
         crash(Some(0)),
         crash(None),
@@ -202,13 +204,14 @@ fn place(cause: &Cause) -> usize {
         Cause::Evicted { .. } => 47,
         Cause::RedirectsToItself { .. } => 48,
         Cause::SlowAnswer { .. } => 49,
+        Cause::BuildFailed { .. } => 50,
     }
 }
 
 #[test]
 fn every_cause_is_among_them() {
     let listed: BTreeSet<usize> = causes().iter().map(place).collect();
-    assert_eq!(listed, (0..=49).collect(), "one has no row in the table");
+    assert_eq!(listed, (0..=50).collect(), "one has no row in the table");
     let reasons: BTreeSet<Reason> = causes().iter().map(Cause::reason).collect();
     assert_eq!(reasons, Reason::ALL.iter().copied().collect());
 }

@@ -365,9 +365,22 @@ fn builds_are_of_their_repository() {
         let parsed = parse(event, payload.to_string().as_bytes()).expect(event);
         let head_sha = payload[event]["head_sha"].as_str();
         let commit = head_sha.map(|sha| sha.parse().expect("a commit"));
-        assert_eq!(parsed.change, Change::Built { repository_id: id, commit }, "{event}");
+        let perhaps = event == "workflow_run";
+        assert_eq!(parsed.change, Change::Built { repository_id: id, commit, perhaps }, "{event}");
         let as_registry_package = parse("registry_package", payload.to_string().as_bytes()).expect("the newer name");
         assert!(matches!(as_registry_package.change, Change::Built { repository_id, .. } if repository_id == id));
+    }
+    for (started_by, is_perhaps) in [
+        ("workflow_run", true),
+        ("workflow_dispatch", true),
+        ("pull_request_target", true),
+        ("pull_request", false),
+        ("push", false),
+    ] {
+        let mut payload = example("workflow_run", "completed");
+        payload["workflow_run"]["event"] = json!(started_by);
+        let parsed = parse("workflow_run", payload.to_string().as_bytes()).expect(started_by);
+        assert!(matches!(parsed.change, Change::Built { perhaps, .. } if perhaps == is_perhaps), "{started_by}");
     }
     let requested = parse("workflow_run", example("workflow_run", "requested").to_string().as_bytes());
     assert_eq!(requested.expect("a delivery").change, ACTION_NOT_USED);

@@ -173,8 +173,14 @@ async fn a_commit_goes_back_to_the_image_that_it_ran_with() {
     .await;
     life.until_commented(number, "What ran of it before still answers").await;
 
+    // The end of a build that changes nothing begins nothing; another image does.
+    tell_build_ended(&life, &head).await;
+    life.until_settled().await;
+    let same = life.get(number).await;
+    let started_at = |found: &Value| found["deployments"][0]["started_at"].clone();
+    assert_eq!((&same["status"], started_at(&same)), (&json!("failed"), started_at(&back)), "{same:#}");
     registry.push(&built(&image, "another build")).await.unwrap();
-    life.call("retry_preview_deployment", number).await.done().unwrap();
+    tell_build_ended(&life, &head).await;
     let again = life.until_running(number).await;
     assert_ne!(again["deployments"][0]["readiness"]["images"][0]["digest"].as_str(), Some(digest), "{again:#}");
     life.finish().await;
@@ -194,6 +200,9 @@ async fn a_tag_that_moves_where_its_registry_does_not_tell_is_waited_for_while_i
     life.begin().await;
     let recipe = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
     let number = life.open("change", &recipe).await;
+    let first = life.head(number);
+    life.stand.github.set_workflow(&life.repository, &first, "completed").unwrap();
+    tell_build_ended(&life, &first).await;
     life.until_applied(number).await;
 
     let second = life.push(number).await;
@@ -203,6 +212,89 @@ async fn a_tag_that_moves_where_its_registry_does_not_tell_is_waited_for_while_i
     assert!(said.contains("may still be the one of the commit before"), "{waiting:#}");
     life.stand.github.set_workflow(&life.repository, &second, "completed").unwrap();
     tell_build_ended(&life, &second).await;
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
+/// Of two pushes one after the other the build of the first may end while that of the second is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_commit_between_pushes_is_not_taken_for_the_heads() {
+    let Some(ground) = life::api_only().await else { return };
+    let registry = Registry::start(Ipv4Addr::LOCALHOST, false).await.unwrap();
+    let mut life = Life::prepare(ground, "between", None).await;
+    life.configure(&registries(&registry, ""));
+    life.begin().await;
+    let recipe = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
+    let number = life.open("change", &recipe).await;
+    let (image, first) = (format!("{}/shop:pr-{number}", registry.host()), life.head(number));
+    let waits = |found: &Value, commit: &str, words: &str| {
+        let said = found["message"].as_str().is_some_and(|said| said.contains(words));
+        found["reason"] == "waiting_for_image" && found["commit"] == *commit && said
+    };
+    life.until(number, SOON, |found| waits(found, &first, "is not in its registry yet")).await;
+    let second = life.push(number).await;
+    life.stand.github.set_workflow(&life.repository, &second, "in_progress").unwrap();
+    life.until(number, SOON, |found| waits(found, &second, "is not in its registry yet")).await;
+
+    let build = async |commit: &str| {
+        registry.push(&built(&image, commit)).await.unwrap();
+        life.stand.github.set_workflow(&life.repository, commit, "completed").unwrap();
+        tell_build_ended(&life, commit).await;
+    };
+    build(&first).await;
+    life.until(number, SOON, |found| waits(found, &second, "a build of this one is under way")).await;
+    build(&second).await;
+    life.until_applied(number).await;
+    life.finish().await;
+}
+
+/// What its tag means then is the image of the commit before, which must not be shown as this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_build_failed_is_not_deployed_as_the_one_before() {
+    let Some(ground) = life::api_only().await else { return };
+    let registry = Registry::start(Ipv4Addr::LOCALHOST, false).await.unwrap();
+    let mut life = Life::prepare(ground, "broken", None).await;
+    life.configure(&registries(&registry, ""));
+    life.begin().await;
+    let tag = recipe_of(&format!("{}/shop:pr-{{{{ pull_request }}}}", registry.host()), "ok");
+    let number = life.open("change", &tag).await;
+    let image = format!("{}/shop:pr-{number}", registry.host());
+    let build = async |image: &str, commit: &str| {
+        registry.push(&built(image, commit)).await.unwrap();
+        life.stand.github.set_workflow(&life.repository, commit, "completed").unwrap();
+        tell_build_ended(&life, commit).await;
+    };
+    let fail = async |commit: &str| {
+        life.stand.github.set_workflow(&life.repository, commit, "in_progress").unwrap();
+        life.until(number, SOON, |found| found["reason"] == "waiting_for_image" && found["commit"] == *commit).await;
+        life.stand.github.end_workflow(&life.repository, commit, "failure").unwrap();
+        tell_build_ended(&life, commit).await;
+        let failed = life.until_status(number, "failed").await;
+        assert_eq!(failed["reason"], "image_pull_failed", "{failed:#}");
+        assert_eq!(failed["deployments"][0]["attempt"], 0, "{failed:#}");
+        failed["message"].as_str().unwrap().to_owned()
+    };
+    build(&image, &life.head(number)).await;
+    life.until_applied(number).await;
+
+    let second = life.push(number).await;
+    let said = fail(&second).await;
+    assert!(said.contains(&format!("{image} is still the one of the commit before, and a build of this")), "{said}");
+    build(&image, &second).await;
+    life.until_applied(number).await;
+
+    // Whoever asks for it all the same may know better.
+    let third = life.push(number).await;
+    fail(&third).await;
+    life.call("retry_preview_deployment", number).await.done().unwrap();
+    life.until_applied(number).await;
+
+    let own = format!("{}/own", registry.host());
+    github_push(&life, number, &recipe_of(&format!("{own}:{{{{ sha }}}}"), "ok")).await;
+    let fourth = life.head(number);
+    let said = fail(&fourth).await;
+    assert!(said.contains("is not in its registry, and a build of this commit failed"), "{said}");
+    build(&format!("{own}:{fourth}"), &fourth).await;
     life.until_applied(number).await;
     life.finish().await;
 }

@@ -460,7 +460,7 @@ async fn what_lacks_its_image_tries_again_when_its_build_ends() {
     for_each_database(async |database| {
         let store = database.store();
         let built = async |commit: &CommitSha| {
-            tell(&store, Change::Built { repository_id: 1, commit: Some(commit.clone()) }).await;
+            tell(&store, Change::Built { repository_id: 1, commit: Some(commit.clone()), perhaps: false }).await;
             let environment = environment_of(&store, 7).await.environment;
             (environment.status, environment.reason, store.has_due_environment().await.unwrap())
         };
@@ -498,6 +498,19 @@ async fn what_lacks_its_image_tries_again_when_its_build_ends() {
         assert_eq!(built(head).await, (EnvironmentStatus::Pending, None, true));
         let row = store.deployment(id, head).await.unwrap().unwrap();
         assert_eq!(row.status, DeploymentStatus::Cancelled, "the plan begins a new round");
+
+        // It failed before any attempt of it had begun.
+        let lease = claim(&store).await;
+        let ended = DeploymentChanges {
+            status: Some(DeploymentStatus::Failed.code()),
+            attempt: Some(0),
+            ..DeploymentChanges::default().images(Some(&["shop:pr-7".to_owned()]), Some(5))
+        };
+        lacks(&lease, head, EnvironmentStatus::Failed, ended).await;
+        assert_eq!(built(head).await, (EnvironmentStatus::Pending, None, true));
+        let row = store.deployment(id, head).await.unwrap().unwrap();
+        assert_eq!((row.status, row.round, row.reason), (DeploymentStatus::Pending, 1, None), "it goes on waiting");
+        assert_eq!((row.awaited_images, row.images_deadline), (None, None), "and is looked for anew");
     })
     .await;
 }
@@ -514,13 +527,39 @@ async fn what_runs_is_looked_at_when_its_build_ends() {
         let runs = EnvironmentChanges::status(EnvironmentStatus::Running, None);
         store.record(&lease, Record { environment: Some(runs), ..Record::default() }).await.unwrap().unwrap();
         store.release(&lease, None, 0, true).await.unwrap();
-        let is_looked_at = async |commit: Option<CommitSha>| {
-            tell(&store, Change::Built { repository_id: 1, commit }).await;
+        let is_looked_at = async |commit: Option<CommitSha>, perhaps: bool| {
+            tell(&store, Change::Built { repository_id: 1, commit, perhaps }).await;
             let due = store.has_due_environment().await.unwrap();
             (environment_of(&store, 7).await.environment.check_is_due, due)
         };
-        assert_eq!(is_looked_at(Some(commit(9))).await, (false, false), "another commit's");
-        assert_eq!(is_looked_at(None).await, (true, true), "a package says no commit");
+        assert_eq!(is_looked_at(Some(commit(9)), false).await, (false, false), "another commit's");
+        assert_eq!(is_looked_at(None, false).await, (true, true), "a package says no commit");
+
+        // Another workflow started it, at the default branch: it may have built this one.
+        let looked = async || {
+            let lease = claim(&store).await;
+            let checked = EnvironmentChanges::default().checked(5);
+            store.record(&lease, Record { environment: Some(checked), ..Record::default() }).await.unwrap().unwrap();
+            store.release(&lease, None, 0, true).await.unwrap();
+        };
+        looked().await;
+        assert_eq!(is_looked_at(Some(commit(9)), true).await, (true, true));
+        looked().await;
+        tell_of(&store, &pushed(&pull_request(8), 9, 1)).await;
+        settle(&store, EnvironmentStatus::Pending, None).await;
+        assert_eq!(is_looked_at(Some(commit(9)), true).await, (false, false), "it is another pull request's");
+
+        // What failed may have failed with the image of the commit before.
+        database.execute("UPDATE environments SET due_at = 0 WHERE status = 'running'").await;
+        let lease = claim(&store).await;
+        let cause = Cause::CrashLoop { container: "app".to_owned(), restarts: 3, exit_code: Some(1) };
+        let failed = EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause)).checked(5);
+        store.record(&lease, Record { environment: Some(failed), ..Record::default() }).await.unwrap().unwrap();
+        store.release(&lease, None, 0, true).await.unwrap();
+        assert_eq!(is_looked_at(Some(commit(9)), false).await, (false, false), "another commit's");
+        assert_eq!(is_looked_at(Some(head.clone()), true).await, (true, true));
+        let environment = environment_of(&store, 7).await.environment;
+        assert_eq!(environment.status, EnvironmentStatus::Failed, "a pass says whether it is another image");
     })
     .await;
 }

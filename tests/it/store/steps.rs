@@ -274,6 +274,27 @@ async fn what_ran_of_a_commit_is_kept_until_something_else_of_it_runs() {
     .await;
 }
 
+#[tokio::test]
+async fn what_was_tried_is_kept_beside_what_was_awaited() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        let (awaited, tried) = (["shop:pr-7".to_owned()], ["shop:pr-7@sha256:a".to_owned()]);
+        let record = async |changes: DeploymentChanges| {
+            store.record(&lease, deployment(1, changes)).await.unwrap().unwrap();
+            let row = store.deployment(&overview.environment.id, &commit(1)).await.unwrap().unwrap();
+            (row.awaited_images, row.images_deadline, row.tried_images)
+        };
+        let looked = DeploymentChanges::default().images(Some(&awaited), Some(5));
+        assert_eq!(record(looked).await, (Some(awaited.to_vec()), Some(5), vec![]));
+        let begins = DeploymentChanges::default().tried(&awaited, &tried);
+        assert_eq!(record(begins).await, (Some(awaited.to_vec()), Some(5), tried.to_vec()));
+        let renewed = DeploymentChanges::default().images(None, None);
+        assert_eq!(record(renewed).await, (None, None, vec![]), "another round");
+    })
+    .await;
+}
+
 /// Like a database's seed: the commit that leaves it out, and one that goes back, do not have it run again.
 #[tokio::test]
 async fn what_is_done_once_stays_done_until_a_volume_goes() {

@@ -68,6 +68,15 @@ pub struct Commit {
     pub network: u64,
 }
 
+/// A run of a workflow of GitHub Actions.
+#[derive(Clone, Debug)]
+pub struct WorkflowRun {
+    /// `in_progress`, `completed`.
+    pub status: String,
+    /// How it ended: `success`, `failure`. None where it goes on.
+    pub conclusion: Option<String>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Repository {
     pub id: u64,
@@ -89,8 +98,8 @@ pub struct Repository {
     /// On lines of changes.
     pub review_comments: BTreeMap<u64, Comment>,
     pub deployments: BTreeMap<u64, Deployment>,
-    /// The status of a commit's one workflow run, by the commit.
-    pub workflow_runs: BTreeMap<String, String>,
+    /// A commit's one workflow run, by the commit.
+    pub workflow_runs: BTreeMap<String, WorkflowRun>,
     pub next_number: u64,
 }
 

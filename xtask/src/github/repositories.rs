@@ -8,7 +8,7 @@ use super::GitHub;
 use super::error::ControlError;
 use super::payloads;
 use super::shapes::Shapes;
-use super::state::{Installation, Repository, Role, State, UserKind};
+use super::state::{Installation, Repository, Role, State, UserKind, WorkflowRun};
 use super::webhooks::Event;
 
 impl GitHub {
@@ -70,11 +70,20 @@ impl GitHub {
         Ok(())
     }
 
-    /// A workflow of GitHub Actions for a commit, from now on in this status: `in_progress`, `completed`.
+    /// A workflow of GitHub Actions for a commit, from now on in this status: `in_progress`, or `completed` and well.
     pub fn set_workflow(&self, repository: &str, commit: &str, status: &str) -> Result<(), ControlError> {
-        let mut state = self.state();
-        let runs = &mut state.repository_mut(repository)?.workflow_runs;
-        runs.insert(commit.to_owned(), status.to_owned());
+        let conclusion = (status == "completed").then(|| "success".to_owned());
+        self.set_workflow_run(repository, commit, WorkflowRun { status: status.to_owned(), conclusion })
+    }
+
+    /// The workflow of a commit has ended so: `failure`, `timed_out`.
+    pub fn end_workflow(&self, repository: &str, commit: &str, conclusion: &str) -> Result<(), ControlError> {
+        let (status, conclusion) = ("completed".to_owned(), Some(conclusion.to_owned()));
+        self.set_workflow_run(repository, commit, WorkflowRun { status, conclusion })
+    }
+
+    fn set_workflow_run(&self, repository: &str, commit: &str, run: WorkflowRun) -> Result<(), ControlError> {
+        self.state().repository_mut(repository)?.workflow_runs.insert(commit.to_owned(), run);
         Ok(())
     }
 

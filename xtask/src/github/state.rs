@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::error::ControlError;
 pub use super::model::{
     App, Comment, Commit, Deployment, DeploymentStatus, Head, Installation, PullRequest, PullState, Repository, Role,
-    Tree, User, UserKind,
+    Tree, User, UserKind, WorkflowRun,
 };
 
 /// Ids start beyond 32 bits, as GitHub's own comment ids soon do: a client that stores them too small fails here.

@@ -77,11 +77,11 @@ pub fn list_workflow_runs(state: &State, call: &Call) -> Result<Answer, Answer> 
     let example = examples.find(|run| run.get("path").is_some()).cloned().unwrap_or_default();
     let shapes = call.shapes(state);
     let shown: Vec<Value> = found
-        .map(|(sha, status)| {
+        .map(|(sha, known)| {
             let mut run = example.clone();
             run["head_sha"] = json!(sha);
-            run["status"] = json!(status);
-            run["conclusion"] = if status == "completed" { json!("success") } else { Value::Null };
+            run["status"] = json!(known.status);
+            run["conclusion"] = json!(known.conclusion);
             run["repository"] = shapes.repository(repository);
             run["head_repository"] = shapes.repository(repository);
             run
