@@ -592,7 +592,11 @@ impl Pass<'_> {
     }
 
     /// Keeps in the inventory which Jobs ended well: they may be gone when somebody looks again.
-    pub(super) async fn remember_what_is_done(&self, known: &[Inventoried], workloads: &Workloads) -> Result<(), Interrupted> {
+    pub(super) async fn remember_what_is_done(
+        &self,
+        known: &[Inventoried],
+        workloads: &Workloads,
+    ) -> Result<(), Interrupted> {
         if self.engine.faults.has(Fault::JobsForgotten) {
             return Ok(());
         }

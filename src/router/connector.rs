@@ -197,12 +197,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is shown each piece that was read.
+type Inspect = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A stream of which somebody is told where it ends before its first byte.
-type Watched = InspectReader<DuplexStream, Box<dyn FnMut(&[u8]) + Send>>;
+type Watched = InspectReader<DuplexStream, Inspect>;
 
 fn watch(stream: DuplexStream, ends_in_silence: impl FnOnce() + Send + 'static) -> Watched {
     let mut ends_in_silence = Some(ends_in_silence);
-    let inspect: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |first: &[u8]| {
+    let inspect: Inspect = Box::new(move |first: &[u8]| {
         if let Some(tell) = ends_in_silence.take().filter(|_| first.is_empty()) {
             tell();
         }
