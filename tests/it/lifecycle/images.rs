@@ -181,7 +181,7 @@ async fn a_commit_goes_back_to_the_image_that_it_ran_with() {
     assert_eq!((&same["status"], started_at(&same)), (&json!("failed"), started_at(&back)), "{same:#}");
     registry.push(&built(&image, "another build")).await.unwrap();
     tell_build_ended(&life, &head).await;
-    let again = life.until_running(number).await;
+    let again = life.until(number, TO_RUNNING, |found| found["status"] == "running").await;
     assert_ne!(again["deployments"][0]["readiness"]["images"][0]["digest"].as_str(), Some(digest), "{again:#}");
     life.finish().await;
 }
