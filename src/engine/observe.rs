@@ -525,6 +525,8 @@ impl Pass<'_> {
         }
         let url = match &self.engine.prober {
             None => None,
+            // A render of an earlier previewd may have no path that the router follows: there is nothing to ask.
+            Some(prober) if prober.asks_the_application() && way_in.backend().is_none() => None,
             Some(prober) => match self.ask(prober, environment, commit, &way_in).await {
                 Ok(answer) => Some(answer),
                 Err(cause) => return Ok(Err(cause)),
@@ -564,7 +566,9 @@ impl Pass<'_> {
                 let (service, port, path) = (service.clone(), *port, path.to_owned());
                 Err(Cause::BadAnswer { service, port, path, answered })
             }
-            (Some(404), _) if way_in.named.is_none() => Err(Cause::NoPage { path: path.to_owned() }),
+            // No path is known to lead anywhere, and something is ready behind those that there are.
+            (Some(status @ 404), None) if way_in.named.is_none() => Ok(UrlAnswer { status, at: self.lease.now() }),
+            (Some(404), Some(_)) if way_in.named.is_none() => Err(Cause::NoPage { path: path.to_owned() }),
             (answered, _) => Err(Cause::UrlUnreachable { answered }),
         }
     }

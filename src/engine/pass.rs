@@ -46,6 +46,9 @@ const NAMESPACE_GOES: Duration = Duration::from_secs(1);
 /// The same for pods.
 const PODS_GO: Duration = Duration::from_secs(1);
 
+/// How soon what nobody uses is stopped again, where the cluster refused that.
+const STOPS_LATER: Duration = Duration::from_secs(600);
+
 /// One pass: an environment, the lease on it, and what to work with.
 pub(super) struct Pass<'a> {
     pub engine: &'a Engine,
@@ -297,8 +300,7 @@ impl Pass<'_> {
                         Ok(()) => {}
                         Err(NotApplied::Refused(cause)) => {
                             warn!(%cause, "what nobody uses cannot be stopped");
-                            self.record(records::does_not_stop(self.lease.now())).await?;
-                            return Ok(Turn::Again);
+                            return self.runs_on(environment, commit).await;
                         }
                         Err(later) => return Err(later.interrupts()),
                     }
@@ -373,6 +375,15 @@ impl Pass<'_> {
     fn has_time(&self, observed: &Observed) -> bool {
         let deadline = observed.deployment.as_ref().and_then(|row| row.attempt_deadline);
         deadline.is_some_and(|deadline| self.lease.now() < deadline)
+    }
+
+    /// The cluster refuses that what nobody uses is stopped. A webhook that can be asked about nothing beforehand may have
+    /// let some of it be: all of it goes on to run, as it is said to.
+    async fn runs_on(&mut self, environment: &Environment, commit: &CommitSha) -> Result<Turn, Interrupted> {
+        match self.reapply(environment, commit, false).await {
+            Ok(()) | Err(NotApplied::Refused(_)) => Ok(Turn::Wait(Some(STOPS_LATER))),
+            Err(later) => Err(later.interrupts()),
+        }
     }
 
     async fn record_and_count(&self, record: Record, observed: &Observed) -> Result<(), Interrupted> {

@@ -239,11 +239,6 @@ pub(super) fn half_awake() -> Record {
     shown(EnvironmentChanges::default().awake().half())
 }
 
-/// The cluster does not let go to sleep what nobody uses: it is tried again once nobody used it for as long again.
-pub(super) fn does_not_stop(now: Millis) -> Record {
-    shown(EnvironmentChanges::default().used(now))
-}
-
 /// Which of the head commit's own images are missing, and until when they are waited for.
 pub(super) fn looked_for_images(missing: &[String], deadline: Option<Millis>, seen: &Seen<'_>) -> Record {
     let changes = DeploymentChanges { recipe: seen.recipe_to_keep(), ..Default::default() };

@@ -53,7 +53,7 @@ impl Backends {
 
     /// Whether there is a path among them that means the same to whoever reads it. Expressions are their controller's.
     pub(super) fn can_be_followed(&self) -> bool {
-        self.0.iter().any(|lead| lead.is_exact || !lead.path.contains(OF_EXPRESSIONS))
+        self.0.iter().any(Lead::can_be_followed)
     }
 
     /// All that they lead to, each once.
@@ -73,7 +73,8 @@ impl Backends {
         if self.of("/").is_some() {
             return Some("/");
         }
-        self.paths().filter(|path| is_plain(path)).min_by_key(|path| path.len())
+        let paths = self.0.iter().filter(|lead| lead.can_be_followed()).map(|lead| lead.path.as_str());
+        paths.min_by_key(|path| path.len())
     }
 
     /// Where the routes among `objects` lead. Their hosts are the environment's, because nothing else is admitted.
@@ -115,6 +116,10 @@ fn as_prefix(path: &str) -> &str {
 }
 
 impl Lead {
+    fn can_be_followed(&self) -> bool {
+        self.is_exact || !self.path.contains(OF_EXPRESSIONS)
+    }
+
     fn fits(&self, path: &str) -> bool {
         if self.is_exact {
             return path == self.path;
@@ -314,10 +319,10 @@ mod tests {
             (ingress("/api(/|$)(.*)", "ImplementationSpecific"), Some("/api"), true),
             (ingress("/(api|web)/.*", "ImplementationSpecific"), None, false),
             // It is the path of this very text.
-            (ingress("/*", "Exact"), None, true),
+            (ingress("/*", "Exact"), Some("/*"), true),
             (route("/.*", "RegularExpression"), Some("/"), true),
             (route("/[a-z]+", "RegularExpression"), None, false),
-            (route("/@app", "PathPrefix"), None, true),
+            (route("/@app", "PathPrefix"), Some("/@app"), true),
         ] {
             let backends = render(None, vec![route.clone()]).backends();
             assert_eq!((backends.entry(), backends.can_be_followed()), (entry, can_be_followed), "{route}");

@@ -26,13 +26,21 @@ pub(super) fn route(context: &Context<'_>, backend: &Backend) -> Object {
     } else {
         let service = json!({ "service": { "name": backend.service, "port": { "number": backend.port } } });
         let path = json!({ "path": "/", "pathType": "Prefix", "backend": service });
+        let mut spec = json!({ "rules": [{ "host": host, "http": { "paths": [path] } }] });
+        if is_by_tls(context) {
+            spec["tls"] = json!([{ "hosts": [host] }]);
+        }
         Object::from_body(json!({
             "apiVersion": "networking.k8s.io/v1",
             "kind": "Ingress",
             "metadata": { "name": NAME },
-            "spec": { "rules": [{ "host": host, "http": { "paths": [path] } }] },
+            "spec": spec,
         }))
     }
+}
+
+fn is_by_tls(context: &Context<'_>) -> bool {
+    context.url.as_str().starts_with("https://")
 }
 
 /// Has a route be the operator's where it leaves that open: nobody would serve it otherwise.
@@ -57,9 +65,11 @@ fn fill_in_ingress(body: &mut Value, context: &Context<'_>) {
             *own = json!(value);
         }
     }
-    if context.url.as_str().starts_with("https://") {
+    if is_by_tls(context) {
+        // TLS may end before the controller, which sends whoever comes without it round in a circle where it is told of TLS.
+        let ends_here = policy.tls_secret.is_some() || !policy.annotations.is_empty();
         let tls = &mut body["spec"]["tls"];
-        if !is_set(tls) {
+        if !is_set(tls) && ends_here {
             *tls = json!([{ "hosts": [context.url.host()] }]);
         }
         for entry in tls.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -137,6 +147,8 @@ mod tests {
         let by_annotation = filled(json!({}), json!({ (CLASS_ANNOTATION): "other" }));
         assert_eq!(by_annotation["spec"]["ingressClassName"], Value::Null);
 
+        let class_alone = filled_in("[ingress]\nclass = \"public\"\n", json!({ "kind": "Ingress", "spec": {} }));
+        assert_eq!(class_alone["spec"], json!({ "ingressClassName": "public" }), "TLS may end elsewhere");
         let nothing = filled_in("", json!({ "kind": "Ingress", "spec": { "tls": [{ "hosts": [host] }] } }));
         assert_eq!(nothing["spec"], json!({ "tls": [{ "hosts": [host] }] }));
         assert_eq!(nothing["metadata"], json!({ "name": "own" }));
