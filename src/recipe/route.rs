@@ -65,11 +65,12 @@ fn fill_in_ingress(body: &mut Value, context: &Context<'_>) {
             *own = json!(value);
         }
     }
-    if is_by_tls(context) {
-        // TLS may end before the controller, which sends whoever comes without it round in a circle where it is told of TLS.
-        let ends_here = policy.tls_secret.is_some() || !policy.annotations.is_empty();
+    // TLS may end before the controller, which sends whoever comes without it round in a circle where it is told of TLS.
+    let ends_here = policy.tls_secret.is_some() || !policy.annotations.is_empty();
+    let names_tls = is_set(&body["spec"]["tls"]);
+    if is_by_tls(context) && (names_tls || ends_here) {
         let tls = &mut body["spec"]["tls"];
-        if !is_set(tls) && ends_here {
+        if !names_tls {
             *tls = json!([{ "hosts": [context.url.host()] }]);
         }
         for entry in tls.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
