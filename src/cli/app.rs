@@ -12,7 +12,7 @@ use previewd::{
     alerts::Alerts,
     cluster::Cluster,
     config::{Config, DatabaseUrl, Migrate, refuse_network_filesystem},
-    engine::{self, Engine, Given, Prober, Roles},
+    engine::{self, Builds, Engine, Given, Prober, Roles},
     faults::Faults,
     github::GitHub,
     helm::Helm,
@@ -176,6 +176,7 @@ pub fn engine(
         report_to: config.github.report,
         alerts: Alerts::new(&config.alerts),
         roles: Roles::default(),
+        builds: Builds::default(),
         retention: Retention {
             deliveries: config.retention.deliveries.millis(),
             events: config.retention.events.millis(),

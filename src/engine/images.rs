@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 
 use super::{
+    builds::Build,
     interrupted::{Interrupted, NotApplied},
-    observe::{Observed, access},
+    observe::Observed,
     pass::Pass,
 };
 use crate::{
     environment::{CommitSha, DeploymentStatus, Images, Millis},
-    github::Workflows,
     recipe::{ImageReference, Pins, Render},
     registry::{Presence, Registries},
     store::{Deployment, DeploymentChanges, Environment, Made, Overview, Record},
@@ -22,12 +22,15 @@ use crate::{
 const ASKED_AT_MOST: usize = 8;
 /// What stands for the digest that an image was deployed with where its registry did not say it.
 const UNKNOWN: &str = "unknown";
-/// How long an image is awaited at most of which nobody says which build makes it. In milliseconds.
+/// What stands for it where the registry says what the tag means, and nobody knows of which commit that is.
+const MOVED: &str = "moved";
+/// How long an image is awaited at most of which nobody says which build makes it: one of the workflows may itself wait for
+/// the preview. In milliseconds.
 const UNTOLD: Millis = 5 * 60_000;
+/// The same for one that has moved: what its build leaves it at is seen, and takes its place. In milliseconds.
+const MOVED_AT_MOST: Millis = 90_000;
 /// So many commits are looked at for one whose build may be under way.
 const LOOKS_BACK: i64 = 16;
-/// GitHub starts a commit's workflows within this time. In milliseconds.
-const WORKFLOWS_START: Millis = 30_000;
 
 /// What is still being built, and until when it is waited for.
 pub(super) struct Awaited {
@@ -46,33 +49,50 @@ impl Pass<'_> {
         let mut absent = that_are_not(registries, &missing, Presence::There).await;
         absent.sort_by_key(|(_, presence)| *presence != Presence::Missing);
         match absent.into_iter().next() {
-            Some((image, Presence::Missing)) => {
-                return Ok(match self.build_or_unknown(overview, deployment).await? {
-                    Build::Failed => Images::Unbuilt { image, is_there: false },
-                    Build::MayCome | Build::Over => Images::Missing { image },
-                });
-            }
+            Some((image, Presence::Missing)) => return self.missing(overview, deployment, image).await,
             Some((image, Presence::Unknown | Presence::There)) => return Ok(Images::Untold { image }),
             None => {}
         }
         let now = digests(registries, old.keys().cloned().collect()).await;
-        let outdated = may_still_be(old.clone(), &now);
+        let same = may_still_be(old.clone(), &now);
         // What was pushed under such a tag since may be a commit's that came before this one.
-        let is_pushed = |image: &&String| !outdated.contains_key(*image);
+        let is_pushed = |image: &&String| !same.contains_key(*image);
         let under_no_commit = missing.iter().filter(|image| !carries(image, &deployment.commit));
-        let pushed = old.keys().filter(is_pushed).chain(under_no_commit).next();
+        let pushed = old.keys().filter(is_pushed).chain(under_no_commit).next().cloned();
+        if same.is_empty() && pushed.is_none() {
+            return Ok(Images::There);
+        }
+        let rows = self.engine.store.deployments_of(&overview.environment.id, LOOKS_BACK).await?;
+        let waited = self.lease.now() - self.looked_at(deployment, &rows);
+        let outdated = still_awaited(same, waited);
         let image = match (outdated.keys().next(), pushed) {
             (Some(image), _) => image.clone(),
-            (None, Some(image)) if self.follows_another(overview, deployment).await? => image.clone(),
+            (None, Some(image)) if waited < UNTOLD && self.follows_another(overview, deployment, &rows) => image,
             (None, _) => return Ok(Images::There),
         };
-        Ok(match self.build(overview, deployment).await? {
+        Ok(match self.build(overview, deployment, &rows).await? {
             Build::MayCome => Images::Outdated { image },
             Build::Failed => match that_surely_are(&outdated, &now).next() {
-                Some((image, _)) => Images::Unbuilt { image: image.clone(), is_there: true },
+                Some((image, _)) => Images::Unchanged { image: image.clone() },
                 None => Images::There,
             },
-            Build::Over => Images::There,
+            Build::MayHaveFailed | Build::Over => Images::There,
+        })
+    }
+
+    /// What is missing, by what the workflows of the commit say of it.
+    async fn missing(
+        &mut self,
+        overview: &Overview,
+        deployment: &Deployment,
+        image: String,
+    ) -> Result<Images, Interrupted> {
+        let rows = self.engine.store.deployments_of(&overview.environment.id, LOOKS_BACK).await?;
+        Ok(match self.build_lately(overview, deployment, &rows).await? {
+            Build::Failed | Build::MayHaveFailed => {
+                Images::Unbuilt { image, until: self.looked_at(deployment, &rows) + UNTOLD }
+            }
+            Build::MayCome | Build::Over => Images::Missing { image },
         })
     }
 
@@ -105,10 +125,15 @@ impl Pass<'_> {
 
     /// How long these are awaited. None: for as long as it takes.
     fn longest_wait(&self, awaited: &[String]) -> Option<Millis> {
-        let wait = self.engine.image_wait.millis();
-        // Which build makes it nobody says, and one of the workflows may itself wait for the preview.
-        let is_untold = |image: &String| image.ends_with(&format!("@{UNKNOWN}"));
-        if awaited.iter().all(is_untold) { Some(wait.map_or(UNTOLD, |wait| wait.min(UNTOLD))) } else { wait }
+        longest_wait(self.engine.image_wait.millis(), awaited)
+    }
+
+    /// When this round began to look for its images. The row of one that waits for as long as it takes does not say it: no
+    /// sooner than the newest commit was heard of. `rows`: of the environment, the newest first.
+    pub(super) fn looked_at(&self, deployment: &Deployment, rows: &[Deployment]) -> Millis {
+        let Some(awaited) = &deployment.awaited_images else { return self.lease.now() };
+        let said = deployment.images_deadline.zip(self.longest_wait(awaited)).map(|(at, wait)| at - wait);
+        said.unwrap_or_else(|| rows.first().map_or(deployment.created_at, |newest| newest.created_at))
     }
 
     /// Has the images of a render whose tags may be moved deployed by what they mean now. Gives whether that changed it.
@@ -163,7 +188,7 @@ impl Pass<'_> {
                     let absent = that_are_not(registries, &missing, Presence::There);
                     return Ok(self.keep_lease(absent).await?.is_empty());
                 }
-                tried.retain(|_, digest| digest != UNKNOWN);
+                tried.retain(|_, digest| is_known(digest));
                 tried
             }
             DeploymentStatus::Pending
@@ -185,7 +210,7 @@ impl Pass<'_> {
     }
 
     /// Those of `moving` that may not be the head commit's: while a build is under way all of them, whatever their tags mean,
-    /// and where one failed what an earlier commit was deployed with. Each with the digest of that, as far as it is known.
+    /// and where all failed what an earlier commit was deployed with. Each with the digest of that, as far as it is known.
     async fn outdated(&mut self, observed: &Observed, moving: BTreeSet<String>) -> Result<Vec<String>, NotApplied> {
         // Those that were asked for when the commit before was pinned.
         let moving: BTreeSet<String> = moving.into_iter().take(ASKED_AT_MOST).collect();
@@ -193,101 +218,70 @@ impl Pass<'_> {
         let Some(deployment) = observed.deployment.as_ref().filter(|_| !moving.is_empty()) else {
             return Ok(Vec::new());
         };
-        let build = self.build(&observed.overview, deployment).await?;
-        if build == Build::Over {
+        let Environment { id, good_commit, applied_commit, .. } = &observed.overview.environment;
+        let rows = self.engine.store.deployments_of(id, LOOKS_BACK).await?;
+        // Of the first commit there is no other whose image that could be.
+        if rows.iter().all(|row| row.commit == deployment.commit) {
             return Ok(Vec::new());
         }
-        let Environment { id, good_commit, applied_commit, .. } = &observed.overview.environment;
+        let build = self.build(&observed.overview, deployment, &rows).await?;
+        if matches!(build, Build::MayHaveFailed | Build::Over) {
+            return Ok(Vec::new());
+        }
         let mut before = Pins::new();
         for commit in good_commit.iter().chain(applied_commit).filter(|&it| *it != deployment.commit) {
             if let Some(render) = self.engine.store.render(id, commit).await? {
                 add_what_they_were(&mut before, &render, &moving);
             }
         }
-        let now = digests(registries, before.keys().cloned().collect()).await;
+        let now = digests(registries, moving.iter().cloned().collect()).await;
         let same = may_still_be(before, &now);
         Ok(if build == Build::Failed {
             that_surely_are(&same, &now).map(|(image, old)| format!("{image}@{old}")).collect()
         } else {
-            // Nobody knows of which commit it is where its tag has moved since.
-            let old = |image: &String| same.get(image).map_or(UNKNOWN, String::as_str);
+            let of_nobody = |image: &String| if now.contains_key(image) { MOVED } else { UNKNOWN };
+            let old = |image: &String| same.get(image).map_or_else(|| of_nobody(image), String::as_str);
             moving.iter().map(|image| format!("{image}@{}", old(image))).collect()
         })
     }
 
     /// Whether another commit was the head since the one that ran last, whose build may still push.
-    async fn follows_another(&self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
-        let Environment { id, good_commit, .. } = &overview.environment;
-        let rows = self.engine.store.deployments_of(id, LOOKS_BACK).await?;
+    fn follows_another(&self, overview: &Overview, deployment: &Deployment, rows: &[Deployment]) -> bool {
         let rows: Vec<(&CommitSha, Millis)> = rows.iter().map(|row| (&row.commit, row.created_at)).collect();
         // Nobody waits for a build for longer than that.
         let since = self.engine.image_wait.millis().map_or(Millis::MIN, |wait| self.lease.now().saturating_sub(wait));
-        Ok(has_another(&rows, &deployment.commit, good_commit.as_ref(), since))
-    }
-
-    /// What is to be expected of the builds of the head commit, as its workflows say it.
-    async fn build(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Build, Interrupted> {
-        self.github_read().await?;
-        let workflows = self.engine.github.workflows(&access(overview), &deployment.commit).await?;
-        let may_start = self.may_start(overview, deployment).await?;
-        Ok(build_of(workflows, may_start, deployment.round))
-    }
-
-    /// Whether GitHub may not list yet what the push starts that made this commit the head. One that is tried again was
-    /// pushed before, unless another came after it: the branch went back to it, and this round began with that.
-    async fn may_start(&self, overview: &Overview, deployment: &Deployment) -> Result<bool, Interrupted> {
-        let now = self.lease.now();
-        if deployment.round <= 1 {
-            return Ok(now - deployment.created_at < WORKFLOWS_START);
-        }
-        let newest = self.engine.store.deployments_of(&overview.environment.id, 1).await?;
-        let is_back = newest.first().is_some_and(|row| row.commit != deployment.commit);
-        let looked_at = match &deployment.awaited_images {
-            None => Some(now),
-            Some(awaited) => deployment.images_deadline.zip(self.longest_wait(awaited)).map(|(at, wait)| at - wait),
-        };
-        Ok(is_back && looked_at.is_some_and(|at| now - at < WORKFLOWS_START))
-    }
-
-    /// The same where nothing depends on GitHub: what it does not say holds nothing up.
-    async fn build_or_unknown(&mut self, overview: &Overview, deployment: &Deployment) -> Result<Build, Interrupted> {
-        match self.build(overview, deployment).await {
-            Ok(build) => Ok(build),
-            Err(Interrupted::Over) => Err(Interrupted::Over),
-            Err(later) => {
-                self.put_off(later);
-                Ok(Build::Over)
-            }
-        }
-    }
-}
-
-/// What is to be expected of the builds of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Build {
-    /// One is under way, or may be about to start.
-    MayCome,
-    /// None is, and a workflow of the commit failed: where the image is not the commit's, that was its build.
-    Failed,
-    /// None is, as far as anybody knows.
-    Over,
-}
-
-/// `may_start`: GitHub may not list yet what it starts for the commit.
-fn build_of(workflows: Workflows, may_start: bool, round: i64) -> Build {
-    match workflows {
-        Workflows::UnderWay => Build::MayCome,
-        Workflows::None if may_start => Build::MayCome,
-        // What ran when it was the head before says nothing of this push.
-        Workflows::Over | Workflows::Failed if may_start && round > 1 => Build::MayCome,
-        // Whoever has it tried again may know better: what builds it need be no workflow.
-        Workflows::Failed if round <= 1 => Build::Failed,
-        Workflows::None | Workflows::Over | Workflows::Failed | Workflows::Unknown => Build::Over,
+        has_another(&rows, &deployment.commit, overview.environment.good_commit.as_ref(), since)
     }
 }
 
 fn carries(image: &str, commit: &CommitSha) -> bool {
     image.contains(commit.as_str()) || image.contains(commit.short())
+}
+
+/// Whether it is a digest, and not what stands for one.
+fn is_known(digest: &str) -> bool {
+    digest != UNKNOWN && digest != MOVED
+}
+
+/// How long a tag is awaited at most, by what it is to replace.
+fn awaited_for(digest: &str) -> Millis {
+    match digest {
+        UNKNOWN => UNTOLD,
+        MOVED => MOVED_AT_MOST,
+        _ => Millis::MAX,
+    }
+}
+
+/// How long these are awaited, each for `wait` at most. None: for as long as it takes.
+fn longest_wait(wait: Option<Millis>, awaited: &[String]) -> Option<Millis> {
+    let of_each = |image: &String| image.split_once('@').map_or(Millis::MAX, |(_, digest)| awaited_for(digest));
+    let longest = awaited.iter().map(of_each).max().unwrap_or(Millis::MAX).min(wait.unwrap_or(Millis::MAX));
+    (longest < Millis::MAX).then_some(longest)
+}
+
+/// Those that were not `waited` for as long as they are at most. In milliseconds.
+fn still_awaited(images: Pins, waited: Millis) -> Pins {
+    images.into_iter().filter(|(_, digest)| waited < awaited_for(digest)).collect()
 }
 
 /// Of what is awaited: the images that are to be replaced, each with its digest, and those that are missing.
@@ -352,7 +346,7 @@ fn that_surely_are<'a>(before: &'a Pins, now: &'a Pins) -> impl Iterator<Item = 
 
 /// A registry that does not say what a tag means now, or did not say it before, may have either.
 fn may_still_be(before: Pins, now: &Pins) -> Pins {
-    let may_be = |image: &String, digest: &String| digest == UNKNOWN || now.get(image).is_none_or(|now| now == digest);
+    let may_be = |image: &String, digest: &String| !is_known(digest) || now.get(image).is_none_or(|now| now == digest);
     before.into_iter().filter(|(image, digest)| may_be(image, digest)).collect()
 }
 
@@ -405,23 +399,28 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_build_is_blamed_once() {
-        for (workflows, may_start, round, expected) in [
-            (Workflows::UnderWay, false, 1, Build::MayCome),
-            (Workflows::None, true, 1, Build::MayCome),
-            (Workflows::None, false, 1, Build::Over),
-            (Workflows::Over, true, 1, Build::Over),
-            (Workflows::Unknown, true, 1, Build::Over),
-            (Workflows::Failed, true, 1, Build::Failed),
-            (Workflows::Failed, false, 2, Build::Over),
-            // The branch went back to it.
-            (Workflows::None, true, 2, Build::MayCome),
-            (Workflows::Over, true, 2, Build::MayCome),
-            (Workflows::Failed, true, 2, Build::MayCome),
-            (Workflows::Over, false, 2, Build::Over),
+    fn what_is_known_of_a_tag_says_how_long_it_is_awaited() {
+        let known = "shop:pr-7@sha256:a".to_owned();
+        let (unknown, moved) = (format!("side:pr-7@{UNKNOWN}"), format!("job:pr-7@{MOVED}"));
+        for (wait, awaited, expected) in [
+            (Some(1_800_000), vec![moved.clone()], Some(MOVED_AT_MOST)),
+            (Some(1_800_000), vec![moved.clone(), unknown.clone()], Some(UNTOLD)),
+            (Some(1_800_000), vec![moved.clone(), known.clone()], Some(1_800_000)),
+            (Some(1_800_000), vec!["shop:0123456".to_owned(), unknown.clone()], Some(1_800_000)),
+            (Some(60_000), vec![moved.clone()], Some(60_000)),
+            (None, vec![unknown.clone()], Some(UNTOLD)),
+            (None, vec![known.clone(), unknown.clone()], None),
         ] {
-            assert_eq!(build_of(workflows, may_start, round), expected, "{workflows:?} {may_start} {round}");
+            assert_eq!(longest_wait(wait, &awaited), expected, "{wait:?} {awaited:?}");
         }
+        // Where one is awaited for longer, the others are not.
+        let (all, _) = outdated_and_missing(&[known, unknown, moved]);
+        let left = |waited| still_awaited(all.clone(), waited).into_keys().collect::<Vec<_>>();
+        assert_eq!(left(MOVED_AT_MOST - 1), ["job:pr-7", "shop:pr-7", "side:pr-7"]);
+        assert_eq!(left(MOVED_AT_MOST), ["shop:pr-7", "side:pr-7"]);
+        assert_eq!(left(UNTOLD), ["shop:pr-7"]);
+        let now = Pins::from([("job:pr-7".to_owned(), "sha256:b".to_owned())]);
+        assert!(may_still_be(all.clone(), &now).contains_key("job:pr-7"), "whatever it means by now");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! them share the work.
 
 mod apply;
+mod builds;
 mod commands;
 mod given;
 mod images;
@@ -32,6 +33,7 @@ use tracing::{Instrument, info, warn};
 use url::Url;
 use uuid::Uuid;
 
+pub use builds::Builds;
 pub use commands::Roles;
 pub use given::Given;
 pub use probe::Prober;
@@ -80,6 +82,7 @@ pub struct Engine {
     pub report_to: ReportTo,
     pub alerts: Alerts,
     pub roles: Roles,
+    pub builds: Builds,
     pub retention: Retention,
     pub helm: Helm,
     /// What the operator gives to previews.

@@ -340,6 +340,7 @@ impl Pass<'_> {
             | Step::Fail { .. }
             | Step::ShowServing { .. }
             | Step::NoteDown { .. }
+            | Step::NoteChecked
             | Step::BeginAnew { .. }
             | Step::ShowOutcome
             | Step::BeginDeletion { .. }

@@ -137,7 +137,7 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
                 event: event(EventKind::Deploying, format!("{} attempt 1", seen.head)),
             }
         }
-        Step::Reapply { .. } => shown(EnvironmentChanges::default().checked(now)),
+        Step::Reapply { .. } | Step::NoteChecked => shown(EnvironmentChanges::default().checked(now)),
         Step::Wake { .. } => shown(EnvironmentChanges::default().awake()),
         Step::FallAsleep { commit } => Record {
             environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep)).asleep()),

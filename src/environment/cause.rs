@@ -18,6 +18,8 @@ pub enum Cause {
     /// Its build may still be running.
     WaitingForImage {
         image: String,
+        /// No workflow of the commit is under way, and one failed.
+        has_failed: bool,
     },
     /// What its tag means is, or may be, another commit's.
     WaitingForBuild {
@@ -105,7 +107,7 @@ pub enum Cause {
     ImageMissing {
         image: String,
     },
-    /// Nothing builds it any more, and a build of the commit failed.
+    /// Nothing builds it any more, and a workflow of the commit failed, which may be its build.
     BuildFailed {
         image: String,
         /// It is in its registry under this name, as the commit before left it.
@@ -306,9 +308,14 @@ impl fmt::Display for Cause {
             Self::QueuedForCapacity { scope, at_most, position } => {
                 write!(f, "All places of {scope} are taken ({at_most}); this is number {position} in line.")
             }
-            Self::WaitingForImage { image } => {
+            Self::WaitingForImage { image, has_failed: false } => {
                 write!(f, "The image {image} is not in its registry yet; its build may still be running.")
             }
+            Self::WaitingForImage { image, has_failed: true } => write!(
+                f,
+                "The image {image} is not in its registry yet, and a workflow of this commit failed; see its workflow \
+                 runs.",
+            ),
             Self::WaitingForBuild { image } => {
                 write!(
                     f,
@@ -380,12 +387,12 @@ impl fmt::Display for Cause {
             }
             Self::BuildFailed { image, is_there: true } => write!(
                 f,
-                "The image {image} is still the one of the commit before, and a build of this commit failed; see its \
-                 workflow runs.",
+                "The image {image} is still the one of the commit before, and a workflow of this commit failed; see \
+                 its workflow runs.",
             ),
             Self::BuildFailed { image, is_there: false } => write!(
                 f,
-                "The image {image} is not in its registry, and a build of this commit failed; see its workflow runs.",
+                "The image {image} is not in its registry, and a workflow of this commit failed; see its workflow runs.",
             ),
             Self::CrashLoop { container, restarts, exit_code: Some(0) } => {
                 write!(f, "Container {container} ends by itself again and again")?;

@@ -138,8 +138,8 @@ pub enum Change {
         repository_id: i64,
         /// What it was built of. None where GitHub does not say it.
         commit: Option<CommitSha>,
-        /// The commit is that of the branch that started it, which may have built another one: where it is the head of no
-        /// open pull request, it was built of any.
+        /// The commit is that of the branch that started it, which may have built another one, or nothing: where it is the
+        /// head of no open pull request, it may have been built of any.
         perhaps: bool,
     },
     /// Renamed, transferred, or its default branch changed.

@@ -68,10 +68,15 @@ pub enum Images {
     Outdated {
         image: String,
     },
-    /// It is missing, or still the one of the commit before, and nothing builds it any more: a build failed.
+    /// It is missing, no workflow of the commit is under way, and one failed. Something else may build it: until then it is
+    /// waited for all the same.
     Unbuilt {
         image: String,
-        is_there: bool,
+        until: Millis,
+    },
+    /// It is still the one of the commit before, and nothing builds it any more: each workflow of the commit failed.
+    Unchanged {
+        image: String,
     },
     /// As far as previewd can know.
     There,
@@ -254,6 +259,8 @@ pub enum Step {
     Wake {
         commit: CommitSha,
     },
+    /// Record that it was looked at where nothing is whole that could be held against what is there.
+    NoteChecked,
     /// Stop the pods of what serves until somebody wants it again.
     FallAsleep {
         commit: CommitSha,
@@ -296,6 +303,7 @@ impl Step {
             Self::NoteDown { .. } => "note_down",
             Self::BeginAnew { .. } => "begin_anew",
             Self::Reapply { .. } => "reapply",
+            Self::NoteChecked => "note_checked",
             Self::Wake { .. } => "wake",
             Self::FallAsleep { .. } => "fall_asleep",
             Self::ShowOutcome => "show_outcome",
@@ -427,7 +435,11 @@ fn deployment_step(facts: &Facts, deployment: &DeploymentFacts, commit: &CommitS
         DeploymentStatus::Failed if facts.rebuilt && deployment.reason.is_some_and(is_of_an_image) => {
             Step::RenewDeployment
         }
-        DeploymentStatus::Failed => step_back(facts, now),
+        DeploymentStatus::Failed => match step_back(facts, now) {
+            // What is noted is asked for again in an hour: what it lacks may come at any time.
+            Step::Settle { .. } if facts.check_is_due => Step::NoteChecked,
+            step => step,
+        },
         DeploymentStatus::Superseded | DeploymentStatus::Cancelled => Step::RenewDeployment,
     }
 }
@@ -462,30 +474,37 @@ fn still_answers(facts: &Facts, serving: &CommitSha) -> bool {
 /// The first attempt begins once what it needs has been built; the time until then is nobody's attempt.
 fn first_attempt(facts: &Facts, deployment: &DeploymentFacts, now: Millis) -> Step {
     let begin = Step::BeginAttempt { attempt: 1, deadline: now + facts.patience.attempt.millis() };
+    let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
     match &facts.images {
         Images::Unknown => Step::LookForImages,
         Images::There => begin,
         Images::Missing { image } => {
-            await_image(facts, deployment, Cause::WaitingForImage { image: image.clone() }, now)
+            let cause = Cause::WaitingForImage { image: image.clone(), has_failed: false };
+            await_image(facts, deadline, cause, now)
                 .unwrap_or_else(|| Step::Fail { cause: Cause::ImageMissing { image: image.clone() } })
         }
         // The node will see.
         Images::Untold { image } => {
-            await_image(facts, deployment, Cause::WaitingForImage { image: image.clone() }, now).unwrap_or(begin)
+            let cause = Cause::WaitingForImage { image: image.clone(), has_failed: false };
+            await_image(facts, deadline, cause, now).unwrap_or(begin)
         }
-        Images::Unbuilt { image, is_there } => {
-            Step::Fail { cause: Cause::BuildFailed { image: image.clone(), is_there: *is_there } }
+        Images::Unbuilt { image, until } => {
+            let cause = Cause::WaitingForImage { image: image.clone(), has_failed: true };
+            await_image(facts, deadline.min(*until), cause, now)
+                .unwrap_or_else(|| Step::Fail { cause: Cause::BuildFailed { image: image.clone(), is_there: false } })
+        }
+        Images::Unchanged { image } => {
+            Step::Fail { cause: Cause::BuildFailed { image: image.clone(), is_there: true } }
         }
         // What there is may be what the build leaves it at.
         Images::Outdated { image } => {
-            await_image(facts, deployment, Cause::WaitingForBuild { image: image.clone() }, now).unwrap_or(begin)
+            await_image(facts, deadline, Cause::WaitingForBuild { image: image.clone() }, now).unwrap_or(begin)
         }
     }
 }
 
 /// None once it was awaited for long enough.
-fn await_image(facts: &Facts, deployment: &DeploymentFacts, cause: Cause, now: Millis) -> Option<Step> {
-    let deadline = deployment.images_deadline.unwrap_or(Millis::MAX);
+fn await_image(facts: &Facts, deadline: Millis, cause: Cause, now: Millis) -> Option<Step> {
     // Where nobody could look for a while, it is looked for once more.
     let looked = facts.observed_at.is_none_or(|observed_at| now - observed_at <= millis(UNOBSERVED));
     if now >= deadline && looked {

@@ -132,9 +132,11 @@ pub enum Workflows {
     Unknown,
     None,
     UnderWay,
-    /// None is under way, and each ended well when it ran last.
+    /// None is under way, and none failed when it ran last.
     Over,
-    /// None is under way, and one did not end well.
+    /// None is under way, and of those that did anything some failed, and some ended well.
+    SomeFailed,
+    /// None is under way, and each that did anything failed.
     Failed,
 }
 
@@ -158,7 +160,12 @@ impl Run {
     }
 
     fn has_failed(&self) -> bool {
-        matches!(self.conclusion.as_deref(), Some("failure" | "timed_out" | "startup_failure" | "cancelled"))
+        matches!(self.conclusion.as_deref(), Some("failure" | "timed_out" | "startup_failure"))
+    }
+
+    /// What was cancelled or skipped did nothing, well or not.
+    fn has_ended_well(&self) -> bool {
+        self.conclusion.as_deref() == Some("success")
     }
 }
 
@@ -178,7 +185,12 @@ fn workflows_of(runs: &[Run]) -> Workflows {
             *known = run;
         }
     }
-    if newest.values().any(|run| run.has_failed()) { Workflows::Failed } else { Workflows::Over }
+    let some_failed = newest.values().any(|run| run.has_failed());
+    match (some_failed, newest.values().any(|run| run.has_ended_well())) {
+        (false, _) => Workflows::Over,
+        (true, true) => Workflows::SomeFailed,
+        (true, false) => Workflows::Failed,
+    }
 }
 
 impl GitHub {

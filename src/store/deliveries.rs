@@ -202,6 +202,7 @@ impl Store {
                 Change::Built { repository_id, commit, perhaps } => {
                     one_at_a_time!(connection);
                     let is_its_own = match &commit {
+                        None => !perhaps,
                         Some(commit) if perhaps => {
                             let heads: i64 = pull_requests::table
                                 .filter(pull_requests::repository_id.eq(repository_id))
@@ -212,13 +213,15 @@ impl Store {
                                 .await?;
                             heads > 0
                         }
-                        Some(_) | None => true,
+                        Some(_) => true,
                     };
                     let commit = commit.filter(|_| is_its_own);
                     let its = pull_requests::table
                         .filter(pull_requests::repository_id.eq(repository_id))
                         .select(pull_requests::github_id);
-                    // What failed before the image was there tries again: not every registry says that it is missing.
+                    // What failed before the image was there tries again: not every registry says that it is missing. A
+                    // run that names no commit may have been started by previewd's own comment, and each new round changes
+                    // that one: after such a run a pass asks the registry first.
                     type Lacking = (String, String, String, Option<String>);
                     let lacking: Vec<Lacking> = environments::table
                         .inner_join(pull_requests::table)
@@ -233,7 +236,8 @@ impl Store {
                         ))
                         .load(connection)
                         .await?;
-                    let is_built = |head: &String| commit.as_ref().is_none_or(|commit| commit.as_str() == head);
+                    let is_built =
+                        |head: &String| is_its_own && commit.as_ref().is_none_or(|commit| commit.as_str() == head);
                     for (id, status, head, message) in lacking.into_iter().filter(|(_, _, head, _)| is_built(head)) {
                         if status == EnvironmentStatus::Failed.code() {
                             diesel::update(environments::table.find(&id))
@@ -283,7 +287,7 @@ impl Store {
                         }
                     }
                     // What was deployed before may have been deployed with what the tag meant until now, and have failed
-                    // with it.
+                    // with it, or before anything of it was applied.
                     let (of_any, sha) = (commit.is_none(), commit.as_ref().map_or("", CommitSha::as_str));
                     let its_heads = pull_requests::table
                         .filter(pull_requests::repository_id.eq(repository_id))
@@ -295,7 +299,11 @@ impl Store {
                     diesel::update(environments::table)
                         .filter(environments::pull_request_id.eq_any(its_heads))
                         .filter(environments::status.eq_any(is_deployed))
-                        .filter(environments::applied_commit.is_not_null())
+                        .filter(
+                            environments::applied_commit
+                                .is_not_null()
+                                .or(environments::reason.eq(Reason::ImagePullFailed.code())),
+                        )
                         .set((
                             environments::checked_at.eq(check_asked!()),
                             environments::due_at.eq(now.clone().nullable()),

@@ -20,7 +20,7 @@ use super::{
     schema::{deliveries, deployments, environments, installation, leases, orphans, pull_requests, repositories},
 };
 use crate::environment::{
-    EnvironmentStatus, Millis, Namespace, PullRequestState, RepositoryFacts, RepositoryName, RepositoryState,
+    EnvironmentStatus, Millis, Namespace, PullRequestState, Reason, RepositoryFacts, RepositoryName, RepositoryState,
 };
 
 /// Asks inside a statement for what was applied to be held against what is there. A negative time asks for that, and keeps
@@ -332,14 +332,19 @@ impl Store {
         names.into_iter().map(|name| name.parse().map_err(unreadable)).collect()
     }
 
-    /// Has what was applied held against what is in the cluster, for up to `limit` environments that were not looked at
-    /// so for `every`. Gives how many.
+    /// Has what was applied held against what is in the cluster, and what failed for want of its image against its
+    /// registry, for up to `limit` environments that were not looked at so for `every`. Gives how many.
     pub async fn ask_for_checks(&self, every: Duration, limit: i64) -> Result<usize, StoreError> {
         let (now, before) = (self.now(), self.now_minus(every));
         let asked = write!(self, |connection| {
             let candidates = diesel::alias!(environments as candidates);
             let overdue = candidates
-                .filter(candidates.field(environments::applied_commit).is_not_null())
+                .filter(
+                    candidates
+                        .field(environments::applied_commit)
+                        .is_not_null()
+                        .or(candidates.field(environments::reason).eq(Reason::ImagePullFailed.code())),
+                )
                 .filter(
                     candidates
                         .field(environments::status)

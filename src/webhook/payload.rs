@@ -27,6 +27,7 @@ const EVENT_NOT_USED: Change = Change::Nothing { reason: "event_not_used" };
 const NOT_A_COMMAND: Change = Change::Nothing { reason: "not_a_command" };
 const NO_REPOSITORY: Change = Change::Nothing { reason: "no_repository" };
 const ACTION_NOT_USED: Change = Change::Nothing { reason: "action_not_used" };
+const NOTHING_BUILT: Change = Change::Nothing { reason: "nothing_built" };
 
 /// Why a body is not one of its event. Says where and which rule, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,13 +107,16 @@ struct Run {
     head_sha: String,
     /// What started it. Suites do not say it.
     event: Option<String>,
+    conclusion: Option<String>,
 }
 
 /// What starts a run at the default branch, or at any branch that somebody names, whatever it builds. That of
 /// `pull_request_target` is the base branch.
 /// <https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows>
 const OF_NO_COMMIT: [&str; 5] =
-    ["workflow_run", "workflow_dispatch", "repository_dispatch", "issue_comment", "pull_request_target"];
+    ["workflow_run", "workflow_dispatch", "repository_dispatch", COMMENT, "pull_request_target"];
+/// Each change of previewd's own comment starts such a run.
+const COMMENT: &str = "issue_comment";
 
 #[derive(Deserialize)]
 struct InstallationEvent {
@@ -189,9 +193,13 @@ fn built(event: BuildEvent) -> Result<Parsed, BadPayload> {
     let BuildEvent { action, workflow_run, repository } = event;
     let started_by = workflow_run.as_ref().and_then(|run| run.event.as_deref());
     let perhaps = started_by.is_some_and(|event| OF_NO_COMMIT.contains(&event));
-    let commit = workflow_run.and_then(|run| run.head_sha.parse().ok());
+    let ended_well = workflow_run.as_ref().is_some_and(|run| run.conclusion.as_deref() == Some("success"));
+    // Where the default branch is itself a pull request's head, that one's comment would start it again and again.
+    let names_commit = started_by != Some(COMMENT);
+    let commit = workflow_run.filter(|_| names_commit).and_then(|run| run.head_sha.parse().ok());
     let facts = repository.map(|repository| repository.facts("repository", None)).transpose()?;
     let change = match (action.as_str(), &facts) {
+        ("completed" | "published" | "updated", Some(_)) if perhaps && !ended_well => NOTHING_BUILT,
         ("completed" | "published" | "updated", Some(facts)) => {
             Change::Built { repository_id: facts.github_id, commit, perhaps }
         }

@@ -79,6 +79,7 @@ fn what_each_step_leaves_in_the_rows() {
         Step::BeginAnew { deadline: Some(280) },
         Step::BeginAnew { deadline: None },
         Step::Reapply { commit: before.clone() },
+        Step::NoteChecked,
         Step::Wake { commit: before.clone() },
         Step::FallAsleep { commit: head.clone() },
         Step::ShowOutcome,

@@ -91,6 +91,12 @@ fn failed_and_rebuilt(reason: Reason, applied: Option<CommitSha>) -> Facts {
     Facts { rebuilt: true, check_is_due: true, deployment, ..facts }
 }
 
+/// The first commit failed for want of its image, which came since.
+fn failed_for_want() -> Facts {
+    let facts = failed_and_rebuilt(Reason::ImagePullFailed, None);
+    Facts { good: None, serving: None, progress: None, ..facts }
+}
+
 fn gone(status: EnvironmentStatus, namespace: NamespaceFacts, since: Option<Millis>) -> Facts {
     Facts { decision: Decision::Gone(None), status, namespace, deletion_started_at: since, ..facts(None) }
 }
@@ -539,7 +545,7 @@ fn each_state_has_its_step() {
                 check_is_due: true,
                 ..facts(Some(DeploymentFacts { applied: false, ..ended(DeploymentStatus::Failed) }))
             },
-            Step::Settle { until: None },
+            Step::NoteChecked,
         ),
         (
             "failed, and looked at again",
@@ -612,6 +618,12 @@ fn each_state_has_its_step() {
             failed_and_rebuilt(Reason::UrlUnreachable, Some(good())),
             Step::RenewDeployment,
         ),
+        (
+            "it failed before anything of it was applied, and what it lacks is not there",
+            Facts { rebuilt: false, ..failed_for_want() },
+            Step::NoteChecked,
+        ),
+        ("what it lacks is there", failed_for_want(), Step::RenewDeployment),
         (
             "no image mends a recipe",
             failed_and_rebuilt(Reason::ObjectRefused, Some(good())),
@@ -756,7 +768,9 @@ fn an_attempt_begins_once_its_images_are_there() {
         next_step(&Facts { images, ..facts(Some(row)) }, NOW)
     };
     let missing = || Images::Missing { image: image() };
-    let looks_again_at = |until| Step::AwaitImage { cause: Cause::WaitingForImage { image: image() }, until };
+    let waits_for =
+        |has_failed, until| Step::AwaitImage { cause: Cause::WaitingForImage { image: image(), has_failed }, until };
+    let looks_again_at = |until| waits_for(false, until);
     assert_eq!(waits(Images::Unknown, None), Step::LookForImages);
     assert_eq!(waits(Images::There, Some(NOW)), Step::BeginAttempt { attempt: 1, deadline: NOW + 180_000 });
     assert_eq!(waits(missing(), None), looks_again_at(NOW + 15_000));
@@ -768,14 +782,16 @@ fn an_attempt_begins_once_its_images_are_there() {
     assert_eq!(waits(outdated(), None), looks_for_build(NOW + 15_000));
     let begins = Step::BeginAttempt { attempt: 1, deadline: NOW + 180_000 };
     assert_eq!(waits(outdated(), Some(NOW)), begins, "with what there is");
-    for is_there in [true, false] {
-        let step = waits(Images::Unbuilt { image: image(), is_there }, Some(NOW + 4_000));
-        assert_eq!(
-            step,
-            Step::Fail { cause: Cause::BuildFailed { image: image(), is_there } },
-            "before its time is over"
-        );
-    }
+    let build_failed = |is_there| Step::Fail { cause: Cause::BuildFailed { image: image(), is_there } };
+    let unchanged = waits(Images::Unchanged { image: image() }, Some(NOW + 4_000));
+    assert_eq!(unchanged, build_failed(true), "before its time is over");
+    // Of what is missing it is not sure that what failed builds it.
+    let unbuilt = |until, deadline| waits(Images::Unbuilt { image: image(), until }, deadline);
+    assert_eq!(unbuilt(NOW + 20_000, None), waits_for(true, NOW + 15_000));
+    assert_eq!(unbuilt(NOW + 20_000, Some(NOW + 4_000)), waits_for(true, NOW + 4_000));
+    assert_eq!(unbuilt(NOW + 20_000, Some(NOW)), build_failed(false));
+    assert_eq!(unbuilt(NOW, Some(NOW + 4_000)), build_failed(false));
+    assert_eq!(unbuilt(NOW, None), build_failed(false));
     let untold = || Images::Untold { image: image() };
     assert_eq!(waits(untold(), Some(NOW + 4_000)), looks_again_at(NOW + 4_000), "it was missing");
     assert_eq!(waits(untold(), Some(NOW)), begins, "a registry that is away is no build that did not end");

@@ -503,13 +503,18 @@ fn the_newest_run_of_each_workflow_says_how_it_ended() {
         (vec![ended(1, 1, "failure")], Workflows::Failed),
         (vec![ended(1, 1, "timed_out")], Workflows::Failed),
         (vec![ended(1, 1, "startup_failure")], Workflows::Failed),
-        (vec![ended(1, 1, "cancelled")], Workflows::Failed),
-        (vec![ended(2, 2, "success"), ended(1, 1, "failure")], Workflows::Failed),
+        // What did nothing says nothing.
+        (vec![ended(1, 1, "cancelled")], Workflows::Over),
+        (vec![ended(1, 1, "cancelled"), ended(2, 2, "failure")], Workflows::Failed),
+        (vec![ended(1, 1, "skipped"), ended(2, 2, "neutral"), ended(3, 3, "failure")], Workflows::Failed),
+        (vec![ended(2, 2, "success"), ended(1, 1, "failure")], Workflows::SomeFailed),
+        (vec![ended(2, 2, "failure"), ended(1, 1, "failure")], Workflows::Failed),
         // Started anew, in whichever order they are listed.
         (vec![ended(2, 1, "success"), ended(1, 1, "cancelled")], Workflows::Over),
         (vec![ended(1, 1, "success"), ended(2, 1, "failure")], Workflows::Failed),
+        (vec![ended(1, 1, "failure"), ended(2, 1, "cancelled")], Workflows::Over),
         // What a push starts does not take the place of what the pull request does.
-        (vec![pushed, ended(1, 1, "failure")], Workflows::Failed),
+        (vec![pushed, ended(1, 1, "failure")], Workflows::SomeFailed),
     ] {
         assert_eq!(workflows_of(&runs), expected, "{runs:?}");
     }

@@ -32,7 +32,8 @@ fn causes() -> Vec<Cause> {
     let evicted = |why| Cause::Evicted { pod_of: text("web"), why };
     vec![
         Cause::QueuedForCapacity { scope: Scope::Cluster, at_most: 5, position: 2 },
-        Cause::WaitingForImage { image: image() },
+        Cause::WaitingForImage { image: image(), has_failed: false },
+        Cause::WaitingForImage { image: image(), has_failed: true },
         Cause::WaitingForBuild { image: image() },
         Cause::AwaitingApproval,
         Cause::ForkDenied,

@@ -360,7 +360,10 @@ proptest! {
 #[test]
 fn builds_are_of_their_repository() {
     for (event, action) in [("workflow_run", "completed"), ("check_suite", "completed"), ("package", "published")] {
-        let payload = example(event, action);
+        let mut payload = example(event, action);
+        if event == "workflow_run" {
+            payload[event]["conclusion"] = json!("success");
+        }
         let id = payload["repository"]["id"].as_i64().expect("an id");
         let parsed = parse(event, payload.to_string().as_bytes()).expect(event);
         let head_sha = payload[event]["head_sha"].as_str();
@@ -370,17 +373,30 @@ fn builds_are_of_their_repository() {
         let as_registry_package = parse("registry_package", payload.to_string().as_bytes()).expect("the newer name");
         assert!(matches!(as_registry_package.change, Change::Built { repository_id, .. } if repository_id == id));
     }
-    for (started_by, is_perhaps) in [
-        ("workflow_run", true),
-        ("workflow_dispatch", true),
-        ("pull_request_target", true),
-        ("pull_request", false),
-        ("push", false),
-    ] {
+    let ended = |started_by: &str, conclusion: &str| {
         let mut payload = example("workflow_run", "completed");
         payload["workflow_run"]["event"] = json!(started_by);
-        let parsed = parse("workflow_run", payload.to_string().as_bytes()).expect(started_by);
-        assert!(matches!(parsed.change, Change::Built { perhaps, .. } if perhaps == is_perhaps), "{started_by}");
+        payload["workflow_run"]["conclusion"] = json!(conclusion);
+        parse("workflow_run", payload.to_string().as_bytes()).expect("a delivery").change
+    };
+    for (started_by, conclusion, is_perhaps) in [
+        ("workflow_run", "success", true),
+        ("workflow_dispatch", "success", true),
+        ("pull_request_target", "success", true),
+        ("pull_request", "success", false),
+        ("pull_request", "failure", false),
+        ("push", "success", false),
+    ] {
+        let change = ended(started_by, conclusion);
+        assert!(
+            matches!(change, Change::Built { commit: Some(_), perhaps, .. } if perhaps == is_perhaps),
+            "{started_by} {conclusion}: {change:?}"
+        );
+    }
+    let commented = ended("issue_comment", "success");
+    assert!(matches!(commented, Change::Built { commit: None, perhaps: true, .. }), "{commented:?}");
+    for (started_by, conclusion) in [("issue_comment", "skipped"), ("workflow_run", "failure")] {
+        assert_eq!(ended(started_by, conclusion), NOTHING_BUILT, "{started_by}");
     }
     let requested = parse("workflow_run", example("workflow_run", "requested").to_string().as_bytes());
     assert_eq!(requested.expect("a delivery").change, ACTION_NOT_USED);

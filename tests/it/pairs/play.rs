@@ -180,6 +180,7 @@ impl Play {
         let mut payload = webhook_examples("workflow_run").into_iter().find(|it| it["action"] == "completed").unwrap();
         payload["repository"]["id"] = json!(self.life.repository_id);
         payload["repository"]["full_name"] = json!(self.life.repository);
+        payload["workflow_run"]["event"] = json!("pull_request");
         let told = self.life.stand.github.delivery_of("workflow_run", &payload).unwrap();
         assert_eq!(self.life.stand.github.send(&told).await.unwrap().0, 200);
     }

@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, Full};
 use previewd::{
     cluster::Cluster,
     config::{Config, LifetimeSettings, Limits, Team},
-    engine::{Engine, Given, Prober, Roles},
+    engine::{Builds, Engine, Given, Prober, Roles},
     environment::{CommitSha, Millis, Urgency},
     faults::{Fault, Faults},
     github::GitHub,
@@ -271,6 +271,7 @@ impl World {
             report_to: configuration.report_to,
             alerts: Default::default(),
             roles: Roles::default(),
+            builds: Builds::default(),
             retention: Retention { deliveries: None, events: None },
             orphans_told: Arc::default(),
             workers: 4,

@@ -515,6 +515,53 @@ async fn what_lacks_its_image_tries_again_when_its_build_ends() {
     .await;
 }
 
+/// Of which commit a run at the default branch was nobody knows: previewd's own comment may have started it, and would
+/// again with each round.
+#[tokio::test]
+async fn what_lacks_its_image_is_only_looked_at_after_a_run_of_no_known_commit() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, overview) = claimed_environment(&store).await;
+        let (id, head) = (&overview.environment.id, &overview.pull_request.facts.head_sha);
+        let cause = Cause::ImageMissing { image: "shop:pr-7".to_owned() };
+        let lacks = async |lease: &Lease, environment: EnvironmentStatus, deployment: DeploymentStatus| {
+            let row = DeploymentChanges {
+                status: Some(deployment.code()),
+                attempt: Some(ATTEMPTS),
+                ..DeploymentChanges::default().cause(Some(&cause))
+            };
+            let record = Record {
+                environment: Some(EnvironmentChanges::status(environment, Some(&cause)).checked(5)),
+                deployment: Some((head.clone(), row)),
+                ..Record::default()
+            };
+            store.record(lease, record).await.unwrap().unwrap();
+            store.release(lease, None, 0, true).await.unwrap();
+        };
+        let ran = async |commit: Option<CommitSha>| {
+            tell(&store, Change::Built { repository_id: 1, commit, perhaps: true }).await;
+            let environment = environment_of(&store, 7).await.environment;
+            let row = store.deployment(id, head).await.unwrap().unwrap();
+            let is_looked_at = environment.check_is_due && store.has_due_environment().await.unwrap();
+            (is_looked_at, environment.status, row.status, row.round, row.attempt, row.retry_at)
+        };
+        let (deploying, failed) = (EnvironmentStatus::Deploying, EnvironmentStatus::Failed);
+        lacks(&lease, deploying, DeploymentStatus::Deploying).await;
+        let same = (true, deploying, DeploymentStatus::Deploying, 1, ATTEMPTS, None);
+        assert_eq!(ran(Some(commit(9))).await, same, "it goes on as it was");
+        for commit in [Some(commit(9)), None] {
+            lacks(&claim(&store).await, failed, DeploymentStatus::Failed).await;
+            let same = (true, failed, DeploymentStatus::Failed, 1, ATTEMPTS, None);
+            assert_eq!(ran(commit).await, same, "a pass says whether it is there");
+        }
+        // One that names the head was built of it.
+        lacks(&claim(&store).await, failed, DeploymentStatus::Failed).await;
+        let (_, environment, row, ..) = ran(Some(head.clone())).await;
+        assert_eq!((environment, row), (EnvironmentStatus::Pending, DeploymentStatus::Cancelled));
+    })
+    .await;
+}
+
 /// The tag of a pull request may have meant the image of the commit before until its build ended.
 #[tokio::test]
 async fn what_runs_is_looked_at_when_its_build_ends() {

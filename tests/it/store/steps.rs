@@ -8,7 +8,8 @@ use previewd::{
     },
     recipe::{Object, Render},
     store::{
-        Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, LeaseLost, Made, ObjectKey, Record, Settled, Store,
+        Confirmed, DeploymentChanges, EnvironmentChanges, EventKind, Lease, LeaseLost, Made, ObjectKey, Record,
+        Settled, Store,
     },
 };
 use serde_json::{Value, json};
@@ -468,6 +469,32 @@ async fn what_may_have_come_late_is_looked_at_again() {
         );
         let deployment = store.deployment(&lease.environment_id, &commit(1)).await.unwrap().unwrap();
         assert_eq!((deployment.github_id, deployment.github_state), (Some(9), None));
+    })
+    .await;
+}
+
+/// Nothing is applied of a first commit that failed for want of its image, which may come at any time.
+#[tokio::test]
+async fn what_lacks_its_image_is_checked_though_nothing_is_applied() {
+    for_each_database(async |database| {
+        let store = database.store();
+        let (lease, _) = claimed_environment(&store).await;
+        let fails = async |lease: &Lease, cause: Cause| {
+            let failed = EnvironmentChanges::status(EnvironmentStatus::Failed, Some(&cause)).checked(5);
+            store.record(lease, Record { environment: Some(failed), ..Record::default() }).await.unwrap().unwrap();
+            store.release(lease, None, 0, true).await.unwrap();
+        };
+        let asked = async || store.ask_for_checks(Duration::from_secs(60), 10).await.unwrap();
+        fails(&lease, Cause::RunsAsRoot { container: "app".to_owned() }).await;
+        assert_eq!(asked().await, 0, "there is nothing to hold against anything");
+
+        database.execute("UPDATE environments SET due_at = 0").await;
+        let lease = claim(&store).await;
+        fails(&lease, Cause::ImageMissing { image: "shop:pr-7".to_owned() }).await;
+        assert_eq!(asked().await, 1);
+        let due = store.has_due_environment().await.unwrap();
+        assert!(due && environment_of(&store, 7).await.environment.check_is_due);
+        assert_eq!(asked().await, 0, "it is asked for already");
     })
     .await;
 }
