@@ -141,12 +141,23 @@ pub(super) fn record_of(step: &Step, seen: &Seen<'_>, now: Millis) -> Record {
         Step::Wake { .. } => shown(EnvironmentChanges::default().awake()),
         Step::FallAsleep { commit } => Record {
             environment: Some(EnvironmentChanges::status(EnvironmentStatus::Running, Some(&Cause::Asleep)).asleep()),
+            deployment: Some((commit.clone(), DeploymentChanges::default())),
+            end_others: Some(DeploymentStatus::Superseded),
             event: event(EventKind::Asleep, commit.to_string()),
-            ..Record::default()
         },
         Step::ShowOutcome => {
             let Some((status, reason, message)) = seen.outcome else { return Record::default() };
-            shown(EnvironmentChanges::outcome(status_while(status), reason, message.map(str::to_owned)))
+            // A commit may have come and gone before anything of it began.
+            Record {
+                environment: Some(EnvironmentChanges::outcome(
+                    status_while(status),
+                    reason,
+                    message.map(str::to_owned),
+                )),
+                deployment: Some((head(), DeploymentChanges::default())),
+                end_others: Some(DeploymentStatus::Superseded),
+                ..Record::default()
+            }
         }
         Step::BeginDeletion { cause } => {
             let shown = EnvironmentChanges::status(EnvironmentStatus::Deleting, cause.as_ref());
