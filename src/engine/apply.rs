@@ -608,8 +608,7 @@ impl Pass<'_> {
         if says(STAYS) {
             return Ok(true);
         }
-        // That it was done is known for as long as what it was done to is there.
-        // One that an earlier previewd applied says it itself.
+        // That it was done is known for as long as what it was done to is there; one of an earlier previewd says it itself.
         let is_done_once = *done && (*once || says(ONCE));
         if kind == "StatefulSet" {
             self.leave_claims(environment, name).await?;
